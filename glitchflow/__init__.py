@@ -1,0 +1,1 @@
+"""GlitchFlow: digital twins of gravitational-wave detector noise."""
