@@ -1,0 +1,20 @@
+"""The experiment: one YAML file and `section.key=value` overrides, checked before anything runs.
+
+Every stage reads the same file and its own sections of it (`STAGES`). Unknown keys are refused with the
+nearest known one, and settings of different sections that contradict each other are refused with both values.
+"""
+
+from glitchflow.config.read import STAGES, InputError, RunError, describe, import_path, load, parse
+from glitchflow.config.schema import Derived, Experiment
+
+__all__ = [
+    "STAGES",
+    "Derived",
+    "Experiment",
+    "InputError",
+    "RunError",
+    "describe",
+    "import_path",
+    "load",
+    "parse",
+]

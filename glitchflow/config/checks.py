@@ -1,0 +1,107 @@
+"""Settings of different sections that contradict each other.
+
+Each check raises ValueError("key = value: what is allowed").
+"""
+
+from __future__ import annotations
+
+import typing
+
+if typing.TYPE_CHECKING:
+    from glitchflow.config.schema import Experiment
+
+
+def _band(e: Experiment) -> None:
+    low, high = e.qplot.frange
+    nyquist = e.series.sample_rate / 2
+    if not 0 < low < high:
+        raise ValueError(f"qplot.frange = [{low:g}, {high:g}]: must be 0 < low < high, in Hz")
+    if high > nyquist:
+        raise ValueError(
+            f"qplot.frange = [{low:g}, {high:g}]: beyond {nyquist:g} Hz, half of series.sample_rate"
+            f" = {e.series.sample_rate:g}"
+        )
+    smallest = e.qplot.q if e.qplot.q is not None else e.qplot.qrange[0]
+    if smallest < 11**0.5:
+        name = "qplot.q" if e.qplot.q is not None else "qplot.qrange"
+        raise ValueError(f"{name} = {smallest:g}: Q must be at least sqrt(11) = 3.317")
+    simulate = e.simulate
+    bands = {}
+    if simulate.recipe == "notebook" and not simulate.notebook.out_of_band:
+        bands["simulate.notebook.frequency"] = simulate.notebook.frequency
+    if simulate.recipe == "detector":
+        families = simulate.detector.families
+        bands["simulate.detector.families.sine_gaussian.frequency"] = families.sine_gaussian.frequency
+        bands["simulate.detector.families.scattered_light.fringe"] = families.scattered_light.fringe
+        bands["simulate.detector.families.blip.frequency"] = families.blip.frequency
+    for name, band in bands.items():
+        if not low <= band[0] <= band[1] <= high:
+            raise ValueError(
+                f"{name} = [{band[0]:g}, {band[1]:g}]: must be low <= high inside qplot.frange = [{low:g}, {high:g}]:"
+                " no Q-plot shows the rest"
+            )
+
+
+def _window(e: Experiment) -> None:
+    usable = e.series.duration - e.qplot.fduration
+    jitter = 2 * e.simulate.detector.jitter if e.simulate.recipe == "detector" else 0.0
+    if e.qplot.window == "fixed" and e.qplot.span > usable:
+        raise ValueError(
+            f"qplot.span = {e.qplot.span:g}: longer than the {usable:g} s that series.duration ="
+            f" {e.series.duration:g} leaves after qplot.fduration = {e.qplot.fduration:g}"
+        )
+    if e.qplot.window == "fixed" and jitter > e.qplot.span:
+        raise ValueError(
+            f"simulate.detector.jitter = {jitter / 2:g}: would put transients outside qplot.span = {e.qplot.span:g}"
+        )
+    if abs(e.series.samples - e.series.duration * e.series.sample_rate) > 1e-6:
+        raise ValueError(
+            f"series.duration = {e.series.duration:g}: must be a whole number of samples at {e.series.sample_rate:g} Hz"
+        )
+
+
+def _channels(e: Experiment) -> None:
+    if e.ingest.channels:
+        names, where = [c.name for c in e.ingest.channels], "ingest.channels"
+    elif e.simulate.recipe == "detector":
+        detector = e.simulate.detector
+        names, where = [detector.strain, *detector.witnesses], "simulate.detector"
+        for family in ("sine_gaussian", "scattered_light"):
+            settings = getattr(detector.families, family)
+            asked = [settings.witness] if hasattr(settings, "witness") else settings.witnesses
+            for name in asked if settings.weight else []:
+                _known(f"simulate.detector.families.{family}", name, detector.witnesses, where)
+    elif e.simulate.recipe == "notebook":
+        notebook = e.simulate.notebook
+        names, where = [notebook.strain, *notebook.names], "simulate.notebook"
+    else:
+        return
+    for derived in e.derived:
+        for channel in derived.channels:
+            _known("derived.channels", channel, names[1:], where)
+        names.append(derived.name)
+    if len(set(names)) != len(names):
+        raise ValueError(f"{where}: channel names must differ: {', '.join(names)}")
+    for name in e.loader.witnesses:
+        _known("loader.witnesses", name, names[1:], where)
+    if e.ingest.labels and len(e.ingest.labels) != len(e.ingest.times):
+        raise ValueError(f"ingest.labels: {len(e.ingest.labels)} for {len(e.ingest.times)} ingest.times")
+
+
+def _known(where: str, name: str, names: list[str], source: str) -> None:
+    if name not in names:
+        raise ValueError(
+            f"{where} = {name}: not a witness of {source}; there are: {', '.join(names) or 'none'}"
+        )
+
+
+def _batches(e: Experiment) -> None:
+    if e.loader.lanes % e.train.workers:
+        raise ValueError(f"train.workers = {e.train.workers}: must divide loader.lanes = {e.loader.lanes}")
+    if e.loader.batch % e.loader.lanes:
+        raise ValueError(
+            f"loader.batch = {e.loader.batch}: must be a multiple of loader.lanes = {e.loader.lanes}"
+        )
+
+
+CHECKS = (_band, _window, _channels, _batches)

@@ -1,0 +1,161 @@
+"""Read an experiment from YAML, explain what is wrong with it, and describe its keys for `--help`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from glitchflow.config.schema import Experiment, Section
+
+
+class InputError(Exception):
+    """The user's input is wrong: one line that names file, key, value and what is allowed. Exit status 2."""
+
+
+class RunError(Exception):
+    """A run cannot go on for a reason the user can act on: one line. Exit status 1."""
+
+
+def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
+    """Read an experiment from YAML with `section.key=value` overrides.
+
+    Raises `InputError`: one line naming the file (or the override), the key and what is allowed.
+    """
+    path = Path(path)
+    try:
+        tree: Any = OmegaConf.load(path)
+        for item in overrides:
+            if "=" not in item:
+                raise InputError(f"{item}: an override looks like section.key=value")
+            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([item]))
+        values = OmegaConf.to_container(tree, resolve=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {_first_line(error)}") from None
+    except Exception as error:
+        if type(error).__module__.startswith("yaml"):
+            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: must hold sections such as `train:`, not {type(values).__name__}")
+    return parse(values, str(path), overrides)
+
+
+def parse(values: dict[Any, Any], source: str = "config", overrides: typing.Sequence[str] = ()) -> Experiment:
+    """Check a nested dictionary and return the experiment. Raises `InputError`."""
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        # a mistyped key often makes another one missing: name the mistake, not its consequence
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        more = error.error_count() - 1
+        text = _explain(first)
+        name = text.split(" ")[0].rstrip(":")
+        origin = next((f"{source} with {item}" for item in overrides if item.split("=")[0] == name), source)
+        raise InputError(f"{origin}: {text}" + (f" (and {more} more)" if more else "")) from None
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error as `key = value: what is allowed`."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        *parents, last = error["loc"]
+        known = known_keys(parents)
+        close = difflib.get_close_matches(str(last), known, n=1, cutoff=0.5)
+        full = ".".join([*map(str, parents), close[0]]) if close else ""
+        return f"{where}: unknown key; " + (
+            f"did you mean {full}?" if close else f"known: {', '.join(known)}"
+        )
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" and not where:
+        return message
+    message = message[:1].lower() + message[1:]
+    if error["type"] == "missing" or isinstance(error["input"], dict):
+        return f"{where}: {message}"
+    return f"{where} = {error['input']}: {message}"
+
+
+def known_keys(parents: typing.Sequence[Any]) -> list[str]:
+    """Keys of the section at a path such as ("train",) or ("derived", 0)."""
+    section: Any = Experiment
+    for part in parents:
+        if isinstance(part, int):
+            continue
+        section = _inner(section.model_fields[part].annotation)
+    return list(section.model_fields)
+
+
+def _inner(annotation: Any) -> Any:
+    """The Section inside list[Section] or Section | None, else the annotation itself."""
+    if typing.get_origin(annotation) in (list, types.UnionType, typing.Union):
+        return next((a for a in typing.get_args(annotation) if isinstance(a, type)), annotation)
+    return annotation
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def import_path(path: str, key: str, known: typing.Sequence[str]) -> Any:
+    """The object at `package.module:name`. Raises `InputError` naming the key and the built-in names."""
+    module, _, name = path.partition(":")
+    if not name:
+        raise InputError(
+            f"{key} = {path}: not one of {', '.join(known)}, nor an import path package.module:name"
+        )
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{key} = {path}: cannot be imported: {error}") from None
+
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "generate": ("workdir", "seed", "series", "simulate", "derived", "qplot", "store", "split", "cluster"),
+    "ingest": ("workdir", "seed", "series", "ingest", "derived", "qplot", "store", "split", "cluster"),
+    "train": ("workdir", "seed", "loader", "model", "train", "cluster"),
+    "infer": ("workdir", "infer", "cluster"),
+    "evaluate": ("workdir", "seed", "loader", "train", "evaluate"),
+    "report": ("workdir", "report", "evaluate"),
+}
+
+
+def describe(stage: str) -> str:
+    """The keys a stage reads, one line each: name, default, unit, meaning."""
+    lines = []
+    for name in STAGES[stage]:
+        lines += list(_describe(Experiment.model_fields[name], name))
+    width = min(max(len(left) for left, _ in lines), 64)
+    return "\n".join(f"  {left:<{width}}  {right}" for left, right in lines)
+
+
+def _describe(field: Any, name: str) -> typing.Iterator[tuple[str, str]]:
+    inner = _inner(field.annotation)
+    if isinstance(inner, type) and issubclass(inner, Section):
+        suffix = "[]" if typing.get_origin(field.annotation) is list else ""
+        for child, info in inner.model_fields.items():
+            yield from _describe(info, f"{name}{suffix}.{child}")
+        return
+    unit = field.json_schema_extra["unit"]
+    default = "required" if field.is_required() else _yaml(field.default)
+    yield f"{name} = {default}", f"{field.description} [{unit}]" if unit else field.description
+
+
+def _yaml(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_yaml(v) for v in value) + "]"
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value) or '""'

@@ -1,0 +1,325 @@
+"""The sections of an experiment and their keys: default, meaning, unit and limits of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from glitchflow.config.checks import CHECKS
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def key(default: Any, text: str, unit: str = "", **limits: Any) -> Any:
+    """A configuration key: its default, meaning, unit and limits; `--help` prints them."""
+    return Field(default, description=text, json_schema_extra={"unit": unit}, **limits)
+
+
+Range = tuple[float, float]
+
+
+class Series(Section):
+    """The stretch of time series behind each event."""
+
+    duration: float = key(16.0, "length of the series around each event", "s", gt=0)
+    sample_rate: float = key(512.0, "rate that every channel is simulated at or resampled to", "Hz", gt=0)
+
+    @property
+    def samples(self) -> int:
+        return round(self.duration * self.sample_rate)
+
+
+class Family(Section):
+    """One family of transients of the `detector` recipe."""
+
+    weight: float = key(1.0, "relative number of events of this family", ge=0)
+
+
+class SineGaussian(Family):
+    frequency: Range = key((20.0, 130.0), "central frequency, drawn log-uniformly", "Hz")
+    q: Range = key((4.0, 16.0), "quality factor, drawn uniformly")
+    witnesses: list[str] = key([], "witnesses that see it; empty: all but those of scattered light")
+
+
+class ScatteredLight(Family):
+    witness: str = key("SIM:SUS", "witness of the scatterer's slow motion x(t)")
+    fringe: Range = key((25.0, 90.0), "highest fringe frequency 2 n |v| / wavelength, drawn uniformly", "Hz")
+    motion: Range = key((0.25, 0.6), "frequency of the scatterer's motion, drawn uniformly", "Hz")
+    length: Range = key((0.8, 1.6), "standard deviation of the burst of motion", "s")
+    bounces: int = key(1, "reflections between scatterer and test mass", ge=1)
+    wavelength: float = key(1.064, "laser wavelength", "um", gt=0)
+    sensor_noise: float = key(3e-4, "displacement noise of the witness", "um / sqrt(Hz)", gt=0)
+
+
+class Blip(Family):
+    frequency: Range = key((50.0, 140.0), "central frequency, drawn log-uniformly", "Hz")
+    q: Range = key((2.0, 4.0), "quality factor, drawn uniformly")
+
+
+class Families(Section):
+    sine_gaussian: SineGaussian = key(SineGaussian(), "short oscillation under a Gaussian, seen by witnesses")
+    scattered_light: ScatteredLight = key(ScatteredLight(), "arches: sin(4 pi n x(t) / wavelength)")
+    blip: Blip = key(Blip(), "short broadband pulse that no witness sees")
+
+
+class Coupling(Section):
+    """How the witnesses' and the strain's responses to a disturbance are drawn, once per dataset."""
+
+    taps: int = key(65, "length of each FIR transfer function", "samples", ge=3)
+    ripple: float = key(6.0, "standard deviation of the response over frequency", "dB", ge=0)
+    gain: Range = key((0.5, 2.0), "a witness's gain on its own noise floor, drawn log-uniformly")
+    delay: float = key(0.02, "largest delay between a witness and the strain", "s", ge=0)
+
+
+class Detector(Section):
+    """Recipe `detector`: coloured noise, witnessed and unwitnessed transients, fixed couplings."""
+
+    strain: str = key("SIM:STRAIN", "name of the strain channel")
+    witnesses: list[str] = key(["SIM:ACC_X", "SIM:ACC_Y", "SIM:SUS"], "names of the witness channels")
+    background: float = key(0.2, "share of events without a transient", ge=0, le=1)
+    snr: Range = key((8.0, 60.0), "matched-filter SNR in the strain, drawn log-uniformly")
+    jitter: float = key(0.3, "largest distance of the transient from the window's centre", "s", ge=0)
+    lines: list[float] = key([60.0, 120.0, 180.0], "frequencies of the power lines in every channel", "Hz")
+    coupling: Coupling = key(Coupling(), "transfer functions")
+    families: Families = key(Families(), "families of transients")
+
+
+class Notebook(Section):
+    """Recipe `notebook`: the original sums of sines; what was wrong with it is offered, not inherited."""
+
+    strain: str = key("SIM:STRAIN", "name of the strain channel")
+    witnesses: int = key(3, "number of witnesses", ge=1)
+    sines: tuple[int, int] = key((20, 24), "number of sines in a witness, drawn uniformly")
+    amplitude: Range = key((0.5, 2.0), "amplitude of each sine, drawn uniformly")
+    frequency: Range = key(
+        (12.0, 140.0), "frequency of each sine, drawn uniformly (the original: 0.5-5)", "Hz"
+    )
+    witness_noise: float = key(0.6, "standard deviation of a witness's white noise", ge=0)
+    strain_noise: float = key(0.1, "standard deviation of the strain's white noise", ge=0)
+    weights: Range = key((0.5, 1.5), "weight of each witness in the strain, drawn uniformly")
+    redraw_weights: bool = key(False, "draw the weights anew for every event, as the original did at scale")
+    constant_noise: bool = key(
+        False, "one noise value per series instead of one per sample, as the original did"
+    )
+    out_of_band: bool = key(False, "allow sines outside qplot.frange, where no Q-plot shows them")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the witnesses, which the recipe only counts."""
+        return [f"SIM:WITNESS_{i + 1}" for i in range(self.witnesses)]
+
+
+class Simulate(Section):
+    recipe: str = key("detector", "detector, notebook, or an import path package.module:function of your own")
+    events: int = key(2500, "number of events", gt=0)
+    start: float = key(1_400_000_000.0, "GPS time of the first event", "s")
+    stride: float = key(64.0, "GPS time from one event to the next", "s", gt=0)
+    detector: Detector = key(Detector(), "settings of the detector recipe")
+    notebook: Notebook = key(Notebook(), "settings of the notebook recipe")
+    options: dict[str, Any] = key({}, "settings of a recipe of your own")
+
+
+class Source(Section):
+    """One recorded channel."""
+
+    name: str = key(..., "channel name in the store and, unless `channel` says otherwise, in the files")
+    files: list[str] = key(..., "HDF5 or GWF files, or glob patterns", min_length=1)
+    channel: str = key("", "channel (GWF) or dataset (HDF5) inside the files; empty: `name`")
+    format: str = key("", "gwpy's name of the file format, as hdf5.gwosc; empty: as gwpy guesses")
+
+
+class Ingest(Section):
+    channels: list[Source] = key([], "the strain first, then the witnesses")
+    times: list[float] = key([], "GPS times of the events", "s")
+    labels: list[str] = key([], "family of each event; empty: all `recorded`")
+    series_from: str = key(
+        "", "path of a store with `series`: make its Q-plots anew instead of reading files"
+    )
+
+
+class Derived(Section):
+    """A function of recorded witnesses that joins them as one more channel."""
+
+    name: str = key(..., "name of the new channel")
+    function: Literal["scatter", "product"] = key(
+        ..., "scatter: sine of 4 pi n x / wavelength; product: of two"
+    )
+    channels: list[str] = key(..., "the witnesses it is computed from", min_length=1, max_length=2)
+    phase: Literal["sin", "cos"] = key("sin", "scatter: quadrature")
+    bounces: int = key(1, "scatter: reflections n", ge=1)
+    wavelength: float = key(1.064, "scatter: laser wavelength, in the unit of the witness", "um", gt=0)
+    lowpass: float = key(
+        8.0, "scatter: corner of the low-pass on x, which keeps sensor noise out", "Hz", gt=0
+    )
+    gain: float = key(1.0, "factor on the result", gt=0)
+    floor: float = key(0.05, "white noise added, as standard deviation: what the sensor cannot resolve", ge=0)
+
+    @model_validator(mode="after")
+    def _count(self) -> Derived:
+        wanted = {"scatter": 1, "product": 2}[self.function]
+        if len(self.channels) != wanted:
+            raise ValueError(f"channels: {self.function} takes {wanted}, not {len(self.channels)}")
+        return self
+
+
+class QPlot(Section):
+    """Geometry of the Q-plots."""
+
+    q: float | None = key(12.0, "Q of the one plane shown; null: the loudest plane in qrange")
+    qrange: Range = key((4.0, 64.0), "range of Q searched where q is null")
+    frange: Range = key((10.0, 200.0), "frequency band", "Hz")
+    mismatch: float = key(0.2, "largest fractional mismatch between neighbouring tiles", gt=0, lt=1)
+    shape: tuple[int, int] = key((64, 64), "pixels: (frequency, time)")
+    log_frequency: bool = key(True, "rows spaced evenly in log frequency")
+    window: Literal["fixed", "loudest"] = key(
+        "fixed", "fixed: `span` seconds at the event's time; loudest: a crop at the strain's loudest pixel"
+    )
+    span: float = key(2.0, "length of the fixed window", "s", gt=0)
+    tres: float = key(0.016, "loudest: time per pixel of the image that is cropped", "s", gt=0)
+    fres: float = key(0.5, "loudest: frequency per pixel of the image that is cropped", "Hz", gt=0)
+    select: Literal["strain", "channel"] = key(
+        "strain", "where q is null: plane chosen by the strain, or per channel"
+    )
+    fduration: float = key(
+        2.0, "length of the whitening filter; half of it at each end is never shown", "s", gt=0
+    )
+    fftlength: float | None = key(None, "segment length of the ASD; null: gwpy's default for the rate", "s")
+    highpass: float | None = key(None, "high-pass corner of the whitening filter", "Hz")
+
+
+class Store(Section):
+    compression: Literal["none", "zstd"] = key("none", "compression of the arrays")
+    chunk_mb: float = key(2.0, "size of a chunk of `qplot`, the unit of reading", "MiB", gt=0)
+    shard_mb: float = key(64.0, "size of a shard over all arrays, the unit of writing", "MiB", gt=0)
+    series: bool = key(False, "keep the time series beside the Q-plots")
+
+
+class Split(Section):
+    validation: float = key(0.1, "share of events for validation", ge=0, lt=1)
+    test: float = key(0.15, "share of events for testing", ge=0, lt=1)
+    block: float = key(
+        256.0, "recorded data: neighbours inside a block of this length share a split", "s", gt=0
+    )
+
+    @model_validator(mode="after")
+    def _sum(self) -> Split:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation + test = {self.validation + self.test:g} leaves nothing to train on"
+            )
+        return self
+
+
+class Subset(Section):
+    train: int | None = key(None, "use only the first n events of the train split", gt=0)
+    validation: int | None = key(None, "use only the first n events of the validation split", gt=0)
+    test: int | None = key(None, "use only the first n events of the test split", gt=0)
+
+
+class Loader(Section):
+    batch: int = key(32, "events in a global batch, over all workers", gt=0)
+    lanes: int = key(4, "shuffling lanes; the number of workers must divide it, and it the batch", gt=0)
+    normalise: Literal["log1p", "max", "mean"] = key(
+        "log1p", "log1p: log(1 + energy) standardised; max: to [0, 1]; mean: by the mean; per channel"
+    )
+    cache_gb: float = key(
+        4.0, "keep a split in memory where it fits in this much; 0: always read the store", "GB", ge=0
+    )
+    witnesses: list[str] = key([], "witnesses to train on; empty: all in the store")
+    subset: Subset = key(Subset(), "smaller parts of the splits")
+
+
+class Model(Section):
+    name: str = key("unet", "decoder, decoder_deep, resnet, unet, attention_unet, or an import path")
+    width: int = key(16, "channels of the first layer", gt=0)
+    norm: Literal["group", "instance"] = key("group", "normalisation between layers")
+    init: Literal["kaiming", "xavier", "normal"] = key("kaiming", "distribution of the initial weights")
+    init_scale: float = key(1.0, "factor on the initial weights (normal: their standard deviation)", gt=0)
+    coordinates: bool = key(True, "give the network each pixel's frequency and time")
+    options: dict[str, Any] = key({}, "further arguments of the model, as depth")
+
+
+class Train(Section):
+    workers: int = key(1, "DDP workers", gt=0)
+    threads: int = key(1, "CPU threads (and Ray CPUs) of each worker", gt=0)
+    device: Literal["auto", "cpu", "gpu"] = key("auto", "auto: a GPU per worker where the cluster has them")
+    epochs: int = key(20, "passes over the train split", gt=0)
+    loss: str = key("l1", "l1, l2, l1+ssim, or an import path; on normalised values")
+    lr: float = key(2e-3, "learning rate", gt=0)
+    weight_decay: float = key(1e-4, "AdamW's weight decay", ge=0)
+    schedule: Literal["constant", "cosine", "plateau"] = key("cosine", "learning rate over time")
+    warmup: int = key(50, "steps of linear warm-up", ge=0)
+    patience: int = key(3, "plateau: epochs without progress before the rate is halved", gt=0)
+    early_stop: int | None = key(None, "stop after this many epochs without a better validation loss", gt=0)
+    clip: float | None = key(1.0, "largest gradient norm; null: no clipping", gt=0)
+    accumulate: int = key(1, "batches per optimiser step", gt=0)
+    precision: Literal["float32", "bfloat16", "float64"] = key("float32", "bfloat16: autocast")
+    channels_last: bool = key(True, "memory layout of images and weights")
+    compile: bool = key(False, "torch.compile the model")
+    checkpoint_every: int = key(0, "steps between checkpoints inside an epoch; 0: at each epoch's end", ge=0)
+    keep: int = key(2, "checkpoints kept beside the best", gt=0)
+    init_from: str = key("", "checkpoint directory whose weights to start from")
+    restarts: int = key(2, "times that Ray Train may replace failed workers", ge=0)
+
+
+class Infer(Section):
+    checkpoint: str = key("best", "best, last, initial (untrained), or a checkpoint directory")
+    untrained: bool = key(True, "also store what the network generated before training, for comparison")
+    batch: int = key(64, "events per forward pass", gt=0)
+
+
+class Evaluate(Section):
+    thresholds: list[float] = key(
+        [1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50], "energies s of clusters and vetoes", min_length=1
+    )
+    area: float = key(0.5, "smallest area of a cluster", "s Hz", ge=0)
+    mask: float = key(10.0, "energy at which masks are compared (IoU)", gt=0)
+    bootstrap: int = key(1000, "resamples behind each interval", gt=0)
+
+
+class Report(Section):
+    gallery: int = key(3, "events drawn per family", ge=1)
+
+
+class Cluster(Section):
+    address: str = key("", "running Ray cluster; empty: RAY_ADDRESS, else an embedded local Ray")
+    cpus: int | None = key(None, "CPUs of the embedded Ray; null: those this process may use", gt=0)
+
+
+class Experiment(Section):
+    """The whole configuration. See each section's class for its keys."""
+
+    workdir: str = key("runs/default", "directory that every stage writes under")
+    seed: int = key(1, "seed of everything random", ge=0)
+    series: Series = key(Series(), "the stretch of time series behind each event")
+    simulate: Simulate = key(Simulate(), "synthetic events")
+    ingest: Ingest = key(Ingest(), "recorded events")
+    derived: list[Derived] = key([], "channels computed from witnesses")
+    qplot: QPlot = key(QPlot(), "geometry of the Q-plots")
+    store: Store = key(Store(), "layout of the stores")
+    split: Split = key(Split(), "train, validation and test")
+    loader: Loader = key(Loader(), "batches")
+    model: Model = key(Model(), "the network")
+    train: Train = key(Train(), "the training run")
+    infer: Infer = key(Infer(), "generation with a trained network")
+    evaluate: Evaluate = key(Evaluate(), "scores")
+    report: Report = key(Report(), "the page")
+    cluster: Cluster = key(Cluster(), "Ray")
+
+    @property
+    def dataset(self) -> Path:
+        return Path(self.workdir) / "dataset.zarr"
+
+    @property
+    def predictions(self) -> Path:
+        return Path(self.workdir) / "predictions.zarr"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Experiment:
+        for check in CHECKS:
+            check(self)
+        return self
