@@ -1,0 +1,52 @@
+"""Decoders: plain stacks of convolutions from the witnesses' Q-plots to the strain's.
+
+Shapes: (event, witness, frequency, time) -> (event, 1, frequency, time); features are (event, width, ...).
+"""
+
+from torch import Tensor, nn
+
+from glitchflow.model.layers import at_least_one, convolve, lift
+
+
+class Decoder(nn.Module):
+    """`depth` convolutions of `width` channels and a linear last layer; any image of at least 2 x 2 pixels.
+
+    The model of the original notebook. The receptive field is 2 depth + 3 pixels each way, so a strain that
+    answers later than that, or elsewhere in frequency, is out of reach: that is what the others are for.
+    The first layer is not normalised and reaches the last one directly: normalising per event divides out how
+    loud an event is, which the output must know.
+
+    Raises ValueError for no witness, an image below 2 x 2, a width or depth below 1, an unknown norm.
+    """
+
+    def __init__(
+        self,
+        witnesses: int,
+        shape: tuple[int, int],
+        width: int = 16,
+        depth: int = 3,
+        norm: str = "group",
+        coordinates: bool = True,
+    ):
+        super().__init__()
+        at_least_one(width=width, depth=depth)
+        self.lift, channels = lift(witnesses, shape, coordinates)
+        self.stem = convolve(channels, width, None)
+        self.body = nn.Sequential(*(convolve(width, width, norm) for _ in range(depth - 1)))
+        self.head = nn.Conv2d(width, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(self.lift(x))
+        return self.head(x + self.body(x))
+
+
+def decoder_deep(
+    witnesses: int,
+    shape: tuple[int, int],
+    width: int = 32,
+    depth: int = 8,
+    norm: str = "group",
+    coordinates: bool = True,
+) -> Decoder:
+    """A deeper and wider `Decoder`, with a receptive field of 19 pixels each way by default."""
+    return Decoder(witnesses, shape, width, depth, norm, coordinates)

@@ -1,0 +1,112 @@
+"""Losses between generated and recorded strain Q-plots in normalised units: means over every pixel of a batch.
+
+Shapes: prediction and target (event, 1, frequency, time) -> scalar; `ssim` -> (event,).
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glitchflow.model.lookup import resolve
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+# Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", section III.B
+SSIM_SIGMA, SSIM_RADIUS = 1.5, 5
+SSIM_K1, SSIM_K2 = 0.01, 0.03
+
+
+def same_shape(prediction: Tensor, target: Tensor) -> None:
+    """Raises ValueError where shapes differ: torch would broadcast them and return a wrong number."""
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape"
+        )
+
+
+def l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference; minimised by the conditional median."""
+    same_shape(prediction, target)
+    return (prediction - target).abs().mean()
+
+
+def l2(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference; minimised by the conditional mean."""
+    same_shape(prediction, target)
+    return (prediction - target).square().mean()
+
+
+def _smooth(images: Tensor) -> Tensor:
+    """Gaussian-weighted local mean of (event, 1, frequency, time), where the window lies inside the image."""
+    radii = [min(SSIM_RADIUS, (size - 1) // 2) for size in images.shape[-2:]]
+    for axis, radius in zip((-2, -1), radii):
+        offset = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+        window = torch.exp(-0.5 * (offset / SSIM_SIGMA) ** 2)
+        window = window / window.sum()
+        images = F.conv2d(images, window[None, None, :, None] if axis == -2 else window[None, None, None, :])
+    return images
+
+
+def ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity of each event, at most 1 for identical images; differentiable.
+
+    Wang et al. 2004 (doi:10.1109/TIP.2003.819861), equation 13 averaged over the image, with Gaussian windows of
+    11 pixels and sigma 1.5 (smaller where the image is). Q-plots have no fixed dynamic range, so both
+    images are first put on the scale in which the target spans 0 to 1: the value does not depend on the
+    unit or normalisation of the energies. Computed in at least float32, also under autocast.
+
+    Shapes: two (event, 1, frequency, time) -> (event,). Raises ValueError where they differ or have more channels.
+    """
+    same_shape(prediction, target)
+    if prediction.ndim != 4 or prediction.shape[1] != 1:
+        raise ValueError(f"ssim compares (event, 1, frequency, time), not {tuple(prediction.shape)}")
+    dtype = torch.promote_types(prediction.dtype, torch.float32)
+    with torch.autocast(prediction.device.type, enabled=False):
+        x, y = prediction.to(dtype), target.to(dtype)
+        low, high = torch.aminmax(y.flatten(1), dim=1)
+        # a target without any contrast is compared in the unit it has
+        span = torch.where(high > low, high - low, 1)[:, None, None, None]
+        low = low[:, None, None, None]
+        x, y = (x - low) / span, (y - low) / span
+        mean_x, mean_y, xx, yy, xy = _smooth(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)
+        c1, c2 = SSIM_K1**2, SSIM_K2**2
+        covariance, variances = xy - mean_x * mean_y, xx - mean_x**2 + yy - mean_y**2
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        return (luminance * (2 * covariance + c2) / (variances + c2)).mean(dim=(1, 2, 3))
+
+
+def l1_ssim(prediction: Tensor, target: Tensor, weight: float = 1.0) -> Tensor:
+    """l1 + weight (1 - mean ssim): how far off the pixels are, and how unlike the shapes."""
+    return l1(prediction, target) + weight * (1 - ssim(prediction, target).mean())
+
+
+LOSSES: dict[str, Loss] = {"l1": l1, "l2": l2, "l1+ssim": l1_ssim}
+
+
+def build_loss(name: str, **options: Any) -> Loss:
+    """The loss(prediction, target) -> scalar of that name: a key of `LOSSES` or an import path.
+
+    An import path names a function (options are passed at every call) or a class such as an nn.Module
+    (options are passed to its constructor). `l1+ssim` has one option, `weight` of the SSIM term.
+
+    Raises ValueError for an unknown name, an option it does not take, or a path that cannot be resolved.
+    """
+    if name not in LOSSES and "." not in name and ":" not in name:
+        raise ValueError(
+            f"loss {name!r} is unknown: allowed are {', '.join(LOSSES)} or package.module:callable"
+        )
+    if name in LOSSES and set(options) - ({"weight"} if name == "l1+ssim" else set()):
+        raise ValueError(
+            f"loss {name!r} does not take {', '.join(options)}: only l1+ssim has an option, weight"
+        )
+    if not math.isfinite(options.get("weight", 0.0)):
+        raise ValueError(f"loss {name!r}: weight={options['weight']} is not finite")
+    loss = LOSSES[name] if name in LOSSES else resolve(name)
+    if isinstance(loss, type):
+        return loss(**options)
+    return partial(loss, **options) if options else loss

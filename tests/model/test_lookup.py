@@ -1,0 +1,70 @@
+"""Models and losses of a user's own, by import path."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from glitchflow.model import build, build_loss
+from glitchflow.model.lookup import resolve
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    module = types.ModuleType("recipe_of_mine")
+
+    def mine(witnesses, shape, kernel=1, seed=0):
+        layer = nn.Conv2d(witnesses, 1, kernel, padding=kernel // 2)
+        nn.init.constant_(layer.weight, seed)
+        return layer
+
+    class Scaled(nn.Module):
+        def __init__(self, factor=1.0):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, prediction, target):
+            return self.factor * (prediction - target).mean()
+
+    module.mine, module.Scaled, module.number = mine, Scaled, 3
+    module.power = lambda prediction, target, order=1: (prediction - target).pow(order).mean()
+    monkeypatch.setitem(sys.modules, "recipe_of_mine", module)
+    return module
+
+
+@pytest.mark.parametrize("separator", [":", "."])
+def test_model_of_ones_own(recipe, separator):
+    model = build(f"recipe_of_mine{separator}mine", 3, (8, 8), kernel=5, seed=7)
+    assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 1, 8, 8)
+    assert (
+        model.weight == 7
+    ).all()  # its own initialisation stands; of ours it gets what it has parameters for
+
+
+def test_loss_of_ones_own(recipe):
+    two, zero = torch.full((1, 1, 2, 2), 2.0), torch.zeros(1, 1, 2, 2)
+    assert build_loss("recipe_of_mine.power", order=3)(two, zero) == 8
+    assert build_loss("recipe_of_mine:Scaled", factor=5.0)(two, zero) == 10
+
+
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("recipe_of_mine:missing", "no callable 'missing'"),
+        ("recipe_of_mine.number", "no callable 'number'"),
+        ("no_such_package.thing:f", "cannot import no_such_package"),
+        ("recipe_of_mine:", "looks like package.module:callable"),
+    ],
+)
+def test_paths_that_lead_nowhere(recipe, path, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(path)
+    with pytest.raises(ValueError, match=message):
+        build(path, 1, (8, 8))
+
+
+def test_option_that_the_users_model_lacks(recipe):
+    with pytest.raises(ValueError, match="no option 'width': allowed are kernel"):
+        build("recipe_of_mine:mine", 1, (8, 8), width=3)
