@@ -29,7 +29,9 @@ class Event:
     """One simulated event."""
 
     series: Array  # (C, N): the strain in units of strain, a witness in its own unit
-    witnessed: Array  # (N,): the part of the strain that the witnesses explain
+    witnessed: (
+        Array | None
+    )  # (N,): the part of the strain that the witnesses explain; None where nobody knows
     label: int  # index into Recipe.labels; 0 is background
     gps: float  # GPS time of the centre of the series, s
     snr: float  # matched-filter SNR of the transient in the strain; 0 for background
@@ -37,13 +39,15 @@ class Event:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How events are made: `event(index)` is a pure function of the index."""
+    """Where events come from: `event(index)` is a pure function of the index."""
 
+    events: int
     channels: list[str]
     labels: list[str]
-    witnessed: list[str]  # the labels whose strain a witness explains
+    witnessed: list[str]  # the labels whose strain a witness explains; none in recorded data
     couplings: dict[str, Any]  # drawn once per dataset; JSON
     event: Callable[[int], Event]
+    split_key: Callable[[int], int]  # events with the same key share a split
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:
@@ -51,7 +55,7 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))
 
 
-COUPLINGS, EVENTS, DERIVED = range(3)  # streams
+COUPLINGS, EVENTS, DERIVED, SPLIT = range(4)  # streams
 
 
 def build_recipe(experiment: Experiment) -> Recipe:
@@ -69,11 +73,13 @@ def notebook(experiment: Experiment) -> Recipe:
     settings = experiment.simulate.notebook
     weights = generator(experiment.seed, COUPLINGS).uniform(*settings.weights, settings.witnesses)
     return Recipe(
+        events=experiment.simulate.events,
         channels=[settings.strain, *settings.names, *(d.name for d in experiment.derived)],
         labels=["background", "sines"],
         witnessed=["sines"],
         couplings={} if settings.redraw_weights else {"weights": weights.tolist()},
         event=partial(_notebook_event, experiment, weights),
+        split_key=int,
     )
 
 
@@ -132,7 +138,7 @@ def detector(experiment: Experiment) -> Recipe:
     """Stationary coloured noise plus one transient of a named family; DESIGN: what a twin can be judged on."""
     settings = experiment.simulate.detector
     rng = generator(experiment.seed, COUPLINGS)
-    frequency = np.fft.rfftfreq(experiment.series.samples, 1 / experiment.series.sample_rate)
+    frequency: Array = np.fft.rfftfreq(experiment.series.samples, 1 / experiment.series.sample_rate)
     slopes = rng.uniform(0.0, 1.5, len(settings.witnesses))
     asd = np.stack([advanced_detector_asd(frequency), *(_power_law(frequency, slope) for slope in slopes)])
     asd *= 1 + 30 * _lorentzians(frequency, settings.lines)
@@ -147,11 +153,13 @@ def detector(experiment: Experiment) -> Recipe:
         witnesses=settings.witnesses,
     )
     return Recipe(
+        events=experiment.simulate.events,
         channels=[settings.strain, *settings.witnesses, *(d.name for d in experiment.derived)],
         labels=["background", *FAMILIES],
         witnessed=[name for name, family in FAMILIES.items() if family.witnessed],
         couplings=couplings | {"witness_noise_slopes": dict(zip(settings.witnesses, slopes.tolist()))},
         event=partial(_detector_event, constants),
+        split_key=int,
     )
 
 

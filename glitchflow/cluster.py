@@ -1,0 +1,91 @@
+"""Ray: join a running cluster or start an embedded one, for the length of a `with` block.
+
+An embedded Ray listens on loopback, has no dashboard, reports no usage, and admits only clients with the token
+that this process made.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from glitchflow.config import RunError
+from glitchflow.config.schema import Cluster
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: its affinity, which Slurm and containers set, not the machine's count."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def session(cluster: Cluster) -> Iterator[None]:
+    """Ray for the length of the block; a Ray that this process already joined is used and left running.
+
+    Raises `RunError` where the address does not answer.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # a task without GPUs keeps its environment
+    address = cluster.address or os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        _token()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if address:
+        _join(address)
+    else:
+        ray.init(
+            num_cpus=cluster.cpus or available_cpus(),
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            logging_level=logging.WARNING,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RunError(f"cluster.address = {address}: no Ray cluster answers there: {error}") from None
+
+
+def _token() -> None:
+    """Give this process's embedded Ray a token, unless the user has chosen a mode.
+
+    Without it Ray would write a token of its own to the home directory, which later makes other Ray clusters
+    there refuse their workers.
+    """
+    if "RAY_AUTH_MODE" in os.environ or "ray" in sys.modules:  # Ray reads the mode once, when it is imported
+        return
+    directory = tempfile.mkdtemp(prefix="glitchflow-")  # mode 0700
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    path = Path(directory) / "token"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+
+
+def threads(count: int) -> None:
+    """Give this process `count` CPU threads, whatever the machine has."""
+    import torch
+
+    torch.set_num_threads(count)

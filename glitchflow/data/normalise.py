@@ -1,0 +1,92 @@
+"""Normalisation of Q-plots: statistics of the train split, applied per channel and inverted on output.
+
+Shapes: B event, C channel, F frequency, T time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def statistics(energy: NDArray[np.float32]) -> dict[str, Any]:
+    """A shard's share of the statistics: sums over the pixels of (B, C, F, T) energies, per channel, JSON."""
+    clamped = np.maximum(energy, 0, dtype=np.float64)  # splines undershoot
+    log = np.log1p(clamped)
+    axes = (0, 2, 3)
+    return {
+        "count": int(energy.shape[0] * energy.shape[2] * energy.shape[3]),
+        "sum": clamped.sum(axes).tolist(),
+        "max": clamped.max(axes, initial=0.0).tolist(),
+        "log_sum": log.sum(axes).tolist(),
+        "log_square_sum": np.square(log).sum(axes).tolist(),
+    }
+
+
+def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[float]]:
+    """Mean and maximum of the energy, mean and standard deviation of log(1 + energy), per channel.
+
+    Adds in the order given (shard order), so that the result does not depend on who finished first.
+    """
+    shares = [share for share in shares if share["count"]]
+    if not shares:
+        raise ValueError("the train split is empty: no statistics to normalise with")
+    count = sum(share["count"] for share in shares)
+    total = {k: np.sum([share[k] for share in shares], axis=0) for k in ("sum", "log_sum", "log_square_sum")}
+    log_mean = total["log_sum"] / count
+    return {
+        "mean": (total["sum"] / count).tolist(),
+        "max": np.max([share["max"] for share in shares], axis=0).tolist(),
+        "log_mean": log_mean.tolist(),
+        "log_std": np.sqrt(np.maximum(total["log_square_sum"] / count - log_mean**2, 0)).tolist(),
+    }
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(f(energy) - offset) / scale per channel, f = log(1 + x) for `log1p` and x otherwise."""
+
+    kind: str
+    offset: list[float]
+    scale: list[float]
+
+    def apply(self, energy: torch.Tensor) -> torch.Tensor:
+        """Energies (B, C, F, T), clamped at 0, to what the network sees."""
+        value = energy.clamp_min(0)
+        value = value.log1p() if self.kind == "log1p" else value
+        return (value - self._column(self.offset, value)) / self._column(self.scale, value)
+
+    def invert(self, value: torch.Tensor) -> torch.Tensor:
+        """What the network generates (B, C, F, T) to energies, clamped at 0."""
+        value = value * self._column(self.scale, value) + self._column(self.offset, value)
+        return (value.expm1() if self.kind == "log1p" else value).clamp_min(0)
+
+    def channels(self, indices: Sequence[int]) -> Normalisation:
+        """The same for some of the channels."""
+        return Normalisation(self.kind, [self.offset[i] for i in indices], [self.scale[i] for i in indices])
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def _column(values: list[float], like: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+
+
+def build_normalisation(kind: str, stored: dict[str, list[float]]) -> Normalisation:
+    """The normalisation of a kind ("log1p", "max", "mean") from a store's statistics.
+
+    A channel without any energy is scaled by 1.
+    """
+    zeros = [0.0] * len(stored["mean"])
+    offset, scale = {
+        "log1p": (stored["log_mean"], stored["log_std"]),
+        "max": (zeros, stored["max"]),
+        "mean": (zeros, stored["mean"]),
+    }[kind]
+    return Normalisation(kind, list(offset), [s if s > 0 else 1.0 for s in scale])

@@ -1,0 +1,39 @@
+"""Progress of a stage: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from tqdm import tqdm
+
+
+@contextlib.contextmanager
+def track(
+    total: int, label: str, unit: str, done: int = 0, every: float = 5.0
+) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(count)`. Where there is no terminal, a line at most `every` seconds and one at the end."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, initial=done, desc=label, unit=f" {unit}") as bar:
+            yield lambda count: bar.update(count) and None
+        return
+    start = last = time.monotonic()
+    count = done
+
+    def advance(more: int) -> None:
+        nonlocal count, last
+        count += more
+        now = time.monotonic()
+        if now - last >= every or count == total:
+            last, rate = now, (count - done) / max(now - start, 1e-9)
+            left = (total - count) / max(rate, 1e-9)
+            say(f"{label}: {count}/{total} {unit}, {rate:.1f} {unit}/s, {left:.0f} s left")
+
+    yield advance
+
+
+def say(line: str) -> None:
+    """One line of what a stage is doing, on standard error: standard output is for results."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
