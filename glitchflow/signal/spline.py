@@ -1,0 +1,86 @@
+"""Cubic spline interpolation between two fixed grids, as a banded linear operator in blocks.
+
+An interpolating cubic spline is linear in its data, and a datum's influence decays by 2 - sqrt(3) = 0.27 a point:
+the spline through the neighbourhood of a pixel is the spline through all points, to 0.27 ** MARGIN. So consecutive
+pixels are taken in blocks, each a small dense matrix over the points near it. Memory and work grow with the number
+of pixels and points, never with their product. At the ends of the grid the neighbourhood ends with it, and the
+block is exact: the not-a-knot conditions there are those of FITPACK, which gwpy calls through scipy.
+
+Shapes: B series, M rows (anything else), N points, P pixels; K blocks of S pixels, each over W points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.interpolate import make_interp_spline
+from torch import Tensor, nn
+
+MARGIN = {torch.float32: 16, torch.float64: 30}  # neighbours on each side: 7e-10 and 7e-18 left out
+LARGEST_BLOCK = 64
+
+
+class SplineMap(nn.Module):
+    """Maps values at N `points` to the interpolating cubic spline's values at P `pixels` (both ascending, 1-D).
+
+    `clamp=True` repeats the first and last value outside the points, as FITPACK's surfaces do; otherwise the end
+    polynomials extrapolate, as its curves do.
+    """
+
+    starts: Tensor
+    weight: Tensor
+
+    def __init__(self, points: np.ndarray, pixels: np.ndarray, clamp: bool, dtype: torch.dtype):
+        super().__init__()
+        if clamp:
+            pixels = np.clip(pixels, points[0], points[-1])
+        self.pixels, self.points = len(pixels), len(points)
+        starts, weight = _build_blocks(points, pixels, MARGIN[dtype])
+        self.block = weight.shape[-1]
+        self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
+        self.register_buffer("weight", torch.from_numpy(weight).to(dtype), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(B, M, N) -> (B, M, P), every pixel."""
+        blocks, width, _ = self.weight.shape
+        near = self.starts[:, None] + torch.arange(width, device=values.device)
+        out = torch.matmul(values[:, :, near].transpose(1, 2), self.weight)  # (B, K, M, S)
+        return out.transpose(1, 2).reshape(*values.shape[:2], blocks * self.block)[..., : self.pixels]
+
+    def window(self, values: Tensor, first: Tensor, count: int) -> Tensor:
+        """(B, M, N) -> (B, M, count): the pixels from first[b] on, first of shape (B,)."""
+        blocks, width, _ = self.weight.shape
+        wanted = min((count - 1) // self.block + 2, blocks)
+        begin = (first // self.block).clamp(max=blocks - wanted)
+        chosen = begin[:, None] + torch.arange(wanted, device=values.device)  # (B, K')
+        near = self.starts[chosen][..., None] + torch.arange(width, device=values.device)  # (B, K', W)
+        shape = (*values.shape[:2], wanted * width)
+        local = values.gather(2, near.reshape(len(values), 1, -1).expand(shape))
+        local = local.reshape(*values.shape[:2], wanted, width).transpose(1, 2)
+        out = torch.matmul(local, self.weight[chosen]).transpose(1, 2).reshape(*values.shape[:2], -1)
+        pick = (first - begin * self.block)[:, None] + torch.arange(count, device=values.device)
+        return out.gather(2, pick[:, None, :].expand(*values.shape[:2], count))
+
+
+def _build_blocks(points: np.ndarray, pixels: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
+    """First point (K,) and matrix (K, W, S) of each block of pixels; the last block is padded with zeros."""
+    per_pixel = len(points) / max(len(pixels), 1)
+    size = max(1, min(LARGEST_BLOCK, len(pixels), int(2 * margin / per_pixel)))
+    firsts = range(0, len(pixels), size)
+    spans = []
+    for first in firsts:
+        part = pixels[first : first + size]
+        left = int(np.searchsorted(points, part[0], side="right")) - 1 - margin
+        right = int(np.searchsorted(points, part[-1], side="left")) + 1 + margin
+        spans.append((max(left, 0), min(right, len(points))))
+    width = min(len(points), max(right - left for left, right in spans))
+    starts = np.array([min(left, len(points) - width) for left, _ in spans], dtype=np.int64)
+    weight = np.zeros((len(starts), width, size))
+    for block, (first, start) in enumerate(zip(firsts, starts, strict=True)):
+        part = pixels[first : first + size]
+        spline = make_interp_spline(points[start : start + width], np.eye(width), k=3)
+        weight[block, :, : len(part)] = spline(part).T
+        # at a point the spline is that point's value, exactly: equal pixels then stay equal, whatever is summed
+        at, which = np.nonzero(part[:, None] == points[None, start : start + width])
+        weight[block, :, at] = np.eye(width)[which]
+    return starts, weight

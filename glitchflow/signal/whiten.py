@@ -1,0 +1,212 @@
+"""Whitening of a batch of series, with the numbers of gwpy's `TimeSeries.whiten`, and its frequency response.
+
+A power spectrum is estimated from each series (median of overlapping periodograms by default), its inverse square
+root is cut to a FIR filter of `fduration` seconds (inverse spectrum truncation, arXiv:gr-qc/0509116 appendix B),
+and the series is filtered with it. The filter is symmetric, hence without phase: its response is real, and dividing
+by it undoes it in a band. All in float64: a strain of 1e-21 has a power spectrum that underflows float32.
+
+Shapes: E events, C channels, N samples, L samples of a periodogram, A frequencies of an ASD (0 to Nyquist).
+Units: an ASD is in series units / sqrt(Hz), one-sided; a whitened series has unit variance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from scipy.signal import get_window
+from torch import Tensor
+
+METHODS = ("median", "median-mean", "welch", "bartlett")
+
+
+@dataclass(frozen=True)
+class WhiteningFilter:
+    """A zero-phase FIR filter per series.
+
+    half: (..., H) taps from the centre outwards, float64; the full filter is the 2 H - 1 taps mirrored around it.
+    """
+
+    half: Tensor
+    sample_rate: float
+
+    def response(self, samples: int) -> Tensor:
+        """(..., samples // 2 + 1): the real gain at the rfft frequencies of `samples`, in 1/(series units)."""
+        pad = self.half.new_zeros(*self.half.shape[:-1], samples - 2 * self.half.shape[-1] + 1)
+        circle = torch.cat([self.half, pad, self.half[..., 1:].flip(-1)], dim=-1)
+        return rfft(circle).real * math.sqrt(2 / self.sample_rate)
+
+    def __call__(self, series: Tensor) -> Tensor:
+        """Filter (..., N), after removing the mean and tapering half a filter at each end, as gwpy does."""
+        series = series.to(self.half.dtype)
+        samples, taps = series.shape[-1], self.half.shape[-1]
+        window = torch.from_numpy(get_window("hann", 2 * taps)).to(series)
+        series = series - mean(series)
+        series[..., :taps] *= window[:taps]
+        series[..., -taps:] *= window[-taps:]
+        length = next_fast_len(samples + taps - 1, real=True)
+        spectrum = scale_complex(rfft(series, length), self.response(length))
+        return irfft(spectrum, length)[..., :samples]
+
+    def undo(self, series: Tensor, frange: tuple[float, float]) -> Tensor:
+        """Colour (..., N) back: divide by the response within `frange` (Hz), zero outside.
+
+        Exact away from the ends; within half a filter of them the whitening itself lost information.
+        """
+        samples = series.shape[-1]
+        gain = self.response(samples)
+        frequency = torch.arange(gain.shape[-1], device=gain.device) * (self.sample_rate / samples)
+        inside = (frequency >= frange[0]) & (frequency <= frange[1]) & (gain != 0)
+        inverse = torch.where(inside, 1 / gain, torch.zeros_like(gain))
+        return irfft(scale_complex(rfft(series.to(gain.dtype)), inverse), samples)
+
+
+def default_fftlength(sample_rate: float) -> int:
+    """Seconds of a periodogram, gwpy's choice for a rate: 2 s, more below 1024 Hz."""
+    return int(max(2, math.ceil(2048 / sample_rate)))
+
+
+def estimate_asd(
+    series: Tensor,
+    sample_rate: float,
+    fftlength: float | None = None,
+    overlap: float | None = None,
+    method: str = "median",
+) -> Tensor:
+    """Amplitude spectral density (..., A) of (..., N), as gwpy's `TimeSeries.asd` with a Hann window.
+
+    fftlength and overlap in seconds (defaults: gwpy's for the rate, and half of it). Methods: "median",
+    "median-mean" (mean of the medians of the even and of the odd periodograms, arXiv:gr-qc/0509116), "welch" (mean)
+    and "bartlett" (mean, no overlap). Raises ValueError for a series shorter than `fftlength`.
+    """
+    if method not in METHODS:
+        raise ValueError(f"ASD method {method!r} is not one of {', '.join(METHODS)}")
+    samples = series.shape[-1]
+    fftlength = default_fftlength(sample_rate) if fftlength is None else fftlength
+    length = int(fftlength * sample_rate)
+    if length > samples:
+        raise ValueError(
+            f"a series of {samples / sample_rate:g} s is too short for an ASD with fftlength {fftlength:g} s"
+        )
+    shared = 0 if method == "bartlett" else int((fftlength / 2 if overlap is None else overlap) * sample_rate)
+    if not 0 <= shared < length:
+        raise ValueError(f"overlap {overlap} s must be shorter than fftlength {fftlength:g} s")
+    pieces = series.to(torch.float64).unfold(-1, length, length - shared)  # (..., S, L)
+    window = torch.from_numpy(get_window("hann", length)).to(pieces)
+    spectra = rfft((pieces - mean(pieces)) * window)
+    power = spectra.real.square() + spectra.imag.square()
+    density = _average(power, method) / (sample_rate * float(window.square().sum()))
+    density[..., 1 : (length + 1) // 2] *= 2  # one-sided; zero and Nyquist have no mirror image
+    return density.sqrt()
+
+
+def design_filter(
+    asd: Tensor,
+    duration: float,
+    sample_rate: float,
+    fduration: float = 2.0,
+    highpass: float | None = None,
+) -> WhiteningFilter:
+    """Whitening filter of `fduration` seconds from (..., A) amplitude spectral densities on 0 ... Nyquist.
+
+    As gwpy: the ASD is interpolated linearly to 1/duration, inverted, five samples tapered at each end (`highpass`,
+    Hz: all below it zeroed first), and its impulse response cut with a Hann window. Where an ASD is zero the filter
+    is zero, for callers that mask such series. Raises ValueError for an odd number of taps, or more than the series.
+    """
+    taps = int(fduration * sample_rate)
+    if taps % 2 or taps < 2:
+        raise ValueError(
+            f"fduration {fduration} s is {taps} samples at {sample_rate} Hz: an even number is needed"
+        )
+    spacing = sample_rate / 2 / (asd.shape[-1] - 1)
+    size = int(np.rint((asd.shape[-1] - 1) * spacing * duration + 1))
+    if 2 * (size - 1) < taps:
+        raise ValueError(f"fduration {fduration} s is longer than the series, {duration} s")
+    asd = _interpolate(asd, np.arange(size) / duration / spacing)
+    transfer = torch.where(asd > 0, 1 / asd, torch.zeros_like(asd))
+    corner = int(highpass * duration) if highpass else 0
+    edge = torch.from_numpy(np.sin(np.pi * np.arange(5) / 9) ** 2).to(transfer)  # gwpy: a Tukey window of ten
+    transfer[..., :corner] = 0
+    transfer[..., corner : corner + 5] *= edge
+    transfer[..., -5:] *= edge.flip(-1)
+    impulse = irfft(transfer.to(torch.complex128), 2 * (size - 1))[..., : taps // 2]
+    window = torch.from_numpy(get_window("hann", taps)[taps // 2 :]).to(impulse)
+    return WhiteningFilter(impulse * window, sample_rate)
+
+
+def whiten(
+    series: Tensor,
+    sample_rate: float,
+    asd: Tensor | None = None,
+    fftlength: float | None = None,
+    overlap: float | None = None,
+    method: str = "median",
+    fduration: float = 2.0,
+    highpass: float | None = None,
+) -> tuple[Tensor, WhiteningFilter]:
+    """Whiten (..., N) by its own spectrum, or by `asd` (..., A); also the filter, for whatever must go through it."""
+    if asd is None:
+        asd = estimate_asd(series, sample_rate, fftlength, overlap, method)
+    duration = series.shape[-1] / sample_rate
+    filters = design_filter(asd, duration, sample_rate, fduration, highpass)
+    return filters(series), filters
+
+
+def _average(power: Tensor, method: str) -> Tensor:
+    """Average (..., S, A) periodograms over S; medians are divided by their bias for exponential noise."""
+    if method in ("welch", "bartlett"):
+        return power.sum(-2) / power.shape[-2]
+    if method == "median-mean" and power.shape[-2] > 1:
+        even, odd = power[..., ::2, :], power[..., 1::2, :]
+        return (_average(even, "median") + _average(odd, "median")) / 2
+    count = power.shape[-2]
+    ranked = power.sort(dim=-2).values
+    middle = (ranked[..., (count - 1) // 2, :] + ranked[..., count // 2, :]) / 2
+    even_terms = 2.0 * np.arange(1, (count - 1) // 2 + 1)
+    return middle / (1 + float(np.sum(1 / (even_terms + 1) - 1 / even_terms)))
+
+
+def _interpolate(values: Tensor, position: np.ndarray) -> Tensor:
+    """Linear interpolation of (..., A) at fractional indices, constant beyond the last."""
+    position = np.clip(position, 0, values.shape[-1] - 1)
+    below = np.minimum(position.astype(np.int64), values.shape[-1] - 2)
+    index = torch.from_numpy(below).to(values.device)
+    share = torch.from_numpy(position - below).to(values)
+    low = values[..., index]
+    return low + (values[..., index + 1] - low) * share
+
+
+# The three below keep a series' numbers, bit for bit, independent of its batch and of the number of threads on a CPU:
+# MKL takes another path for a single transform than for several; complex products are fused differently in and beside
+# a vector register; and torch splits one long sum over threads.
+
+
+def rfft(x: Tensor, n: int | None = None) -> Tensor:
+    """rfft of the last axis, with the same bits for one series as for many."""
+    return _several(lambda y: torch.fft.rfft(y, n=n), x)
+
+
+def irfft(x: Tensor, n: int) -> Tensor:
+    """irfft of the last axis, with the same bits for one series as for many."""
+    return _several(lambda y: torch.fft.irfft(y, n=n), x)
+
+
+def _several(transform, x: Tensor) -> Tensor:
+    if x.device.type != "cpu" or x.numel() > x.shape[-1]:
+        return transform(x)
+    return transform(torch.stack([x, x]))[0]
+
+
+def scale_complex(x: Tensor, gain: Tensor) -> Tensor:
+    """Complex x times real gain, part by part."""
+    return torch.view_as_complex(torch.view_as_real(x) * gain[..., None])
+
+
+def mean(x: Tensor) -> Tensor:
+    """Mean over the last axis, kept."""
+    if x.device.type == "cpu":
+        return torch.from_numpy(x.numpy().mean(axis=-1, keepdims=True))
+    return x.mean(-1, keepdim=True)
