@@ -81,7 +81,10 @@ class Detector(Section):
     strain: str = key("SIM:STRAIN", "name of the strain channel")
     witnesses: list[str] = key(["SIM:ACC_X", "SIM:ACC_Y", "SIM:SUS"], "names of the witness channels")
     background: float = key(0.2, "share of events without a transient", ge=0, le=1)
-    snr: Range = key((8.0, 60.0), "matched-filter SNR in the strain, drawn log-uniformly")
+    snr: Range = key(
+        (8.0, 60.0),
+        "matched-filter SNR in the strain, drawn log-uniformly; that of scattered light follows from its motion",
+    )
     jitter: float = key(0.3, "largest distance of the transient from the window's centre", "s", ge=0)
     lines: list[float] = key([60.0, 120.0, 180.0], "frequencies of the power lines in every channel", "Hz")
     coupling: Coupling = key(Coupling(), "transfer functions")
@@ -156,7 +159,7 @@ class Derived(Section):
         8.0, "scatter: corner of the low-pass on x, which keeps sensor noise out", "Hz", gt=0
     )
     gain: float = key(1.0, "factor on the result", gt=0)
-    floor: float = key(0.05, "white noise added, as standard deviation: what the sensor cannot resolve", ge=0)
+    floor: float = key(0.1, "white noise added, as standard deviation: what the sensor cannot resolve", ge=0)
 
     @model_validator(mode="after")
     def _count(self) -> Derived:

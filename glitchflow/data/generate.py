@@ -123,7 +123,7 @@ def _create(experiment: Experiment, source: str, recipe: Recipe, engine: QTransf
     axes = {"channel": np.array(recipe.channels, dtype=object)}
     if experiment.qplot.window == "fixed":
         centre = experiment.series.duration / 2
-        axes |= {"frequency": engine.frequencies, "time": engine.times - centre}
+        axes |= {"frequency": np.asarray(engine.frequencies), "time": np.asarray(engine.times) - centre}
     attributes = {
         "arrays": list(arrays),
         "source": source,

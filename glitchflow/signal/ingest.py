@@ -109,7 +109,7 @@ def _read(source: Source) -> TimeSeries:
 def _files(source: Source) -> tuple[str, ...]:
     found: list[str] = []
     for pattern in source.files:
-        matches = sorted(glob.glob(str(Path(pattern).expanduser())))
+        matches = sorted(glob.glob(str(Path(pattern).expanduser())))  # noqa: PTH207  patterns may be absolute
         if not matches:
             raise InputError(f"ingest.channels {source.name}: files = {pattern}: no such file")
         found += matches

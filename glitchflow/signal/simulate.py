@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.signal import firwin2
 
 from glitchflow.config import Experiment, import_path
+from glitchflow.config.schema import ScatteredLight
 from glitchflow.signal.derive import append_derived
 
 Array = NDArray[np.float64]
@@ -55,7 +56,7 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))
 
 
-COUPLINGS, EVENTS, DERIVED, SPLIT = range(4)  # streams
+COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE = range(5)  # streams
 
 
 def build_recipe(experiment: Experiment) -> Recipe:
@@ -111,9 +112,10 @@ def _notebook_event(experiment: Experiment, weights: Array, index: int) -> Event
 class Transient:
     """What a family adds to one event, on the white scale of each channel."""
 
-    strain: Array  # (N,), any amplitude: scaled to the SNR drawn
-    witnesses: Array  # (C - 1, N), scaled with the strain
-    motion: Array | None = None  # (C - 1, N): added in the witness's own unit, never scaled
+    strain: Array  # (N,)
+    witnesses: Array  # (C - 1, N)
+    motion: Array | None = None  # (C - 1, N), added in the witnesses' own units
+    scaled: bool = True  # strain and witnesses to the SNR drawn; else the strength follows from the coupling
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class _Detector:
     colour: Array  # (C, K): multiplies the spectrum of unit white noise
     response: NDArray[np.complex128]  # (C, K): of each channel to a linear disturbance, on the white scale
     witnesses: list[str]
+    scattering: float  # strain amplitude of the scattered light
 
     @property
     def rate(self) -> float:
@@ -146,18 +149,19 @@ def detector(experiment: Experiment) -> Recipe:
         scattered = settings.families.scattered_light
         asd[1 + settings.witnesses.index(scattered.witness)] = scattered.sensor_noise
     response, couplings = _draw_couplings(experiment, rng, frequency)
-    constants = _Detector(
-        experiment,
-        colour=asd * np.sqrt(experiment.series.sample_rate / 2),
-        response=response,
-        witnesses=settings.witnesses,
-    )
+    colour = asd * np.sqrt(experiment.series.sample_rate / 2)
+    gain = _scattering_gain(experiment, colour[0])
+    constants = _Detector(experiment, colour, response, settings.witnesses, gain)
+    couplings |= {
+        "scattered_light": {"witness": settings.families.scattered_light.witness, "strain_amplitude": gain},
+        "witness_noise_slopes": dict(zip(settings.witnesses, slopes.tolist())),
+    }
     return Recipe(
         events=experiment.simulate.events,
         channels=[settings.strain, *settings.witnesses, *(d.name for d in experiment.derived)],
         labels=["background", *FAMILIES],
         witnessed=[name for name, family in FAMILIES.items() if family.witnessed],
-        couplings=couplings | {"witness_noise_slopes": dict(zip(settings.witnesses, slopes.tolist()))},
+        couplings=couplings,
         event=partial(_detector_event, constants),
         split_key=int,
     )
@@ -174,11 +178,13 @@ def _detector_event(constants: _Detector, index: int) -> Event:
         weights = np.array([getattr(settings.families, name).weight for name in FAMILIES])
         label = 1 + int(rng.choice(len(FAMILIES), p=weights / weights.sum()))
         family = list(FAMILIES.values())[label - 1]
-        snr = float(np.exp(rng.uniform(*np.log(settings.snr))))
+        drawn = float(np.exp(rng.uniform(*np.log(settings.snr))))
         time = np.arange(constants.samples) / constants.rate - experiment.series.duration / 2
         time -= rng.uniform(-settings.jitter, settings.jitter)
         transient = family.make(constants, rng, time)
-        scale = snr / np.linalg.norm(transient.strain)
+        norm = float(np.linalg.norm(transient.strain))
+        scale = drawn / norm if transient.scaled else 1.0
+        snr = scale * norm
         white[0] += scale * transient.strain
         white[1:] += scale * transient.witnesses
         witnessed = scale * transient.strain * family.witnessed
@@ -198,23 +204,45 @@ def _sine_gaussian(constants: _Detector, rng: np.random.Generator, time: Array) 
 
 
 def _scattered_light(constants: _Detector, rng: np.random.Generator, time: Array) -> Transient:
-    """sin(4 pi n x(t) / wavelength + static phase) of a burst of slow motion x(t), which the witness measures.
+    """G sin(4 pi n x(t) / wavelength + static phase) of a burst of slow motion x(t), which the witness measures.
 
     Accadia et al., CQG 27, 194011 (2010); Soni et al., CQG 38, 025016 (2021). The highest fringe frequency is
-    2 n max|v| / wavelength. The static phase drifts by more than a wavelength between events and is unknown.
+    2 n max|v| / wavelength. The scatterer is one and the same, so G is fixed and the SNR follows from the
+    motion: were it drawn per event, no witness could know it. The static phase drifts by more than a wavelength
+    between events and is unknown.
     """
     settings = constants.experiment.simulate.detector.families.scattered_light
-    motion = rng.uniform(*settings.motion)
-    speed = rng.uniform(*settings.fringe) * settings.wavelength / (2 * settings.bounces)
-    envelope = np.exp(-0.5 * (time / rng.uniform(*settings.length)) ** 2)
-    x = speed / (2 * np.pi * motion) * envelope * np.sin(2 * np.pi * motion * time)
-    phase = 4 * np.pi * settings.bounces / settings.wavelength * x + rng.uniform(0, 2 * np.pi)
-    stray = np.fft.rfft(np.sin(phase) - np.sin(phase[0]))
+    fringe, motion, length = (rng.uniform(*r) for r in (settings.fringe, settings.motion, settings.length))
+    x = _burst(settings, fringe, motion, length, time)
     motions = np.zeros((len(constants.witnesses), constants.samples))
     motions[constants.witnesses.index(settings.witness)] = x
-    # stray light adds to the strain itself, so it is divided by the strain's colour to reach the white scale
-    strain = np.fft.irfft(stray * constants.colour[0].min() / constants.colour[0], n=constants.samples)
-    return Transient(strain=strain, witnesses=np.zeros_like(motions), motion=motions)
+    stray = _stray_light(settings, x, rng.uniform(0, 2 * np.pi), constants.colour[0])
+    return Transient(constants.scattering * stray, np.zeros_like(motions), motion=motions, scaled=False)
+
+
+def _burst(settings: ScatteredLight, fringe: float, motion: float, length: float, time: Array) -> Array:
+    """A slow oscillation x(t) under a Gaussian, in the unit of the wavelength, with this highest fringe."""
+    speed = fringe * settings.wavelength / (2 * settings.bounces)
+    return (
+        speed / (2 * np.pi * motion) * np.exp(-0.5 * (time / length) ** 2) * np.sin(2 * np.pi * motion * time)
+    )
+
+
+def _stray_light(settings: ScatteredLight, x: Array, static: float, colour: Array) -> Array:
+    """The stray light's strain of unit amplitude, divided by the strain's colour to reach the white scale."""
+    field = np.sin(4 * np.pi * settings.bounces / settings.wavelength * x + static) - np.sin(static)
+    return np.fft.irfft(np.fft.rfft(field) / colour, n=x.size)
+
+
+def _scattering_gain(experiment: Experiment, colour: Array) -> float:
+    """The strain amplitude G that gives the middle of the ranges of motion the middle of the SNRs asked for."""
+    settings, series = experiment.simulate.detector.families.scattered_light, experiment.series
+    time = np.arange(series.samples) / series.sample_rate - series.duration / 2
+    x = _burst(
+        settings, *(float(np.mean(r)) for r in (settings.fringe, settings.motion, settings.length)), time
+    )
+    middle = float(np.sqrt(np.prod(experiment.simulate.detector.snr)))
+    return middle / float(np.linalg.norm(_stray_light(settings, x, np.pi / 4, colour)))
 
 
 def _blip(constants: _Detector, rng: np.random.Generator, time: Array) -> Transient:
@@ -299,7 +327,7 @@ def _draw_couplings(
         response[i] = gain * np.fft.rfft(fir, n=experiment.series.samples)
         response[i] *= np.exp(-2j * np.pi * frequency * shift)
         table[channel] = {"gain": gain, "delay": delay, "fir": fir.tolist()}
-    return response, {"linear": table, "scattered_light": {"witness": scattered.witness}}
+    return response, {"linear": table}
 
 
 def _random_fir(rng: np.random.Generator, taps: int, ripple: float, rate: float) -> Array:

@@ -1,0 +1,128 @@
+"""Checkpoints: one directory each, written under a temporary name and renamed, so that none is ever half there.
+
+    checkpoints/step-00001234/weights.pt    the network
+                              state.pt      optimiser and loop: what resuming needs beyond the weights
+                              meta.json     config, channels, geometry, normalisation, step, metrics, versions
+    checkpoints/best.json                   names the best one
+
+Inference needs weights.pt and meta.json and nothing else. Everything is loaded with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from glitchflow.config import InputError
+from glitchflow.data.normalise import Normalisation
+from glitchflow.model import build
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    path: Path
+    meta: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return self.meta["step"]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the strain and the witnesses the network takes, in this order."""
+        return Normalisation(**self.meta["normalisation"])
+
+    def weights(self, device: torch.device | str = "cpu") -> dict[str, Any]:
+        return _load(self.path / "weights.pt", device)
+
+    def state(self, device: torch.device | str = "cpu") -> dict[str, Any]:
+        return _load(self.path / "state.pt", device)
+
+    def network(self, device: torch.device | str = "cpu") -> nn.Module:
+        """The trained network, ready to generate."""
+        model = build_model(self.meta["model"], len(self.meta["channels"]) - 1, self.meta["shape"])
+        model.load_state_dict(self.weights(device))
+        return model.to(device).eval()
+
+
+def build_model(settings: dict[str, Any], witnesses: int, shape: tuple[int, int]) -> nn.Module:
+    """The network of a `model` section. Raises `InputError` for options it does not have or sizes it cannot take."""
+    options = {k: v for k, v in settings.items() if k not in ("name", "options")} | settings["options"]
+    try:
+        return build(settings["name"], witnesses, (int(shape[0]), int(shape[1])), **options)
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
+
+
+def save(
+    directory: Path, meta: dict[str, Any], weights: dict[str, Any], state: dict[str, Any], name: str = ""
+) -> Path:
+    """Write a checkpoint into `directory` as `name` (default: by its step) and return its path."""
+    name = name or f"step-{meta['step']:08d}"
+    path, temporary = directory / name, directory / f".{name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    torch.save(weights, temporary / "weights.pt")
+    torch.save(state, temporary / "state.pt")
+    (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+    shutil.rmtree(path, ignore_errors=True)  # the same step again, after a resume
+    temporary.rename(path)
+    return path
+
+
+def mark_best(directory: Path, path: Path, loss: float) -> None:
+    temporary = directory / ".best.json"
+    temporary.write_text(json.dumps({"checkpoint": path.name, "validation_loss": loss}))
+    temporary.replace(directory / "best.json")
+
+
+def best(directory: Path) -> Path | None:
+    try:
+        return directory / json.loads((directory / "best.json").read_text())["checkpoint"]
+    except FileNotFoundError:
+        return None
+
+
+def by_step(directory: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(directory.glob("step-*"))
+
+
+def prune(directory: Path, keep: int) -> None:
+    """Delete all but the newest `keep` and the best, and what a killed writer left."""
+    spared = {*by_step(directory)[-keep:], best(directory)}
+    for path in [*by_step(directory), *directory.glob(".step-*")]:
+        if path not in spared:
+            shutil.rmtree(path)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Raises `InputError` where there is no checkpoint."""
+    try:
+        return Checkpoint(path, json.loads((path / "meta.json").read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no checkpoint there") from None
+
+
+def find(directory: Path, name: str) -> Checkpoint:
+    """`best`, `last` or `initial` of a run's checkpoint directory, or any checkpoint by path."""
+    steps = by_step(directory)
+    path = {
+        "best": best(directory),
+        "last": steps[-1] if steps else None,
+        "initial": directory / "initial",
+    }.get(name, Path(name))
+    if path is None:
+        raise InputError(f"{directory}: no {name} checkpoint; run `glitchflow train` first")
+    return open_checkpoint(path)
+
+
+def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
+    return torch.load(path, map_location=device, weights_only=True)
