@@ -1,0 +1,221 @@
+"""Clusters of loud pixels, and the decisions made from them: is an event clean, is it to be vetoed.
+
+A cluster at threshold s: 8-connected pixels with energy >= s inside one event, covering at least a minimum area
+in s Hz. Shapes: energies (event, frequency, time); areas of a pixel (frequency,); decisions (threshold, event).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import label
+
+from glitchflow.score.metrics import Array, per_event, subtract
+from glitchflow.score.statistics import RESOLVABLE_EVENTS, Proportion, proportion
+
+THRESHOLDS = np.arange(1.0, 51.0)
+# A tenth of a time-frequency cell (1 s Hz): single noisy pixels do not make a cluster, the core of a glitch does.
+MINIMUM_AREA = 0.1
+# Neighbours in frequency and time, diagonals too, but never in the next event.
+NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
+NEIGHBOURS[1] = True
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Clusters of each event at one threshold: how many, their total and their largest area in s Hz; (event,)."""
+
+    count: NDArray[np.int64]
+    area: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+
+def pixel_areas(frequency: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
+    """Area in s Hz of a pixel in each row: height by half the distance of the rows around it, so any axis will do.
+
+    Shapes: frequency (frequency,) in Hz, time (time,) in s -> (frequency,). Raises ValueError for an axis that
+    does not ascend.
+    """
+    f, t = np.asarray(frequency, np.float64), np.asarray(time, np.float64)
+    for name, axis in (("frequency", f), ("time", t)):
+        if axis.ndim != 1 or len(axis) < 2 or not (np.diff(axis) > 0).all():
+            raise ValueError(f"the {name} axis must ascend and have at least 2 pixels")
+    return np.gradient(f) * (t[-1] - t[0]) / (len(t) - 1)
+
+
+def find_clusters(
+    energy: Any, threshold: float, areas: NDArray[np.float64], minimum_area: float = MINIMUM_AREA
+) -> Clusters:
+    """Clusters per event at one threshold. Shapes: (event, frequency, time), areas (frequency,) -> (event,)."""
+
+    def score(block: Array) -> NDArray:
+        event, area = _regions(block >= threshold, _checked(areas, block, minimum_area), minimum_area)
+        largest = np.zeros(len(block))
+        np.maximum.at(largest, event, area)
+        counts = np.bincount(event, minlength=len(block))
+        return np.stack([counts, np.bincount(event, area, minlength=len(block)), largest], axis=1)
+
+    table = per_event(score, energy).reshape(-1, 3)
+    return Clusters(table[:, 0].astype(np.int64), table[:, 1], table[:, 2])
+
+
+def cluster_level(
+    energy: Any, areas: NDArray[np.float64], minimum_area: float = MINIMUM_AREA
+) -> NDArray[np.float64]:
+    """The highest threshold at which each event still has a cluster: one number that answers for all thresholds.
+
+    Pixels above a threshold only grow in number as it sinks, so an event has a cluster at s exactly where its
+    level is >= s. Found by bisection over each event's own sorted energies.
+
+    Shapes: (event, frequency, time), areas (frequency,) -> (event,). Raises ValueError for a minimum area
+    beyond the whole image.
+    """
+
+    def score(block: Array) -> NDArray:
+        checked = _checked(areas, block, minimum_area)
+        if minimum_area <= checked.min():
+            return block.max(axis=(1, 2)).astype(np.float64)
+        events = np.arange(len(block))
+        ordered = np.sort(block.reshape(len(block), -1), axis=1)
+        low, high = (
+            np.zeros(len(block), np.int64),
+            np.full(len(block), ordered.shape[1]),
+        )  # yes at low, no at high
+        while (high - low).max(initial=0) > 1:
+            middle = np.where(high - low > 1, (low + high) // 2, low)
+            mask = block >= ordered[events, middle][:, None, None]
+            found = np.zeros(len(block), dtype=bool)
+            found[_regions(mask, checked, minimum_area)[0]] = True
+            low, high = np.where(found, middle, low), np.where(found, high, middle)
+        return ordered[events, low].astype(np.float64)
+
+    return per_event(score, energy)
+
+
+def _regions(
+    mask: NDArray[np.bool_], areas: NDArray[np.float64], minimum_area: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Event and area in s Hz of the connected regions of a mask (event, frequency, time) that are large enough."""
+    labels, count = label(mask, NEIGHBOURS)
+    pixels = np.flatnonzero(mask)
+    region = labels.ravel()[pixels] - 1
+    row = pixels // mask.shape[2]
+    event = np.empty(count, np.int64)
+    event[region] = row // mask.shape[1]
+    area = np.bincount(region, areas[row % mask.shape[1]], minlength=count).astype(np.float64)
+    large = area >= minimum_area * (1 - 1e-9)  # a sum of pixels must not miss its own value by rounding
+    return event[large], area[large]
+
+
+def _checked(areas: NDArray[np.float64], block: Array, minimum_area: float) -> NDArray[np.float64]:
+    areas = np.asarray(areas, np.float64)
+    if areas.shape != block.shape[1:2]:
+        raise ValueError(f"areas {areas.shape}: one per frequency row is needed, {block.shape[1]} of them")
+    whole = areas.sum() * block.shape[2]
+    if minimum_area > whole * (1 - 1e-9):
+        raise ValueError(f"minimum_area={minimum_area} s Hz is not below the whole image's {whole:.4g} s Hz")
+    return areas
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Share of events left without a cluster at each threshold, by two definitions."""
+
+    thresholds: NDArray[np.float64]
+    subtraction: Proportion  # no cluster in R = T b / max(G, b)
+    difference: (
+        Proportion  # none in |T - G|: the older form, which even a perfect G fails, by noise of order sqrt(W)
+    )
+
+
+def cleaned(
+    recorded: Any,
+    generated: Any,
+    areas: NDArray[np.float64],
+    thresholds: ArrayLike = THRESHOLDS,
+    minimum_area: float = MINIMUM_AREA,
+) -> Cleaned:
+    """Share of events without a cluster after cleaning. Shapes: (event, frequency, time) -> (threshold,) each."""
+    s = np.asarray(thresholds, np.float64)
+    residual = per_event(lambda t, g: cluster_level(subtract(t, g), areas, minimum_area), recorded, generated)
+    difference = per_event(lambda t, g: cluster_level(abs(t - g), areas, minimum_area), recorded, generated)
+    clean = [proportion((level < s[:, None]).sum(axis=1), len(level)) for level in (residual, difference)]
+    return Cleaned(s, *clean)
+
+
+@dataclass(frozen=True)
+class Veto:
+    """Veto decisions at each threshold: an event is vetoed where G has a cluster, rightly where T has one."""
+
+    thresholds: NDArray[np.float64]
+    decision: NDArray[np.bool_]  # (threshold, event)
+    truth: NDArray[np.bool_]  # (threshold, event)
+    accuracy: Proportion  # decision agrees with truth
+    efficiency: Proportion  # vetoed, of the events that have a cluster
+    background_veto_fraction: Proportion  # vetoed, of the background events
+    noise_only: Proportion  # background events whose recorded energy alone has a cluster
+
+
+def veto(
+    recorded_level: ArrayLike,
+    generated_level: ArrayLike,
+    background: ArrayLike,
+    thresholds: ArrayLike = THRESHOLDS,
+) -> Veto:
+    """Veto decisions and their scores at each threshold, from the `cluster_level` of T and of G.
+
+    Shapes: levels (event,), background (event,) of bool -> (threshold,) each.
+    """
+    t, g, quiet = np.asarray(recorded_level), np.asarray(generated_level), np.asarray(background, bool)
+    if not t.shape == g.shape == quiet.shape or t.ndim != 1:
+        raise ValueError(
+            f"one level and one background flag per event, not {t.shape}, {g.shape}, {quiet.shape}"
+        )
+    s = np.asarray(thresholds, np.float64)
+    decision, truth = g >= s[:, None], t >= s[:, None]
+    return Veto(
+        thresholds=s,
+        decision=decision,
+        truth=truth,
+        accuracy=proportion((decision == truth).sum(axis=1), len(t)),
+        efficiency=proportion((decision & truth).sum(axis=1), truth.sum(axis=1)),
+        background_veto_fraction=proportion((decision & quiet).sum(axis=1), quiet.sum()),
+        noise_only=proportion((truth & quiet).sum(axis=1), quiet.sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Receiver operating characteristic: both shares as the threshold sinks, one point per distinct score."""
+
+    score: NDArray[np.float64]  # descending, the first is infinite: nothing vetoed
+    efficiency: Proportion
+    false: Proportion
+    area: float  # under the curve: 0.5 is chance; NaN without positives or negatives
+
+    def efficiency_at(self, fraction: float) -> float:
+        """Efficiency where at most `fraction` of the negatives are vetoed; NaN where that is not resolvable:
+        where fewer than 10 negatives would decide it."""
+        if fraction * self.false.trials[0] < RESOLVABLE_EVENTS:
+            return float("nan")
+        return float(self.efficiency.value[self.false.value <= fraction][-1])
+
+
+def roc(score: ArrayLike, positive: ArrayLike, negative: ArrayLike | None = None) -> Roc:
+    """ROC of a score per event. `negative` defaults to the events that are not positive; for efficiency against
+    background veto fraction give the background events.
+
+    Shapes: (event,) each -> (point,). Raises ValueError where shapes differ.
+    """
+    values, yes = np.asarray(score, np.float64), np.asarray(positive, bool)
+    no = ~yes if negative is None else np.asarray(negative, bool)
+    if not values.shape == yes.shape == no.shape:
+        raise ValueError(f"one score and one truth per event, not {values.shape}, {yes.shape}, {no.shape}")
+    order = np.argsort(-values, kind="stable")
+    ordered = values[order]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(ordered) else np.empty(0, int)
+    hits = [np.concatenate([[0], np.cumsum(which[order])[last]]) for which in (yes, no)]
+    efficiency, false = (proportion(h, which.sum()) for h, which in zip(hits, (yes, no)))
+    area = float(np.trapezoid(efficiency.value, false.value)) if yes.any() and no.any() else float("nan")
+    return Roc(np.concatenate([[np.inf], ordered[last]]), efficiency, false, area)

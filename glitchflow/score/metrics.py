@@ -1,0 +1,155 @@
+"""Scores of one generated Q-plot against the recorded one: what is left, how much went, how alike they look.
+
+Shapes: recorded T, generated G and witnessed W are energies (event, frequency, time) of the strain,
+dimensionless, as numpy arrays or torch tensors; scores are (event,). Energies are clamped at 0 first, since the
+spline of the Q-transform undershoots. Work goes event block by event block, so memory stays small.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glitchflow.model.loss import ssim as torch_ssim
+from glitchflow.score.statistics import Interval, bootstrap_ratio
+
+Array = NDArray[np.float32]
+
+NOISE_ENERGY = float(1 / np.log(2))  # mean energy of Gaussian noise, exponential with median 1
+WITNESSED_LEVEL = 5 * NOISE_ENERGY  # W from which a pixel counts as excess power (synthetic data)
+RECORDED_LEVEL = 10.0  # T from which a pixel counts as excess power (recorded data)
+BLOCK = 256  # events worked on at once
+
+
+def energies(values: Any) -> Array:
+    """`values` (event, frequency, time), array or tensor, as a float32 array clamped at 0.
+
+    Raises ValueError for another number of axes, or energies that are not finite.
+    """
+    array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    if array.ndim != 3:
+        raise ValueError(f"energies are (event, frequency, time), not of shape {array.shape}")
+    clamped: Array = array.astype(np.float32)
+    np.maximum(clamped, 0, out=clamped)
+    if not np.isfinite(clamped).all():
+        raise ValueError("energies hold NaN or infinity")
+    return clamped
+
+
+def blocks(*values: Any) -> Iterator[tuple[Array, ...]]:
+    """The given energies, some `BLOCK` events at a time, clamped. Raises ValueError where shapes differ."""
+    shapes = {tuple(v.shape) for v in values}
+    if len(shapes) != 1:
+        raise ValueError(f"recorded, generated and witnessed energies differ in shape: {sorted(shapes)}")
+    # without any event one empty block, so that results have the right shape all the same
+    for start in range(0, max(1, len(values[0])), BLOCK):
+        yield tuple(energies(v[start : start + BLOCK]) for v in values)
+
+
+def per_event(score: Callable[..., NDArray], *values: Any) -> NDArray:
+    """score(block of each of `values`) -> (event,), over all blocks."""
+    return np.concatenate([score(*block) for block in blocks(*values)])
+
+
+def subtract(recorded: Any, generated: Any) -> Array:
+    """Spectral subtraction: R = T b / max(G, b) with b the mean energy of noise.
+
+    Where G sees nothing T stays as it is; a perfectly predicted glitch comes down to b. The gain of spectral
+    subtraction of energies (Boll 1979, doi:10.1109/TASSP.1979.1163209), floored at no change.
+
+    Shapes: two (event, frequency, time) -> (event, frequency, time).
+    """
+    return per_event(_subtract, recorded, generated)
+
+
+def _subtract(t: Array, g: Array) -> Array:
+    return np.divide(t * NOISE_ENERGY, np.maximum(g, NOISE_ENERGY), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """Energy above noise in the pixels that count, per event, before and after subtraction; each (event,)."""
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    pixels: NDArray[np.int64]
+
+    def removed(self, seed: int, resamples: int = 1000, confidence: float = 0.95) -> Interval:
+        """Share of excess power removed, 1 - |sum after| / sum before, with a bootstrap interval over events.
+
+        The absolute value is of the sum over events: removing too much counts as much as too little.
+        NaN where nothing counts.
+        """
+        left = bootstrap_ratio(self.after, self.before, seed, resamples, confidence)
+        return removed_share(left)
+
+    def of(self, events: NDArray) -> "Excess":
+        """The same for some events: a family, say; `events` is an index or boolean array."""
+        return Excess(self.before[events], self.after[events], self.pixels[events])
+
+
+def removed_share(left: Interval) -> Interval:
+    """1 - |x| of an interval of x: its ends come from the ends of |x|, whose least value may be inside."""
+    size = abs(left.low), abs(left.high)
+    least = 0.0 if left.low <= 0 <= left.high else min(size)
+    return Interval(1 - abs(left.value), 1 - max(size), 1 - least)
+
+
+def excess_power(recorded: Any, generated: Any, witnessed: Any = None) -> Excess:
+    """Energy above noise before and after spectral subtraction, over the pixels that count.
+
+    Those with W >= 5 b where `witnessed` is given (synthetic data: only what the witnesses explain can be
+    removed), else those with T >= 10.
+
+    Shapes: (event, frequency, time) each -> (event,).
+    """
+
+    def sums(t: Array, g: Array, w: Array | None = None) -> NDArray:
+        counts = t >= RECORDED_LEVEL if w is None else w >= WITNESSED_LEVEL
+        over = [
+            ((e - NOISE_ENERGY) * counts).sum(axis=(1, 2), dtype=np.float64) for e in (t, _subtract(t, g))
+        ]
+        return np.stack([*over, counts.sum(axis=(1, 2))], axis=1)
+
+    given = (recorded, generated) if witnessed is None else (recorded, generated, witnessed)
+    table = per_event(sums, *given).reshape(-1, 3)
+    return Excess(table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
+
+
+def mask_iou(recorded: Any, generated: Any, threshold: float) -> NDArray[np.float64]:
+    """Intersection over union of {T >= s} and {G >= s} in each event; NaN where both are empty.
+
+    Shapes: two (event, frequency, time) -> (event,).
+    """
+
+    def score(t: Array, g: Array) -> NDArray:
+        a, b = t >= threshold, g >= threshold
+        union = (a | b).sum(axis=(1, 2))
+        return np.where(union > 0, (a & b).sum(axis=(1, 2)) / np.maximum(union, 1), np.nan)
+
+    return per_event(score, recorded, generated)
+
+
+def l1(recorded: Any, generated: Any) -> NDArray[np.float64]:
+    """Mean absolute difference in each event, in units of energy. Shapes: two (event, frequency, time) -> (event,)."""
+    return per_event(lambda t, g: np.abs(t - g).mean(axis=(1, 2), dtype=np.float64), recorded, generated)
+
+
+def ssim(recorded: Any, generated: Any) -> NDArray[np.float64]:
+    """Structural similarity of each event, at most 1; see `glitchflow.model.loss.ssim`.
+
+    Shapes: two (event, frequency, time) -> (event,).
+    """
+
+    def score(t: Array, g: Array) -> NDArray:
+        with torch.inference_mode():
+            return (
+                torch_ssim(torch.from_numpy(g)[:, None], torch.from_numpy(t)[:, None])
+                .numpy()
+                .astype(np.float64)
+            )
+
+    return per_event(score, recorded, generated)

@@ -1,0 +1,90 @@
+"""Intervals against scipy and closed forms."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, norm
+
+from glitchflow.score.statistics import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio,
+    proportion,
+)
+
+
+@pytest.mark.parametrize("hits, trials", [(0, 20), (3, 20), (20, 20), (517, 1000)])
+@pytest.mark.parametrize("confidence", [0.68, 0.95])
+def test_wilson_interval_agrees_with_scipy(hits, trials, confidence):
+    ours = proportion(hits, trials, confidence)
+    theirs = binomtest(hits, trials).proportion_ci(confidence, method="wilson")
+    assert ours.low == pytest.approx(theirs.low, abs=1e-12)
+    assert ours.high == pytest.approx(theirs.high, abs=1e-12)
+    assert ours.value == hits / trials
+
+
+def test_proportions_are_arrays_and_few_events_are_not_resolvable():
+    shares = proportion([0, 9, 10, 0], [100, 100, 100, 0])
+    assert shares.resolvable.tolist() == [False, False, True, False]
+    assert np.isnan(shares.value[3]) and (shares.low[3], shares.high[3]) == (0, 1)
+    assert shares.low[0] == 0
+
+
+@pytest.mark.parametrize("hits, trials", [(-1, 5), (6, 5)])
+def test_impossible_counts_are_refused(hits, trials):
+    with pytest.raises(ValueError, match="between 0 and trials"):
+        proportion(hits, trials)
+
+
+def test_bootstrap_of_a_mean_has_the_normal_width():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=2000)
+    interval = bootstrap_mean(values, seed=1, resamples=2000)
+    half = norm.ppf(0.975) * values.std() / np.sqrt(2000)
+    assert interval.value == pytest.approx(values.mean())
+    assert (interval.high - interval.low) / (2 * half) == pytest.approx(1, abs=0.08)
+
+
+def test_bootstrap_covers_the_truth_as_often_as_it_says():
+    generator = np.random.default_rng(2)
+    covered = [
+        not bootstrap_mean(generator.normal(size=60), seed=s, resamples=200, confidence=0.8).excludes(0)
+        for s in range(300)
+    ]
+    assert 0.72 < np.mean(covered) < 0.87
+
+
+def test_pairing_sees_a_small_difference_between_noisy_scores():
+    generator = np.random.default_rng(3)
+    hard = generator.normal(size=400) * 10
+    better, worse = hard, hard + 0.1 + generator.normal(size=400) * 0.2
+    difference = bootstrap_difference(better, worse, seed=4)
+    assert difference.excludes(0) and difference.high < 0
+    assert not bootstrap_mean(better, seed=4).excludes(worse.mean())
+
+
+def test_bootstrap_is_decided_by_its_seed():
+    values = np.arange(30.0)
+    assert bootstrap_mean(values, seed=5) == bootstrap_mean(values, seed=5)
+    assert bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
+
+
+def test_ratio_of_sums_is_not_the_mean_of_ratios():
+    interval = bootstrap_ratio([1.0, 30.0], [10.0, 100.0], seed=0)
+    assert interval.value == pytest.approx(31 / 110)
+    assert (interval.low, interval.high) == pytest.approx((0.1, 0.3))
+
+
+def test_undefined_events_are_left_out():
+    assert bootstrap_mean([1.0, np.nan, 3.0], seed=0).value == 2.0
+    assert np.isnan(bootstrap_mean([np.nan], seed=0).low)
+    assert bootstrap_difference([1.0, np.nan, 3.0], [0.0, 0.0, 1.0], seed=0).value == 1.5
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="same events in both"):
+        bootstrap_difference([1.0, 2.0], [1.0], seed=0)
+    with pytest.raises(ValueError, match="same events in both"):
+        bootstrap_ratio([1.0, 2.0], [1.0], seed=0)
+    with pytest.raises(ValueError, match=r"confidence=95"):
+        bootstrap_mean([1.0], seed=0, confidence=95)
+    assert Interval(1, 0.5, 2).excludes(0) and not Interval(1, 0.5, 2).excludes(0.7)
