@@ -2,28 +2,37 @@
 
 For a given (duration, rate, qrange, frange, output grid) everything but the data is a constant, built once:
 
-    series (E, C, N) --whiten--> --rfft--> spectrum --gather, window, inverse FFT, |.|^2--> energies of tiles
-    --divide by each row's median, choose the plane of the loudest tile--> --splines--> Q-plot
+    series (E, C, N) --whiten, rfft--> spectrum (B, K) --gather, window, inverse FFT, |.|^2--> energies of tiles
+    --choose the plane of the loudest tile, divide rows by their median--> --splines in time and frequency--> Q-plots
 
 Shapes: E events, C channels (0 is the strain), N samples; B series (some of E x C), K bins of an rfft; R rows of a
-group, W window bins, n tiles of a row; F, T the output's frequencies and times.
+group, n tiles of a row; F, T the output's frequencies and times.
 Units: energies are dimensionless (norm "median": 1 is a row's median), times s from the series' start, Hz.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glitchflow.signal.kernels import irfft, rfft
+from glitchflow.signal.planes import Loudest, Plane
 from glitchflow.signal.spline import SplineMap
-from glitchflow.signal.tiling import RowGroup, build_tiling
-from glitchflow.signal.whiten import WhiteningFilter, design_filter, estimate_asd, rfft
+from glitchflow.signal.tiling import build_tiling
+from glitchflow.signal.whiten import WhiteningFilter, design_filter, estimate_asd
 
-NORMS = ("median", "mean", "none")
+CHOICES = {
+    "norm": ("median", "mean", "none"),
+    "select": ("strain", "channel"),
+    "invalid": ("raise", "mask"),
+}
+# Events are worked through in pieces of about this many bytes: a CPU's cache, a small part of a GPU's memory.
+PIECE = {"cpu": 8 * 2**20, "cuda": 2**30}
 
 
 @dataclass(frozen=True)
@@ -55,61 +64,51 @@ class QPlot:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """What a scan found: per series (B,) plane index and loudest tile, and (B, rows) medians of that plane."""
+class Coefficients:
+    """Complex tiles of one plane of (E, C) series, and what `QTransform.inverse` needs besides.
 
-    plane: Tensor
-    energy: Tensor
-    time: Tensor
-    frequency: Tensor
-    median: Tensor
+    values: (E, C, R, n) for each group of rows, or one such tensor where every row has the same n. In the units of
+    the series (whitened, where the transform whitens, by `filters`); |value|^2 is the tile's energy before
+    normalisation. Tile j of n is at j / n of the duration; frequencies: (R,) Hz for each of values.
+    """
+
+    values: tuple[Tensor, ...]
+    frequencies: tuple[Tensor, ...]
+    q: float
+    filters: WhiteningFilter | None
 
 
-class _Rows(nn.Module):
-    """Constants of one RowGroup on the device: gather, window, and the tiles of the peak search."""
+@dataclass(frozen=True)
+class _Drawn:
+    """Images (B, F, T) of B series, the units (B, rows) they were divided by, and their loudest tiles."""
 
-    bins: Tensor
-    window: Tensor
-    frequencies: Tensor
-
-    def __init__(
-        self, rows: RowGroup, duration: float, scale: float, search: tuple[float, float] | None, dtype
-    ):
-        super().__init__()
-        self.tiles, self.count, self.step = rows.tiles, len(rows.frequencies), duration / rows.tiles
-        self.search = slice(0, rows.tiles)
-        if search is not None:
-            self.search = slice(int(search[0] // self.step), max(int(search[1] // self.step), 1))
-        self.register_buffer("bins", torch.from_numpy(rows.bins), persistent=False)
-        self.register_buffer("window", torch.from_numpy(rows.window * scale).to(dtype), persistent=False)
-        self.register_buffer("frequencies", torch.from_numpy(rows.frequencies), persistent=False)
-
-    def forward(self, spectrum: Tensor) -> Tensor:
-        """(B, K) spectra -> (B, R, n) complex tiles, up to a phase."""
-        block = torch.view_as_real(spectrum[:, self.bins]) * self.window[..., None]
-        return torch.fft.ifft(torch.view_as_complex(block), n=self.tiles)
-
-    def energies(self, spectrum: Tensor) -> Tensor:
-        """(B, K) spectra -> (B, R, n) energies, not normalised."""
-        tiles = self(spectrum)
-        return tiles.real.square() + tiles.imag.square()
+    image: Tensor
+    units: Tensor
+    peak: Loudest
 
 
 class QTransform(nn.Module):
     """Q-plots of (event, channel, sample) series; see `forward`. gwpy's names, meanings and defaults.
 
     duration (s) and sample_rate (Hz) of every series. qrange: lowest and highest Q, or one fixed `q`. frange: Hz.
-    mismatch: largest loss between tiles. norm: "median", "mean" or "none" (then float64, as gwpy).
+    mismatch: largest loss between tiles. norm: "median", "mean" or "none" (energies are then float64, as gwpy's).
     Grid: tres (s, default a thousandth of outseg), fres (Hz, default 0.5; with logf the number of rows, default
-    500), outseg (start, stop) in s from the series' start, or `shape` (F, T): F rows over frange (geometric with
-    logf), T columns evenly over outseg. crop: N or (F, T) pixels around the strain's loudest pixel, moved inside.
+    500), outseg (start, stop) in s from the series' start, default all; or `shape` (F, T): F rows over frange
+    (with logf geometric and both ends included), T columns evenly over outseg. crop: N or (F, T) pixels around the
+    loudest pixel of the strain's whole image, moved inside at the edges.
     select: "strain": every channel shows the plane of the strain's loudest tile; "channel": each its own.
-    gps, search: choose the plane by tiles within search / 2 of gps (s from the start) only.
-    whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength, overlap,
+    gps, search: seek the loudest tile within search / 2 of gps (s from the series' start) only.
+    whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength, overlap and
     asd_method: see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of everything after whitening.
 
+    The constants are buffers: the device follows the module's, nothing else is chosen. On a CPU an event's energies
+    are the same bits in any batch, alone, and with any number of threads.
     Raises ValueError for a Q below sqrt(11) and for geometries that cannot be tiled (see `tiling.py`).
     """
+
+    times: Tensor
+    frequencies: Tensor
+    qs: Tensor
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class QTransform(nn.Module):
         q: float | None = None,
         frange: tuple[float, float] = (0, float("inf")),
         mismatch: float = 0.2,
-        norm: str | None = "median",
+        norm: str = "median",
         tres: float | None = None,
         fres: float | None = None,
         logf: bool = False,
@@ -139,111 +138,112 @@ class QTransform(nn.Module):
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
+        for name, value in (("norm", norm), ("select", select), ("invalid", invalid)):
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(CHOICES[name])}")
         self.samples = round(duration * sample_rate)
         self.duration, self.sample_rate = self.samples / sample_rate, float(sample_rate)
-        self.norm = norm or "none"
-        self.select, self.invalid, self.dtype = select, invalid, dtype
+        self.norm, self.select, self.invalid, self.dtype = norm, select, invalid, dtype
         self.whiten, self.fduration, self.highpass = whiten, fduration, highpass
-        self.asd_options = (fftlength, overlap, asd_method)
-        for name, value, allowed in (
-            ("norm", self.norm, NORMS),
-            ("select", select, ("strain", "channel")),
-            ("invalid", invalid, ("raise", "mask")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} {value!r} is not one of {', '.join(allowed)}")
-        tiling = build_tiling(self.duration, self.sample_rate, (q, q) if q else qrange, frange, mismatch)
-        self.frange = tiling.frange
-        self.qs = tuple(plane.q for plane in tiling.planes)
-        window = None
-        if gps is not None:
-            window = (max(gps - search / 2, 0.0), min(gps + search / 2, self.duration))
-        self.planes = nn.ModuleList(
-            nn.ModuleList(
-                _Rows(group, self.duration, 2 / self.samples, window, dtype) for group in plane.groups
-            )
-            for plane in tiling.planes
-        )
-        times, frequencies = _grid(
-            self.duration, self.frange, tres, fres, logf, outseg, shape, self.norm == "none"
-        )
+        self.fftlength, self.overlap, self.asd_method = fftlength, overlap, asd_method
         self.crop = (crop, crop) if isinstance(crop, int) else crop
-        self.register_buffer("times", torch.from_numpy(times), persistent=False)
-        self.register_buffer("frequencies", torch.from_numpy(frequencies), persistent=False)
-        counts = {group.tiles for plane in tiling.planes for group in plane.groups}
-        self.in_time = nn.ModuleDict(
-            {
-                str(n): SplineMap(np.arange(n) * (self.duration / n), times, clamp=False, dtype=dtype)
-                for n in sorted(counts)
-            }
+        if q is not None:
+            qrange = (q, q)
+        tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
+        self.frange = tiling.frange
+        times = _times(self.duration, tres, outseg, shape)
+        frequencies = _frequencies(self.frange, fres, logf, shape, norm == "none")
+        if self.crop and (self.crop[0] > len(frequencies) or self.crop[1] > len(times)):
+            raise ValueError(f"crop {self.crop} is larger than the image, {(len(frequencies), len(times))}")
+        window = (max(gps - search / 2, 0), min(gps + search / 2, self.duration)) if gps is not None else None
+        self.planes = nn.ModuleList(
+            Plane(plane, self.duration, self.samples, window, norm, dtype) for plane in tiling.planes
         )
         self.in_frequency = nn.ModuleList(
-            SplineMap(plane.frequencies, frequencies, clamp=True, dtype=dtype) for plane in tiling.planes
+            SplineMap(plane.frequencies, frequencies, True, dtype) for plane in tiling.planes
         )
+        counts = sorted({group.tiles for plane in tiling.planes for group in plane.groups})
+        self.in_time = nn.ModuleDict(
+            {str(n): SplineMap(np.arange(n) * (self.duration / n), times, False, dtype) for n in counts}
+        )
+        self.register_buffer("times", torch.from_numpy(times), persistent=False)
+        self.register_buffer("frequencies", torch.from_numpy(frequencies), persistent=False)
+        qs = torch.tensor([plane.q for plane in tiling.planes], dtype=torch.float64)
+        self.register_buffer("qs", qs, persistent=False)
 
     @torch.no_grad()
     def forward(self, series: Tensor | np.ndarray, companion: Tensor | np.ndarray | None = None) -> QPlot:
-        """Q-plots of (E, C, N) series in any units; companion: (E, N), a part of the strain in the strain's units.
+        """Q-plots of (E, C, N) series in any units.
 
-        Raises ValueError for a wrong shape, and for dead series (constant, or not finite) unless masked.
+        companion: (E, N), a part of the strain in the strain's units (for example what witnesses explain); it goes
+        through the strain's whitening filter, plane, units and window, so that its energies compare with the strain's.
+        Raises ValueError for a wrong shape, and for dead series (constant, NaN or infinite) unless they are masked.
         """
         series = self._check(series, 3, "(event, channel, sample)")
         part = None if companion is None else self._check(companion, 2, "(event, sample)")
+        if part is not None and len(part) != len(series):
+            raise ValueError(f"companion has {len(part)} events, series {len(series)}")
+        valid = self._valid(series)
+        step = self._piece(series.shape[1])
         with torch.autocast(series.device.type, enabled=False):
-            return self._transform(series, part)
+            plots = [
+                self._transform(
+                    series[i : i + step], valid[i : i + step], None if part is None else part[i : i + step]
+                )
+                for i in range(0, len(series), step)
+            ]
+        return _concatenate(plots, fixed=() if self.crop else ("frequencies", "times"))
+
+    @torch.no_grad()
+    def coefficients(
+        self, series: Tensor | np.ndarray, q: float | None = None, equal: bool = False
+    ) -> Coefficients:
+        """Complex tiles of (E, C, N) series in one plane: the only one, or the one nearest to `q`.
+
+        equal: the same number of tiles in every row (that of the highest), so that the plane is one complex image.
+        Raises ValueError as `forward`, and without `q` where there are several planes.
+        """
+        if q is None and len(self.planes) > 1:
+            raise ValueError(
+                f"several planes, of Q {[round(float(q), 3) for q in self.qs]}: choose one by q="
+            )
+        index = 0 if q is None else int((self.qs - q).abs().argmin())
+        plane = self._plane(index)
+        series = self._check(series, 3, "(event, channel, sample)")
+        series, filters = self._whiten(self._dead_to_zero(series, self._valid(series)))
+        spectrum = rfft(series).to(_complex(self.dtype)).flatten(0, 1)
+        values = [v.unflatten(0, series.shape[:2]) for v in plane.coefficients(spectrum, equal)]
+        frequencies = [rows.frequencies for rows in plane.rows()]
+        if equal:
+            values, frequencies = [torch.cat(values, 2)], [torch.cat(frequencies)]
+        return Coefficients(tuple(values), tuple(frequencies), plane.q, filters)
+
+    @torch.no_grad()
+    def inverse(self, coefficients: Coefficients) -> Tensor:
+        """The (E, C, N) float64 series that has these coefficients, within frange and zero outside of it.
+
+        In the units of the series that was transformed: whitened, where the transform whitens
+        (`coefficients.filters.undo` colours it back).
+        """
+        plane = self._plane(int((self.qs - coefficients.q).abs().argmin()))
+        shape = coefficients.values[0].shape[:2]
+        values = [v.flatten(0, 1) for v in coefficients.values]
+        counts = [rows.count for rows in plane.rows()]
+        if len(values) == 1 and len(counts) > 1:
+            values = list(values[0].split(counts, 1))
+        spectrum = plane.inverse(values, self.samples // 2 + 1).to(torch.complex128)
+        frequency = torch.arange(spectrum.shape[-1], device=spectrum.device) / self.duration
+        inside = (frequency >= self.frange[0]) & (frequency <= self.frange[1])
+        return irfft(spectrum * inside, self.samples).unflatten(0, shape)
 
     def _check(self, series: Tensor | np.ndarray, dims: int, axes: str) -> Tensor:
         series = torch.as_tensor(series, device=self.times.device).to(torch.float64)
-        if series.ndim != dims or series.shape[-1] != self.samples:
+        if series.ndim != dims or series.shape[-1] != self.samples or 0 in series.shape:
             raise ValueError(
                 f"series of shape {tuple(series.shape)}: {axes} with {self.samples} samples "
-                f"({self.duration:g} s at {self.sample_rate:g} Hz) are needed"
+                f"({self.duration:g} s at {self.sample_rate:g} Hz) is needed"
             )
         return series
-
-    def _transform(self, series: Tensor, part: Tensor | None) -> QPlot:
-        events, channels = series.shape[:2]
-        valid = self._valid(series)
-        series = torch.where(valid[..., None], series, torch.zeros_like(series))
-        series, filters = self._whiten(series)
-        exponent = torch.frexp(series.abs().amax(-1)).exponent  # scale by powers of two: energies fit float32
-        spectrum = self._spectrum(series, exponent).flatten(0, 1)
-        shown = self._choose(spectrum, channels)
-        medians = shown.median
-        planes = shown.plane
-        if part is not None:
-            if filters is not None:
-                part = WhiteningFilter(filters.half[:, 0], self.sample_rate)(part)
-            spectrum = torch.cat([spectrum, self._spectrum(part, exponent[:, 0])])
-            medians = torch.cat([medians, medians[::channels]])
-            planes = torch.cat([planes, planes[::channels]])
-        times, frequencies, first = self.times, self.frequencies, None
-        if self.crop is not None:
-            strain = self._render(
-                spectrum[: events * channels : channels],
-                planes[: events * channels : channels],
-                medians[: events * channels : channels],
-            )
-            first = self._around_peak(strain)
-            frequencies = frequencies[first[:, :1] + torch.arange(self.crop[0], device=first.device)]
-            times = times[first[:, 1:] + torch.arange(self.crop[1], device=first.device)]
-            owner = torch.arange(events * channels, device=first.device) // channels
-            if part is not None:
-                owner = torch.cat([owner, torch.arange(events, device=first.device)])
-            first = first[owner]
-        image = self._render(spectrum, planes, medians, first)
-        energy = image[: events * channels].unflatten(0, (events, channels))
-        shape = (events, channels)
-        qs = torch.tensor(self.qs, dtype=torch.float64, device=planes.device)
-        return QPlot(
-            energy=energy,
-            q=qs[shown.plane].view(shape),
-            frequencies=frequencies,
-            times=times,
-            peak=Peak(shown.energy.view(shape), shown.time.view(shape), shown.frequency.view(shape)),
-            valid=valid,
-            companion=None if part is None else image[events * channels :],
-        )
 
     def _valid(self, series: Tensor) -> Tensor:
         low, high = series.aminmax(dim=-1)
@@ -251,149 +251,188 @@ class QTransform(nn.Module):
         valid = finite & (low < high)
         if self.invalid == "raise" and not bool(valid.all()):
             event, channel = (int(i) for i in (~valid).nonzero()[0])
-            why = f"constant over {self.duration:g} s" if finite[event, channel] else "NaN or infinite"
+            dead = bool(finite[event, channel])
+            why = f"constant over {self.duration:g} s" if dead else "NaN or infinite samples"
             raise ValueError(f"event {event}, channel {channel}: {why}")
         return valid
+
+    def _dead_to_zero(self, series: Tensor, valid: Tensor) -> Tensor:
+        return series if bool(valid.all()) else torch.where(valid[..., None], series, 0.0)
+
+    def _piece(self, channels: int) -> int:
+        """How many events to work on at once."""
+        image = 0 if self.crop else len(self.times) * len(self.frequencies)
+        largest = max(
+            rows.count * rows.tiles for p in range(len(self.planes)) for rows in self._plane(p).rows()
+        )
+        each = channels * (8 * self.samples + 8 * largest + 4 * image)
+        return max(1, PIECE.get(self.times.device.type, PIECE["cuda"]) // each)
+
+    def _transform(self, series: Tensor, valid: Tensor, part: Tensor | None) -> QPlot:
+        channels = series.shape[1]
+        series, filters = self._whiten(self._dead_to_zero(series, valid))
+        spectrum, scale = self._spectrum(series)
+        plane = self._choose(spectrum)
+        strain = self._draw(spectrum[:, 0], plane[:, 0])
+        times, frequencies, first, image = self.times, self.frequencies, None, strain.image
+        if self.crop:
+            first, rows, columns = self._around_peak(image)
+            image = image[
+                torch.arange(len(image), device=image.device)[:, None, None],
+                rows[:, :, None],
+                columns[:, None],
+            ]
+            times, frequencies = times[columns], frequencies[rows]
+        images, peaks = [image[:, None]], [strain.peak]
+        if channels > 1:
+            corner = None if first is None else first.repeat_interleave(channels - 1, 0)
+            others = self._draw(spectrum[:, 1:].flatten(0, 1), plane[:, 1:].flatten(), corner)
+            images.append(others.image.unflatten(0, (-1, channels - 1)))
+            peaks.append(others.peak)
+        companion = None
+        if part is not None:
+            if filters is not None:
+                part = WhiteningFilter(filters.half[:, 0], self.sample_rate)(part)
+            part_spectrum, _ = self._spectrum(part, scale[:, 0])
+            companion = self._draw(part_spectrum, plane[:, 0], first, strain.units).image
+        energy = torch.cat(images, 1)
+        loudest = {
+            f.name: torch.cat([getattr(p, f.name).view(len(series), -1) for p in peaks], 1)
+            for f in fields(Peak)
+        }
+        if self.norm == "none":
+            unit = scale.double().square()
+            energy = energy * unit[..., None, None]
+            loudest["energy"] = loudest["energy"] * unit
+            companion = None if companion is None else companion * unit[:, :1, None]
+        return QPlot(energy, self.qs[plane], frequencies, times, Peak(**loudest), valid, companion)
 
     def _whiten(self, series: Tensor) -> tuple[Tensor, WhiteningFilter | None]:
         if self.whiten is False:
             return series, None
         if self.whiten is True:
-            asd = estimate_asd(series, self.sample_rate, *self.asd_options)
+            asd = estimate_asd(series, self.sample_rate, self.fftlength, self.overlap, self.asd_method)
         else:
             asd = torch.as_tensor(self.whiten, device=series.device).to(torch.float64)
             asd = asd.expand(*series.shape[:2], asd.shape[-1])
         filters = design_filter(asd, self.duration, self.sample_rate, self.fduration, self.highpass)
         return filters(series), filters
 
-    def _spectrum(self, series: Tensor, exponent: Tensor) -> Tensor:
-        """(..., N) -> (..., K) complex, after dividing by 2 ** exponent (...)."""
-        spectrum = rfft(torch.ldexp(series, -exponent[..., None]))
-        return spectrum.to(torch.complex64 if self.dtype == torch.float32 else torch.complex128)
+    def _spectrum(self, series: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(..., N) -> rfft (..., K) over scale (...), by default a power of two: squares then fit into float32."""
+        if scale is None:
+            low, high = series.aminmax(dim=-1)
+            scale = torch.exp2(torch.frexp(torch.maximum(-low, high)).exponent.double())
+        spectrum = rfft(series) * (1 / scale)[..., None]
+        return spectrum.to(_complex(self.dtype)), scale
 
-    def _choose(self, spectrum: Tensor, channels: int) -> _Shown:
-        strain = torch.arange(len(spectrum), device=spectrum.device) % channels == 0
-        if self.select == "channel" or len(self.planes) == 1:
-            return self._scan(spectrum)
-        plane = self._scan(spectrum[strain]).plane.repeat_interleave(channels)
-        return self._measure_each(spectrum, plane)
+    def _choose(self, spectrum: Tensor) -> Tensor:
+        """(E, C, K) -> (E, C): index of the plane each channel shows."""
+        if len(self.planes) == 1:
+            return torch.zeros(spectrum.shape[:2], dtype=torch.int64, device=spectrum.device)
+        scanned = spectrum if self.select == "channel" else spectrum[:, :1]
+        flat = scanned.flatten(0, 1)
+        loudest = torch.stack([self._plane(p).loudest_energy(flat) for p in range(len(self.planes))])
+        return loudest.argmax(0).view(scanned.shape[:2]).expand(spectrum.shape[:2])
 
-    def _scan(self, spectrum: Tensor) -> _Shown:
-        best = self._measure(spectrum, 0)
-        for plane in range(1, len(self.planes)):
-            other = self._measure(spectrum, plane)
-            louder = other.energy > best.energy
-            best = _Shown(
-                *(
-                    torch.where(louder if a.ndim == 1 else louder[:, None], a, b)
-                    for a, b in zip(_fields(other), _fields(best), strict=True)
-                )
-            )
-        return best
+    def _draw(
+        self, spectrum: Tensor, plane: Tensor, first: Tensor | None = None, units: Tensor | None = None
+    ) -> _Drawn:
+        """Images of (B, K) rffts in plane (B,); of a crop from pixel first (B, 2) on; in `units` (B, rows)."""
+        size = (len(self.frequencies), len(self.times)) if first is None or not self.crop else self.crop
+        most = max(len(self._plane(p).frequencies) for p in range(len(self.planes)))
+        image = spectrum.real.new_empty(len(spectrum), *size)
+        used = spectrum.real.new_zeros(len(spectrum), most)
+        energy, time, frequency = (
+            torch.empty(len(spectrum), dtype=t, device=spectrum.device)
+            for t in (self.dtype, torch.float64, torch.float64)
+        )
+        for p, mine in self._by_plane(plane):
+            here = self._plane(p)
+            rows = len(here.frequencies)
+            tiles, unit, peak = here.measure(spectrum[mine], None if units is None else units[mine, :rows])
+            image[mine] = self._interpolate(p, tiles, unit, None if first is None else first[mine])
+            used[mine, :rows] = unit
+            energy[mine], time[mine], frequency[mine] = peak.energy, peak.time, peak.frequency
+        return _Drawn(image, used, Loudest(energy, time, frequency))
 
-    def _measure_each(self, spectrum: Tensor, plane: Tensor) -> _Shown:
-        pieces = [(chosen, self._measure(spectrum[chosen], p)) for p, chosen in self._by_plane(plane)]
-        order = torch.cat([chosen for chosen, _ in pieces]).argsort()
-        columns = zip(*(_fields(found) for _, found in pieces), strict=True)
-        return _Shown(*(torch.cat(column)[order] for column in columns))
+    def _interpolate(self, index: int, tiles: list[Tensor], units: Tensor, first: Tensor | None) -> Tensor:
+        """Energies (B, R, n) of each group of a plane -> (B, F, T), or the crop from pixel first (B, 2) on."""
+        crop = self.crop or (0, 0)
+        row, column = (None, None) if first is None else first.unbind(1)
+        lines = [
+            cast(SplineMap, self.in_time[str(energy.shape[-1])]).time(energy, column, crop[1])
+            for energy in tiles
+        ]
+        image = torch.cat(lines, 1) * units[..., None]
+        return cast(SplineMap, self.in_frequency[index]).frequency(image, row, crop[0])
+
+    def _around_peak(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(E, F, T) -> first pixel (E, 2), rows (E, f) and columns (E, t) of the crop around the loudest pixel."""
+        crop = cast(tuple[int, int], self.crop)
+        loudest = image.amax(1)
+        column = loudest.argmax(1)
+        row = image[torch.arange(len(image), device=image.device), :, column].argmax(1)
+        row = (row - crop[0] // 2).clamp(0, image.shape[1] - crop[0])
+        column = (column - crop[1] // 2).clamp(0, image.shape[2] - crop[1])
+        rows, columns = (
+            start[:, None] + torch.arange(size, device=image.device)
+            for start, size in zip((row, column), crop, strict=True)
+        )
+        return torch.stack([row, column], 1), rows, columns
 
     def _by_plane(self, plane: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Each plane that is shown, and which of (B,) show it."""
         for p in range(len(self.planes)):
-            chosen = (plane == p).nonzero()[:, 0]
-            if len(chosen):
-                yield p, chosen
+            mine = (plane == p).nonzero()[:, 0]
+            if len(mine):
+                yield p, mine
 
-    def _measure(self, spectrum: Tensor, plane: int) -> _Shown:
-        """Medians and loudest tile of one plane, for (B, K) spectra."""
-        rows_max = max(sum(rows.count for rows in p) for p in self.planes)
-        medians, peaks = [], []
-        for rows in self.planes[plane]:
-            energy = rows.energies(spectrum)
-            median = _norm(energy, self.norm)
-            loudest, tile = energy[..., rows.search].max(-1)
-            loudest, row = (loudest * _inverse(median)).max(-1)
-            tile = tile.gather(1, row[:, None])[:, 0] + rows.search.start
-            peaks.append((loudest, tile * rows.step, rows.frequencies[row]))
-            medians.append(median)
-        energy, time, frequency = (torch.stack(column, 1) for column in zip(*peaks, strict=True))
-        energy, group = energy.max(1, keepdim=True)
-        median = torch.cat(medians, 1)
-        median = nn.functional.pad(median, (0, rows_max - median.shape[1]))
-        index = torch.full((len(spectrum),), plane, device=spectrum.device)
-        return _Shown(
-            index, energy[:, 0], time.gather(1, group)[:, 0], frequency.gather(1, group)[:, 0], median
-        )
-
-    def _render(
-        self, spectrum: Tensor, plane: Tensor, medians: Tensor, first: Tensor | None = None
-    ) -> Tensor:
-        """(B, K) spectra -> (B, F, T) images in the given planes; `first` (B, 2): first row and column of a crop."""
-        size = (len(self.frequencies), len(self.times)) if first is None else self.crop
-        out = torch.empty(len(spectrum), *size, dtype=self.dtype, device=spectrum.device)
-        for p, chosen in self._by_plane(plane):
-            scale = _inverse(medians[chosen])
-            corner = None if first is None else first[chosen]
-            done, lines = 0, []
-            for rows in self.planes[p]:
-                energy, spline = rows.energies(spectrum[chosen]), self.in_time[str(rows.tiles)]
-                line = spline(energy) if corner is None else spline.window(energy, corner[:, 1], size[1])
-                lines.append(line * scale[:, done : done + rows.count, None])
-                done += rows.count
-            image, spline = torch.cat(lines, 1).transpose(1, 2), self.in_frequency[p]
-            image = spline(image) if corner is None else spline.window(image, corner[:, 0], size[0])
-            out[chosen] = image.transpose(1, 2)
-        return out
-
-    def _around_peak(self, image: Tensor) -> Tensor:
-        """(E, 2): first row and column of the crop around each image's loudest pixel, moved inside."""
-        peak = image.transpose(1, 2).flatten(1).argmax(1)
-        height, width = image.shape[1:]
-        row, column = peak % height, peak // height
-        crop = self.crop
-        row = (row - crop[0] // 2).clamp(0, height - crop[0])
-        return torch.stack([row, (column - crop[1] // 2).clamp(0, width - crop[1])], 1)
+    def _plane(self, index: int) -> Plane:
+        return cast(Plane, self.planes[index])
 
 
-def _fields(shown: _Shown) -> tuple[Tensor, ...]:
-    return shown.plane, shown.energy, shown.time, shown.frequency, shown.median
+Result = TypeVar("Result", QPlot, Peak)
 
 
-def _inverse(x: Tensor) -> Tensor:
-    return torch.where(x > 0, 1 / x, torch.zeros_like(x))
+def _concatenate(parts: list[Result], fixed: tuple[str, ...] = ()) -> Result:
+    """Join pieces of a batch along the event, but for the `fixed` fields."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = {}
+    for field in fields(parts[0]):
+        values = [getattr(part, field.name) for part in parts]
+        if isinstance(values[0], Peak):
+            joined[field.name] = _concatenate(values)
+        elif values[0] is None or field.name in fixed:
+            joined[field.name] = values[0]
+        else:
+            joined[field.name] = torch.cat(values)
+    return type(parts[0])(**joined)
 
 
-def _norm(energy: Tensor, norm: str) -> Tensor:
-    if norm == "none":
-        return energy.new_ones(energy.shape[:-1])
-    if norm == "mean":
-        return energy.mean(-1)
-    half = energy.shape[-1] // 2
-    if energy.device.type == "cpu":
-        ranked = np.partition(energy.numpy(), half, axis=-1)
-        return torch.from_numpy((ranked[..., :half].max(-1) + ranked[..., half]) / 2)
-    lower = energy.median(-1).values
-    return (lower - (-energy).median(-1).values) / 2
+def _complex(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex64 if dtype == torch.float32 else torch.complex128
 
 
-def _grid(
-    duration: float,
-    frange: tuple[float, float],
-    tres: float | None,
-    fres: float | None,
-    logf: bool,
-    outseg: tuple[float, float] | None,
-    shape: tuple[int, int] | None,
-    double: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Times (T,) and frequencies (F,) of the output, as gwpy's `QGram.interpolate` lays them out."""
-    start, stop = (0.0, duration) if outseg is None else outseg
+def _times(
+    duration: float, tres: float | None, outseg: tuple[float, float] | None, shape: tuple[int, int] | None
+) -> np.ndarray:
+    """Times (T,) of the output, as gwpy's `QGram.interpolate` lays them out."""
+    start, stop = outseg or (0.0, duration)
+    if not 0 <= start < stop <= duration:
+        raise ValueError(f"outseg {(start, stop)} must ascend within the series, 0 to {duration:g} s")
     if shape is not None:
-        times = start + np.arange(shape[1]) * ((stop - start) / shape[1])
-    else:
-        times = np.arange(start, stop, (stop - start) / 1000 if tres is None else tres)
+        return start + np.arange(shape[1]) * ((stop - start) / shape[1])
+    return np.arange(start, stop, (stop - start) / 1000 if tres is None else tres)
+
+
+def _frequencies(
+    frange: tuple[float, float], fres: float | None, logf: bool, shape: tuple[int, int] | None, double: bool
+) -> np.ndarray:
+    """Frequencies (F,) of the output, as gwpy's `QGram.interpolate` lays them out: linear ones in float32."""
     if logf:
-        count = shape[0] if shape else int(fres or 500)
-        return times, np.geomspace(frange[0], frange[1], count)
+        return np.geomspace(*frange, shape[0] if shape else int(fres or 500))
     step = (frange[1] - frange[0]) / shape[0] if shape else (fres or 0.5)
-    frequencies = np.arange(frange[0], frange[1], step, dtype=np.float64 if double else np.float32)
-    return times, frequencies[: shape[0] if shape else None].astype(np.float64)
+    found = np.arange(*frange, step, dtype=np.float64 if double else np.float32)
+    return found[: shape[0] if shape else None].astype(np.float64)

@@ -16,6 +16,8 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch import Tensor, nn
 
+from glitchflow.signal.kernels import take
+
 MARGIN = {torch.float32: 16, torch.float64: 30}  # neighbours on each side: 7e-10 and 7e-18 left out
 LARGEST_BLOCK = 64
 
@@ -40,26 +42,46 @@ class SplineMap(nn.Module):
         self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
         self.register_buffer("weight", torch.from_numpy(weight).to(dtype), persistent=False)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """(B, M, N) -> (B, M, P), every pixel."""
-        blocks, width, _ = self.weight.shape
-        near = self.starts[:, None] + torch.arange(width, device=values.device)
-        out = torch.matmul(values[:, :, near].transpose(1, 2), self.weight)  # (B, K, M, S)
-        return out.transpose(1, 2).reshape(*values.shape[:2], blocks * self.block)[..., : self.pixels]
+    def time(self, values: Tensor, first: Tensor | None = None, count: int = 0) -> Tensor:
+        """(B, M, N) -> (B, M, P) along the last axis; of a crop (B, M, count), from pixel first[b] on."""
+        chosen, weight, offset = self._blocks(first, count)
+        near = self._near(chosen)
+        if first is None:
+            local = take(values, near)  # (B, M, K, W)
+        else:
+            index = near.flatten(1)[:, None].expand(-1, values.shape[1], -1)
+            local = values.gather(2, index).unflatten(2, near.shape[1:])
+        out = torch.matmul(local.transpose(1, 2), weight).transpose(1, 2).flatten(2)  # (B, M, K S)
+        if first is None:
+            return out[..., : self.pixels]
+        pick = offset[:, None] + torch.arange(count, device=values.device)
+        return out.gather(2, pick[:, None].expand(-1, values.shape[1], -1))
 
-    def window(self, values: Tensor, first: Tensor, count: int) -> Tensor:
-        """(B, M, N) -> (B, M, count): the pixels from first[b] on, first of shape (B,)."""
-        blocks, width, _ = self.weight.shape
+    def frequency(self, values: Tensor, first: Tensor | None = None, count: int = 0) -> Tensor:
+        """(B, N, M) -> (B, P, M) along the middle axis; of a crop (B, count, M), from pixel first[b] on."""
+        chosen, weight, offset = self._blocks(first, count)
+        near = self._near(chosen)
+        batch = torch.arange(len(values), device=values.device)[:, None]
+        local = values[:, near] if first is None else values[batch[..., None], near]  # (B, K, W, M)
+        out = torch.matmul(weight.transpose(-1, -2), local).flatten(1, 2)  # (B, K S, M)
+        if first is None:
+            return out[:, : self.pixels]
+        return out[batch, offset[:, None] + torch.arange(count, device=values.device)]
+
+    def _blocks(self, first: Tensor | None, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Blocks to evaluate (K) or (B, K), their matrices, and where in them a crop begins (B,)."""
+        blocks = len(self.starts)
+        if first is None:
+            every = torch.arange(blocks, device=self.starts.device)
+            return every, self.weight, every[:0]
         wanted = min((count - 1) // self.block + 2, blocks)
         begin = (first // self.block).clamp(max=blocks - wanted)
-        chosen = begin[:, None] + torch.arange(wanted, device=values.device)  # (B, K')
-        near = self.starts[chosen][..., None] + torch.arange(width, device=values.device)  # (B, K', W)
-        shape = (*values.shape[:2], wanted * width)
-        local = values.gather(2, near.reshape(len(values), 1, -1).expand(shape))
-        local = local.reshape(*values.shape[:2], wanted, width).transpose(1, 2)
-        out = torch.matmul(local, self.weight[chosen]).transpose(1, 2).reshape(*values.shape[:2], -1)
-        pick = (first - begin * self.block)[:, None] + torch.arange(count, device=values.device)
-        return out.gather(2, pick[:, None, :].expand(*values.shape[:2], count))
+        chosen = begin[:, None] + torch.arange(wanted, device=first.device)
+        return chosen, self.weight[chosen], first - begin * self.block
+
+    def _near(self, chosen: Tensor) -> Tensor:
+        """The points of each block, (..., W)."""
+        return self.starts[chosen][..., None] + torch.arange(self.weight.shape[1], device=chosen.device)
 
 
 def _build_blocks(points: np.ndarray, pixels: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:

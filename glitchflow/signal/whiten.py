@@ -20,6 +20,8 @@ from scipy.fft import next_fast_len
 from scipy.signal import get_window
 from torch import Tensor
 
+from glitchflow.signal.kernels import irfft, mean, median_of_few, rfft, squared_modulus, take
+
 METHODS = ("median", "median-mean", "welch", "bartlett")
 
 
@@ -48,7 +50,7 @@ class WhiteningFilter:
         series[..., :taps] *= window[:taps]
         series[..., -taps:] *= window[-taps:]
         length = next_fast_len(samples + taps - 1, real=True)
-        spectrum = scale_complex(rfft(series, length), self.response(length))
+        spectrum = rfft(series, length) * self.response(length)
         return irfft(spectrum, length)[..., :samples]
 
     def undo(self, series: Tensor, frange: tuple[float, float]) -> Tensor:
@@ -61,7 +63,7 @@ class WhiteningFilter:
         frequency = torch.arange(gain.shape[-1], device=gain.device) * (self.sample_rate / samples)
         inside = (frequency >= frange[0]) & (frequency <= frange[1]) & (gain != 0)
         inverse = torch.where(inside, 1 / gain, torch.zeros_like(gain))
-        return irfft(scale_complex(rfft(series.to(gain.dtype)), inverse), samples)
+        return irfft(rfft(series.to(gain.dtype)) * inverse, samples)
 
 
 def default_fftlength(sample_rate: float) -> int:
@@ -96,8 +98,7 @@ def estimate_asd(
         raise ValueError(f"overlap {overlap} s must be shorter than fftlength {fftlength:g} s")
     pieces = series.to(torch.float64).unfold(-1, length, length - shared)  # (..., S, L)
     window = torch.from_numpy(get_window("hann", length)).to(pieces)
-    spectra = rfft((pieces - mean(pieces)) * window)
-    power = spectra.real.square() + spectra.imag.square()
+    power = squared_modulus(rfft((pieces - mean(pieces)) * window))
     density = _average(power, method) / (sample_rate * float(window.square().sum()))
     density[..., 1 : (length + 1) // 2] *= 2  # one-sided; zero and Nyquist have no mirror image
     return density.sqrt()
@@ -162,9 +163,7 @@ def _average(power: Tensor, method: str) -> Tensor:
     if method == "median-mean" and power.shape[-2] > 1:
         even, odd = power[..., ::2, :], power[..., 1::2, :]
         return (_average(even, "median") + _average(odd, "median")) / 2
-    count = power.shape[-2]
-    ranked = power.sort(dim=-2).values
-    middle = (ranked[..., (count - 1) // 2, :] + ranked[..., count // 2, :]) / 2
+    count, middle = power.shape[-2], median_of_few(power)
     even_terms = 2.0 * np.arange(1, (count - 1) // 2 + 1)
     return middle / (1 + float(np.sum(1 / (even_terms + 1) - 1 / even_terms)))
 
@@ -175,38 +174,5 @@ def _interpolate(values: Tensor, position: np.ndarray) -> Tensor:
     below = np.minimum(position.astype(np.int64), values.shape[-1] - 2)
     index = torch.from_numpy(below).to(values.device)
     share = torch.from_numpy(position - below).to(values)
-    low = values[..., index]
-    return low + (values[..., index + 1] - low) * share
-
-
-# The three below keep a series' numbers, bit for bit, independent of its batch and of the number of threads on a CPU:
-# MKL takes another path for a single transform than for several; complex products are fused differently in and beside
-# a vector register; and torch splits one long sum over threads.
-
-
-def rfft(x: Tensor, n: int | None = None) -> Tensor:
-    """rfft of the last axis, with the same bits for one series as for many."""
-    return _several(lambda y: torch.fft.rfft(y, n=n), x)
-
-
-def irfft(x: Tensor, n: int) -> Tensor:
-    """irfft of the last axis, with the same bits for one series as for many."""
-    return _several(lambda y: torch.fft.irfft(y, n=n), x)
-
-
-def _several(transform, x: Tensor) -> Tensor:
-    if x.device.type != "cpu" or x.numel() > x.shape[-1]:
-        return transform(x)
-    return transform(torch.stack([x, x]))[0]
-
-
-def scale_complex(x: Tensor, gain: Tensor) -> Tensor:
-    """Complex x times real gain, part by part."""
-    return torch.view_as_complex(torch.view_as_real(x) * gain[..., None])
-
-
-def mean(x: Tensor) -> Tensor:
-    """Mean over the last axis, kept."""
-    if x.device.type == "cpu":
-        return torch.from_numpy(x.numpy().mean(axis=-1, keepdims=True))
-    return x.mean(-1, keepdim=True)
+    low = take(values, index)
+    return low + (take(values, index + 1) - low) * share

@@ -1,0 +1,89 @@
+"""Inner loops that torch's CPU kernels do slowly, or not with the same bits for every batch.
+
+On CPU tensors numpy does them (same memory, no copy), on any other device torch.
+
+A series' numbers do not depend on the others in its batch, nor on the number of threads. Three things would break
+that: MKL transforms a single series by another path than several, and torch splits one long sum over threads: both
+are avoided here; and a product of two complex tensors is fused differently inside a vector register and beside it:
+multiply complex by real only. (Found by trying MKL 2024.2 in torch 2.13, and held by the tests.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
+def rfft(x: Tensor, n: int | None = None) -> Tensor:
+    """torch.fft.rfft over the last axis."""
+    return _several(lambda y: torch.fft.rfft(y, n=n), x)
+
+
+def irfft(x: Tensor, n: int) -> Tensor:
+    """torch.fft.irfft over the last axis."""
+    return _several(lambda y: torch.fft.irfft(y, n=n), x)
+
+
+def ifft(x: Tensor, n: int) -> Tensor:
+    """torch.fft.ifft over the last axis, zero-padded to n."""
+    return _several(lambda y: torch.fft.ifft(y, n=n), x)
+
+
+def _several(transform: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    if on_cpu(x) and x.numel() == x.shape[-1]:  # a single one: see the top of the file
+        return transform(torch.stack([x, x]))[0]
+    return transform(x)
+
+
+@torch.compiler.disable
+def mean(x: Tensor) -> Tensor:
+    """Mean over the last axis, kept."""
+    if on_cpu(x):
+        return torch.from_numpy(x.numpy().mean(axis=-1, keepdims=True))
+    return x.mean(-1, keepdim=True)
+
+
+@torch.compiler.disable
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """x[..., index] for an index of any shape."""
+    if on_cpu(x):
+        return torch.from_numpy(np.take(x.numpy(), index.numpy(), axis=-1))
+    return x[..., index]
+
+
+@torch.compiler.disable
+def squared_modulus(x: Tensor) -> Tensor:
+    """|x|^2 of a complex x."""
+    if on_cpu(x):
+        array = x.numpy()
+        return torch.from_numpy(array.real**2 + array.imag**2)
+    return x.real.square() + x.imag.square()
+
+
+@torch.compiler.disable
+def median(x: Tensor) -> Tensor:
+    """Median over the last axis, of even length: the mean of the two middle values."""
+    half = x.shape[-1] // 2
+    if on_cpu(x):  # numpy's partition is vectorised, torch's median is not: ten times slower
+        ranked = np.partition(x.numpy(), half, axis=-1)
+        return torch.from_numpy((ranked[..., :half].max(-1) + ranked[..., half]) / 2)
+    return (x.median(-1).values - (-x).median(-1).values) / 2
+
+
+@torch.compiler.disable
+def median_of_few(x: Tensor) -> Tensor:
+    """Median over the last axis but one."""
+    count = x.shape[-2]
+    low, high = (count - 1) // 2, count // 2
+    if on_cpu(x):
+        ranked = torch.from_numpy(np.partition(x.numpy(), (low, high), axis=-2))
+    else:
+        ranked = x.sort(dim=-2).values
+    return (ranked[..., low, :] + ranked[..., high, :]) / 2
