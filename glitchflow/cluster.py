@@ -20,6 +20,11 @@ from pathlib import Path
 from glitchflow.config import RunError
 from glitchflow.config.schema import Cluster
 
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without GPUs keeps its environment
+}
+
 
 def available_cpus() -> int:
     """CPUs this process may use: its affinity, which Slurm and containers set, not the machine's count."""
@@ -52,6 +57,7 @@ def session(cluster: Cluster) -> Iterator[None]:
             include_dashboard=False,
             _node_ip_address="127.0.0.1",
             logging_level=logging.WARNING,
+            log_to_driver=False,  # stages report for their tasks; Ray's own logs stay in its session directory
         )
     try:
         yield
@@ -63,7 +69,7 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, logging_level=logging.WARNING)
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(f"cluster.address = {address}: no Ray cluster answers there: {error}") from None
 

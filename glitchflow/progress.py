@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -37,3 +39,34 @@ def track(
 def say(line: str) -> None:
     """One line of what a stage is doing, on standard error: standard output is for results."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def log(path: Path, line: str) -> None:
+    """Append one line to a log that several processes share."""
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+@contextlib.contextmanager
+def follow(path: Path, every: float = 0.5) -> Iterator[None]:
+    """Show the lines that others append to a log while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    stop = threading.Event()
+    with path.open() as file:
+        file.seek(0, 2)
+
+        def show() -> None:
+            last = False
+            while not last:
+                last = stop.wait(every)  # after the end, once more for the last lines
+                for line in file:
+                    say(line.rstrip("\n"))
+
+        thread = threading.Thread(target=show, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()

@@ -49,7 +49,9 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
         raise
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold sections such as `train:`, not {type(values).__name__}")
-    return parse(values, str(path), overrides)
+    experiment = parse(values, str(path), overrides)
+    # Ray's workers have working directories of their own
+    return experiment.model_copy(update={"workdir": str(Path(experiment.workdir).expanduser().resolve())})
 
 
 def parse(values: dict[Any, Any], source: str = "config", overrides: typing.Sequence[str] = ()) -> Experiment:

@@ -15,7 +15,7 @@ from typing import Any
 
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment, InputError, RunError
-from glitchflow.progress import say
+from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import World, prepare, train
 
@@ -44,7 +44,7 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     prepare(
         experiment.model_copy(update={"loader": light}), World(rank=-1)
     )  # mistakes show before a worker starts
-    with session(experiment.cluster):
+    with session(experiment.cluster), follow(directory / "log.txt"):
         _run(experiment, directory)
     found = checkpoint.best(directory / "checkpoints")
     if found is None:
@@ -113,6 +113,7 @@ def worker(config: dict[str, Any]) -> None:
     threads(experiment.train.threads)
     context, device = ray.train.get_context(), ray.train.torch.get_device()
     rank, size = context.get_world_rank(), context.get_world_size()
+    journal = Path(experiment.workdir) / "train" / "log.txt"
 
     def add(value: torch.Tensor) -> torch.Tensor:
         if size > 1:
@@ -127,11 +128,13 @@ def worker(config: dict[str, Any]) -> None:
     def report(metrics: dict[str, Any]) -> None:
         ray.train.report(metrics)
         if rank == 0:
-            say(_line(metrics, experiment.train.epochs))
+            log(journal, _line(metrics, experiment.train.epochs))
 
     backend = torch.distributed.get_backend() if size > 1 else "no"
-    say(
-        f"worker {rank} of {size} on {socket.gethostname()}, process {os.getpid()}: {device}, {backend} backend"
+    host = f"{socket.gethostname()}, process {os.getpid()}"
+    log(
+        journal,
+        f"worker {rank} of {size} on {host}: {device}, {experiment.train.threads} threads, {backend} backend",
     )
     metrics = train(experiment, World(rank, size, device, wrap, add, report))
     if "failed" in metrics:
