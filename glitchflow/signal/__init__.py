@@ -1,5 +1,6 @@
 """Time series and Q-plots."""
 
-from glitchflow.signal.qtransform import Peak, QPlot, QTransform
+from glitchflow.signal.qplot import Coefficients, Peak, QPlot
+from glitchflow.signal.qtransform import QTransform
 
-__all__ = ["Peak", "QPlot", "QTransform"]
+__all__ = ["Coefficients", "Peak", "QPlot", "QTransform"]

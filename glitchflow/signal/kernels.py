@@ -81,9 +81,18 @@ def median(x: Tensor) -> Tensor:
 def median_of_few(x: Tensor) -> Tensor:
     """Median over the last axis but one."""
     count = x.shape[-2]
-    low, high = (count - 1) // 2, count // 2
-    if on_cpu(x):
-        ranked = torch.from_numpy(np.partition(x.numpy(), (low, high), axis=-2))
+    half = count // 2
+    if on_cpu(x):  # one pivot: with two, numpy falls back to a scalar loop
+        ranked = torch.from_numpy(np.partition(x.numpy(), half, axis=-2))
     else:
         ranked = x.sort(dim=-2).values
-    return (ranked[..., low, :] + ranked[..., high, :]) / 2
+    middle = ranked[..., half, :]
+    return middle if count % 2 else (middle + ranked[..., :half, :].amax(-2)) / 2
+
+
+@torch.compiler.disable
+def argmax(x: Tensor) -> Tensor:
+    """First index of the largest value along the last axis."""
+    if on_cpu(x):
+        return torch.from_numpy(x.numpy().argmax(-1))
+    return x.argmax(-1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glitchflow.signal import tiling
-from glitchflow.signal.kernels import ifft, mean, median, squared_modulus, take
+from glitchflow.signal.kernels import argmax, ifft, mean, median, squared_modulus, take
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ class Plane(nn.Module):
             units = torch.cat([self._unit(energy) for energy in energies], 1)
         peaks = [e[..., rows.search].amax(-1) for e, rows in zip(energies, self.rows(), strict=True)]
         loudest, row = (torch.cat(peaks, 1) * units).max(1)
-        batch = torch.arange(len(row), device=row.device)
         time, done = torch.zeros_like(loudest, dtype=torch.float64), 0
         for energy, rows in zip(energies, self.rows(), strict=True):
-            inside = (row >= done) & (row < done + rows.count)
-            line = energy[batch, (row - done).clamp(0, rows.count - 1), rows.search]
-            time = torch.where(inside, (line.argmax(-1) + rows.search.start) * rows.step, time)
+            here = ((row >= done) & (row < done + rows.count)).nonzero()[:, 0]
+            if len(here):
+                line = energy[here, row[here] - done]
+                time[here] = (argmax(line[:, rows.search]) + rows.search.start).double() * rows.step
             done += rows.count
         frequency = torch.cat([rows.frequencies for rows in self.rows()])[row]
         return energies, units, Loudest(loudest, time, frequency)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from glitchflow.signal.kernels import irfft, rfft
 from glitchflow.signal.planes import Loudest, Plane
+from glitchflow.signal.qplot import Coefficients, Peak, QPlot, concatenate, grid_frequencies, grid_times
 from glitchflow.signal.spline import SplineMap
 from glitchflow.signal.tiling import build_tiling
 from glitchflow.signal.whiten import WhiteningFilter, design_filter, estimate_asd
@@ -33,49 +34,6 @@ CHOICES = {
 }
 # Events are worked through in pieces of about this many bytes: a CPU's cache, a small part of a GPU's memory.
 PIECE = {"cpu": 8 * 2**20, "cuda": 2**30}
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The loudest tile of each series' plane, each (E, C): normalised energy, s from the start, Hz."""
-
-    energy: Tensor
-    time: Tensor
-    frequency: Tensor
-
-
-@dataclass(frozen=True)
-class QPlot:
-    """A batch of Q-plots.
-
-    energy: (E, C, F, T), unclamped: splines undershoot below zero. q: (E, C) of the plane shown.
-    frequencies, times: (F,) Hz and (T,) s from the series' start; (E, F) and (E, T) where a crop moves with the event.
-    valid: (E, C), False where the series was dead and its energies are zeros (`invalid="mask"`).
-    companion: (E, F, T), energies of a part of the strain in the strain's own units, where one was given.
-    """
-
-    energy: Tensor
-    q: Tensor
-    frequencies: Tensor
-    times: Tensor
-    peak: Peak
-    valid: Tensor
-    companion: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """Complex tiles of one plane of (E, C) series, and what `QTransform.inverse` needs besides.
-
-    values: (E, C, R, n) for each group of rows, or one such tensor where every row has the same n. In the units of
-    the series (whitened, where the transform whitens, by `filters`); |value|^2 is the tile's energy before
-    normalisation. Tile j of n is at j / n of the duration; frequencies: (R,) Hz for each of values.
-    """
-
-    values: tuple[Tensor, ...]
-    frequencies: tuple[Tensor, ...]
-    q: float
-    filters: WhiteningFilter | None
 
 
 @dataclass(frozen=True)
@@ -151,8 +109,8 @@ class QTransform(nn.Module):
             qrange = (q, q)
         tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
         self.frange = tiling.frange
-        times = _times(self.duration, tres, outseg, shape)
-        frequencies = _frequencies(self.frange, fres, logf, shape, norm == "none")
+        times = grid_times(self.duration, tres, outseg, shape)
+        frequencies = grid_frequencies(self.frange, fres, logf, shape, norm == "none")
         if self.crop and (self.crop[0] > len(frequencies) or self.crop[1] > len(times)):
             raise ValueError(f"crop {self.crop} is larger than the image, {(len(frequencies), len(times))}")
         window = (max(gps - search / 2, 0), min(gps + search / 2, self.duration)) if gps is not None else None
@@ -183,16 +141,13 @@ class QTransform(nn.Module):
         part = None if companion is None else self._check(companion, 2, "(event, sample)")
         if part is not None and len(part) != len(series):
             raise ValueError(f"companion has {len(part)} events, series {len(series)}")
-        valid = self._valid(series)
         step = self._piece(series.shape[1])
         with torch.autocast(series.device.type, enabled=False):
             plots = [
-                self._transform(
-                    series[i : i + step], valid[i : i + step], None if part is None else part[i : i + step]
-                )
+                self._transform(series[i : i + step], None if part is None else part[i : i + step], i)
                 for i in range(0, len(series), step)
             ]
-        return _concatenate(plots, fixed=() if self.crop else ("frequencies", "times"))
+        return concatenate(plots, fixed=() if self.crop else ("frequencies", "times"))
 
     @torch.no_grad()
     def coefficients(
@@ -210,7 +165,7 @@ class QTransform(nn.Module):
         index = 0 if q is None else int((self.qs - q).abs().argmin())
         plane = self._plane(index)
         series = self._check(series, 3, "(event, channel, sample)")
-        series, filters = self._whiten(self._dead_to_zero(series, self._valid(series)))
+        series, filters, _ = self._condition(series, 0)
         spectrum = rfft(series).to(_complex(self.dtype)).flatten(0, 1)
         values = [v.unflatten(0, series.shape[:2]) for v in plane.coefficients(spectrum, equal)]
         frequencies = [rows.frequencies for rows in plane.rows()]
@@ -245,19 +200,30 @@ class QTransform(nn.Module):
             )
         return series
 
-    def _valid(self, series: Tensor) -> Tensor:
+    def _condition(self, series: Tensor, event: int) -> tuple[Tensor, WhiteningFilter | None, Tensor]:
+        """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's number for errors."""
         low, high = series.aminmax(dim=-1)
         finite = torch.isfinite(low) & torch.isfinite(high)
+        self._refuse(~finite, event, "NaN or infinite samples")
         valid = finite & (low < high)
-        if self.invalid == "raise" and not bool(valid.all()):
-            event, channel = (int(i) for i in (~valid).nonzero()[0])
-            dead = bool(finite[event, channel])
-            why = f"constant over {self.duration:g} s" if dead else "NaN or infinite samples"
-            raise ValueError(f"event {event}, channel {channel}: {why}")
-        return valid
+        self._refuse(finite & ~valid, event, f"constant over {self.duration:g} s")
+        if not bool(valid.all()):
+            series = torch.where(valid[..., None], series, 0.0)
+        if self.whiten is False:
+            return series, None, valid
+        if self.whiten is True:
+            asd = estimate_asd(series, self.sample_rate, self.fftlength, self.overlap, self.asd_method)
+        else:
+            asd = torch.as_tensor(self.whiten, device=series.device).to(torch.float64)
+            asd = asd.expand(*series.shape[:2], asd.shape[-1])
+        filters = design_filter(asd, self.duration, self.sample_rate, self.fduration, self.highpass)
+        return filters(series), filters, valid
 
-    def _dead_to_zero(self, series: Tensor, valid: Tensor) -> Tensor:
-        return series if bool(valid.all()) else torch.where(valid[..., None], series, 0.0)
+    def _refuse(self, dead: Tensor, event: int, why: str) -> None:
+        """Name the first dead series (E, C) of events counted from `event`, unless they are to be masked."""
+        if self.invalid == "raise" and bool(dead.any()):
+            first, channel = (int(i) for i in dead.nonzero()[0])
+            raise ValueError(f"event {event + first}, channel {channel}: {why}")
 
     def _piece(self, channels: int) -> int:
         """How many events to work on at once."""
@@ -268,63 +234,54 @@ class QTransform(nn.Module):
         each = channels * (8 * self.samples + 8 * largest + 4 * image)
         return max(1, PIECE.get(self.times.device.type, PIECE["cuda"]) // each)
 
-    def _transform(self, series: Tensor, valid: Tensor, part: Tensor | None) -> QPlot:
-        channels = series.shape[1]
-        series, filters = self._whiten(self._dead_to_zero(series, valid))
-        spectrum, scale = self._spectrum(series)
+    def _transform(self, series: Tensor, part: Tensor | None, event: int) -> QPlot:
+        events, channels = series.shape[:2]
+        series, filters, valid = self._condition(series, event)
+        scale = self._scale(series)
+        spectrum = self._spectrum(series, scale)
         plane = self._choose(spectrum)
         strain = self._draw(spectrum[:, 0], plane[:, 0])
         times, frequencies, first, image = self.times, self.frequencies, None, strain.image
         if self.crop:
             first, rows, columns = self._around_peak(image)
-            image = image[
-                torch.arange(len(image), device=image.device)[:, None, None],
-                rows[:, :, None],
-                columns[:, None],
-            ]
+            image = image[_count(image)[:, None, None], rows[:, :, None], columns[:, None]]
             times, frequencies = times[columns], frequencies[rows]
         images, peaks = [image[:, None]], [strain.peak]
         if channels > 1:
             corner = None if first is None else first.repeat_interleave(channels - 1, 0)
             others = self._draw(spectrum[:, 1:].flatten(0, 1), plane[:, 1:].flatten(), corner)
-            images.append(others.image.unflatten(0, (-1, channels - 1)))
+            images.append(others.image.unflatten(0, (events, channels - 1)))
             peaks.append(others.peak)
+        energy = torch.cat(images, 1)
+        loudest, at, pitch = (
+            torch.cat([getattr(peak, f.name).view(events, -1) for peak in peaks], 1) for f in fields(Loudest)
+        )
+        self._refuse(valid & (loudest <= 0), event, "no power in the band")
         companion = None
         if part is not None:
             if filters is not None:
                 part = WhiteningFilter(filters.half[:, 0], self.sample_rate)(part)
-            part_spectrum, _ = self._spectrum(part, scale[:, 0])
-            companion = self._draw(part_spectrum, plane[:, 0], first, strain.units).image
-        energy = torch.cat(images, 1)
-        loudest = {
-            f.name: torch.cat([getattr(p, f.name).view(len(series), -1) for p in peaks], 1)
-            for f in fields(Peak)
-        }
+            companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, strain.units).image
         if self.norm == "none":
-            unit = scale.double().square()
-            energy = energy * unit[..., None, None]
-            loudest["energy"] = loudest["energy"] * unit
+            unit = scale.square()
+            energy, loudest = energy * unit[..., None, None], loudest * unit
             companion = None if companion is None else companion * unit[:, :1, None]
-        return QPlot(energy, self.qs[plane], frequencies, times, Peak(**loudest), valid, companion)
+        peak = Peak(loudest, at, pitch)
+        return QPlot(energy, self.qs[plane], frequencies, times, peak, valid & (loudest > 0), companion)
 
-    def _whiten(self, series: Tensor) -> tuple[Tensor, WhiteningFilter | None]:
-        if self.whiten is False:
-            return series, None
-        if self.whiten is True:
-            asd = estimate_asd(series, self.sample_rate, self.fftlength, self.overlap, self.asd_method)
-        else:
-            asd = torch.as_tensor(self.whiten, device=series.device).to(torch.float64)
-            asd = asd.expand(*series.shape[:2], asd.shape[-1])
-        filters = design_filter(asd, self.duration, self.sample_rate, self.fduration, self.highpass)
-        return filters(series), filters
+    def _scale(self, series: Tensor) -> Tensor:
+        """(..., N) -> (...): a power of two to divide by, so that the squares of any units fit into float32."""
+        if self.whiten is True:  # of unit variance
+            return torch.ones_like(series[..., 0])
+        low, high = series.aminmax(dim=-1)
+        return torch.exp2(torch.frexp(torch.maximum(-low, high)).exponent.double())
 
-    def _spectrum(self, series: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(..., N) -> rfft (..., K) over scale (...), by default a power of two: squares then fit into float32."""
-        if scale is None:
-            low, high = series.aminmax(dim=-1)
-            scale = torch.exp2(torch.frexp(torch.maximum(-low, high)).exponent.double())
-        spectrum = rfft(series) * (1 / scale)[..., None]
-        return spectrum.to(_complex(self.dtype)), scale
+    def _spectrum(self, series: Tensor, scale: Tensor) -> Tensor:
+        """(..., N) -> rfft (..., K) over scale (...)."""
+        spectrum = rfft(series)
+        if self.whiten is not True:
+            spectrum = spectrum / scale[..., None]
+        return spectrum.to(_complex(self.dtype))
 
     def _choose(self, spectrum: Tensor) -> Tensor:
         """(E, C, K) -> (E, C): index of the plane each channel shows."""
@@ -372,7 +329,7 @@ class QTransform(nn.Module):
         crop = cast(tuple[int, int], self.crop)
         loudest = image.amax(1)
         column = loudest.argmax(1)
-        row = image[torch.arange(len(image), device=image.device), :, column].argmax(1)
+        row = image[_count(image), :, column].argmax(1)
         row = (row - crop[0] // 2).clamp(0, image.shape[1] - crop[0])
         column = (column - crop[1] // 2).clamp(0, image.shape[2] - crop[1])
         rows, columns = (
@@ -392,47 +349,9 @@ class QTransform(nn.Module):
         return cast(Plane, self.planes[index])
 
 
-Result = TypeVar("Result", QPlot, Peak)
-
-
-def _concatenate(parts: list[Result], fixed: tuple[str, ...] = ()) -> Result:
-    """Join pieces of a batch along the event, but for the `fixed` fields."""
-    if len(parts) == 1:
-        return parts[0]
-    joined = {}
-    for field in fields(parts[0]):
-        values = [getattr(part, field.name) for part in parts]
-        if isinstance(values[0], Peak):
-            joined[field.name] = _concatenate(values)
-        elif values[0] is None or field.name in fixed:
-            joined[field.name] = values[0]
-        else:
-            joined[field.name] = torch.cat(values)
-    return type(parts[0])(**joined)
+def _count(x: Tensor) -> Tensor:
+    return torch.arange(len(x), device=x.device)
 
 
 def _complex(dtype: torch.dtype) -> torch.dtype:
     return torch.complex64 if dtype == torch.float32 else torch.complex128
-
-
-def _times(
-    duration: float, tres: float | None, outseg: tuple[float, float] | None, shape: tuple[int, int] | None
-) -> np.ndarray:
-    """Times (T,) of the output, as gwpy's `QGram.interpolate` lays them out."""
-    start, stop = outseg or (0.0, duration)
-    if not 0 <= start < stop <= duration:
-        raise ValueError(f"outseg {(start, stop)} must ascend within the series, 0 to {duration:g} s")
-    if shape is not None:
-        return start + np.arange(shape[1]) * ((stop - start) / shape[1])
-    return np.arange(start, stop, (stop - start) / 1000 if tres is None else tres)
-
-
-def _frequencies(
-    frange: tuple[float, float], fres: float | None, logf: bool, shape: tuple[int, int] | None, double: bool
-) -> np.ndarray:
-    """Frequencies (F,) of the output, as gwpy's `QGram.interpolate` lays them out: linear ones in float32."""
-    if logf:
-        return np.geomspace(*frange, shape[0] if shape else int(fres or 500))
-    step = (frange[1] - frange[0]) / shape[0] if shape else (fres or 0.5)
-    found = np.arange(*frange, step, dtype=np.float64 if double else np.float32)
-    return found[: shape[0] if shape else None].astype(np.float64)
