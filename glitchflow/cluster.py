@@ -95,3 +95,10 @@ def threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+def device() -> str:
+    """Where a task computes: the GPU that Ray gave it, else the CPU (ROCm's devices are called cuda too)."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

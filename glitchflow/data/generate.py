@@ -81,9 +81,16 @@ def _make(experiment: Experiment, source: str, overwrite: bool, shard: int | Non
 
 
 def run_shards(
-    make: Callable[[int], None], shards: Iterable[int], layout: store.Layout, cluster: Cluster, label: str
+    make: Callable[[int], None],
+    shards: Iterable[int],
+    layout: store.Layout,
+    cluster: Cluster,
+    label: str,
+    accelerated: bool = False,
 ) -> None:
     """Call `make(shard)` in a Ray task per shard, two per CPU in flight, failed workers' tasks retried.
+
+    With `accelerated` each task takes a GPU of its own where the cluster has any.
 
     `make` writes its shard itself. The first error of a task ends the run with that error; shards already
     written stay.
@@ -93,7 +100,8 @@ def run_shards(
     with session(cluster), track(sum(sizes.values()), label, "events") as advance:
         import ray
 
-        task = ray.remote(num_cpus=1, max_retries=3)(_call)
+        gpus = int(accelerated and ray.cluster_resources().get("GPU", 0) > 0)
+        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_call)
         shared = ray.put(make)
         slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         while waiting or running:

@@ -1,0 +1,252 @@
+"""Scores of a trained network on the test split, beside baselines and oracle, per family, with intervals.
+
+Writes `evaluation/metrics.json` (every score), `events.csv` (a line per test event) and figures.
+
+Shapes: E event of the test split, W witness, F frequency, T time.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glitchflow.config import Experiment, InputError
+from glitchflow.data import store
+from glitchflow.data.loader import Loader, build_loader
+from glitchflow.data.normalise import Normalisation, build_normalisation
+from glitchflow.progress import say
+from glitchflow.score import clusters, metrics, statistics
+from glitchflow.score.baseline import BASELINES, fit
+
+FIT_EVENTS = 4096  # events that baselines are fitted to at most; their loss is flat beyond
+NETWORK = "network"
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """What is scored: energies of the test events and who generated what for them."""
+
+    events: NDArray[np.int64]  # (E,) indices in the store
+    label: NDArray[np.int8]
+    gps: NDArray[np.float64]
+    snr: NDArray[np.float32]
+    recorded: Array  # (E, F, T)
+    witnessed: Array | None  # (E, F, T), synthetic data only
+    generated: dict[str, Array]  # by the network (first), untrained, baselines, oracle
+
+
+def evaluate(experiment: Experiment) -> Path:
+    """Write `workdir/evaluation` and return its path. Raises `InputError` where a store is missing."""
+    dataset, predictions = store.open_store(experiment.dataset), store.open_store(experiment.predictions)
+    if predictions.layout != dataset.layout:
+        raise InputError(f"{predictions.path}: is of another dataset than {dataset.path}; infer again")
+    normalisation = build_normalisation(experiment.loader.normalise, dataset.attributes["normalisation"])
+    split = _collect(experiment, dataset, predictions, normalisation)
+    areas = _pixel_areas(dataset)
+    strain = normalisation.channels([0])
+    say(f"scoring {len(split.events)} test events")
+    result = {
+        "loss": _loss_kind(experiment),
+        "normalisation": experiment.loader.normalise,
+        "events": len(split.events),
+        "families": score_table(experiment, dataset, split, strain, areas),
+        "thresholds": threshold_table(experiment, split, areas),
+    }
+    directory = Path(experiment.workdir) / "evaluation"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "metrics.json").write_text(json.dumps(result, indent=1, default=_plain))
+    _write_events(directory / "events.csv", experiment, dataset, split, strain, areas)
+    return directory
+
+
+# -- collecting --------------------------------------------------------------------------------------------------
+
+
+def _collect(
+    experiment: Experiment, dataset: store.Dataset, predictions: store.Dataset, normalisation: Normalisation
+) -> TestSplit:
+    loader = build_loader(dataset, "test", experiment.loader, normalisation, experiment.seed)
+    events = loader.events
+    read = {name: _read(dataset, name, events) for name in ("label", "gps", "snr", "qplot")}
+    witnessed = _read(dataset, "witnessed", events) if "witnessed" in dataset else None
+    generated = {NETWORK: _read(predictions, "qplot", events)}
+    if "untrained" in predictions:
+        generated["untrained"] = _read(predictions, "untrained", events)
+    inputs = loader.read(events)[:, 1:].numpy()
+    generated |= dict(_baselines(experiment, dataset, normalisation, inputs, witnessed))
+    recorded = np.maximum(read["qplot"][:, 0], 0)
+    return TestSplit(events, read["label"], read["gps"], read["snr"], recorded, witnessed, generated)
+
+
+def _read(dataset: store.Dataset, name: str, events: NDArray[np.int64]) -> NDArray:
+    return np.concatenate([values for _, (values,) in dataset.blocks(events, name)])
+
+
+def _baselines(
+    experiment: Experiment,
+    dataset: store.Dataset,
+    normalisation: Normalisation,
+    inputs: Array,
+    witnessed: Array | None,
+) -> Iterator[tuple[str, Array]]:
+    """Energies (E, F, T) of each baseline, fitted on the train split to the loss of the training."""
+    train: Loader = build_loader(dataset, "train", experiment.loader, normalisation, experiment.seed)
+    chosen = train.events[:FIT_EVENTS]
+    values = train.read(chosen).numpy()
+    strain = normalisation.channels([0])
+    known = _read(dataset, "witnessed", chosen) if witnessed is not None else None
+    zero = float(strain.apply(torch.zeros(1, 1, 1, 1)))
+    for name in BASELINES:
+        if name == "oracle" and known is None:
+            continue
+        baseline = fit(name, values[:, 1:], values[:, 0], _loss_kind(experiment), known, zero)
+        yield name, _invert(strain, baseline.predict(inputs, witnessed))
+
+
+def _loss_kind(experiment: Experiment) -> str:
+    return "l2" if experiment.train.loss == "l2" else "l1"
+
+
+def _invert(strain: Normalisation, value: Array) -> Array:
+    return strain.invert(torch.from_numpy(np.ascontiguousarray(value))[:, None])[:, 0].numpy()
+
+
+def _apply(strain: Normalisation, energy: Array) -> Array:
+    return strain.apply(torch.from_numpy(energy)[:, None])[:, 0].numpy()
+
+
+def _pixel_areas(dataset: store.Dataset) -> NDArray[np.float64]:
+    """Area in s Hz of the pixels of each row."""
+    if "frequency" in dataset:
+        return clusters.pixel_areas(np.asarray(dataset["frequency"][:]), np.asarray(dataset["time"][:]))
+    qplot = dataset.attributes["config"]["qplot"]  # a crop at the loudest pixel: evenly spaced
+    return np.full(dataset["qplot"].shape[2], qplot["fres"] * qplot["tres"])
+
+
+# -- scoring -----------------------------------------------------------------------------------------------------
+
+
+def score_table(
+    experiment: Experiment,
+    dataset: store.Dataset,
+    split: TestSplit,
+    strain: Normalisation,
+    areas: NDArray[np.float64],
+) -> dict[str, dict[str, Any]]:
+    """Per family (and all witnessed ones together), per generator: loss, its distance to the network, and more."""
+    settings = experiment.evaluate
+    loss = {name: _losses(experiment, strain, split.recorded, g) for name, g in split.generated.items()}
+    excess = {n: metrics.excess_power(split.recorded, g, split.witnessed) for n, g in split.generated.items()}
+    iou = {n: metrics.mask_iou(split.recorded, g, settings.mask) for n, g in split.generated.items()}
+    table: dict[str, dict[str, Any]] = {}
+    for family, chosen in families(dataset, split).items():
+        rows = {}
+        for name in split.generated:
+            interval = (experiment.seed, settings.bootstrap)
+            row: dict[str, Any] = {
+                "loss": asdict(statistics.bootstrap_mean(loss[name][chosen], *interval)),
+                "excess_removed": asdict(excess[name].of(chosen).removed(*interval)),
+                "iou": asdict(statistics.bootstrap_mean(iou[name][chosen], *interval)),
+            }
+            if name != NETWORK:
+                gain = statistics.bootstrap_difference(loss[name][chosen], loss[NETWORK][chosen], *interval)
+                row["loss_above_network"] = asdict(gain)
+            rows[name] = row
+        table[family] = {
+            "events": int(chosen.sum()),
+            "witnessed": family == "witnessed" or family in dataset.attributes["witnessed_labels"],
+            "scores": rows,
+        }
+    return table
+
+
+def families(dataset: store.Dataset, split: TestSplit) -> dict[str, NDArray[np.bool_]]:
+    """Masks over the test events: each family that occurs, and all witnessed ones together where they are known."""
+    masks = {name: split.label == i for i, name in enumerate(dataset.labels)}
+    together = [masks[name] for name in dataset.attributes["witnessed_labels"]]
+    if len(together) > 1:
+        masks["witnessed"] = np.logical_or.reduce(together)
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def _losses(
+    experiment: Experiment, strain: Normalisation, recorded: Array, generated: Array
+) -> NDArray[np.float64]:
+    """The training loss of each event (its pixelwise part), in normalised units."""
+    difference = _apply(strain, recorded) - _apply(strain, generated)
+    value = np.square(difference) if _loss_kind(experiment) == "l2" else np.abs(difference)
+    return value.mean(axis=(1, 2), dtype=np.float64)
+
+
+def threshold_table(experiment: Experiment, split: TestSplit, areas: NDArray[np.float64]) -> dict[str, Any]:
+    """At every threshold: accuracy of the veto, efficiency, share cleaned, and what noise alone does."""
+    settings = experiment.evaluate
+    recorded = clusters.cluster_level(split.recorded, areas, settings.area)
+    table: dict[str, Any] = {"thresholds": settings.thresholds}
+    for name, generated in split.generated.items():
+        level = clusters.cluster_level(generated, areas, settings.area)
+        veto = clusters.veto(recorded, level, split.label == 0, settings.thresholds)
+        cleaned = clusters.cleaned(split.recorded, generated, areas, settings.thresholds, settings.area)
+        table[name] = {
+            "accuracy": _shares(veto.accuracy),
+            "efficiency": _shares(veto.efficiency),
+            "background_veto_fraction": _shares(veto.background_veto_fraction),
+            "cleaned": _shares(cleaned.subtraction),
+            "cleaned_difference": _shares(cleaned.difference),
+        }
+        table["noise_only"] = _shares(veto.noise_only)
+    return table
+
+
+def _shares(value: statistics.Proportion) -> dict[str, list[Any]]:
+    return {
+        "value": [float(v) if np.isfinite(v) else None for v in value.value],
+        "low": value.low.tolist(),
+        "high": value.high.tolist(),
+        "events": value.trials.tolist(),
+        "resolvable": value.resolvable.tolist(),
+    }
+
+
+def _write_events(
+    path: Path,
+    experiment: Experiment,
+    dataset: store.Dataset,
+    split: TestSplit,
+    strain: Normalisation,
+    areas: NDArray[np.float64],
+) -> None:
+    """One line per test event: who it is, how loud recorded and generated, and the network's scores."""
+    generated = split.generated[NETWORK]
+    residual = metrics.subtract(split.recorded, generated)
+    columns: dict[str, Any] = {
+        "event": split.events,
+        "gps": split.gps,
+        "family": [dataset.labels[i] for i in split.label],
+        "snr": split.snr,
+        "loss": _losses(experiment, strain, split.recorded, generated),
+    }
+    for name, energy in (("recorded", split.recorded), ("generated", generated), ("residual", residual)):
+        columns[f"{name}_level"] = clusters.cluster_level(energy, areas, experiment.evaluate.area)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in zip(*columns.values()):
+            writer.writerow(
+                [f"{v:.6g}" if isinstance(v, np.floating) and i != 1 else v for i, v in enumerate(row)]
+            )
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no numpy."""
+    return value.item() if isinstance(value, np.generic) else str(value)
