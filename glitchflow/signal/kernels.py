@@ -79,10 +79,20 @@ def median(x: Tensor) -> Tensor:
 
 @torch.compiler.disable
 def median_of_few(x: Tensor) -> Tensor:
-    """Median over the last axis but one."""
+    """Median over the last axis but one, which may be overwritten."""
     count = x.shape[-2]
     half = count // 2
-    if on_cpu(x):  # one pivot: with two, numpy falls back to a scalar loop
+    if (
+        on_cpu(x) and count < 10
+    ):  # bubble up the larger half, whole lines at a time: thrice as fast as ranking
+        lines = list(np.moveaxis(x.numpy(), -2, 0))
+        for last in range(count - 1, half - 1, -1):
+            for i in range(last):
+                low = np.minimum(lines[i], lines[i + 1])
+                np.maximum(lines[i], lines[i + 1], out=lines[i + 1])
+                lines[i] = low
+        ranked = torch.stack([torch.from_numpy(line) for line in lines[: half + 1]], -2)
+    elif on_cpu(x):
         ranked = torch.from_numpy(np.partition(x.numpy(), half, axis=-2))
     else:
         ranked = x.sort(dim=-2).values

@@ -202,7 +202,7 @@ class QTransform(nn.Module):
 
     def _condition(self, series: Tensor, event: int) -> tuple[Tensor, WhiteningFilter | None, Tensor]:
         """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's number for errors."""
-        low, high = series.aminmax(dim=-1)
+        low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
         finite = torch.isfinite(low) & torch.isfinite(high)
         self._refuse(~finite, event, "NaN or infinite samples")
         valid = finite & (low < high)
@@ -260,7 +260,7 @@ class QTransform(nn.Module):
         companion = None
         if part is not None:
             if filters is not None:
-                part = WhiteningFilter(filters.half[:, 0], self.sample_rate)(part)
+                part = WhiteningFilter(filters.side[:, 0], self.sample_rate)(part)
             companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, strain.units).image
         if self.norm == "none":
             unit = scale.square()
@@ -273,15 +273,14 @@ class QTransform(nn.Module):
         """(..., N) -> (...): a power of two to divide by, so that the squares of any units fit into float32."""
         if self.whiten is True:  # of unit variance
             return torch.ones_like(series[..., 0])
-        low, high = series.aminmax(dim=-1)
+        low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
         return torch.exp2(torch.frexp(torch.maximum(-low, high)).exponent.double())
 
     def _spectrum(self, series: Tensor, scale: Tensor) -> Tensor:
         """(..., N) -> rfft (..., K) over scale (...)."""
-        spectrum = rfft(series)
-        if self.whiten is not True:
-            spectrum = spectrum / scale[..., None]
-        return spectrum.to(_complex(self.dtype))
+        if self.whiten is True:  # white: float32 has the range
+            return rfft(series.to(self.dtype))
+        return (rfft(series) / scale[..., None]).to(_complex(self.dtype))
 
     def _choose(self, spectrum: Tensor) -> Tensor:
         """(E, C, K) -> (E, C): index of the plane each channel shows."""

@@ -29,28 +29,28 @@ METHODS = ("median", "median-mean", "welch", "bartlett")
 class WhiteningFilter:
     """A zero-phase FIR filter per series.
 
-    half: (..., H) taps from the centre outwards, float64; the full filter is the 2 H - 1 taps mirrored around it.
+    side: (..., H) float64: the centre tap, then twice each tap beside it. The full filter is 2 H - 1 taps long and
+    symmetric, so its response is the real part of the transform of this side.
     """
 
-    half: Tensor
+    side: Tensor
     sample_rate: float
 
     def response(self, samples: int) -> Tensor:
         """(..., samples // 2 + 1): the real gain at the rfft frequencies of `samples`, in 1/(series units)."""
-        pad = self.half.new_zeros(*self.half.shape[:-1], samples - 2 * self.half.shape[-1] + 1)
-        circle = torch.cat([self.half, pad, self.half[..., 1:].flip(-1)], dim=-1)
-        return rfft(circle).real * math.sqrt(2 / self.sample_rate)
+        return rfft(self.side, samples).real
 
     def __call__(self, series: Tensor) -> Tensor:
         """Filter (..., N), after removing the mean and tapering half a filter at each end, as gwpy does."""
-        series = series.to(self.half.dtype)
-        samples, taps = series.shape[-1], self.half.shape[-1]
-        window = torch.from_numpy(get_window("hann", 2 * taps)).to(series)
-        series = series - mean(series)
-        series[..., :taps] *= window[:taps]
-        series[..., -taps:] *= window[-taps:]
+        samples, taps = series.shape[-1], self.side.shape[-1]
+        window = torch.from_numpy(get_window("hann", 2 * taps)).to(self.side)
         length = next_fast_len(samples + taps - 1, real=True)
-        spectrum = rfft(series, length) * self.response(length)
+        padded = self.side.new_zeros(*series.shape[:-1], length)
+        padded[..., :samples] = series - mean(series)
+        padded[..., :taps] *= window[:taps]
+        padded[..., samples - taps : samples] *= window[taps:]
+        spectrum = rfft(padded)
+        spectrum *= self.response(length)
         return irfft(spectrum, length)[..., :samples]
 
     def undo(self, series: Tensor, frange: tuple[float, float]) -> Tensor:
@@ -98,10 +98,14 @@ def estimate_asd(
         raise ValueError(f"overlap {overlap} s must be shorter than fftlength {fftlength:g} s")
     pieces = series.to(torch.float64).unfold(-1, length, length - shared)  # (..., S, L)
     window = torch.from_numpy(get_window("hann", length)).to(pieces)
-    power = squared_modulus(rfft((pieces - mean(pieces)) * window))
-    density = _average(power, method) / (sample_rate * float(window.square().sum()))
-    density[..., 1 : (length + 1) // 2] *= 2  # one-sided; zero and Nyquist have no mirror image
-    return density.sqrt()
+    spectra = rfft(pieces * window)
+    # of a constant, a Hann window leaves the first two frequencies only: remove each piece's mean there
+    spectra[..., :2] -= mean(pieces) * rfft(window)[:2].real
+    scale = window.new_full((length // 2 + 1,), 2 / (sample_rate * float(window.square().sum())))
+    scale[0] /= 2  # one-sided; zero and Nyquist have no mirror image
+    if length % 2 == 0:
+        scale[-1] /= 2
+    return (_average(squared_modulus(spectra), method) * scale).sqrt()
 
 
 def design_filter(
@@ -114,8 +118,9 @@ def design_filter(
     """Whitening filter of `fduration` seconds from (..., A) amplitude spectral densities on 0 ... Nyquist.
 
     As gwpy: the ASD is interpolated linearly to 1/duration, inverted, five samples tapered at each end (`highpass`,
-    Hz: all below it zeroed first), and its impulse response cut with a Hann window. Where an ASD is zero the filter
-    is zero, for callers that mask such series. Raises ValueError for an odd number of taps, or more than the series.
+    Hz: all below it zeroed first), and its impulse response cut with a Hann window. Where an ASD vanishes anywhere
+    the whole filter is zero (gwpy divides by zero).
+    Raises ValueError for an odd number of taps, or more than the series has samples.
     """
     taps = int(fduration * sample_rate)
     if taps % 2 or taps < 2:
@@ -126,8 +131,8 @@ def design_filter(
     size = int(np.rint((asd.shape[-1] - 1) * spacing * duration + 1))
     if 2 * (size - 1) < taps:
         raise ValueError(f"fduration {fduration} s is longer than the series, {duration} s")
-    asd = _interpolate(asd, np.arange(size) / duration / spacing)
-    transfer = torch.where(asd > 0, 1 / asd, torch.zeros_like(asd))
+    asd = torch.where((asd > 0).all(-1, keepdim=True), asd, torch.inf)
+    transfer = _interpolate(asd, np.arange(size) / duration / spacing).reciprocal_()
     corner = int(highpass * duration) if highpass else 0
     edge = torch.from_numpy(np.sin(np.pi * np.arange(5) / 9) ** 2).to(transfer)  # gwpy: a Tukey window of ten
     transfer[..., :corner] = 0
@@ -135,7 +140,8 @@ def design_filter(
     transfer[..., -5:] *= edge.flip(-1)
     impulse = irfft(transfer.to(torch.complex128), 2 * (size - 1))[..., : taps // 2]
     window = torch.from_numpy(get_window("hann", taps)[taps // 2 :]).to(impulse)
-    return WhiteningFilter(impulse * window, sample_rate)
+    window[1:] *= 2
+    return WhiteningFilter(impulse * window * math.sqrt(2 / sample_rate), sample_rate)
 
 
 def whiten(
@@ -174,5 +180,4 @@ def _interpolate(values: Tensor, position: np.ndarray) -> Tensor:
     below = np.minimum(position.astype(np.int64), values.shape[-1] - 2)
     index = torch.from_numpy(below).to(values.device)
     share = torch.from_numpy(position - below).to(values)
-    low = take(values, index)
-    return low + (take(values, index + 1) - low) * share
+    return torch.lerp(take(values, index), take(values, index + 1), share)
