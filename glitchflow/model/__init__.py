@@ -25,6 +25,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "attention_unet": attention_unet,
 }
 
+GENERAL = ("width", "norm", "coordinates", "init", "init_scale", "seed")
+
 __all__ = ["LOSSES", "MODELS", "build", "build_loss", "initialise"]
 
 
@@ -40,10 +42,11 @@ def build(
 ) -> nn.Module:
     """The model of that name for `witnesses` channels and images of `shape` = (frequency, time) pixels.
 
-    `name` is a key of `MODELS` or the import path of a user's own callable(witnesses, shape, **options), which
-    gets `init`, `init_scale` and `seed` too if it has parameters so called, and else is left as it made itself.
-    Options of the built-in models: `width`, `depth`, `norm`, `coordinates`. Weights are drawn by
-    `initialise` from `seed`; torch's global random state is left as it was.
+    `name` is a key of `MODELS` or the import path of a user's own callable(witnesses, shape, **options). Options of
+    the built-in models: `width` (channels), `depth`, `norm` ("group" or "instance"), `coordinates`. Their weights
+    are drawn by `initialise` from `seed`; torch's global random state is left as it was. A callable of the
+    user's own initialises itself, and of `GENERAL` settings gets those it has a parameter for: they
+    have defaults in every config, which must not stand in its way.
 
     Raises ValueError, in one line, for an unknown name or option, or a value the model cannot take.
     """
@@ -55,15 +58,13 @@ def build(
     factory = MODELS[name] if known else resolve(name)
     parameters = inspect.signature(factory).parameters
     flexible = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    weights = {"init": init, "init_scale": init_scale, "seed": seed}
     if not known:
-        options |= {key: value for key, value in weights.items() if key in parameters}
+        options |= {"init": init, "init_scale": init_scale, "seed": seed}
+        options = {k: v for k, v in options.items() if k not in GENERAL or k in parameters or flexible}
     allowed = [key for key in parameters if key not in ("witnesses", "shape", "attention")]
     for key in options:
         if key not in allowed and not flexible:
-            raise ValueError(
-                f"model {name!r} has no option {key!r}: allowed are {', '.join(allowed + [*weights])}"
-            )
+            raise ValueError(f"model {name!r} has no option {key!r}: allowed are {', '.join(allowed)}")
     # The layers' own constructors draw from the global generator: keep that without effect outside.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -65,6 +65,13 @@ def test_paths_that_lead_nowhere(recipe, path, message):
         build(path, 1, (8, 8))
 
 
+def test_general_settings_go_where_they_are_wanted(recipe):
+    """A config always carries a width; a model without one must not be refused for it, one with it gets it."""
+    assert build("recipe_of_mine:mine", 1, (8, 8), width=3, norm="group").weight.shape == (1, 1, 1, 1)
+    recipe.wide = lambda witnesses, shape, width: nn.Conv2d(witnesses, width, 1)
+    assert build("recipe_of_mine:wide", 1, (8, 8), width=3, norm="group").out_channels == 3
+
+
 def test_option_that_the_users_model_lacks(recipe):
-    with pytest.raises(ValueError, match="no option 'width': allowed are kernel"):
-        build("recipe_of_mine:mine", 1, (8, 8), width=3)
+    with pytest.raises(ValueError, match="no option 'depth': allowed are kernel"):
+        build("recipe_of_mine:mine", 1, (8, 8), depth=3)
