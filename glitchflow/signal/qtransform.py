@@ -13,7 +13,7 @@ Units: energies are dimensionless (norm "median": 1 is a row's median), times s 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import cast
 
 import numpy as np
@@ -43,6 +43,15 @@ class _Drawn:
     image: Tensor
     units: Tensor
     peak: Loudest
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """Window of each event: first pixel (E, 2), its rows (E, f) and columns (E, t) of the whole image."""
+
+    first: Tensor
+    rows: Tensor
+    columns: Tensor
 
 
 class QTransform(nn.Module):
@@ -235,39 +244,54 @@ class QTransform(nn.Module):
         return max(1, PIECE.get(self.times.device.type, PIECE["cuda"]) // each)
 
     def _transform(self, series: Tensor, part: Tensor | None, event: int) -> QPlot:
-        events, channels = series.shape[:2]
+        """A piece of a batch: (E, C, N) series, (E, N) companion, and the number of its first event."""
         series, filters, valid = self._condition(series, event)
         scale = self._scale(series)
         spectrum = self._spectrum(series, scale)
         plane = self._choose(spectrum)
-        strain = self._draw(spectrum[:, 0], plane[:, 0])
-        times, frequencies, first, image = self.times, self.frequencies, None, strain.image
-        if self.crop:
-            first, rows, columns = self._around_peak(image)
-            image = image[_count(image)[:, None, None], rows[:, :, None], columns[:, None]]
-            times, frequencies = times[columns], frequencies[rows]
-        images, peaks = [image[:, None]], [strain.peak]
-        if channels > 1:
-            corner = None if first is None else first.repeat_interleave(channels - 1, 0)
-            others = self._draw(spectrum[:, 1:].flatten(0, 1), plane[:, 1:].flatten(), corner)
-            images.append(others.image.unflatten(0, (events, channels - 1)))
-            peaks.append(others.peak)
-        energy = torch.cat(images, 1)
-        loudest, at, pitch = (
-            torch.cat([getattr(peak, f.name).view(events, -1) for peak in peaks], 1) for f in fields(Loudest)
-        )
-        self._refuse(valid & (loudest <= 0), event, "no power in the band")
+        energy, loudest, crop, units = self._draw_events(spectrum, plane)
+        self._refuse(valid & (loudest.energy <= 0), event, "no power in the band")
         companion = None
         if part is not None:
             if filters is not None:
                 part = WhiteningFilter(filters.side[:, 0], self.sample_rate)(part)
-            companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, strain.units).image
+            first = None if crop is None else crop.first
+            companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, units).image
+        peak = Peak(loudest.energy, loudest.time, loudest.frequency)
         if self.norm == "none":
             unit = scale.square()
-            energy, loudest = energy * unit[..., None, None], loudest * unit
+            energy, peak = energy * unit[..., None, None], replace(peak, energy=peak.energy * unit)
             companion = None if companion is None else companion * unit[:, :1, None]
-        peak = Peak(loudest, at, pitch)
-        return QPlot(energy, self.qs[plane], frequencies, times, peak, valid & (loudest > 0), companion)
+        return QPlot(
+            energy=energy,
+            q=self.qs[plane],
+            frequencies=self.frequencies if crop is None else self.frequencies[crop.rows],
+            times=self.times if crop is None else self.times[crop.columns],
+            peak=peak,
+            valid=valid & (peak.energy > 0),
+            companion=companion,
+        )
+
+    def _draw_events(self, spectrum: Tensor, plane: Tensor) -> tuple[Tensor, Loudest, _Crop | None, Tensor]:
+        """(E, C, K), (E, C) -> energy (E, C, F, T), loudest tiles (E, C), the crop, the strain's units (E, rows)."""
+        events, channels = plane.shape
+        if not self.crop:
+            drawn = self._draw(spectrum.flatten(0, 1), plane.flatten())
+            loudest = Loudest(*(getattr(drawn.peak, f.name).view(events, channels) for f in fields(Loudest)))
+            return drawn.image.unflatten(0, (events, channels)), loudest, None, drawn.units[::channels]
+        strain = self._draw(spectrum[:, 0], plane[:, 0])
+        crop = self._around_peak(strain.image)
+        image = strain.image[_count(plane)[:, None, None], crop.rows[:, :, None], crop.columns[:, None]]
+        images, peaks = [image[:, None]], [strain.peak]
+        if channels > 1:
+            first = crop.first.repeat_interleave(channels - 1, 0)
+            others = self._draw(spectrum[:, 1:].flatten(0, 1), plane[:, 1:].flatten(), first)
+            images.append(others.image.unflatten(0, (events, channels - 1)))
+            peaks.append(others.peak)
+        loudest = Loudest(
+            *(torch.cat([getattr(p, f.name).view(events, -1) for p in peaks], 1) for f in fields(Loudest))
+        )
+        return torch.cat(images, 1), loudest, crop, strain.units
 
     def _scale(self, series: Tensor) -> Tensor:
         """(..., N) -> (...): a power of two to divide by, so that the squares of any units fit into float32."""
@@ -323,19 +347,16 @@ class QTransform(nn.Module):
         image = torch.cat(lines, 1) * units[..., None]
         return cast(SplineMap, self.in_frequency[index]).frequency(image, row, crop[0])
 
-    def _around_peak(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(E, F, T) -> first pixel (E, 2), rows (E, f) and columns (E, t) of the crop around the loudest pixel."""
-        crop = cast(tuple[int, int], self.crop)
-        loudest = image.amax(1)
-        column = loudest.argmax(1)
+    def _around_peak(self, image: Tensor) -> _Crop:
+        """The crop around each loudest pixel of (E, F, T), moved inside."""
+        height, width = cast(tuple[int, int], self.crop)
+        column = image.amax(1).argmax(1)
         row = image[_count(image), :, column].argmax(1)
-        row = (row - crop[0] // 2).clamp(0, image.shape[1] - crop[0])
-        column = (column - crop[1] // 2).clamp(0, image.shape[2] - crop[1])
-        rows, columns = (
-            start[:, None] + torch.arange(size, device=image.device)
-            for start, size in zip((row, column), crop, strict=True)
-        )
-        return torch.stack([row, column], 1), rows, columns
+        row = (row - height // 2).clamp(0, image.shape[1] - height)
+        column = (column - width // 2).clamp(0, image.shape[2] - width)
+        rows = row[:, None] + torch.arange(height, device=image.device)
+        columns = column[:, None] + torch.arange(width, device=image.device)
+        return _Crop(torch.stack([row, column], 1), rows, columns)
 
     def _by_plane(self, plane: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Each plane that is shown, and which of (B,) show it."""
