@@ -64,9 +64,40 @@ def evaluate(experiment: Experiment) -> Path:
     }
     directory = Path(experiment.workdir) / "evaluation"
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "metrics.json").write_text(json.dumps(result, indent=1, default=_plain))
+    result = _plain(result)
+    (directory / "metrics.json").write_text(json.dumps(result, indent=1, allow_nan=False))
     _write_events(directory / "events.csv", experiment, dataset, split, strain, areas)
+    say(summary(result))
     return directory
+
+
+def summary(result: dict[str, Any]) -> str:
+    """What the scores come to, a line per family: the network beside the best baseline."""
+    lines = [
+        f"test split: {result['events']} events, loss {result['loss']} in {result['normalisation']} units"
+    ]
+    for family, entry in result["families"].items():
+        scores = entry["scores"]
+        best = min(
+            (n for n in BASELINES if n in scores and n != "oracle"), key=lambda n: scores[n]["loss"]["value"]
+        )
+        gain = scores[best]["loss_above_network"]
+        line = (
+            f"  {family:<16} {entry['events']:>5} events   loss {scores[NETWORK]['loss']['value']:.4f}, below the best"
+            f" baseline ({best}) by {gain['value']:.4f} [{gain['low']:.4f}, {gain['high']:.4f}]"
+        )
+        if entry["witnessed"]:
+            line += f"   excess power removed {share(scores[NETWORK]['excess_removed'])}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def share(interval: dict[str, float | None]) -> str:
+    """An interval of shares as percentages, and a dash where it is not defined."""
+    value, low, high = (interval[key] for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "–"
+    return f"{value + 0.0:.1%} [{low:.1%}, {high:.1%}]"
 
 
 # -- collecting --------------------------------------------------------------------------------------------------
@@ -210,9 +241,10 @@ def threshold_table(experiment: Experiment, split: TestSplit, areas: NDArray[np.
 
 def _shares(value: statistics.Proportion) -> dict[str, list[Any]]:
     return {
-        "value": [float(v) if np.isfinite(v) else None for v in value.value],
+        "value": value.value.tolist(),
         "low": value.low.tolist(),
         "high": value.high.tolist(),
+        "hits": value.hits.tolist(),
         "events": value.trials.tolist(),
         "resolvable": value.resolvable.tolist(),
     }
@@ -248,5 +280,10 @@ def _write_events(
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN and no numpy."""
-    return value.item() if isinstance(value, np.generic) else str(value)
+    """The same for JSON, which has no numpy numbers and no NaN: null instead."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

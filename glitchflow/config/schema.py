@@ -241,7 +241,9 @@ class Model(Section):
     width: int = key(16, "channels of the first layer", gt=0)
     norm: Literal["group", "instance"] = key("group", "normalisation between layers")
     init: Literal["kaiming", "xavier", "normal"] = key("kaiming", "distribution of the initial weights")
-    init_scale: float = key(1.0, "factor on the initial weights (normal: their standard deviation)", gt=0)
+    init_scale: float | None = key(
+        None, "factor on kaiming's or xavier's deviation (null: 1), or normal's deviation (null: 0.02)", gt=0
+    )
     coordinates: bool = key(True, "give the network each pixel's frequency and time")
     options: dict[str, Any] = key({}, "further arguments of the model, as depth")
 

@@ -1,0 +1,148 @@
+"""The command line: one command per stage, `glitchflow STAGE CONFIG.yaml [section.key=value ...]`.
+
+No logic here: arguments in, a stage's function called, its errors turned into one line and an exit status:
+0 done, 1 failed at run time, 2 the user's input is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from glitchflow import config
+from glitchflow.config import Experiment, InputError, RunError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+Config = Annotated[str, typer.Argument(metavar="CONFIG", help="The experiment, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys of the file to change.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what this stage wrote before.")]
+Address = Annotated[str, typer.Option("--address", help="Ray cluster to join.", envvar="RAY_ADDRESS")]
+
+
+def stage(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A command whose help ends in the keys it reads. `\\b` keeps typer from joining the lines."""
+    return app.command(name, epilog=f"\b\nKeys it reads, with defaults:\n{config.describe(name)}")
+
+
+def _run(
+    module: str, function: str, path: str, overrides: list[str] | None, address: str = "", **options: Any
+) -> None:
+    """Read the experiment, call `glitchflow.<module>.<function>(experiment)`, and say what it wrote."""
+    with _one_line():
+        experiment: Experiment = config.load(path, overrides or [])
+        if address:
+            joined = experiment.cluster.model_copy(update={"address": address})
+            experiment = experiment.model_copy(update={"cluster": joined})
+        started = time.monotonic()
+        # imported only now: --help and a mistyped key answer without waiting for torch and Ray
+        written = getattr(importlib.import_module(f"glitchflow.{module}"), function)(experiment, **options)
+        print(f"{function}: wrote {os.path.relpath(written)} in {time.monotonic() - started:.1f} s")
+
+
+@app.callback()
+def about() -> None:
+    """GlitchFlow: digital twins of gravitational-wave detector noise, from witness Q-plots to the strain's.
+
+    Every stage reads the same CONFIG.yaml and writes under its `workdir`.
+    """
+
+
+@stage("generate")
+def generate(
+    path: Config,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    shard: Annotated[int | None, typer.Option("--shard", help="Make this shard alone, again.")] = None,
+    address: Address = "",
+) -> None:
+    """Make synthetic events and their Q-plots: dataset.zarr. Goes on where it stopped."""
+    _run("data.generate", "generate", path, overrides, address, overwrite=overwrite, shard=shard)
+
+
+@stage("ingest")
+def ingest(
+    path: Config, overrides: Overrides = None, overwrite: Overwrite = False, address: Address = ""
+) -> None:
+    """Make the Q-plots of recorded events: dataset.zarr. Goes on where it stopped."""
+    _run("data.generate", "ingest", path, overrides, address, overwrite=overwrite)
+
+
+@stage("train")
+def train(
+    path: Config, overrides: Overrides = None, overwrite: Overwrite = False, address: Address = ""
+) -> None:
+    """Train the network with Ray Train: train/. Goes on where it stopped."""
+    _run("train.fit", "fit", path, overrides, address, overwrite=overwrite)
+
+
+@stage("infer")
+def infer(
+    path: Config, overrides: Overrides = None, overwrite: Overwrite = False, address: Address = ""
+) -> None:
+    """Generate the strain's Q-plots from the witnesses': predictions.zarr. Goes on where it stopped."""
+    _run("analysis.infer", "infer", path, overrides, address, overwrite=overwrite)
+
+
+@stage("evaluate")
+def evaluate(path: Config, overrides: Overrides = None) -> None:
+    """Score the predictions on the test split, beside baselines and oracle: evaluation/."""
+    _run("analysis.evaluate", "evaluate", path, overrides)
+
+
+@stage("report")
+def report(path: Config, overrides: Overrides = None) -> None:
+    """Draw everything there is so far on one page: report.html."""
+    _run("analysis.report", "report", path, overrides)
+
+
+@app.command("inspect")
+def inspect(
+    store: Annotated[str, typer.Argument(help="A store, such as runs/quickstart/dataset.zarr.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check every shard against its checksum.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a store holds."""
+    from glitchflow.data.inspect import inspect
+
+    with _one_line():
+        text, intact = inspect(store, verify, as_json)
+        print(text)
+        if not intact:
+            raise RunError(f"{store}: damaged or incomplete; run the stage that makes it again to mend it")
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn the errors a user can act on into one line on standard error and an exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a Ctrl-C
+    try:
+        yield
+    except InputError as error:
+        _stop(str(error), 2)
+    except RunError as error:
+        _stop(str(error), 1)
+    except KeyboardInterrupt:
+        _stop("stopped; what is finished is kept, and the same command goes on from there", 1)
+
+
+def _stop(line: str, status: int) -> NoReturn:
+    print(f"glitchflow: {line}", file=sys.stderr)
+    sys.exit(status)
+
+
+def main() -> None:
+    """The `glitchflow` command."""
+    app()
