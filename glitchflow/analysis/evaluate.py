@@ -83,11 +83,11 @@ def summary(result: dict[str, Any]) -> str:
         )
         gain = scores[best]["loss_above_network"]
         line = (
-            f"  {family:<16} {entry['events']:>5} events   loss {scores[NETWORK]['loss']['value']:.4f}, below the best"
-            f" baseline ({best}) by {gain['value']:.4f} [{gain['low']:.4f}, {gain['high']:.4f}]"
+            f"  {family:<16} {entry['events']:>5} events  loss {scores[NETWORK]['loss']['value']:.4f},"
+            f" {best} {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
         )
         if entry["witnessed"]:
-            line += f"   excess power removed {share(scores[NETWORK]['excess_removed'])}"
+            line += f"  excess power removed {share(scores[NETWORK]['excess_removed'])}"
         lines.append(line)
     return "\n".join(lines)
 
@@ -97,7 +97,9 @@ def share(interval: dict[str, float | None]) -> str:
     value, low, high = (interval[key] for key in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return "–"
-    return f"{value + 0.0:.1%} [{low:.1%}, {high:.1%}]"
+    # adding 0 turns the -0.0 of a rounded share into 0.0
+    value, low, high = (round(v, 3) + 0.0 for v in (value, low, high))
+    return f"{value:.1%} [{low:.1%}, {high:.1%}]"
 
 
 # -- collecting --------------------------------------------------------------------------------------------------

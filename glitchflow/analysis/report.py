@@ -81,11 +81,7 @@ def _scores(experiment: Experiment, dataset: store.Dataset, result: dict[str, An
     for family, entry in result["families"].items():
         rows = entry["scores"]
         for i, (name, row) in enumerate(rows.items()):
-            first = (
-                f"<td rowspan={len(rows)}><b>{html.escape(family)}</b><br>{entry['events']} events"
-                if i == 0
-                else ""
-            )
+            title = f"<td rowspan={len(rows)}><b>{html.escape(family)}</b><br>{entry['events']} events"
             kind = " class=network" if name == NETWORK else ""
             above = _number(row["loss_above_network"], "+.4f") if name != NETWORK else "–"
             yield (
@@ -155,7 +151,7 @@ def _gallery(experiment: Experiment, dataset: store.Dataset, result: dict[str, A
                 "residual": metrics.subtract(recorded[None], generated[None])[0],
             }
             frequency, time, name = _axes(dataset, event)
-            figure = plots.qplot_row(images, frequency, time, f"{label}, {name}")
+            figure = plots.qplot_row(images, frequency, time, f"{label}, {name}", _loud(recorded))
             yield _figure(figure, "")
 
 
