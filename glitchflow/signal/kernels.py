@@ -2,10 +2,11 @@
 
 On CPU tensors numpy does them (same memory, no copy), on any other device torch.
 
-A series' numbers do not depend on the others in its batch, nor on the number of threads. Three things would break
-that: MKL transforms a single series by another path than several, and torch splits one long sum over threads: both
-are avoided here; and a product of two complex tensors is fused differently inside a vector register and beside it:
-multiply complex by real only. (Found by trying MKL 2024.2 in torch 2.13, and held by the tests.)
+A series' numbers do not depend on the others in its batch, nor on the number of threads. What would break that is
+avoided here: MKL transforms a single series by another path than several; its matrix products round differently for
+different sizes, and OpenBLAS's for different numbers of threads; torch splits one long sum over threads. And a product
+of two complex tensors is fused differently inside a vector register and beside it: multiply complex by real only.
+(Found by trying torch 2.13 with MKL 2024.2 and numpy 2.4 with OpenBLAS 0.3; held by the tests.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+
+ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS still does in one thread
 
 
 def on_cpu(x: Tensor) -> bool:
@@ -56,6 +59,24 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     if on_cpu(x):
         return torch.from_numpy(np.take(x.numpy(), index.numpy(), axis=-1))
     return x[..., index]
+
+
+@torch.compiler.disable
+def matmul(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """out[...] = a @ b for stacks of matrices (..., m, k) and (..., k, n), into out (..., m, n); returns out."""
+    if not on_cpu(a):
+        return out.copy_(torch.matmul(a, b))
+    left, right, result = a.numpy(), b.numpy(), out.numpy()
+    m, k, n = left.shape[-2], left.shape[-1], right.shape[-1]
+    if m > n:
+        step = max(1, ONE_THREAD // (k * n))
+        for i in range(0, m, step):
+            np.matmul(left[..., i : i + step, :], right, out=result[..., i : i + step, :])
+    else:
+        step = max(1, ONE_THREAD // (k * m))
+        for i in range(0, n, step):
+            np.matmul(left, right[..., i : i + step], out=result[..., i : i + step])
+    return out
 
 
 @torch.compiler.disable

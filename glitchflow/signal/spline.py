@@ -16,10 +16,11 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch import Tensor, nn
 
-from glitchflow.signal.kernels import take
+from glitchflow.signal.kernels import matmul, take
 
 MARGIN = {torch.float32: 12, torch.float64: 28}  # neighbours on each side; leaves out 1e-7 and 1e-16
-LARGEST_BLOCK = 64
+LARGEST_BLOCK = 64  # pixels
+LARGEST_REACH = 512  # points that the pixels of a block span
 
 
 class SplineMap(nn.Module):
@@ -51,10 +52,11 @@ class SplineMap(nn.Module):
         else:
             index = near.flatten(1)[:, None].expand(-1, values.shape[1], -1)
             local = values.gather(2, index).unflatten(2, near.shape[1:])
+        out = values.new_empty(*local.shape[:3], self.block)
+        matmul(local.transpose(1, 2), weight, out.transpose(1, 2))
+        out = out.flatten(2)
         if first is None:
-            out = torch.bmm(local.flatten(0, 1).transpose(0, 1), weight).transpose(0, 1)  # (B M, K, S)
-            return out.reshape(*values.shape[:2], -1)[..., : self.pixels]
-        out = torch.matmul(local.transpose(1, 2), weight).transpose(1, 2).flatten(2)  # (B, M, K S)
+            return out[..., : self.pixels]
         pick = offset[:, None] + torch.arange(count, device=values.device)
         return out.gather(2, pick[:, None].expand(-1, values.shape[1], -1))
 
@@ -64,7 +66,8 @@ class SplineMap(nn.Module):
         near = self._near(chosen)
         batch = torch.arange(len(values), device=values.device)[:, None]
         local = values[:, near] if first is None else values[batch[..., None], near]  # (B, K, W, M)
-        out = torch.matmul(weight.transpose(-1, -2), local).flatten(1, 2)  # (B, K S, M)
+        out = values.new_empty(*local.shape[:2], self.block, values.shape[2])
+        out = matmul(weight.transpose(-1, -2), local, out).flatten(1, 2)
         if first is None:
             return out[:, : self.pixels]
         return out[batch, offset[:, None] + torch.arange(count, device=values.device)]
@@ -87,8 +90,9 @@ class SplineMap(nn.Module):
 
 def _build_blocks(points: np.ndarray, pixels: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
     """First point (K,) and matrix (K, W, S) of each block of pixels; the last block is padded with zeros."""
-    per_pixel = len(points) / max(len(pixels), 1)
-    size = max(1, min(LARGEST_BLOCK, len(pixels), int(4 * margin / per_pixel)))
+    reached = np.searchsorted(points, pixels[[0, -1]])
+    per_pixel = max(reached[1] - reached[0], 1) / len(pixels)
+    size = max(1, min(LARGEST_BLOCK, len(pixels), int(LARGEST_REACH / per_pixel)))
     firsts = range(0, len(pixels), size)
     spans = []
     for first in firsts:
