@@ -1,0 +1,36 @@
+# The targets a newcomer needs. Everything is installed into one virtual environment, at the pinned versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+STAGES = generate train infer evaluate report
+
+.PHONY: install demo test test-all lint clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+# the main job end to end, on this machine: make demo [ARGS="workdir=... section.key=value ..."]
+demo: install
+	@set -e; for stage in $(STAGES); do \
+	  echo "== glitchflow $$stage configs/quickstart.yaml $(ARGS)"; \
+	  $(BIN)/glitchflow $$stage configs/quickstart.yaml $(ARGS); \
+	done
+
+test: install
+	$(BIN)/pytest -m "not slow"
+
+test-all: install
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)
