@@ -14,18 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glitchflow.signal import whiten as whitening
 from glitchflow.signal.kernels import irfft, rfft
 from glitchflow.signal.planes import Loudest, Plane
 from glitchflow.signal.qplot import Coefficients, Peak, QPlot, concatenate, grid_frequencies, grid_times
 from glitchflow.signal.spline import SplineMap
 from glitchflow.signal.tiling import build_tiling
-from glitchflow.signal.whiten import WhiteningFilter, design_filter, estimate_asd
+from glitchflow.signal.whiten import WhiteningFilter
 
 CHOICES = {
     "norm": ("median", "mean", "none"),
@@ -111,8 +113,16 @@ class QTransform(nn.Module):
         self.samples = round(duration * sample_rate)
         self.duration, self.sample_rate = self.samples / sample_rate, float(sample_rate)
         self.norm, self.select, self.invalid, self.dtype = norm, select, invalid, dtype
-        self.whiten, self.fduration, self.highpass = whiten, fduration, highpass
-        self.fftlength, self.overlap, self.asd_method = fftlength, overlap, asd_method
+        self.whiten = whiten
+        self.whitening = partial(
+            whitening.whiten,
+            sample_rate=self.sample_rate,
+            fftlength=fftlength,
+            overlap=overlap,
+            method=asd_method,
+            fduration=fduration,
+            highpass=highpass,
+        )
         self.crop = (crop, crop) if isinstance(crop, int) else crop
         if q is not None:
             qrange = (q, q)
@@ -220,13 +230,12 @@ class QTransform(nn.Module):
             series = torch.where(valid[..., None], series, 0.0)
         if self.whiten is False:
             return series, None, valid
-        if self.whiten is True:
-            asd = estimate_asd(series, self.sample_rate, self.fftlength, self.overlap, self.asd_method)
-        else:
+        asd = None
+        if self.whiten is not True:
             asd = torch.as_tensor(self.whiten, device=series.device).to(torch.float64)
             asd = asd.expand(*series.shape[:2], asd.shape[-1])
-        filters = design_filter(asd, self.duration, self.sample_rate, self.fduration, self.highpass)
-        return filters(series), filters, valid
+        series, filters = self.whitening(series, asd=asd)
+        return series, filters, valid
 
     def _refuse(self, dead: Tensor, event: int, why: str) -> None:
         """Name the first dead series (E, C) of events counted from `event`, unless they are to be masked."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class WhiteningFilter:
     def __call__(self, series: Tensor) -> Tensor:
         """Filter (..., N), after removing the mean and tapering half a filter at each end, as gwpy does."""
         samples, taps = series.shape[-1], self.side.shape[-1]
-        window = torch.from_numpy(get_window("hann", 2 * taps)).to(self.side)
+        window = _hann(2 * taps).to(self.side)
         length = next_fast_len(samples + taps - 1, real=True)
         padded = self.side.new_zeros(*series.shape[:-1], length)
         padded[..., :samples] = series - mean(series)
@@ -86,18 +87,15 @@ def estimate_asd(
     """
     if method not in METHODS:
         raise ValueError(f"ASD method {method!r} is not one of {', '.join(METHODS)}")
-    samples = series.shape[-1]
     fftlength = default_fftlength(sample_rate) if fftlength is None else fftlength
-    length = int(fftlength * sample_rate)
-    if length > samples:
-        raise ValueError(
-            f"a series of {samples / sample_rate:g} s is too short for an ASD with fftlength {fftlength:g} s"
-        )
+    seconds, length = series.shape[-1] / sample_rate, _periodogram(sample_rate, fftlength)
+    if length > series.shape[-1]:
+        raise ValueError(f"a series of {seconds:g} s is too short for an ASD with fftlength {fftlength:g} s")
     shared = 0 if method == "bartlett" else int((fftlength / 2 if overlap is None else overlap) * sample_rate)
     if not 0 <= shared < length:
         raise ValueError(f"overlap {overlap} s must be shorter than fftlength {fftlength:g} s")
     pieces = series.to(torch.float64).unfold(-1, length, length - shared)  # (..., S, L)
-    window = torch.from_numpy(get_window("hann", length)).to(pieces)
+    window = _hann(length).to(pieces)
     spectra = rfft(pieces * window)
     # of a constant, a Hann window leaves the first two frequencies only: remove each piece's mean there
     spectra[..., :2] -= mean(pieces) * rfft(window)[:2].real
@@ -114,8 +112,11 @@ def design_filter(
     sample_rate: float,
     fduration: float = 2.0,
     highpass: float | None = None,
+    spacing: float | None = None,
 ) -> WhiteningFilter:
     """Whitening filter of `fduration` seconds from (..., A) amplitude spectral densities on 0 ... Nyquist.
+
+    spacing: Hz between the ASD's values, where its last one is not at Nyquist (periodograms of odd length).
 
     As gwpy: the ASD is interpolated linearly to 1/duration, inverted, five samples tapered at each end (`highpass`,
     Hz: all below it zeroed first), and its impulse response cut with a Hann window. Where an ASD vanishes anywhere
@@ -127,21 +128,23 @@ def design_filter(
         raise ValueError(
             f"fduration {fduration} s is {taps} samples at {sample_rate} Hz: an even number is needed"
         )
-    spacing = sample_rate / 2 / (asd.shape[-1] - 1)
-    size = int(np.rint((asd.shape[-1] - 1) * spacing * duration + 1))
+    spacing = spacing or sample_rate / 2 / (asd.shape[-1] - 1)
+    size = int(np.rint((asd.shape[-1] - 1) * (spacing / (1 / duration)) + 1))
     if 2 * (size - 1) < taps:
         raise ValueError(f"fduration {fduration} s is longer than the series, {duration} s")
-    asd = torch.where((asd > 0).all(-1, keepdim=True), asd, torch.inf)
-    transfer = _interpolate(asd, np.arange(size) / duration / spacing).reciprocal_()
+    vanishing = (asd <= 0).any(-1, keepdim=True)
+    asd = torch.where(vanishing, 1.0, asd)
+    transfer = _interpolate(asd, size, 1 / (duration * spacing)).reciprocal_() * ~vanishing
     corner = int(highpass * duration) if highpass else 0
     edge = torch.from_numpy(np.sin(np.pi * np.arange(5) / 9) ** 2).to(transfer)  # gwpy: a Tukey window of ten
     transfer[..., :corner] = 0
     transfer[..., corner : corner + 5] *= edge
     transfer[..., -5:] *= edge.flip(-1)
     impulse = irfft(transfer.to(torch.complex128), 2 * (size - 1))[..., : taps // 2]
-    window = torch.from_numpy(get_window("hann", taps)[taps // 2 :]).to(impulse)
-    window[1:] *= 2
-    return WhiteningFilter(impulse * window * math.sqrt(2 / sample_rate), sample_rate)
+    window = _hann(taps)[taps // 2 :].to(impulse) * math.sqrt(2 / sample_rate)
+    impulse *= window
+    impulse[..., 1:] *= 2
+    return WhiteningFilter(impulse, sample_rate)
 
 
 def whiten(
@@ -155,11 +158,18 @@ def whiten(
     highpass: float | None = None,
 ) -> tuple[Tensor, WhiteningFilter]:
     """Whiten (..., N) by its own spectrum, or by `asd` (..., A); also the filter, for whatever must go through it."""
+    spacing = None
     if asd is None:
         asd = estimate_asd(series, sample_rate, fftlength, overlap, method)
+        spacing = sample_rate / _periodogram(sample_rate, fftlength)
     duration = series.shape[-1] / sample_rate
-    filters = design_filter(asd, duration, sample_rate, fduration, highpass)
+    filters = design_filter(asd, duration, sample_rate, fduration, highpass, spacing)
     return filters(series), filters
+
+
+def _periodogram(sample_rate: float, fftlength: float | None) -> int:
+    """Samples of a periodogram."""
+    return int((default_fftlength(sample_rate) if fftlength is None else fftlength) * sample_rate)
 
 
 def _average(power: Tensor, method: str) -> Tensor:
@@ -174,10 +184,19 @@ def _average(power: Tensor, method: str) -> Tensor:
     return middle / (1 + float(np.sum(1 / (even_terms + 1) - 1 / even_terms)))
 
 
-def _interpolate(values: Tensor, position: np.ndarray) -> Tensor:
-    """Linear interpolation of (..., A) at fractional indices, constant beyond the last."""
-    position = np.clip(position, 0, values.shape[-1] - 1)
-    below = np.minimum(position.astype(np.int64), values.shape[-1] - 2)
-    index = torch.from_numpy(below).to(values.device)
-    share = torch.from_numpy(position - below).to(values)
-    return torch.lerp(take(values, index), take(values, index + 1), share)
+def _interpolate(values: Tensor, size: int, step: float) -> Tensor:
+    """Linear interpolation of (..., A) at indices 0, step, 2 step ... (size), constant beyond the last."""
+    below, share = (x.to(values.device) for x in _positions(values.shape[-1], size, step))
+    return torch.lerp(take(values, below), take(values, below + 1), share)
+
+
+@lru_cache(maxsize=8)
+def _positions(count: int, size: int, step: float) -> tuple[Tensor, Tensor]:
+    position = np.clip(np.arange(size) * step, 0, count - 1)
+    below = np.minimum(position.astype(np.int64), count - 2)
+    return torch.from_numpy(below), torch.from_numpy(position - below)
+
+
+@lru_cache(maxsize=8)
+def _hann(size: int) -> Tensor:
+    return torch.from_numpy(get_window("hann", size))
