@@ -150,7 +150,7 @@ class Plane(nn.Module):
         Grossmann and Meyer 1986): its inverse is the windowed spectra's sum over the sum of squared windows.
         """
         total = coefficients[0].new_zeros(len(coefficients[0]), bins)
-        weight = total.real[0].double()
+        weight = torch.zeros(bins, dtype=torch.float64, device=total.device)
         for rows, values in zip(self.rows(), coefficients, strict=True):
             blocks = rows.windowed(values)
             for row, reach in enumerate(rows.reach.tolist()):

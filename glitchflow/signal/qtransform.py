@@ -111,7 +111,7 @@ class QTransform(nn.Module):
             if value not in CHOICES[name]:
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(CHOICES[name])}")
         self.samples = round(duration * sample_rate)
-        self.duration, self.sample_rate = self.samples / sample_rate, float(sample_rate)
+        self.duration, self.sample_rate = self.samples * (1 / sample_rate), float(sample_rate)
         self.norm, self.select, self.invalid, self.dtype = norm, select, invalid, dtype
         self.whiten = whiten
         self.whitening = partial(
@@ -123,6 +123,8 @@ class QTransform(nn.Module):
             fduration=fduration,
             highpass=highpass,
         )
+        if whiten is not False:  # once, for the errors of wrong options
+            self.whitening(torch.zeros(self.samples), asd=None if whiten is True else torch.as_tensor(whiten))
         self.crop = (crop, crop) if isinstance(crop, int) else crop
         if q is not None:
             qrange = (q, q)
@@ -132,7 +134,11 @@ class QTransform(nn.Module):
         frequencies = grid_frequencies(self.frange, fres, logf, shape, norm == "none")
         if self.crop and (self.crop[0] > len(frequencies) or self.crop[1] > len(times)):
             raise ValueError(f"crop {self.crop} is larger than the image, {(len(frequencies), len(times))}")
-        window = (max(gps - search / 2, 0), min(gps + search / 2, self.duration)) if gps is not None else None
+        window = None
+        if gps is not None:
+            window = (max(gps - search / 2, 0), min(gps + search / 2, self.duration))
+            if not window[0] < window[1]:
+                raise ValueError(f"gps {gps} s lies outside the series, 0 to {self.duration:g} s")
         self.planes = nn.ModuleList(
             Plane(plane, self.duration, self.samples, window, norm, dtype) for plane in tiling.planes
         )
@@ -160,6 +166,9 @@ class QTransform(nn.Module):
         part = None if companion is None else self._check(companion, 2, "(event, sample)")
         if part is not None and len(part) != len(series):
             raise ValueError(f"companion has {len(part)} events, series {len(series)}")
+        if part is not None and not bool(torch.isfinite(part).all()):
+            event = int((~torch.isfinite(part).all(1)).nonzero()[0])
+            raise ValueError(f"event {event}: the companion has NaN or infinite samples")
         step = self._piece(series.shape[1])
         with torch.autocast(series.device.type, enabled=False):
             plots = [

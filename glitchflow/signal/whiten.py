@@ -45,7 +45,7 @@ class WhiteningFilter:
         """Filter (..., N), after removing the mean and tapering half a filter at each end, as gwpy does."""
         samples, taps = series.shape[-1], self.side.shape[-1]
         window = _hann(2 * taps).to(self.side)
-        length = next_fast_len(samples + taps - 1, real=True)
+        length = _fast_length(samples + taps - 1)
         padded = self.side.new_zeros(*series.shape[:-1], length)
         padded[..., :samples] = series - mean(series)
         padded[..., :taps] *= window[:taps]
@@ -99,11 +99,11 @@ def estimate_asd(
     spectra = rfft(pieces * window)
     # of a constant, a Hann window leaves the first two frequencies only: remove each piece's mean there
     spectra[..., :2] -= mean(pieces) * rfft(window)[:2].real
-    scale = window.new_full((length // 2 + 1,), 2 / (sample_rate * float(window.square().sum())))
-    scale[0] /= 2  # one-sided; zero and Nyquist have no mirror image
+    density = _average(squared_modulus(spectra), method) * (2 / (sample_rate * window.square().sum()))
+    density[..., 0] /= 2  # one-sided; zero and Nyquist have no mirror image
     if length % 2 == 0:
-        scale[-1] /= 2
-    return (_average(squared_modulus(spectra), method) * scale).sqrt()
+        density[..., -1] /= 2
+    return density.sqrt_()
 
 
 def design_filter(
@@ -162,7 +162,7 @@ def whiten(
     if asd is None:
         asd = estimate_asd(series, sample_rate, fftlength, overlap, method)
         spacing = sample_rate / _periodogram(sample_rate, fftlength)
-    duration = series.shape[-1] / sample_rate
+    duration = series.shape[-1] * (1 / sample_rate)  # as gwpy rounds it
     filters = design_filter(asd, duration, sample_rate, fduration, highpass, spacing)
     return filters(series), filters
 
@@ -190,6 +190,7 @@ def _interpolate(values: Tensor, size: int, step: float) -> Tensor:
     return torch.lerp(take(values, below), take(values, below + 1), share)
 
 
+@torch.compiler.disable
 @lru_cache(maxsize=8)
 def _positions(count: int, size: int, step: float) -> tuple[Tensor, Tensor]:
     position = np.clip(np.arange(size) * step, 0, count - 1)
@@ -197,6 +198,12 @@ def _positions(count: int, size: int, step: float) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(below), torch.from_numpy(position - below)
 
 
+@torch.compiler.disable
 @lru_cache(maxsize=8)
 def _hann(size: int) -> Tensor:
     return torch.from_numpy(get_window("hann", size))
+
+
+@torch.compiler.disable
+def _fast_length(size: int) -> int:
+    return next_fast_len(size, real=True)

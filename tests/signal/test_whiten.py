@@ -105,11 +105,11 @@ def test_errors_say_what_is_wrong():
         whiten(series, 500)
     with pytest.raises(ValueError, match="'wlech' is not one of median"):
         estimate_asd(series, 500, fftlength=1, method="wlech")
-    with pytest.raises(ValueError, match="fduration 4 s is longer than the series, 2.0 s"):
+    with pytest.raises(ValueError, match=r"fduration 4 s is longer than the series, 2\.0 s"):
         whiten(series, 500, fftlength=1, fduration=4)
     with pytest.raises(ValueError, match="overlap 1 s must be shorter"):
         estimate_asd(series, 500, fftlength=1, overlap=1)
-    with pytest.raises(ValueError, match="1.5 s is 751 samples .* even"):
+    with pytest.raises(ValueError, match=r"1\.5 s is 751 samples .* even"):
         design_filter(torch.ones(10), 16, 501, fduration=1.5)
 
 
