@@ -29,6 +29,7 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys of the file to change.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what this stage wrote before.")]
+Shard = Annotated[int | None, typer.Option("--shard", help="Make this shard alone, again.")]
 Address = Annotated[str, typer.Option("--address", help="Ray cluster to join.", envvar="RAY_ADDRESS")]
 
 
@@ -65,7 +66,7 @@ def generate(
     path: Config,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
-    shard: Annotated[int | None, typer.Option("--shard", help="Make this shard alone, again.")] = None,
+    shard: Shard = None,
     address: Address = "",
 ) -> None:
     """Make synthetic events and their Q-plots: dataset.zarr. Goes on where it stopped."""
@@ -74,10 +75,14 @@ def generate(
 
 @stage("ingest")
 def ingest(
-    path: Config, overrides: Overrides = None, overwrite: Overwrite = False, address: Address = ""
+    path: Config,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    shard: Shard = None,
+    address: Address = "",
 ) -> None:
     """Make the Q-plots of recorded events: dataset.zarr. Goes on where it stopped."""
-    _run("data.generate", "ingest", path, overrides, address, overwrite=overwrite)
+    _run("data.generate", "ingest", path, overrides, address, overwrite=overwrite, shard=shard)
 
 
 @stage("train")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing
 
 if typing.TYPE_CHECKING:
-    from glitchflow.config.schema import Experiment
+    from glitchflow.config.schema import Detector, Experiment
 
 
 def _band(e: Experiment) -> None:
@@ -30,14 +30,18 @@ def _band(e: Experiment) -> None:
     if simulate.recipe == "notebook" and not simulate.notebook.out_of_band:
         bands["simulate.notebook.frequency"] = simulate.notebook.frequency
     if simulate.recipe == "detector":
-        families = simulate.detector.families
-        bands["simulate.detector.families.sine_gaussian.frequency"] = families.sine_gaussian.frequency
-        bands["simulate.detector.families.scattered_light.fringe"] = families.scattered_light.fringe
-        bands["simulate.detector.families.blip.frequency"] = families.blip.frequency
+        for family, which in (
+            ("sine_gaussian", "frequency"),
+            ("scattered_light", "fringe"),
+            ("blip", "frequency"),
+        ):
+            settings = getattr(simulate.detector.families, family)
+            if settings.weight:
+                bands[f"simulate.detector.families.{family}.{which}"] = getattr(settings, which)
     for name, band in bands.items():
         if not low <= band[0] <= band[1] <= high:
             raise ValueError(
-                f"{name} = [{band[0]:g}, {band[1]:g}]: must be low <= high inside qplot.frange = [{low:g}, {high:g}]:"
+                f"{name} = [{band[0]:g}, {band[1]:g}]: must lie inside qplot.frange = [{low:g}, {high:g}]:"
                 " no Q-plot shows the rest"
             )
 
@@ -66,11 +70,7 @@ def _channels(e: Experiment) -> None:
     elif e.simulate.recipe == "detector":
         detector = e.simulate.detector
         names, where = [detector.strain, *detector.witnesses], "simulate.detector"
-        for family in ("sine_gaussian", "scattered_light"):
-            settings = getattr(detector.families, family)
-            asked = [settings.witness] if hasattr(settings, "witness") else settings.witnesses
-            for name in asked if settings.weight else []:
-                _known(f"simulate.detector.families.{family}", name, detector.witnesses, where)
+        _families(detector)
     elif e.simulate.recipe == "notebook":
         notebook = e.simulate.notebook
         names, where = [notebook.strain, *notebook.names], "simulate.notebook"
@@ -86,6 +86,24 @@ def _channels(e: Experiment) -> None:
         _known("loader.witnesses", name, names[1:], where)
     if e.ingest.labels and len(e.ingest.labels) != len(e.ingest.times):
         raise ValueError(f"ingest.labels: {len(e.ingest.labels)} for {len(e.ingest.times)} ingest.times")
+
+
+def _families(detector: Detector) -> None:
+    """The witnesses that families name exist, and no family counts as witnessed that nothing sees."""
+    where = "simulate.detector.families"
+    linear, scattered = detector.families.sine_gaussian, detector.families.scattered_light
+    if detector.background < 1 and not any(family.weight for _, family in detector.families):
+        raise ValueError(f"{where}: every weight is 0; set one, or simulate.detector.background=1")
+    if scattered.weight:
+        _known(f"{where}.scattered_light.witness", scattered.witness, detector.witnesses, "simulate.detector")
+    if linear.weight:
+        for name in linear.witnesses:
+            _known(f"{where}.sine_gaussian.witnesses", name, detector.witnesses, "simulate.detector")
+        if not detector.seeing:
+            raise ValueError(
+                f"{where}.sine_gaussian.witnesses = []: means all but that of scattered light, and"
+                " simulate.detector.witnesses has no other"
+            )
 
 
 def _known(where: str, name: str, names: list[str], source: str) -> None:

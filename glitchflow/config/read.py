@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import types
@@ -12,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
+from yaml import YAMLError
 
 from glitchflow.config.schema import Experiment, Section
 
@@ -29,29 +31,33 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
 
     Raises `InputError`: one line naming the file (or the override), the key and what is allowed.
     """
-    path = Path(path)
-    try:
+    with _named(str(path)):
         tree: Any = OmegaConf.load(path)
-        for item in overrides:
-            if "=" not in item:
-                raise InputError(f"{item}: an override looks like section.key=value")
-            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([item]))
+    if not OmegaConf.is_dict(tree):
+        raise InputError(f"{path}: must hold sections such as `train:`, not a list")
+    for item in overrides:
+        if not item.partition("=")[0] or "=" not in item:
+            raise InputError(f"{item}: an override looks like section.key=value")
+        with _named(f"{path} with {item}"):
+            tree.merge_with_dotlist([item])
+    with _named(str(path)):
         values = OmegaConf.to_container(tree, resolve=True)
+    return parse(typing.cast(dict[Any, Any], values), str(path), overrides)
+
+
+@contextlib.contextmanager
+def _named(origin: str) -> typing.Iterator[None]:
+    """Turn the errors of YAML and OmegaConf into one line that begins with what was being read."""
+    try:
+        yield
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{origin}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    except OmegaConfBaseException as error:
-        raise InputError(f"{path}: {_first_line(error)}") from None
-    except Exception as error:
-        if type(error).__module__.startswith("yaml"):
-            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-        raise
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold sections such as `train:`, not {type(values).__name__}")
-    experiment = parse(values, str(path), overrides)
-    # Ray's workers have working directories of their own
-    return experiment.model_copy(update={"workdir": str(Path(experiment.workdir).expanduser().resolve())})
+        raise InputError(f"{origin}: cannot be read: {error}") from None
+    except YAMLError as error:
+        raise InputError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
+    except (OmegaConfBaseException, TypeError) as error:
+        raise InputError(f"{origin}: {str(error).splitlines()[0]}") from None
 
 
 def parse(values: dict[Any, Any], source: str = "config", overrides: typing.Sequence[str] = ()) -> Experiment:
@@ -64,7 +70,8 @@ def parse(values: dict[Any, Any], source: str = "config", overrides: typing.Sequ
         more = error.error_count() - 1
         text = _explain(first)
         name = text.split(" ")[0].rstrip(":")
-        origin = next((f"{source} with {item}" for item in overrides if item.split("=")[0] == name), source)
+        set_by = [item for item in overrides if f"{item.split('=')[0]}.".startswith(f"{name}.")]
+        origin = f"{source} with {set_by[-1]}" if set_by else source
         raise InputError(f"{origin}: {text}" + (f" (and {more} more)" if more else "")) from None
 
 
@@ -83,6 +90,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "value_error" and not where:
         return message
     message = message[:1].lower() + message[1:]
+    if error["type"] == "model_type":
+        message = f"must be a section of keys: {', '.join(known_keys(error['loc']))}"
     if error["type"] == "missing" or isinstance(error["input"], dict):
         return f"{where}: {message}"
     return f"{where} = {error['input']}: {message}"
@@ -103,10 +112,6 @@ def _inner(annotation: Any) -> Any:
     if typing.get_origin(annotation) in (list, types.UnionType, typing.Union):
         return next((a for a in typing.get_args(annotation) if isinstance(a, type)), annotation)
     return annotation
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def import_path(path: str, key: str, known: typing.Sequence[str]) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from glitchflow.config.checks import CHECKS
 
@@ -19,7 +19,26 @@ def key(default: Any, text: str, unit: str = "", **limits: Any) -> Any:
     return Field(default, description=text, json_schema_extra={"unit": unit}, **limits)
 
 
-Range = tuple[float, float]
+def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("must be [low, high] with low <= high")
+    return value
+
+
+def _positive(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] <= 0:
+        raise ValueError("must be [low, high] with 0 < low")
+    return value
+
+
+def _absolute(value: str) -> str:
+    """Ray's workers have working directories of their own. URLs and the empty string stay."""
+    return value if not value or "://" in value else str(Path(value).expanduser().absolute())
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Positive = Annotated[Range, AfterValidator(_positive)]
+File = Annotated[str, AfterValidator(_absolute)]
 
 
 class Series(Section):
@@ -40,24 +59,26 @@ class Family(Section):
 
 
 class SineGaussian(Family):
-    frequency: Range = key((20.0, 130.0), "central frequency, drawn log-uniformly", "Hz")
-    q: Range = key((4.0, 16.0), "quality factor, drawn uniformly")
+    frequency: Positive = key((20.0, 130.0), "central frequency, drawn log-uniformly", "Hz")
+    q: Positive = key((4.0, 16.0), "quality factor, drawn uniformly")
     witnesses: list[str] = key([], "witnesses that see it; empty: all but those of scattered light")
 
 
 class ScatteredLight(Family):
     witness: str = key("SIM:SUS", "witness of the scatterer's slow motion x(t)")
-    fringe: Range = key((25.0, 90.0), "highest fringe frequency 2 n |v| / wavelength, drawn uniformly", "Hz")
-    motion: Range = key((0.25, 0.6), "frequency of the scatterer's motion, drawn uniformly", "Hz")
-    length: Range = key((0.8, 1.6), "standard deviation of the burst of motion", "s")
+    fringe: Positive = key(
+        (25.0, 90.0), "highest fringe frequency 2 n |v| / wavelength, drawn uniformly", "Hz"
+    )
+    motion: Positive = key((0.25, 0.6), "frequency of the scatterer's motion, drawn uniformly", "Hz")
+    length: Positive = key((0.8, 1.6), "standard deviation of the burst of motion", "s")
     bounces: int = key(1, "reflections between scatterer and test mass", ge=1)
     wavelength: float = key(1.064, "laser wavelength", "um", gt=0)
     sensor_noise: float = key(3e-4, "displacement noise of the witness", "um / sqrt(Hz)", gt=0)
 
 
 class Blip(Family):
-    frequency: Range = key((50.0, 140.0), "central frequency, drawn log-uniformly", "Hz")
-    q: Range = key((2.0, 4.0), "quality factor, drawn uniformly")
+    frequency: Positive = key((50.0, 140.0), "central frequency, drawn log-uniformly", "Hz")
+    q: Positive = key((2.0, 4.0), "quality factor, drawn uniformly")
 
 
 class Families(Section):
@@ -71,7 +92,7 @@ class Coupling(Section):
 
     taps: int = key(65, "length of each FIR transfer function", "samples", ge=3)
     ripple: float = key(6.0, "standard deviation of the response over frequency", "dB", ge=0)
-    gain: Range = key((0.5, 2.0), "a witness's gain on its own noise floor, drawn log-uniformly")
+    gain: Positive = key((0.5, 2.0), "a witness's gain on its own noise floor, drawn log-uniformly")
     delay: float = key(0.02, "largest delay between a witness and the strain", "s", ge=0)
 
 
@@ -81,7 +102,7 @@ class Detector(Section):
     strain: str = key("SIM:STRAIN", "name of the strain channel")
     witnesses: list[str] = key(["SIM:ACC_X", "SIM:ACC_Y", "SIM:SUS"], "names of the witness channels")
     background: float = key(0.2, "share of events without a transient", ge=0, le=1)
-    snr: Range = key(
+    snr: Positive = key(
         (8.0, 60.0),
         "matched-filter SNR in the strain, drawn log-uniformly; that of scattered light follows from its motion",
     )
@@ -90,13 +111,22 @@ class Detector(Section):
     coupling: Coupling = key(Coupling(), "transfer functions")
     families: Families = key(Families(), "families of transients")
 
+    @property
+    def seeing(self) -> list[str]:
+        """The witnesses that see the linear families."""
+        scattered = self.families.scattered_light
+        others = [w for w in self.witnesses if not scattered.weight or w != scattered.witness]
+        return self.families.sine_gaussian.witnesses or others
+
 
 class Notebook(Section):
     """Recipe `notebook`: the original sums of sines; what was wrong with it is offered, not inherited."""
 
     strain: str = key("SIM:STRAIN", "name of the strain channel")
     witnesses: int = key(3, "number of witnesses", ge=1)
-    sines: tuple[int, int] = key((20, 24), "number of sines in a witness, drawn uniformly")
+    sines: Annotated[tuple[int, int], AfterValidator(_ascending), AfterValidator(_positive)] = key(
+        (20, 24), "number of sines in a witness, drawn uniformly"
+    )
     amplitude: Range = key((0.5, 2.0), "amplitude of each sine, drawn uniformly")
     frequency: Range = key(
         (12.0, 140.0), "frequency of each sine, drawn uniformly (the original: 0.5-5)", "Hz"
@@ -130,7 +160,7 @@ class Source(Section):
     """One recorded channel."""
 
     name: str = key(..., "channel name in the store and, unless `channel` says otherwise, in the files")
-    files: list[str] = key(..., "HDF5 or GWF files, or glob patterns", min_length=1)
+    files: list[File] = key(..., "HDF5 or GWF files, or glob patterns", min_length=1)
     channel: str = key("", "channel (GWF) or dataset (HDF5) inside the files; empty: `name`")
     format: str = key("", "gwpy's name of the file format, as hdf5.gwosc; empty: as gwpy guesses")
 
@@ -139,7 +169,7 @@ class Ingest(Section):
     channels: list[Source] = key([], "the strain first, then the witnesses")
     times: list[float] = key([], "GPS times of the events", "s")
     labels: list[str] = key([], "family of each event; empty: all `recorded`")
-    series_from: str = key(
+    series_from: File = key(
         "", "path of a store with `series`: make its Q-plots anew instead of reading files"
     )
 
@@ -176,7 +206,7 @@ class QPlot(Section):
     qrange: Range = key((4.0, 64.0), "range of Q searched where q is null")
     frange: Range = key((10.0, 200.0), "frequency band", "Hz")
     mismatch: float = key(0.2, "largest fractional mismatch between neighbouring tiles", gt=0, lt=1)
-    shape: tuple[int, int] = key((64, 64), "pixels: (frequency, time)")
+    shape: tuple[PositiveInt, PositiveInt] = key((64, 64), "pixels: (frequency, time)")
     log_frequency: bool = key(True, "rows spaced evenly in log frequency")
     window: Literal["fixed", "loudest"] = key(
         "fixed", "fixed: `span` seconds at the event's time; loudest: a crop at the strain's loudest pixel"
@@ -267,7 +297,7 @@ class Train(Section):
     compile: bool = key(False, "torch.compile the model")
     checkpoint_every: int = key(0, "steps between checkpoints inside an epoch; 0: at each epoch's end", ge=0)
     keep: int = key(2, "checkpoints kept beside the best", gt=0)
-    init_from: str = key("", "checkpoint directory whose weights to start from")
+    init_from: File = key("", "checkpoint directory whose weights to start from")
     restarts: int = key(2, "times that Ray Train may replace failed workers", ge=0)
 
 
@@ -298,7 +328,7 @@ class Cluster(Section):
 class Experiment(Section):
     """The whole configuration. See each section's class for its keys."""
 
-    workdir: str = key("runs/default", "directory that every stage writes under")
+    workdir: File = key("runs/default", "directory that every stage writes under", validate_default=True)
     seed: int = key(1, "seed of everything random", ge=0)
     series: Series = key(Series(), "the stretch of time series behind each event")
     simulate: Simulate = key(Simulate(), "synthetic events")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+import warnings
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -21,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from glitchflow.cluster import session, threads
-from glitchflow.config import Experiment, InputError, parse
+from glitchflow.config import Experiment, InputError, RunError, parse
 from glitchflow.config.schema import Cluster
 from glitchflow.data import store
 from glitchflow.data.normalise import reduce_statistics, statistics
@@ -52,17 +52,18 @@ def generate(experiment: Experiment, overwrite: bool = False, shard: int | None 
     return _make(experiment, "simulate", overwrite, shard)
 
 
-def ingest(experiment: Experiment, overwrite: bool = False) -> Path:
-    """Make `workdir/dataset.zarr` of recorded events, or of another store's series. Returns its path."""
-    return _make(experiment, "ingest", overwrite, None)
+def ingest(experiment: Experiment, overwrite: bool = False, shard: int | None = None) -> Path:
+    """Make `workdir/dataset.zarr` of recorded events, or of another store's series. Returns its path.
+
+    Raises `InputError` besides for files that do not hold what the configuration asks of them.
+    """
+    return _make(experiment, "ingest", overwrite, shard)
 
 
 def _make(experiment: Experiment, source: str, overwrite: bool, shard: int | None) -> Path:
     path = experiment.dataset
-    if overwrite and store.exists(path):
-        store.remove(path)
     recipe, engine = _prepare(experiment.model_dump_json(), source)
-    if not store.exists(path):
+    if overwrite or not store.exists(path):
         _create(experiment, source, recipe, engine)
     _same_content(experiment, source)
     layout = store.open_store(path, complete=False).layout
@@ -95,7 +96,8 @@ def run_shards(
     `make` writes its shard itself. The first error of a task ends the run with that error; shards already
     written stay.
     """
-    waiting, running = list(shards), {}
+    waiting: list[int] = list(shards)
+    running: dict[Any, int] = {}
     sizes = {k: layout.span(k).stop - layout.span(k).start for k in waiting}
     with session(cluster), track(sum(sizes.values()), label, "events") as advance:
         import ray
@@ -110,11 +112,24 @@ def run_shards(
                 running[task.remote(shared, k)] = k
             ready, _ = ray.wait(list(running), num_returns=1)
             for reference in ready:
-                try:
-                    ray.get(reference)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
-                advance(sizes[running.pop(reference)])
+                k = running.pop(reference)
+                _result(reference, k)
+                advance(sizes[k])
+
+
+def _result(reference: Any, shard: int) -> None:
+    """Wait for a task. Its own one-line errors come through; of others the task's traceback is kept."""
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError | RunError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"shard {shard}: its task died, and three more after it: {reason}") from None
 
 
 def _call(make: Callable[[int], None], shard: int) -> None:
@@ -126,6 +141,9 @@ def _call(make: Callable[[int], None], shard: int) -> None:
 
 
 def _create(experiment: Experiment, source: str, recipe: Recipe, engine: QTransform) -> None:
+    _make_block(
+        experiment, recipe, engine, range(1)
+    )  # what is wrong shows before anything is made or replaced
     arrays = _arrays(experiment, recipe)
     layout = store.choose_layout(recipe.events, arrays, experiment.store.chunk_mb, experiment.store.shard_mb)
     axes = {"channel": np.array(recipe.channels, dtype=object)}
@@ -135,6 +153,7 @@ def _create(experiment: Experiment, source: str, recipe: Recipe, engine: QTransf
     attributes = {
         "arrays": list(arrays),
         "source": source,
+        "recorded": recipe.recorded,
         "config": _content(experiment, source),
         "seed": experiment.seed,
         "channels": recipe.channels,
@@ -143,6 +162,8 @@ def _create(experiment: Experiment, source: str, recipe: Recipe, engine: QTransf
         "couplings": recipe.couplings,
         "provenance": provenance(),
     }
+    if store.exists(experiment.dataset):
+        store.remove(experiment.dataset)
     store.create(experiment.dataset, arrays, layout, axes, attributes, experiment.store.compression)
 
 
@@ -247,11 +268,13 @@ def _make_block(
 ) -> dict[str, NDArray]:
     """The arrays of some events."""
     events = [recipe.event(i) for i in indices]
+    _check_shapes(events, indices, (len(recipe.channels), experiment.series.samples), bool(recipe.witnessed))
     series = np.stack([event.series for event in events])
-    explained = np.stack([e.witnessed for e in events]) if _is_known(events) else None
-    plot = engine(
-        torch.from_numpy(series), companion=None if explained is None else torch.from_numpy(explained)
-    )
+    explained = np.stack([event.witnessed for event in events]) if recipe.witnessed else None  # type: ignore[misc]
+    try:
+        plot = engine(series, companion=explained)
+    except ValueError as error:
+        raise InputError(f"Q-plots of the events from {indices.start} on: {error}") from None
     gps = np.array([event.gps for event in events])
     block: dict[str, Any] = {
         "qplot": plot.energy.numpy(),
@@ -270,8 +293,15 @@ def _make_block(
     return block
 
 
-def _is_known(events: list[Event]) -> bool:
-    return all(event.witnessed is not None for event in events)
+def _check_shapes(events: list[Event], indices: range, wanted: tuple[int, int], witnessed: bool) -> None:
+    """A recipe of a user's own may get them wrong."""
+    for index, event in zip(indices, events):
+        if event.series.shape != wanted:
+            raise InputError(f"event {index}: series of shape {event.series.shape}, not {wanted}")
+        if witnessed and (event.witnessed is None or event.witnessed.shape != wanted[1:]):
+            raise InputError(
+                f"event {index}: `witnessed` must be of shape {wanted[1:]}, as Recipe.witnessed says"
+            )
 
 
 def _empty(dataset: store.Dataset, name: str, span: slice) -> NDArray:
@@ -305,30 +335,35 @@ def _prepare(experiment_json: str, source: str) -> tuple[Recipe, QTransform]:
 
 
 def build_engine(experiment: Experiment) -> QTransform:
-    """The Q-transform that `qplot` and `series` describe."""
+    """The Q-transform that `qplot` and `series` describe. Raises `InputError` where it does not exist."""
     series, qplot = experiment.series, experiment.qplot
-    settle = qplot.fduration / 2  # half the whitening filter at each end is never shown
-    if qplot.window == "fixed":
-        start = (series.duration - qplot.span) / 2
-        window = {"outseg": (start, start + qplot.span), "shape": qplot.shape, "logf": qplot.log_frequency}
-    else:
-        window = {"outseg": (settle, series.duration - settle), "tres": qplot.tres, "fres": qplot.fres}
-        window["crop"] = qplot.shape
+    same = ("frange", "mismatch", "select", "fduration", "fftlength", "highpass")
+    settings = {name: getattr(qplot, name) for name in same} | _image(experiment)
+    settings |= {"qrange": qplot.qrange} if qplot.q is None else {"q": qplot.q}
     try:
-        return QTransform(
-            duration=series.duration,
-            sample_rate=series.sample_rate,
-            **({"qrange": qplot.qrange} if qplot.q is None else {"q": qplot.q}),
-            frange=qplot.frange,
-            mismatch=qplot.mismatch,
-            select=qplot.select,
-            fduration=qplot.fduration,
-            fftlength=qplot.fftlength,
-            highpass=qplot.highpass,
-            **window,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a band cut short, which is refused here
+            engine = QTransform(duration=series.duration, sample_rate=series.sample_rate, **settings)
     except ValueError as error:
         raise InputError(f"qplot: {error}") from None
+    low, high = qplot.frange
+    if engine.frange[1] < high:
+        raise InputError(
+            f"qplot.frange = [{low:g}, {high:g}]: the lowest Q, {float(engine.qs[0]):.3g}, reaches"
+            f" {engine.frange[1]:g} Hz at series.sample_rate = {series.sample_rate:g}"
+        )
+    return engine
+
+
+def _image(experiment: Experiment) -> dict[str, Any]:
+    """The engine's settings for what of the whole Q-plot is shown."""
+    duration, qplot = experiment.series.duration, experiment.qplot
+    if qplot.window == "fixed":
+        start = (duration - qplot.span) / 2
+        return {"outseg": (start, start + qplot.span), "shape": qplot.shape, "logf": qplot.log_frequency}
+    settle = qplot.fduration / 2  # half the whitening filter at each end is never shown
+    outseg = (settle, duration - settle)
+    return {"outseg": outseg, "tres": qplot.tres, "fres": qplot.fres, "crop": qplot.shape}
 
 
 def _stored_series(experiment: Experiment) -> Recipe:
@@ -337,9 +372,19 @@ def _stored_series(experiment: Experiment) -> Recipe:
     old = store.open_store(path)
     if "series" not in old:
         raise InputError(f"ingest.series_from = {path}: has no series; generate it with store.series=true")
-    before = parse(old.attributes["config"], path).series
-    if before != experiment.series:
-        raise InputError(f"ingest.series_from = {path}: has series of {before}, not {experiment.series}")
+    before = parse(old.attributes["config"], path)
+    if before.series != experiment.series:
+        raise InputError(
+            f"ingest.series_from = {path}: has series of {before.series}, not {experiment.series}"
+        )
+    if before.derived != experiment.derived:
+        raise InputError(
+            f"ingest.series_from = {path}: holds derived channels already; take its `derived` over as it is"
+        )
+    if Path(path) == experiment.dataset:
+        raise InputError(f"ingest.series_from = {path}: is what would be written; choose another workdir")
+    gps, block = np.asarray(old["gps"][:]), experiment.split.block
+    recorded = old.attributes["recorded"]
     return Recipe(
         events=len(old),
         channels=old.channels,
@@ -347,7 +392,8 @@ def _stored_series(experiment: Experiment) -> Recipe:
         witnessed=old.attributes["witnessed_labels"],
         couplings=old.attributes["couplings"],
         event=partial(_stored_event, old),
-        split_key=int,
+        split_key=(lambda i: int(gps[i] // block)) if recorded else int,
+        recorded=recorded,
     )
 
 

@@ -9,6 +9,7 @@ Shapes: E event, C channel, F frequency, T time, N sample.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -92,9 +93,38 @@ def create(
     attributes: Mapping[str, Any],
     compression: str = "none",
 ) -> None:
-    """Write the metadata and coordinates of a new, empty store; the driver does it once, before any task."""
-    attributes = {"schema": SCHEMA, "complete": False, "layout": vars(layout), **attributes}
-    group = zarr.create_group(str(path), zarr_format=3)
+    """Write the metadata and coordinates of a new, empty store; the driver does it once, before any task.
+
+    Raises `InputError` where something is in the way, `RunError` where the file system refuses.
+    """
+    path = Path(path)
+    partial = path.with_name(
+        f"{path.name}.partial"
+    )  # renamed when whole: a store has its metadata or is not there
+    if path.exists():
+        raise InputError(f"{path}: is in the way, and is not a store; choose another workdir")
+    with _writing(path, "cannot be created"):
+        shutil.rmtree(partial, ignore_errors=True)
+        group = zarr.create_group(
+            str(partial),
+            zarr_format=3,
+            attributes={"schema": SCHEMA, "complete": False, "layout": vars(layout), **attributes},
+        )
+        _create_arrays(group, arrays, layout, compression)
+        _create_coordinates(group, coordinates)
+        partial.rename(path)
+
+
+@contextlib.contextmanager
+def _writing(path: str | Path, what: str) -> Iterator[None]:
+    """One line where the file system refuses: full, read-only, not a directory."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: {what}: {error.strerror or error}") from None
+
+
+def _create_arrays(group: zarr.Group, arrays: Mapping[str, Array], layout: Layout, compression: str) -> None:
     compressors = ZstdCodec(level=3) if compression == "zstd" else None
     for name, array in arrays.items():
         large = len(array.shape) > 1
@@ -109,6 +139,9 @@ def create(
             dimension_names=["event", *array.dimensions],
             config={"write_empty_chunks": True},  # a shard of zeros is a file like any other
         )
+
+
+def _create_coordinates(group: zarr.Group, coordinates: Mapping[str, NDArray]) -> None:
     for name, values in coordinates.items():
         text = values.dtype.kind in "OU"
         coordinate = group.create_array(
@@ -119,7 +152,6 @@ def create(
             dimension_names=[name],
         )
         coordinate[:] = values.astype(object) if text else values
-    group.attrs.update(attributes)  # last: a store without attributes was cut off at its creation
 
 
 def write_shard(
@@ -133,7 +165,7 @@ def write_shard(
     layout = _layout(group)
     span = layout.span(shard)
     marker: dict[str, Any] = {"shard": shard, "statistics": statistics, "sha256": {}}
-    try:
+    with _writing(path, f"shard {shard} cannot be written"):
         for name in _event_arrays(group):
             array: Any = group[name]
             value = np.ascontiguousarray(values[name], dtype=array.dtype)
@@ -143,9 +175,7 @@ def write_shard(
                 )
             array[span] = value
             marker["sha256"][name] = _sha256(value)
-        _put(group, f"{MARKERS}/{shard:05d}.json", json.dumps(marker).encode())
-    except OSError as error:
-        raise RunError(f"{path}: shard {shard} cannot be written: {error.strerror or error}") from None
+        _put(group, _marker(shard), json.dumps(marker).encode())
 
 
 def finalise(path: str | Path, attributes: Mapping[str, Any]) -> None:
@@ -154,17 +184,18 @@ def finalise(path: str | Path, attributes: Mapping[str, Any]) -> None:
     left = missing_shards(path)
     if left:
         raise RunError(f"{path}: {len(left)} shards are missing, the first is {left[0]}")
-    group.attrs.update({**attributes, "complete": True})
-    with warnings.catch_warnings():
+    with _writing(path, "cannot be finished"), warnings.catch_warnings():
+        group.attrs.update({**attributes, "complete": True})
         warnings.simplefilter("ignore")  # consolidated metadata is not yet part of Zarr's specification
         zarr.consolidate_metadata(group.store)
 
 
 def remove(path: str | Path) -> None:
     """Delete a store that the user asked to overwrite. Refuses what is not a store of ours."""
-    if not (Path(path) / "zarr.json").exists():
-        raise InputError(f"{path}: is not a store, so --overwrite leaves it alone")
-    shutil.rmtree(path)
+    if "schema" not in _open_group(path, "r").attrs:
+        raise InputError(f"{path}: is not a store of GlitchFlow's, so --overwrite leaves it alone")
+    with _writing(path, "cannot be removed"):
+        shutil.rmtree(path)
 
 
 # -- markers -----------------------------------------------------------------------------------------------------

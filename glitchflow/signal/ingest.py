@@ -45,6 +45,7 @@ def recorded(experiment: Experiment) -> Recipe:
         couplings={},
         event=partial(_event, experiment, ["background", *labels]),
         split_key=lambda i: int(ingest.times[i] // experiment.split.block),
+        recorded=True,
     )
 
 
@@ -73,18 +74,16 @@ def read_channel(source: Source, start: float, duration: float, sample_rate: flo
             f"ingest.channels {source.name}: its files cover GPS {data.span[0]:.3f} to {data.span[1]:.3f},"
             f" not {start:.3f} to {end:.3f}"
         )
-    rate = float(data.sample_rate.value)
-    if rate != sample_rate:
-        data = data.crop(max(start - PADDING, data.span[0]), min(end + PADDING, data.span[1])).resample(
-            sample_rate
-        )
-        rate = sample_rate
-    first = round((start - float(data.t0.value)) * rate)
-    values = np.asarray(data.value[first : first + round(duration * rate)], dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(values))
+    resampled = float(data.sample_rate.value) != sample_rate
+    around = PADDING if resampled else 0.0
+    data = data.crop(max(start - around, data.span[0]), min(end + around, data.span[1]))
+    bad = np.flatnonzero(~np.isfinite(data.value))  # before the resampling, which would spread it
     if bad.size:
-        raise InputError(f"ingest.channels {source.name}: not a number at GPS {start + bad[0] / rate:.4f}")
-    return values
+        raise InputError(f"ingest.channels {source.name}: not a number at GPS {data.times.value[bad[0]]:.4f}")
+    if resampled:
+        data = data.resample(sample_rate)
+    first = round((start - float(data.t0.value)) * sample_rate)
+    return np.asarray(data.value[first : first + round(duration * sample_rate)], dtype=np.float64)
 
 
 @lru_cache(maxsize=16)

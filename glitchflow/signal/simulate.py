@@ -49,6 +49,7 @@ class Recipe:
     couplings: dict[str, Any]  # drawn once per dataset; JSON
     event: Callable[[int], Event]
     split_key: Callable[[int], int]  # events with the same key share a split
+    recorded: bool = False  # recorded events share a split with their neighbours in time
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:
@@ -141,15 +142,16 @@ def detector(experiment: Experiment) -> Recipe:
     """Stationary coloured noise plus one transient of a named family; DESIGN: what a twin can be judged on."""
     settings = experiment.simulate.detector
     rng = generator(experiment.seed, COUPLINGS)
-    frequency: Array = np.fft.rfftfreq(experiment.series.samples, 1 / experiment.series.sample_rate)
+    samples, rate = experiment.series.samples, experiment.series.sample_rate
+    frequency: Array = np.arange(samples // 2 + 1) * (rate / samples)
     slopes = rng.uniform(0.0, 1.5, len(settings.witnesses))
     asd = np.stack([advanced_detector_asd(frequency), *(_power_law(frequency, slope) for slope in slopes)])
     asd *= 1 + 30 * _lorentzians(frequency, settings.lines)
-    if settings.families.scattered_light.weight and settings.families.scattered_light.witness:
+    if settings.families.scattered_light.weight:
         scattered = settings.families.scattered_light
         asd[1 + settings.witnesses.index(scattered.witness)] = scattered.sensor_noise
     response, couplings = _draw_couplings(experiment, rng, frequency)
-    colour = asd * np.sqrt(experiment.series.sample_rate / 2)
+    colour = asd * np.sqrt(rate / 2)
     gain = _scattering_gain(experiment, colour[0])
     constants = _Detector(experiment, colour, response, settings.witnesses, gain)
     couplings |= {
@@ -238,9 +240,8 @@ def _scattering_gain(experiment: Experiment, colour: Array) -> float:
     """The strain amplitude G that gives the middle of the ranges of motion the middle of the SNRs asked for."""
     settings, series = experiment.simulate.detector.families.scattered_light, experiment.series
     time = np.arange(series.samples) / series.sample_rate - series.duration / 2
-    x = _burst(
-        settings, *(float(np.mean(r)) for r in (settings.fringe, settings.motion, settings.length)), time
-    )
+    fringe, motion, length = (float(np.mean(r)) for r in (settings.fringe, settings.motion, settings.length))
+    x = _burst(settings, fringe, motion, length, time)
     middle = float(np.sqrt(np.prod(experiment.simulate.detector.snr)))
     return middle / float(np.linalg.norm(_stray_light(settings, x, np.pi / 4, colour)))
 
@@ -308,10 +309,6 @@ def _draw_couplings(
     """
     settings = experiment.simulate.detector
     coupling, rate = settings.coupling, experiment.series.sample_rate
-    scattered = settings.families.scattered_light
-    seeing = settings.families.sine_gaussian.witnesses or [
-        w for w in settings.witnesses if w != scattered.witness
-    ]
     channels = [settings.strain, *settings.witnesses]
     response = np.zeros((len(channels), frequency.size), complex)
     table: dict[str, Any] = {}
@@ -321,9 +318,9 @@ def _draw_couplings(
         delay = float(rng.uniform(-coupling.delay, coupling.delay))
         if i == 0:
             gain, delay = 1.0, 0.0
-        elif channel not in seeing:
+        elif channel not in settings.seeing:
             continue
-        shift = delay - (coupling.taps - 1) / 2 / rate  # the FIR is symmetric: take its own delay out
+        shift = delay - (fir.size - 1) / 2 / rate  # the FIR is symmetric: take its own delay out
         response[i] = gain * np.fft.rfft(fir, n=experiment.series.samples)
         response[i] *= np.exp(-2j * np.pi * frequency * shift)
         table[channel] = {"gain": gain, "delay": delay, "fir": fir.tolist()}
