@@ -7,39 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import small
 
 from glitchflow.cluster import session
-from glitchflow.config import Experiment, parse
+from glitchflow.config import Experiment
 from glitchflow.config.schema import Cluster
 
-os.environ["RAY_TRAIN_METRICS_ENABLED"] = "0"
-
-
-def small(workdir: Path, **changes: object) -> Experiment:
-    """The quickstart made small: 96 events of 4 s at 256 Hz in 16 shards, 16 x 16 pixels."""
-    values: dict = {
-        "workdir": str(workdir),
-        "seed": 3,
-        "series": {"duration": 8, "sample_rate": 256},
-        "simulate": {
-            "events": 96,
-            "detector": {
-                "witnesses": ["SIM:ACC", "SIM:SUS"],
-                "jitter": 0.2,
-                "families": {"sine_gaussian": {"frequency": [20, 80]}, "blip": {"frequency": [30, 80]}},
-            },
-        },
-        "derived": [{"name": "SIM:FRINGE", "function": "scatter", "channels": ["SIM:SUS"]}],
-        "qplot": {"q": 8, "frange": [12, 90], "shape": [16, 16], "span": 2, "fftlength": 2},
-        "split": {"validation": 0.2, "test": 0.25},
-        "loader": {"batch": 8},
-        "model": {"width": 4, "options": {"depth": 2}},
-        "train": {"epochs": 2, "workers": 2, "warmup": 2},
-        "evaluate": {"bootstrap": 100},
-    }
-    for name, value in changes.items():
-        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
-    return parse(values)
+os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # how soon Ray Train notices that workers are done
 
 
 @pytest.fixture(scope="session")

@@ -18,16 +18,10 @@ from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import World, prepare, train
+from glitchflow.train.tracking import read_metrics
 
-FREE = {
-    "epochs",
-    "workers",
-    "threads",
-    "restarts",
-    "checkpoint_every",
-    "keep",
-    "early_stop",
-}  # may change on resume
+# keys of `train` that may change from one part of a run to the next
+FREE = ("epochs", "workers", "threads", "restarts", "checkpoint_every", "keep", "early_stop")
 
 
 def fit(experiment: Experiment, overwrite: bool = False) -> Path:
@@ -40,12 +34,12 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     if overwrite:
         shutil.rmtree(directory, ignore_errors=True)
     _same_run(experiment, directory)
+    # every mistake in the settings shows here, before Ray starts; nothing is read into memory for it
     light = experiment.loader.model_copy(update={"cache_gb": 0})
-    prepare(
-        experiment.model_copy(update={"loader": light}), World(rank=-1)
-    )  # mistakes show before a worker starts
-    with session(experiment.cluster), follow(directory / "log.txt"):
-        _run(experiment, directory)
+    progress = prepare(experiment.model_copy(update={"loader": light}), World(rank=-1)).progress
+    if progress.epoch < experiment.train.epochs:
+        with session(experiment.cluster), follow(directory / "log.txt"):
+            _run(experiment, directory)
     found = checkpoint.best(directory / "checkpoints")
     if found is None:
         raise RunError(f"{directory}: no epoch was finished")
@@ -82,14 +76,14 @@ def _run(experiment: Experiment, directory: Path) -> None:
         ),
     )
     try:
-        result = trainer.fit()
+        trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _cause(error) from None
     finally:
         shutil.rmtree(directory / "ray", ignore_errors=True)
-    failed = (result.metrics or {}).get("failed")
-    if failed:
-        raise RunError(str(failed))
+    lines = read_metrics(directory / "metrics.jsonl")
+    if lines and lines[-1]["kind"] == "failed":
+        raise RunError(lines[-1]["reason"])
 
 
 def _cause(error: Exception) -> Exception:
@@ -134,11 +128,9 @@ def worker(config: dict[str, Any]) -> None:
     host = f"{socket.gethostname()}, process {os.getpid()}"
     log(
         journal,
-        f"worker {rank} of {size} on {host}: {device}, {experiment.train.threads} threads, {backend} backend",
+        f"worker {rank} of {size} on {host}: {device}, {experiment.train.threads} CPU(s), {backend} backend",
     )
-    metrics = train(experiment, World(rank, size, device, wrap, add, report))
-    if "failed" in metrics:
-        ray.train.report(metrics)
+    train(experiment, World(rank, size, device, wrap, add, report))
 
 
 def _line(metrics: dict[str, Any], epochs: int) -> str:

@@ -77,7 +77,7 @@ class Run:
     directory: Path
 
 
-def train(experiment: Experiment, world: World | None = None) -> dict[str, float]:
+def train(experiment: Experiment, world: World | None = None) -> dict[str, Any]:
     """Train as the experiment says, on this worker of `world`; returns the last epoch's metrics.
 
     Raises `InputError` for settings that do not fit the store or the model. A loss that is not finite ends the
@@ -85,13 +85,16 @@ def train(experiment: Experiment, world: World | None = None) -> dict[str, float
     """
     run = prepare(experiment, world or World())
     tracker = Tracker(run.directory, run.progress.step) if run.world.rank == 0 else None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Any] = {}
     while run.progress.epoch < run.settings.epochs:
         started = time.monotonic()
         first = run.progress.batch
         failed = _train_epoch(run, tracker)
         if failed:
-            return failed
+            metrics = {"failed": failed}
+            if tracker:
+                tracker.write("failed", run.progress.step, {"reason": failed})
+            break
         seconds = time.monotonic() - started
         metrics = _finish_epoch(run, seconds, (run.train.steps - first) * run.train.batch)
         if tracker:
@@ -100,6 +103,8 @@ def train(experiment: Experiment, world: World | None = None) -> dict[str, float
         run.world.report(metrics)
         if run.settings.early_stop and run.progress.stale >= run.settings.early_stop:
             break
+    if tracker:
+        tracker.close()
     return metrics
 
 
@@ -138,7 +143,10 @@ def prepare(experiment: Experiment, world: World) -> Run:
     network = world.wrap(model)
     if settings.compile:
         network = torch.compile(network)  # type: ignore[assignment]
-    loss = build_loss(settings.loss)
+    try:
+        loss = build_loss(settings.loss)
+    except ValueError as error:
+        raise InputError(f"train.loss = {settings.loss}: {error}") from None
     run = Run(
         settings, model, network, loss, optimizer, shuffled, validation, world, progress, meta, directory
     )
@@ -158,8 +166,8 @@ def _resume(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
     return Progress(**state["progress"])
 
 
-def _train_epoch(run: Run, tracker: Tracker | None) -> dict[str, Any]:
-    """Train to the end of the epoch; returns what to report if the loss stopped being finite, else {}."""
+def _train_epoch(run: Run, tracker: Tracker | None) -> str:
+    """Train to the end of the epoch; returns what went wrong if the loss stopped being finite."""
     settings, progress, world = run.settings, run.progress, run.world
     run.network.train()
     batches = run.train.epoch(progress.epoch, world.rank, world.size, start=progress.batch)
@@ -182,10 +190,10 @@ def _train_epoch(run: Run, tracker: Tracker | None) -> dict[str, Any]:
         if not math.isfinite(norm):  # after DDP's averaging a bad loss on one worker shows on all of them
             where = ", ".join(str(i) for i in events[0][:8])
             last = checkpoint.by_step(run.directory / "checkpoints")
-            return {
-                "failed": f"the loss is not finite at step {progress.step + 1} (events {where}, ...);"
+            return (
+                f"the loss is not finite at step {progress.step + 1} (events {where}, ...);"
                 f" last good checkpoint: {last[-1] if last else 'none'}"
-            }
+            )
         run.optimizer.step()
         progress.step += 1
         total = float(world.add(loss_sum)) / world.size
@@ -207,7 +215,7 @@ def _train_epoch(run: Run, tracker: Tracker | None) -> dict[str, Any]:
             )
         if settings.checkpoint_every and progress.step % settings.checkpoint_every == 0 and tracker:
             _save(run, {})
-    return {}
+    return ""
 
 
 def _forward(run: Run, batch: Batch) -> torch.Tensor:

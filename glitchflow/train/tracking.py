@@ -30,6 +30,9 @@ class Tracker:
                 self.board.add_scalar(f"{kind}/{name}", value, step)
         self.board.flush()
 
+    def close(self) -> None:
+        self.board.close()
+
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; none where there is no file, and a last line cut off is left out."""

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+import torch
+
+from glitchflow.config import InputError
+from glitchflow.train import checkpoint
+
+
+def write(directory, step, **meta):
+    values = {"step": step, **meta}
+    return checkpoint.save(
+        directory, values, {"w": torch.full((2,), float(step))}, {"progress": {"step": step}}
+    )
+
+
+def test_saved_and_loaded(tmp_path):
+    path = write(tmp_path, 12, channels=["a", "b"])
+    found = checkpoint.open_checkpoint(path)
+    assert path.name == "step-00000012"
+    assert found.step == 12
+    assert torch.equal(found.weights()["w"], torch.full((2,), 12.0))
+    assert found.state() == {"progress": {"step": 12}}
+
+
+def test_nothing_but_weights_is_ever_unpickled(tmp_path):
+    path = write(tmp_path, 1)
+    torch.save({"harm": checkpoint.Checkpoint}, path / "weights.pt")
+    with pytest.raises(Exception, match=r"weights_only|Weights only"):
+        checkpoint.open_checkpoint(path).weights()
+
+
+def test_prune_keeps_the_newest_and_the_best(tmp_path):
+    paths = [write(tmp_path, step) for step in range(1, 6)]
+    checkpoint.mark_best(tmp_path, paths[1], 0.5)
+    (tmp_path / ".step-00000009.123").mkdir()  # what a killed writer leaves
+    checkpoint.prune(tmp_path, keep=2)
+    assert [p.name for p in checkpoint.by_step(tmp_path)] == [
+        "step-00000002",
+        "step-00000004",
+        "step-00000005",
+    ]
+    assert not list(tmp_path.glob(".step-*"))
+
+
+def test_find_by_name_and_by_path(tmp_path):
+    first, last = write(tmp_path, 1), write(tmp_path, 2)
+    checkpoint.mark_best(tmp_path, first, 0.5)
+    assert checkpoint.find(tmp_path, "best").path == first
+    assert checkpoint.find(tmp_path, "last").path == last
+    assert checkpoint.find(tmp_path, str(first)).step == 1
+    assert json.loads((tmp_path / "best.json").read_text())["validation_loss"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_no_checkpoint_yet(tmp_path, name):
+    with pytest.raises(InputError, match=f"no {name} checkpoint; run"):
+        checkpoint.find(tmp_path, name)
+
+
+def test_no_checkpoint_at_that_path(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: no checkpoint there"):
+        checkpoint.find(tmp_path, str(tmp_path / "nowhere"))

@@ -1,0 +1,96 @@
+"""Training under a real Ray Train, two gloo workers."""
+
+from pathlib import Path
+
+import pytest
+from helpers import small
+
+from glitchflow.config import InputError, RunError
+from glitchflow.train import checkpoint
+from glitchflow.train.fit import fit
+from glitchflow.train.loop import train
+from glitchflow.train.tracking import read_metrics
+
+
+def run_of_its_own(dataset_run, tmp_path, **train):
+    (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
+    settings = dataset_run.train.model_copy(update=train)
+    return dataset_run.model_copy(update={"workdir": str(tmp_path), "train": settings})
+
+
+def losses(experiment):
+    lines = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
+    return [x["validation_loss"] for x in lines if x["kind"] == "epoch"]
+
+
+def test_both_workers_are_in_the_log(trained_run):
+    log = (Path(trained_run.workdir) / "train" / "log.txt").read_text()
+    for rank in range(2):
+        assert f"worker {rank} of 2 on " in log
+    assert "gloo backend" in log
+    assert "epoch 2/2: loss " in log
+
+
+def test_ray_leaves_nothing_behind(trained_run):
+    assert not (Path(trained_run.workdir) / "train" / "ray").exists()
+
+
+def test_two_workers_give_the_losses_of_one(dataset_run, tmp_path):
+    found = {}
+    for name, run in (("bare", train), ("ray", fit)):
+        directory = tmp_path / name
+        directory.mkdir()
+        experiment = run_of_its_own(dataset_run, directory, workers=2, precision="float64", epochs=4)
+        run(experiment)
+        found[name] = losses(experiment)
+    assert len(found["bare"]) == 4
+    assert found["bare"] == pytest.approx(found["ray"], rel=1e-9, abs=1e-9)
+
+
+def test_a_finished_run_is_left_alone(trained_run, monkeypatch):
+    monkeypatch.setattr("glitchflow.train.fit._run", lambda *_: pytest.fail("trained again"))
+    before = losses(trained_run)
+    assert fit(trained_run).exists()
+    assert losses(trained_run) == before
+
+
+def test_other_settings_are_refused(trained_run):
+    other = trained_run.model_copy(update={"model": trained_run.model.model_copy(update={"width": 6})})
+    with pytest.raises(InputError, match=r"was begun with model.width = 4, not 6; --overwrite it"):
+        fit(other)
+
+
+def test_more_workers_than_the_cluster_can_hold(dataset_run, tmp_path):
+    experiment = run_of_its_own(dataset_run, tmp_path, workers=4)
+    with pytest.raises(InputError, match=r"train.workers = 4: needs 4 CPUs, the cluster has 2"):
+        fit(experiment)
+
+
+def test_a_loss_that_cannot_be_imported(dataset_run, tmp_path):
+    experiment = run_of_its_own(dataset_run, tmp_path, loss="glitchflow.testing_does_not_exist:loss")
+    with pytest.raises(InputError, match=r"train.loss = glitchflow.testing_does_not_exist:loss"):
+        fit(experiment)
+
+
+def test_a_run_that_blows_up_ends_in_one_line(dataset_run, tmp_path):
+    experiment = run_of_its_own(dataset_run, tmp_path)
+    with pytest.raises(RunError, match="the loss is not finite at step "):
+        fit(run_with(experiment, lr=1e30, clip=None, loss="l2", warmup=0, epochs=9))
+
+
+def run_with(experiment, **train):
+    return experiment.model_copy(update={"train": experiment.train.model_copy(update=train)})
+
+
+def test_training_needs_a_finished_dataset(tmp_path):
+    with pytest.raises(
+        InputError, match=r"dataset.zarr: no store there; make one with `glitchflow generate`"
+    ):
+        fit(small(tmp_path))
+
+
+def test_the_best_checkpoint_is_returned(trained_run):
+    directory = Path(trained_run.workdir) / "train" / "checkpoints"
+    best = checkpoint.open_checkpoint(checkpoint.best(directory))
+    assert best.meta["metrics"]["validation_loss"] == min(losses(trained_run))
+    assert best.meta["channels"] == ["SIM:STRAIN", "SIM:ACC", "SIM:SUS", "SIM:FRINGE"]

@@ -1,0 +1,197 @@
+"""The loop without Ray: a single process is a world of one."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import small
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from glitchflow.config import Experiment, InputError
+from glitchflow.config.schema import Train
+from glitchflow.train import checkpoint, loop
+from glitchflow.train.loop import Progress, World, learning_rate, train
+from glitchflow.train.tracking import read_metrics
+
+
+@pytest.fixture
+def experiment(dataset_run: Experiment, tmp_path: Path) -> Experiment:
+    """A run of its own on the shared dataset."""
+    (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
+    return dataset_run.model_copy(update={"workdir": str(tmp_path)})
+
+
+def change(experiment: Experiment, **changes: object) -> Experiment:
+    return experiment.model_copy(update={"train": experiment.train.model_copy(update=changes)})
+
+
+def last_weights(experiment: Experiment) -> dict[str, torch.Tensor]:
+    path = checkpoint.by_step(Path(experiment.workdir) / "train" / "checkpoints")[-1]
+    return checkpoint.open_checkpoint(path).weights()
+
+
+class Stop(Exception):
+    pass
+
+
+def test_training_lowers_the_validation_loss(experiment):
+    train(change(experiment, epochs=6, lr=5e-3))
+    losses = [
+        line["validation_loss"]
+        for line in read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
+        if line["kind"] == "epoch"
+    ]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+
+
+def test_resuming_inside_an_epoch_gives_the_same_bits(experiment, tmp_path, monkeypatch):
+    settings = change(experiment, epochs=3, checkpoint_every=2)
+    train(settings)
+    undisturbed = last_weights(settings)
+    lines = read_metrics(tmp_path / "train" / "metrics.jsonl")
+
+    other = settings.model_copy(update={"workdir": str(tmp_path / "other")})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "dataset.zarr").symlink_to(experiment.dataset)
+    save, saved = checkpoint.save, []
+
+    def save_and_stop(directory, meta, *rest):
+        path = save(directory, meta, *rest)
+        saved.append(meta)
+        if len(saved) in (3, 7):  # in the middle of an epoch, twice
+            raise Stop
+        return path
+
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    for _ in range(2):
+        with pytest.raises(Stop):
+            train(other)
+    assert saved[2]["step"] % loop.prepare(settings, World(rank=-1)).train.steps  # inside, not at its end
+    train(other)
+    for name, value in last_weights(other).items():
+        assert torch.equal(value, undisturbed[name]), name
+    resumed = read_metrics(tmp_path / "other" / "train" / "metrics.jsonl")
+    assert [(x["step"], x["loss"]) for x in resumed] == [(x["step"], x["loss"]) for x in lines]
+
+
+def test_more_epochs_go_on_from_the_last(experiment):
+    train(change(experiment, epochs=1, schedule="constant"))
+    lines = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
+    train(change(experiment, epochs=2, schedule="constant"))
+    more = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
+    assert more[: len(lines)] == lines
+    assert [x["epoch"] for x in more if x["kind"] == "epoch"] == [0, 1]
+
+
+def test_accumulated_batches_are_one_large_batch(experiment, tmp_path):
+    """Two batches of 8 accumulated step like the mean of their gradients."""
+    run = loop.prepare(change(experiment, accumulate=2, precision="float64", clip=None), World())
+    batches = run.train.epoch(0)
+    loss = sum(run.loss(run.model(b.inputs), b.target) for b in (next(batches), next(batches))) / 2
+    loss.backward()
+    expected = [p.grad.clone() for p in run.model.parameters()]
+    seen = []
+    run.optimizer.step = lambda: seen.append([p.grad.clone() for p in run.model.parameters()])
+    loop._train_epoch(run, None)
+    for a, b in zip(seen[0], expected):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(experiment):
+    result = train(change(experiment, loss="helpers:loss_not_finite"))
+    assert "the loss is not finite at step 1 (events " in result["failed"]
+    assert "last good checkpoint: none" in result["failed"]
+
+
+def test_early_stop(experiment):
+    metrics = train(change(experiment, epochs=50, lr=1e-12, warmup=0, early_stop=2))
+    assert metrics["epoch"] < 10
+
+
+def test_plateau_halves_the_rate(experiment):
+    metrics = train(change(experiment, epochs=6, lr=1e-12, warmup=0, schedule="plateau", patience=2))
+    assert metrics["lr"] == pytest.approx(1e-12 * 0.5 ** (metrics["epoch"] // 2), rel=0.6)
+    assert metrics["lr"] < 1e-12
+
+
+def test_init_from_starts_at_those_weights(experiment, trained_run):
+    best = checkpoint.best(Path(trained_run.workdir) / "train" / "checkpoints")
+    run = loop.prepare(change(experiment, init_from=str(best)), World())
+    for name, value in checkpoint.open_checkpoint(best).weights().items():
+        assert torch.equal(run.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
+def test_precisions(experiment, precision):
+    metrics = train(change(experiment, epochs=1, precision=precision))
+    assert math.isfinite(metrics["validation_loss"])
+
+
+def test_a_model_of_ones_own(experiment):
+    own = experiment.model.model_copy(update={"name": "helpers:OwnModel", "options": {}})
+    metrics = train(change(experiment.model_copy(update={"model": own}), epochs=1))
+    assert math.isfinite(metrics["validation_loss"])
+
+
+def test_a_model_that_cannot_take_the_image_is_refused_before_data_is_read(experiment):
+    deep = experiment.model.model_copy(update={"options": {"depth": 7}})
+    with pytest.raises(InputError, match=r"model: .*16"):
+        loop.prepare(experiment.model_copy(update={"model": deep}), World(rank=-1))
+
+
+def test_metrics_in_tensorboard(experiment):
+    train(experiment)
+    board = EventAccumulator(str(Path(experiment.workdir) / "train" / "tensorboard"))
+    board.Reload()
+    written = [e.value for e in board.Scalars("epoch/validation_loss")]
+    lines = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
+    assert written == pytest.approx([x["validation_loss"] for x in lines if x["kind"] == "epoch"])
+
+
+def test_a_cut_off_last_line_of_metrics_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"kind": "epoch", "step": 1}) + '\n{"kind": "ep')
+    assert read_metrics(path) == [{"kind": "epoch", "step": 1}]
+
+
+def test_learning_rate_schedules():
+    settings = Train(lr=1.0, epochs=10, warmup=4, schedule="cosine")
+    rates = [learning_rate(settings, Progress(step=step), batches=10) for step in range(101)]
+    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0], rel=3e-3)
+    assert rates[50] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0, abs=1e-12)
+    constant = Train(lr=1.0, epochs=10, warmup=0, schedule="constant")
+    assert learning_rate(constant, Progress(step=77), batches=10) == 1.0
+
+
+def test_validation_counts_every_event_once(experiment):
+    run = loop.prepare(experiment, World())
+    run.model.eval()
+    with torch.no_grad():
+        one_by_one = [float(run.loss(run.model(b.inputs), b.target)) for b in run.validation.once(1)]
+    assert len(one_by_one) == len(run.validation.events)
+    assert loop._validate(run) == pytest.approx(sum(one_by_one) / len(one_by_one), rel=1e-5)
+
+
+def test_two_ranks_validate_like_one(experiment):
+    """Sums of two ranks' shares: what the all-reduce adds up."""
+    run = loop.prepare(experiment, World())
+    totals = []
+
+    def keep(total):
+        totals.append(total.clone())
+        return total
+
+    for rank in range(2):
+        loop._validate(replace(run, world=World(rank=rank, size=2, add=keep)))
+    both = totals[0] + totals[1]
+    assert float(both[1]) == len(run.validation.events)
+    assert float(both[0] / both[1]) == pytest.approx(loop._validate(run), rel=1e-6)
+
+
+def test_small_is_what_the_tests_think(tmp_path):
+    assert small(tmp_path).train.workers == 2
