@@ -143,7 +143,7 @@ def detector(experiment: Experiment) -> Recipe:
     settings = experiment.simulate.detector
     rng = generator(experiment.seed, COUPLINGS)
     samples, rate = experiment.series.samples, experiment.series.sample_rate
-    frequency: Array = np.arange(samples // 2 + 1) * (rate / samples)
+    frequency = np.arange(samples // 2 + 1, dtype=np.float64) * (rate / samples)
     slopes = rng.uniform(0.0, 1.5, len(settings.witnesses))
     asd = np.stack([advanced_detector_asd(frequency), *(_power_law(frequency, slope) for slope in slopes)])
     asd *= 1 + 30 * _lorentzians(frequency, settings.lines)

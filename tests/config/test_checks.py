@@ -1,0 +1,172 @@
+"""Settings of different sections that contradict each other: each message names key, value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from glitchflow.config import InputError, load, parse
+
+FAMILIES = "simulate.detector.families"
+
+
+def tree(**dotted: object) -> dict:
+    """{"a__b": 1} -> {"a": {"b": 1}}"""
+    values: dict = {}
+    for name, value in dotted.items():
+        *parents, last = name.split("__")
+        section = values
+        for part in parents:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return values
+
+
+def family(name: str, **settings: object) -> dict:
+    return tree(simulate__detector__families={name: settings})
+
+
+def derived(**settings: object) -> dict:
+    return {"derived": [{"name": "D", "function": "scatter", "channels": ["SIM:SUS"], **settings}]}
+
+
+def ingest(*names: str, **settings: object) -> dict:
+    return {"ingest": {"channels": [{"name": n, "files": ["x.gwf"]} for n in names], **settings}}
+
+
+BAND = [
+    (tree(qplot__frange=[0, 200]), "qplot.frange = [0, 200]: must be 0 < low < high, in Hz"),
+    (tree(qplot__frange=[90, 90]), "qplot.frange = [90, 90]: must be 0 < low < high, in Hz"),
+    (tree(qplot__frange=[90, 30]), "qplot.frange = [90, 30]: must be [low, high] with low <= high"),
+    (
+        tree(qplot__frange=[10, 300]),
+        "qplot.frange = [10, 300]: beyond 256 Hz, half of series.sample_rate = 512",
+    ),
+    (tree(qplot__q=3), "qplot.q = 3: Q must be at least sqrt(11) = 3.317"),
+    (tree(qplot__q=None, qplot__qrange=[2, 9]), "qplot.qrange = 2: Q must be at least sqrt(11) = 3.317"),
+    (
+        family("sine_gaussian", frequency=[5, 100]),
+        f"{FAMILIES}.sine_gaussian.frequency = [5, 100]: must lie inside qplot.frange = [10, 200]:"
+        " no Q-plot shows the rest",
+    ),
+    (family("scattered_light", fringe=[20, 300]), f"{FAMILIES}.scattered_light.fringe = [20, 300]: must lie"),
+    (family("blip", frequency=[20, 300]), f"{FAMILIES}.blip.frequency = [20, 300]: must lie inside"),
+    (
+        tree(simulate={"recipe": "notebook", "notebook": {"frequency": [0.5, 5]}}),
+        "simulate.notebook.frequency = [0.5, 5]: must lie inside qplot.frange = [10, 200]",
+    ),
+]
+WINDOW = [
+    (
+        tree(qplot__span=15),
+        "qplot.span = 15: longer than the 14 s that series.duration = 16 leaves after qplot.fduration = 2",
+    ),
+    (
+        tree(simulate__detector__jitter=1.5),
+        "simulate.detector.jitter = 1.5: would put transients outside qplot.span = 2",
+    ),
+    (tree(series__duration=16.001), "series.duration = 16.001: must be a whole number of samples at 512 Hz"),
+]
+CHANNELS = [
+    (derived(channels=["SIM:SUSS"]), "derived.channels = SIM:SUSS: not a witness of simulate.detector;"),
+    (derived(channels=["SIM:STRAIN"]), "derived.channels = SIM:STRAIN: not a witness of simulate.detector;"),
+    (derived(name="SIM:SUS"), "simulate.detector: channel names must differ: SIM:STRAIN, SIM:ACC_X, SIM:ACC"),
+    (
+        tree(loader__witnesses=["NO"]),
+        "loader.witnesses = NO: not a witness of simulate.detector; there are: SIM:ACC_X, SIM:ACC_Y, SIM:SUS",
+    ),
+    (
+        family("scattered_light", witness="NO"),
+        f"{FAMILIES}.scattered_light.witness = NO: not a witness of simulate.detector",
+    ),
+    (
+        family("sine_gaussian", witnesses=["NO"]),
+        f"{FAMILIES}.sine_gaussian.witnesses = NO: not a witness of simulate.detector",
+    ),
+    (
+        tree(simulate__detector__witnesses=["SIM:SUS"]),
+        f"{FAMILIES}.sine_gaussian.witnesses = []: means all but that of scattered light",
+    ),
+    (
+        tree(
+            simulate__detector__families={
+                n: {"weight": 0} for n in ("sine_gaussian", "scattered_light", "blip")
+            }
+        ),
+        f"{FAMILIES}: every weight is 0; set one, or simulate.detector.background=1",
+    ),
+    (ingest("H1", "H1"), "ingest.channels: channel names must differ: H1, H1"),
+    (
+        ingest("H1", "L1") | derived(channels=["H1"]),
+        "derived.channels = H1: not a witness of ingest.channels; there are: L1",
+    ),
+    (ingest("H1", "L1", times=[1, 2], labels=["a"]), "ingest.labels: 1 for 2 ingest.times"),
+    (
+        tree(simulate__recipe="notebook", loader__witnesses=["SIM:ACC_X"]),
+        "loader.witnesses = SIM:ACC_X: not a witness of simulate.notebook; there are: SIM:WITNESS_1, SIM:WITNESS_2",
+    ),
+]
+BATCHES = [
+    (tree(train__workers=3), "train.workers = 3: must divide loader.lanes = 4"),
+    (tree(loader__batch=30), "loader.batch = 30: must be a multiple of loader.lanes = 4"),
+]
+OWN = [  # of one section
+    (derived(function="product"), "derived.0: channels: product takes 2, not 1"),
+    (tree(split={"test": 0.6, "validation": 0.4}), "split: validation + test = 1 leaves nothing to train on"),
+    (
+        tree(simulate__detector__snr=[0, 60]),
+        "simulate.detector.snr = [0, 60]: must be [low, high] with 0 < low",
+    ),
+    (
+        tree(simulate__detector__snr=[60, 8]),
+        "simulate.detector.snr = [60, 8]: must be [low, high] with low <= high",
+    ),
+    (
+        tree(simulate__notebook__sines=[9, 2]),
+        "simulate.notebook.sines = [9, 2]: must be [low, high] with low <=",
+    ),
+    (tree(qplot__shape=[0, 64]), "qplot.shape.0 = 0: input should be greater than 0"),
+    (tree(qplot__q=float("nan")), "qplot.q = nan: input should be a finite number"),
+    (tree(loader__normalise="minmax"), "loader.normalise = minmax: input should be 'log1p', 'max' or 'mean'"),
+    (tree(train__epochs="many"), "train.epochs = many: input should be a valid integer"),
+    (tree(train=None), "train = None: must be a section of keys: workers, threads"),
+]
+
+
+@pytest.mark.parametrize(
+    "values, message", BAND + WINDOW + CHANNELS + BATCHES + OWN, ids=lambda v: str(v)[:60]
+)
+def test_contradictions_are_refused_in_one_line(values, message):
+    with pytest.raises(InputError) as refusal:
+        parse(values, "x.yaml")
+    assert str(refusal.value).startswith(f"x.yaml: {message}")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        family("blip", weight=0, frequency=[1, 300]),  # not made, so nobody misses it
+        family("scattered_light", weight=0) | {"seed": 2},
+        tree(simulate__detector={"witnesses": ["SIM:SUS"], "families": {"scattered_light": {"weight": 0}}}),
+        tree(simulate={"recipe": "notebook", "notebook": {"frequency": [0.5, 5], "out_of_band": True}}),
+        tree(qplot={"window": "loudest", "span": 99}),
+        tree(simulate__recipe="package.module:mine", loader__witnesses=["WHATEVER"]),
+        derived() | tree(loader__witnesses=["D"]),
+        {
+            "derived": [
+                derived()["derived"][0],
+                {"name": "P", "function": "product", "channels": ["D", "SIM:SUS"]},
+            ]
+        },
+    ],
+    ids=lambda v: str(v)[:60],
+)
+def test_what_is_not_a_contradiction_passes(values):
+    parse(values)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_configurations_that_ship_are_valid(path):
+    assert load(path).workdir.endswith(path.stem)

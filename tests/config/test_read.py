@@ -1,0 +1,233 @@
+"""Reading an experiment: YAML, overrides, the environment, and the one line for each mistake."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from glitchflow.config import STAGES, Experiment, InputError, describe, import_path, load, parse
+from glitchflow.config.schema import Section
+
+
+@pytest.fixture
+def experiment_file(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "x.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def refusal(*arguments) -> str:
+    with pytest.raises(InputError) as error:
+        load(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# -- mistyped keys -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"trian": {}}, "trian: unknown key; did you mean train?"),
+        ({"train": {"epoch": 3}}, "train.epoch: unknown key; did you mean train.epochs?"),
+        (
+            {"simulate": {"detector": {"families": {"blip": {"frequncy": [30, 40]}}}}},
+            "simulate.detector.families.blip.frequncy: unknown key;"
+            " did you mean simulate.detector.families.blip.frequency?",
+        ),
+        ({"infer": {"zzz": 1}}, "infer.zzz: unknown key; known: checkpoint, untrained, batch"),
+        (
+            {"loader": {"subset": {"tran": 3}}},
+            "loader.subset.tran: unknown key; did you mean loader.subset.train?",
+        ),
+        (
+            {"derived": [{"name": "a", "funtion": "scatter", "channels": ["SIM:SUS"]}]},
+            "derived.0.funtion: unknown key; did you mean derived.0.function? (and 1 more)",
+        ),
+    ],
+)
+def test_unknown_keys_name_the_nearest_known_one(values, message):
+    with pytest.raises(InputError, match=f"^c.yaml: {re.escape(message)}$"):
+        parse(values, "c.yaml")
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("train: [1", ": not YAML: while parsing a flow sequence"),
+        ("seed: 1\nseed: 2\n", ": not YAML: while constructing a mapping"),
+        ("- 1\n- 2\n", ": must hold sections such as `train:`, not a list"),
+        ("workdir: ${nokey}\n", ": Interpolation key 'nokey' not found"),
+        ("workdir: ${oc.env:GLITCHFLOW_NOT_SET}\n", ": KeyError raised while resolving interpolation:"),
+        ("train:\n", ": train = None: must be a section of keys: workers,"),
+    ],
+)
+def test_files_that_are_wrong(experiment_file, text, message):
+    path = experiment_file(text)
+    assert refusal(path).startswith(f"{path}{message}")
+
+
+def test_files_that_are_not_there(tmp_path):
+    assert refusal(tmp_path / "no.yaml") == f"{tmp_path}/no.yaml: no such file"
+    assert refusal(tmp_path).startswith(f"{tmp_path}: cannot be read: ")
+    (tmp_path / "b.yaml").write_bytes(b"seed: \xff\xfe\n")
+    assert refusal(tmp_path / "b.yaml").startswith(f"{tmp_path}/b.yaml: ")
+
+
+def test_an_empty_file_is_all_defaults(experiment_file):
+    assert load(experiment_file("")) == parse({})
+
+
+def test_environment(experiment_file, monkeypatch):
+    path = experiment_file("workdir: ${oc.env:GLITCHFLOW_TEST_PLACE,/fallback}/run\n")
+    assert load(path).workdir == "/fallback/run"
+    monkeypatch.setenv("GLITCHFLOW_TEST_PLACE", "/elsewhere")
+    assert load(path).workdir == "/elsewhere/run"
+
+
+def test_paths_are_absolute_because_workers_run_elsewhere(experiment_file, tmp_path, monkeypatch):
+    path = experiment_file(
+        "workdir: here\n"
+        "ingest: {series_from: old.zarr, channels: [{name: H1, files: ['a/*.gwf', 's3://bucket/b.gwf']}]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    experiment = load(path)
+    assert experiment.workdir == str(tmp_path / "here")
+    assert experiment.dataset == tmp_path / "here" / "dataset.zarr"
+    assert experiment.ingest.series_from == str(tmp_path / "old.zarr")
+    assert experiment.ingest.channels[0].files == [str(tmp_path / "a" / "*.gwf"), "s3://bucket/b.gwf"]
+    assert parse({}).workdir == str(tmp_path / "runs" / "default")
+    assert parse({"workdir": "~/x"}).workdir == str(Path.home() / "x")
+    assert parse({}).ingest.series_from == ""
+
+
+# -- overrides ---------------------------------------------------------------------------------------------------
+
+
+def test_overrides_change_values_of_every_kind(experiment_file):
+    path = experiment_file(
+        "train: {epochs: 5, lr: 1.0e-3}\nderived: [{name: D, function: scatter, channels: ['SIM:SUS']}]\n"
+    )
+    experiment = load(
+        path,
+        ["train.epochs=7", "qplot.frange=[20,150]", "qplot.q=null", "store.series=true", "derived.0.gain=2.5",
+         "model.options.depth=3", "train.epochs=8", "infer.checkpoint=a=b"],
+    )  # fmt: skip
+    assert (experiment.train.epochs, experiment.train.lr) == (8, 1e-3)
+    assert experiment.qplot.frange == (20, 150)
+    assert experiment.qplot.q is None
+    assert experiment.store.series is True
+    assert (experiment.derived[0].gain, experiment.derived[0].name) == (2.5, "D")
+    assert experiment.model.options == {"depth": 3}
+    assert experiment.infer.checkpoint == "a=b"
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("train.epoch=3", "FILE with train.epoch=3: train.epoch: unknown key; did you mean train.epochs?"),
+        ("train.lr=fast", "FILE with train.lr=fast: train.lr = fast: input should be a valid number"),
+        ("train.lr.x=1", "FILE with train.lr.x=1: train.lr: input should be a valid number"),
+        ("train=3", "FILE with train=3: train = 3: must be a section of keys: workers, threads"),
+        ("nosuch.key=3", "FILE with nosuch.key=3: nosuch: unknown key; known: workdir, seed, series"),
+        ("train.lr=[", "FILE with train.lr=[: not YAML: "),
+        ("train.lr", "train.lr: an override looks like section.key=value"),
+        ("=3", "=3: an override looks like section.key=value"),
+        ("train.workers=3", "FILE with train.workers=3: train.workers = 3: must divide loader.lanes = 4"),
+    ],
+)
+def test_a_wrong_override_is_named(experiment_file, override, message):
+    path = experiment_file("seed: 1\n")
+    assert refusal(path, [override]).startswith(message.replace("FILE", str(path)))
+
+
+def test_a_mistake_of_the_file_is_not_blamed_on_an_override(experiment_file):
+    path = experiment_file("train: {epoch: 1}\n")
+    assert refusal(path, ["train.lr=1"]).startswith(f"{path}: train.epoch: unknown key")
+
+
+def test_an_experiment_survives_json():
+    experiment = parse(
+        {"qplot": {"q": None}, "derived": [{"name": "D", "function": "scatter", "channels": ["SIM:SUS"]}]}
+    )
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+
+
+# -- import paths ------------------------------------------------------------------------------------------------
+
+
+def test_import_paths():
+    assert import_path("math:sqrt", "simulate.recipe", ["detector"])(9) == 3
+    for path, message in (
+        (
+            "detecter",
+            "simulate.recipe = detecter: not one of detector, nor an import path package.module:name",
+        ),
+        (
+            "no_such_module:f",
+            "simulate.recipe = no_such_module:f: cannot be imported: No module named 'no_such_",
+        ),
+        (
+            "math:no_such",
+            "simulate.recipe = math:no_such: cannot be imported: module 'math' has no attribute",
+        ),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            import_path(path, "simulate.recipe", ["detector"])
+
+
+# -- help --------------------------------------------------------------------------------------------------------
+
+
+def leaves(section: type[Section], prefix: str):
+    """Every key below a section: (dotted name, its field)."""
+    for name, field in section.model_fields.items():
+        inner = [
+            a for a in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(a, type)
+        ]
+        sections = [a for a in inner if issubclass(a, Section)]
+        suffix = "[]" if getattr(field.annotation, "__origin__", None) is list and sections else ""
+        if sections:
+            yield from leaves(sections[0], f"{prefix}{name}{suffix}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_lists_every_key_with_default_unit_and_meaning(stage):
+    lines = describe(stage).splitlines()
+    found = {line.split(" = ")[0].strip(): line for line in lines}
+    expected = dict(
+        pair for pair in leaves(Experiment, "") if pair[0].split(".")[0].rstrip("[]") in STAGES[stage]
+    )
+    assert found.keys() == expected.keys()
+    assert len(lines) == len(found)
+    for name, field in expected.items():
+        unit = field.json_schema_extra["unit"]
+        assert field.description in found[name]
+        assert found[name].endswith(f"[{unit}]" if unit else field.description)
+
+
+def test_help_shows_defaults_as_yaml():
+    lines = describe("generate")
+    for text in (
+        "qplot.frange = [10, 200] ",
+        "qplot.fftlength = null ",
+        "store.series = false ",
+        "simulate.detector.coupling.ripple = 6 ",
+        "derived[].name = required ",
+        "simulate.detector.witnesses = [SIM:ACC_X, SIM:ACC_Y, SIM:SUS] ",
+        "simulate.start = 1400000000.0 ",
+    ):
+        assert f"  {text}" in lines
+
+
+def test_every_section_belongs_to_a_stage():
+    assert {section for sections in STAGES.values() for section in sections} == set(Experiment.model_fields)
