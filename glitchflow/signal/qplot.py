@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,26 +75,3 @@ def concatenate(parts: list[Result], fixed: tuple[str, ...] = ()) -> Result:
         else:
             joined[field.name] = torch.cat(values)
     return type(parts[0])(**joined)
-
-
-def grid_times(
-    duration: float, tres: float | None, outseg: tuple[float, float] | None, shape: tuple[int, int] | None
-) -> np.ndarray:
-    """Times (T,) of the output, as gwpy's `QGram.interpolate` lays them out."""
-    start, stop = outseg or (0.0, duration)
-    if not 0 <= start < stop <= duration:
-        raise ValueError(f"outseg {(start, stop)} must ascend within the series, 0 to {duration:g} s")
-    if shape is not None:
-        return start + np.arange(shape[1]) * ((stop - start) / shape[1])
-    return np.arange(start, stop, (stop - start) / 1000 if tres is None else tres)
-
-
-def grid_frequencies(
-    frange: tuple[float, float], fres: float | None, logf: bool, shape: tuple[int, int] | None, double: bool
-) -> np.ndarray:
-    """Frequencies (F,) of the output, as gwpy's `QGram.interpolate` lays them out: linear ones in float32."""
-    if logf:
-        return np.geomspace(*frange, shape[0] if shape else int(fres or 500))
-    step = (frange[1] - frange[0]) / shape[0] if shape else (fres or 0.5)
-    found = np.arange(*frange, step, dtype=np.float64 if double else np.float32)
-    return found[: shape[0] if shape else None].astype(np.float64)

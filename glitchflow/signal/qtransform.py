@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from glitchflow.signal import whiten as whitening
+from glitchflow.signal.grid import Crop, Grid, grid_frequencies, grid_times
 from glitchflow.signal.kernels import irfft, rfft
 from glitchflow.signal.planes import Loudest, Plane
-from glitchflow.signal.qplot import Coefficients, Peak, QPlot, concatenate, grid_frequencies, grid_times
-from glitchflow.signal.spline import SplineMap
+from glitchflow.signal.qplot import Coefficients, Peak, QPlot, concatenate
 from glitchflow.signal.tiling import build_tiling
 from glitchflow.signal.whiten import WhiteningFilter
 
@@ -47,15 +47,6 @@ class _Drawn:
     peak: Loudest
 
 
-@dataclass(frozen=True)
-class _Crop:
-    """Window of each event: first pixel (E, 2), its rows (E, f) and columns (E, t) of the whole image."""
-
-    first: Tensor
-    rows: Tensor
-    columns: Tensor
-
-
 class QTransform(nn.Module):
     """Q-plots of (event, channel, sample) series; see `forward`. gwpy's names, meanings and defaults.
 
@@ -75,8 +66,6 @@ class QTransform(nn.Module):
     Raises ValueError for a Q below sqrt(11) and for geometries that cannot be tiled (see `tiling.py`).
     """
 
-    times: Tensor
-    frequencies: Tensor
     qs: Tensor
 
     def __init__(
@@ -122,18 +111,18 @@ class QTransform(nn.Module):
             method=asd_method,
             fduration=fduration,
             highpass=highpass,
+            dtype=dtype if whiten is True else torch.float64,
         )
         if whiten is not False:  # once, for the errors of wrong options
             self.whitening(torch.zeros(self.samples), asd=None if whiten is True else torch.as_tensor(whiten))
-        self.crop = (crop, crop) if isinstance(crop, int) else crop
         if q is not None:
             qrange = (q, q)
         tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
         self.frange = tiling.frange
         times = grid_times(self.duration, tres, outseg, shape)
-        frequencies = grid_frequencies(self.frange, fres, logf, shape, norm == "none")
-        if self.crop and (self.crop[0] > len(frequencies) or self.crop[1] > len(times)):
-            raise ValueError(f"crop {self.crop} is larger than the image, {(len(frequencies), len(times))}")
+        frequencies = grid_frequencies(tiling.frange, fres, logf, shape, norm == "none")
+        crop = (crop, crop) if isinstance(crop, int) else crop
+        self.grid = Grid(tiling, self.duration, frequencies, times, crop, dtype)
         window = None
         if gps is not None:
             window = (max(gps - search / 2, 0), min(gps + search / 2, self.duration))
@@ -142,17 +131,18 @@ class QTransform(nn.Module):
         self.planes = nn.ModuleList(
             Plane(plane, self.duration, self.samples, window, norm, dtype) for plane in tiling.planes
         )
-        self.in_frequency = nn.ModuleList(
-            SplineMap(plane.frequencies, frequencies, True, dtype) for plane in tiling.planes
-        )
-        counts = sorted({group.tiles for plane in tiling.planes for group in plane.groups})
-        self.in_time = nn.ModuleDict(
-            {str(n): SplineMap(np.arange(n) * (self.duration / n), times, False, dtype) for n in counts}
-        )
-        self.register_buffer("times", torch.from_numpy(times), persistent=False)
-        self.register_buffer("frequencies", torch.from_numpy(frequencies), persistent=False)
         qs = torch.tensor([plane.q for plane in tiling.planes], dtype=torch.float64)
         self.register_buffer("qs", qs, persistent=False)
+
+    @property
+    def frequencies(self) -> Tensor:
+        """(F,) Hz of the whole image."""
+        return self.grid.frequencies
+
+    @property
+    def times(self) -> Tensor:
+        """(T,) s from the series' start of the whole image."""
+        return self.grid.times
 
     @torch.no_grad()
     def forward(self, series: Tensor | np.ndarray, companion: Tensor | np.ndarray | None = None) -> QPlot:
@@ -175,7 +165,7 @@ class QTransform(nn.Module):
                 self._transform(series[i : i + step], None if part is None else part[i : i + step], i)
                 for i in range(0, len(series), step)
             ]
-        return concatenate(plots, fixed=() if self.crop else ("frequencies", "times"))
+        return concatenate(plots, fixed=() if self.grid.crop else ("frequencies", "times"))
 
     @torch.no_grad()
     def coefficients(
@@ -254,7 +244,7 @@ class QTransform(nn.Module):
 
     def _piece(self, channels: int) -> int:
         """How many events to work on at once."""
-        image = 0 if self.crop else len(self.times) * len(self.frequencies)
+        image = 0 if self.grid.crop else len(self.times) * len(self.frequencies)
         largest = max(
             rows.count * rows.tiles for p in range(len(self.planes)) for rows in self._plane(p).rows()
         )
@@ -290,17 +280,16 @@ class QTransform(nn.Module):
             companion=companion,
         )
 
-    def _draw_events(self, spectrum: Tensor, plane: Tensor) -> tuple[Tensor, Loudest, _Crop | None, Tensor]:
+    def _draw_events(self, spectrum: Tensor, plane: Tensor) -> tuple[Tensor, Loudest, Crop | None, Tensor]:
         """(E, C, K), (E, C) -> energy (E, C, F, T), loudest tiles (E, C), the crop, the strain's units (E, rows)."""
         events, channels = plane.shape
-        if not self.crop:
+        if not self.grid.crop:
             drawn = self._draw(spectrum.flatten(0, 1), plane.flatten())
             loudest = Loudest(*(getattr(drawn.peak, f.name).view(events, channels) for f in fields(Loudest)))
             return drawn.image.unflatten(0, (events, channels)), loudest, None, drawn.units[::channels]
         strain = self._draw(spectrum[:, 0], plane[:, 0])
-        crop = self._around_peak(strain.image)
-        image = strain.image[_count(plane)[:, None, None], crop.rows[:, :, None], crop.columns[:, None]]
-        images, peaks = [image[:, None]], [strain.peak]
+        crop = self.grid.around_peak(strain.image)
+        images, peaks = [crop.cut(strain.image)[:, None]], [strain.peak]
         if channels > 1:
             first = crop.first.repeat_interleave(channels - 1, 0)
             others = self._draw(spectrum[:, 1:].flatten(0, 1), plane[:, 1:].flatten(), first)
@@ -337,7 +326,11 @@ class QTransform(nn.Module):
         self, spectrum: Tensor, plane: Tensor, first: Tensor | None = None, units: Tensor | None = None
     ) -> _Drawn:
         """Images of (B, K) rffts in plane (B,); of a crop from pixel first (B, 2) on; in `units` (B, rows)."""
-        size = (len(self.frequencies), len(self.times)) if first is None or not self.crop else self.crop
+        size = (
+            (len(self.frequencies), len(self.times))
+            if first is None or not self.grid.crop
+            else self.grid.crop
+        )
         most = max(len(self._plane(p).frequencies) for p in range(len(self.planes)))
         image = spectrum.real.new_empty(len(spectrum), *size)
         used = spectrum.real.new_zeros(len(spectrum), most)
@@ -349,32 +342,10 @@ class QTransform(nn.Module):
             here = self._plane(p)
             rows = len(here.frequencies)
             tiles, unit, peak = here.measure(spectrum[mine], None if units is None else units[mine, :rows])
-            image[mine] = self._interpolate(p, tiles, unit, None if first is None else first[mine])
+            image[mine] = self.grid(p, tiles, unit, None if first is None else first[mine])
             used[mine, :rows] = unit
             energy[mine], time[mine], frequency[mine] = peak.energy, peak.time, peak.frequency
         return _Drawn(image, used, Loudest(energy, time, frequency))
-
-    def _interpolate(self, index: int, tiles: list[Tensor], units: Tensor, first: Tensor | None) -> Tensor:
-        """Energies (B, R, n) of each group of a plane -> (B, F, T), or the crop from pixel first (B, 2) on."""
-        crop = self.crop or (0, 0)
-        row, column = (None, None) if first is None else first.unbind(1)
-        lines = [
-            cast(SplineMap, self.in_time[str(energy.shape[-1])]).time(energy, column, crop[1])
-            for energy in tiles
-        ]
-        image = torch.cat(lines, 1) * units[..., None]
-        return cast(SplineMap, self.in_frequency[index]).frequency(image, row, crop[0])
-
-    def _around_peak(self, image: Tensor) -> _Crop:
-        """The crop around each loudest pixel of (E, F, T), moved inside."""
-        height, width = cast(tuple[int, int], self.crop)
-        column = image.amax(1).argmax(1)
-        row = image[_count(image), :, column].argmax(1)
-        row = (row - height // 2).clamp(0, image.shape[1] - height)
-        column = (column - width // 2).clamp(0, image.shape[2] - width)
-        rows = row[:, None] + torch.arange(height, device=image.device)
-        columns = column[:, None] + torch.arange(width, device=image.device)
-        return _Crop(torch.stack([row, column], 1), rows, columns)
 
     def _by_plane(self, plane: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Each plane that is shown, and which of (B,) show it."""
@@ -385,10 +356,6 @@ class QTransform(nn.Module):
 
     def _plane(self, index: int) -> Plane:
         return cast(Plane, self.planes[index])
-
-
-def _count(x: Tensor) -> Tensor:
-    return torch.arange(len(x), device=x.device)
 
 
 def _complex(dtype: torch.dtype) -> torch.dtype:

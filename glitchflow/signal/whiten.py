@@ -23,6 +23,7 @@ from torch import Tensor
 
 from glitchflow.signal.kernels import irfft, mean, median_of_few, rfft, squared_modulus, take
 
+TINY = 1e-200  # keeps a vanishing ASD from dividing by zero; far below any physical one
 METHODS = ("median", "median-mean", "welch", "bartlett")
 
 
@@ -41,8 +42,11 @@ class WhiteningFilter:
         """(..., samples // 2 + 1): the real gain at the rfft frequencies of `samples`, in 1/(series units)."""
         return rfft(self.side, samples).real
 
-    def __call__(self, series: Tensor) -> Tensor:
-        """Filter (..., N), after removing the mean and tapering half a filter at each end, as gwpy does."""
+    def __call__(self, series: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Filter (..., N), after removing the mean and tapering half a filter at each end, as gwpy does.
+
+        dtype: of the result and of the last inverse transform; what comes before is float64.
+        """
         samples, taps = series.shape[-1], self.side.shape[-1]
         window = _hann(2 * taps).to(self.side)
         length = _fast_length(samples + taps - 1)
@@ -52,6 +56,8 @@ class WhiteningFilter:
         padded[..., samples - taps : samples] *= window[taps:]
         spectrum = rfft(padded)
         spectrum *= self.response(length)
+        if dtype == torch.float32:
+            spectrum = spectrum.to(torch.complex64)
         return irfft(spectrum, length)[..., :samples]
 
     def undo(self, series: Tensor, frange: tuple[float, float]) -> Tensor:
@@ -133,8 +139,9 @@ def design_filter(
     if 2 * (size - 1) < taps:
         raise ValueError(f"fduration {fduration} s is longer than the series, {duration} s")
     vanishing = (asd <= 0).any(-1, keepdim=True)
-    asd = torch.where(vanishing, 1.0, asd)
-    transfer = _interpolate(asd, size, 1 / (duration * spacing)).reciprocal_() * ~vanishing
+    transfer = _interpolate(asd.clamp(min=TINY), size, 1 / (duration * spacing)).reciprocal_()
+    if bool(vanishing.any()):
+        transfer = torch.where(vanishing, 0.0, transfer)
     corner = int(highpass * duration) if highpass else 0
     edge = torch.from_numpy(np.sin(np.pi * np.arange(5) / 9) ** 2).to(transfer)  # gwpy: a Tukey window of ten
     transfer[..., :corner] = 0
@@ -156,6 +163,7 @@ def whiten(
     method: str = "median",
     fduration: float = 2.0,
     highpass: float | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, WhiteningFilter]:
     """Whiten (..., N) by its own spectrum, or by `asd` (..., A); also the filter, for whatever must go through it."""
     spacing = None
@@ -164,7 +172,7 @@ def whiten(
         spacing = sample_rate / _periodogram(sample_rate, fftlength)
     duration = series.shape[-1] * (1 / sample_rate)  # as gwpy rounds it
     filters = design_filter(asd, duration, sample_rate, fduration, highpass, spacing)
-    return filters(series), filters
+    return filters(series, dtype), filters
 
 
 def _periodogram(sample_rate: float, fftlength: float | None) -> int:
