@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from glitchflow.config import Experiment, InputError
@@ -191,7 +190,3 @@ def test_two_ranks_validate_like_one(experiment):
     both = totals[0] + totals[1]
     assert float(both[1]) == len(run.validation.events)
     assert float(both[0] / both[1]) == pytest.approx(loop._validate(run), rel=1e-6)
-
-
-def test_small_is_what_the_tests_think(tmp_path):
-    assert small(tmp_path).train.workers == 2
