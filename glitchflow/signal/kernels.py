@@ -12,12 +12,36 @@ of two complex tensors is fused differently inside a vector register and beside 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS still does in one thread
+
+
+Result = TypeVar("Result")
+
+
+@torch.compiler.disable
+def in_threads(work: Callable[[int], Result], items: range, threads: int) -> list[Result]:
+    """work(i) for every item, each by one of several threads that has torch's operations to itself.
+
+    Torch's own threads would share out each small operation; so numpy's part of the work scales too, and none waits
+    at the end of each operation for another that a busy machine has put aside.
+    """
+    with ThreadPoolExecutor(
+        min(threads, len(items)), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        results = list(pool.map(work, items))
+    torch.set_num_threads(threads)  # a thread's own setting for torch, but of the process for MKL
+    return results
+
+
+def complex_of(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex64 if dtype == torch.float32 else torch.complex128
 
 
 def on_cpu(x: Tensor) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from glitchflow.signal import whiten as whitening
 from glitchflow.signal.grid import Crop, Grid, grid_frequencies, grid_times
-from glitchflow.signal.kernels import irfft, rfft
+from glitchflow.signal.kernels import complex_of, in_threads, irfft, rfft
 from glitchflow.signal.planes import Loudest, Plane
 from glitchflow.signal.qplot import Coefficients, Peak, QPlot, concatenate
 from glitchflow.signal.tiling import build_tiling
@@ -34,7 +34,7 @@ CHOICES = {
     "select": ("strain", "channel"),
     "invalid": ("raise", "mask"),
 }
-# Events are worked through in pieces of about this many bytes: a CPU's cache, a small part of a GPU's memory.
+# Events are worked through in pieces of about this many bytes: a CPU's cache (in each thread), part of a GPU's memory.
 PIECE = {"cpu": 8 * 2**20, "cuda": 2**30}
 
 
@@ -159,12 +159,15 @@ class QTransform(nn.Module):
         if part is not None and not bool(torch.isfinite(part).all()):
             event = int((~torch.isfinite(part).all(1)).nonzero()[0])
             raise ValueError(f"event {event}: the companion has NaN or infinite samples")
-        step = self._piece(series.shape[1])
-        with torch.autocast(series.device.type, enabled=False):
-            plots = [
-                self._transform(series[i : i + step], None if part is None else part[i : i + step], i)
-                for i in range(0, len(series), step)
-            ]
+        step = self._piece(*series.shape[:2])
+
+        def work(i: int) -> QPlot:
+            with torch.no_grad(), torch.autocast(series.device.type, enabled=False):
+                return self._transform(series[i : i + step], None if part is None else part[i : i + step], i)
+
+        starts = range(0, len(series), step)
+        threads = torch.get_num_threads() if series.device.type == "cpu" else 1
+        plots = [work(i) for i in starts] if threads == 1 else in_threads(work, starts, threads)
         return concatenate(plots, fixed=() if self.grid.crop else ("frequencies", "times"))
 
     @torch.no_grad()
@@ -184,7 +187,7 @@ class QTransform(nn.Module):
         plane = self._plane(index)
         series = self._check(series, 3, "(event, channel, sample)")
         series, filters, _ = self._condition(series, 0)
-        spectrum = rfft(series).to(_complex(self.dtype)).flatten(0, 1)
+        spectrum = rfft(series).to(complex_of(self.dtype)).flatten(0, 1)
         values = [v.unflatten(0, series.shape[:2]) for v in plane.coefficients(spectrum, equal)]
         frequencies = [rows.frequencies for rows in plane.rows()]
         if equal:
@@ -242,14 +245,17 @@ class QTransform(nn.Module):
             first, channel = (int(i) for i in dead.nonzero()[0])
             raise ValueError(f"event {event + first}, channel {channel}: {why}")
 
-    def _piece(self, channels: int) -> int:
-        """How many events to work on at once."""
-        image = 0 if self.grid.crop else len(self.times) * len(self.frequencies)
+    def _piece(self, events: int, channels: int) -> int:
+        """How many events to work on at once: PIECE bytes, and on a CPU a share for every thread."""
+        images = 1 if self.grid.crop else channels  # whole ones
         largest = max(
             rows.count * rows.tiles for p in range(len(self.planes)) for rows in self._plane(p).rows()
         )
-        each = channels * (8 * self.samples + 8 * largest + 4 * image)
-        return max(1, PIECE.get(self.times.device.type, PIECE["cuda"]) // each)
+        pixels = len(self.times) * len(self.frequencies)
+        each = channels * (8 * self.samples + 8 * largest) + 4 * images * pixels
+        if self.times.device.type == "cpu":
+            return max(1, min(PIECE["cpu"] // each, -(-events // torch.get_num_threads())))
+        return max(1, PIECE["cuda"] // each)
 
     def _transform(self, series: Tensor, part: Tensor | None, event: int) -> QPlot:
         """A piece of a batch: (E, C, N) series, (E, N) companion, and the number of its first event."""
@@ -311,7 +317,7 @@ class QTransform(nn.Module):
         """(..., N) -> rfft (..., K) over scale (...)."""
         if self.whiten is True:  # white: float32 has the range
             return rfft(series.to(self.dtype))
-        return (rfft(series) / scale[..., None]).to(_complex(self.dtype))
+        return (rfft(series) / scale[..., None]).to(complex_of(self.dtype))
 
     def _choose(self, spectrum: Tensor) -> Tensor:
         """(E, C, K) -> (E, C): index of the plane each channel shows."""
@@ -326,11 +332,7 @@ class QTransform(nn.Module):
         self, spectrum: Tensor, plane: Tensor, first: Tensor | None = None, units: Tensor | None = None
     ) -> _Drawn:
         """Images of (B, K) rffts in plane (B,); of a crop from pixel first (B, 2) on; in `units` (B, rows)."""
-        size = (
-            (len(self.frequencies), len(self.times))
-            if first is None or not self.grid.crop
-            else self.grid.crop
-        )
+        size = self.grid.shape if first is None or not self.grid.crop else self.grid.crop
         most = max(len(self._plane(p).frequencies) for p in range(len(self.planes)))
         image = spectrum.real.new_empty(len(spectrum), *size)
         used = spectrum.real.new_zeros(len(spectrum), most)
@@ -356,7 +358,3 @@ class QTransform(nn.Module):
 
     def _plane(self, index: int) -> Plane:
         return cast(Plane, self.planes[index])
-
-
-def _complex(dtype: torch.dtype) -> torch.dtype:
-    return torch.complex64 if dtype == torch.float32 else torch.complex128
