@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS still does in one thread
 
 
+Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
 
@@ -48,6 +50,18 @@ def on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
+def numpy_on_cpu(kernel: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Keep torch.compile from tracing a kernel's numpy; on other devices it may compile it."""
+    eager = torch.compiler.disable(kernel)
+
+    @wraps(kernel)
+    def choose(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        first = args[0]
+        return (eager if isinstance(first, Tensor) and on_cpu(first) else kernel)(*args, **kwargs)
+
+    return choose
+
+
 def rfft(x: Tensor, n: int | None = None) -> Tensor:
     """torch.fft.rfft over the last axis."""
     return _several(lambda y: torch.fft.rfft(y, n=n), x)
@@ -69,7 +83,7 @@ def _several(transform: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return transform(x)
 
 
-@torch.compiler.disable
+@numpy_on_cpu
 def mean(x: Tensor) -> Tensor:
     """Mean over the last axis, kept."""
     if on_cpu(x):
@@ -77,7 +91,7 @@ def mean(x: Tensor) -> Tensor:
     return x.mean(-1, keepdim=True)
 
 
-@torch.compiler.disable
+@numpy_on_cpu
 def take(x: Tensor, index: Tensor) -> Tensor:
     """x[..., index] for an index of any shape."""
     if on_cpu(x):
@@ -85,7 +99,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x[..., index]
 
 
-@torch.compiler.disable
+@numpy_on_cpu
 def matmul(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     """out[...] = a @ b for stacks of matrices (..., m, k) and (..., k, n), into out (..., m, n); returns out."""
     if not on_cpu(a):
@@ -103,7 +117,7 @@ def matmul(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-@torch.compiler.disable
+@numpy_on_cpu
 def squared_modulus(x: Tensor) -> Tensor:
     """|x|^2 of a complex x."""
     if on_cpu(x):
@@ -112,7 +126,7 @@ def squared_modulus(x: Tensor) -> Tensor:
     return x.real.square() + x.imag.square()
 
 
-@torch.compiler.disable
+@numpy_on_cpu
 def median(x: Tensor) -> Tensor:
     """Median over the last axis, of even length: the mean of the two middle values."""
     half = x.shape[-1] // 2
@@ -122,7 +136,7 @@ def median(x: Tensor) -> Tensor:
     return (x.median(-1).values - (-x).median(-1).values) / 2
 
 
-@torch.compiler.disable
+@numpy_on_cpu
 def median_of_few(x: Tensor) -> Tensor:
     """Median over the last axis but one, which may be overwritten."""
     count = x.shape[-2]
@@ -145,7 +159,7 @@ def median_of_few(x: Tensor) -> Tensor:
     return middle if count % 2 else (middle + ranked[..., :half, :].amax(-2)) / 2
 
 
-@torch.compiler.disable
+@numpy_on_cpu
 def argmax(x: Tensor) -> Tensor:
     """First index of the largest value along the last axis."""
     if on_cpu(x):

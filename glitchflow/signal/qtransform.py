@@ -35,7 +35,7 @@ CHOICES = {
     "invalid": ("raise", "mask"),
 }
 # Events are worked through in pieces of about this many bytes: a CPU's cache (in each thread), part of a GPU's memory.
-PIECE = {"cpu": 8 * 2**20, "cuda": 2**30}
+PIECE = {"cpu": 12 * 2**20, "cuda": 2**30}
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,7 @@ class QTransform(nn.Module):
         """Complex tiles of (E, C, N) series in one plane: the only one, or the one nearest to `q`.
 
         equal: the same number of tiles in every row (that of the highest), so that the plane is one complex image.
+        Not in pieces, and the last bit of a coefficient may depend on its batch.
         Raises ValueError as `forward`, and without `q` where there are several planes.
         """
         if q is None and len(self.planes) > 1:

@@ -73,7 +73,7 @@ def wide_grid():
     """Rates x durations (64 s up to 4096 Hz, 16384 Hz up to 8 s) x band and Q x logf x whitening."""
     for rate in (500, 1024, 4096, 16384):
         for duration in (2, 4, 8, 16, 64):
-            if (rate == 16384 and duration > 8) or (duration == 64 and rate == 500):
+            if rate == 16384 and duration > 8:
                 continue
             for extra in (0, 1):
                 low = 10 if duration > 4 else 24
@@ -108,8 +108,7 @@ def test_wide_grid(rate):
 @pytest.mark.filterwarnings("ignore:upper frequency")
 @pytest.mark.timeout(3600)
 def test_wide_grid_in_float64():
-    cases = [case for i, case in enumerate(wide_grid()) if i % 5 == 0]
-    for seed, (rate, samples, options) in enumerate(cases):
+    for seed, (rate, samples, options) in enumerate(wide_grid()):
         assert max(errors(rate, samples, torch.float64, seed=seed, **options)) < 1e-6, (
             rate,
             samples,
