@@ -111,3 +111,11 @@ def grid_frequencies(
     step = (frange[1] - frange[0]) / shape[0] if shape else (fres or 0.5)
     found = np.arange(*frange, step, dtype=np.float64 if double else np.float32)
     return found[: shape[0] if shape else None].astype(np.float64)
+
+
+def search_window(gps: float, search: float, duration: float) -> tuple[float, float]:
+    """The part of the series within search / 2 of gps, s from the series' start."""
+    window = max(gps - search / 2, 0.0), min(gps + search / 2, duration)
+    if not window[0] < window[1]:
+        raise ValueError(f"gps {gps} s lies outside the series, 0 to {duration:g} s")
+    return window

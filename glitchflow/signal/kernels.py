@@ -22,7 +22,6 @@ from torch import Tensor
 
 ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS still does in one thread
 
-
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
@@ -34,12 +33,12 @@ def in_threads(work: Callable[[int], Result], items: range, threads: int) -> lis
     Torch's own threads would share out each small operation; so numpy's part of the work scales too, and none waits
     at the end of each operation for another that a busy machine has put aside.
     """
-    with ThreadPoolExecutor(
-        min(threads, len(items)), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        results = list(pool.map(work, items))
-    torch.set_num_threads(threads)  # a thread's own setting for torch, but of the process for MKL
-    return results
+    workers = min(threads, len(items))
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, items))
+    finally:
+        torch.set_num_threads(threads)  # a thread's own setting for torch, but the process's for MKL
 
 
 def complex_of(dtype: torch.dtype) -> torch.dtype:
@@ -141,9 +140,8 @@ def median_of_few(x: Tensor) -> Tensor:
     """Median over the last axis but one, which may be overwritten."""
     count = x.shape[-2]
     half = count // 2
-    if (
-        on_cpu(x) and count < 10
-    ):  # bubble up the larger half, whole lines at a time: thrice as fast as ranking
+    if on_cpu(x) and count < 10:
+        # bubble up the larger half, whole lines at a time: three times as fast as ranking each column
         lines = list(np.moveaxis(x.numpy(), -2, 0))
         for last in range(count - 1, half - 1, -1):
             for i in range(last):

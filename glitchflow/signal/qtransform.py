@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from glitchflow.signal import whiten as whitening
-from glitchflow.signal.grid import Crop, Grid, grid_frequencies, grid_times
+from glitchflow.signal.grid import Crop, Grid, grid_frequencies, grid_times, search_window
 from glitchflow.signal.kernels import complex_of, in_threads, irfft, rfft
 from glitchflow.signal.planes import Loudest, Plane
 from glitchflow.signal.qplot import Coefficients, Peak, QPlot, concatenate
@@ -115,19 +115,14 @@ class QTransform(nn.Module):
         )
         if whiten is not False:  # once, for the errors of wrong options
             self.whitening(torch.zeros(self.samples), asd=None if whiten is True else torch.as_tensor(whiten))
-        if q is not None:
-            qrange = (q, q)
+        qrange = qrange if q is None else (q, q)
         tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
         self.frange = tiling.frange
         times = grid_times(self.duration, tres, outseg, shape)
         frequencies = grid_frequencies(tiling.frange, fres, logf, shape, norm == "none")
         crop = (crop, crop) if isinstance(crop, int) else crop
         self.grid = Grid(tiling, self.duration, frequencies, times, crop, dtype)
-        window = None
-        if gps is not None:
-            window = (max(gps - search / 2, 0), min(gps + search / 2, self.duration))
-            if not window[0] < window[1]:
-                raise ValueError(f"gps {gps} s lies outside the series, 0 to {self.duration:g} s")
+        window = None if gps is None else search_window(gps, search, self.duration)
         self.planes = nn.ModuleList(
             Plane(plane, self.duration, self.samples, window, norm, dtype) for plane in tiling.planes
         )
@@ -153,12 +148,7 @@ class QTransform(nn.Module):
         Raises ValueError for a wrong shape, and for dead series (constant, NaN or infinite) unless they are masked.
         """
         series = self._check(series, 3, "(event, channel, sample)")
-        part = None if companion is None else self._check(companion, 2, "(event, sample)")
-        if part is not None and len(part) != len(series):
-            raise ValueError(f"companion has {len(part)} events, series {len(series)}")
-        if part is not None and not bool(torch.isfinite(part).all()):
-            event = int((~torch.isfinite(part).all(1)).nonzero()[0])
-            raise ValueError(f"event {event}: the companion has NaN or infinite samples")
+        part = None if companion is None else self._check_part(companion, len(series))
         step = self._piece(*series.shape[:2])
 
         def work(i: int) -> QPlot:
@@ -221,6 +211,16 @@ class QTransform(nn.Module):
                 f"({self.duration:g} s at {self.sample_rate:g} Hz) is needed"
             )
         return series
+
+    def _check_part(self, companion: Tensor | np.ndarray, events: int) -> Tensor:
+        part = self._check(companion, 2, "(event, sample)")
+        if len(part) != events:
+            raise ValueError(f"companion has {len(part)} events, series {events}")
+        finite = torch.isfinite(part).all(1)
+        if not bool(finite.all()):
+            event = int((~finite).nonzero()[0])
+            raise ValueError(f"event {event}: the companion has NaN or infinite samples")
+        return part
 
     def _condition(self, series: Tensor, event: int) -> tuple[Tensor, WhiteningFilter | None, Tensor]:
         """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's number for errors."""

@@ -1,10 +1,12 @@
 """The Q-transform engine's own promises; parity with gwpy is in test_qtransform_parity.py."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
-from glitchflow.signal import QPlot, QTransform, qtransform
+from glitchflow.signal import QPlot, QTransform, kernels, qtransform
 
 NOTEBOOK = {"duration": 16, "sample_rate": 500, "frange": (10, 150)}
 SMALL = {"duration": 8, "sample_rate": 256, "frange": (10, 60), "qrange": (4, 32)}
@@ -280,13 +282,38 @@ def test_compiled_gives_the_same():
     assert same_bits(tensors(compiled(series)), tensors(transform(series)))
 
 
+def test_a_copy_gives_the_same():
+    series = coloured(1, 2, 2)
+    transform = QTransform(**SMALL, crop=16)
+    assert same_bits(tensors(copy.deepcopy(transform)(series)), tensors(transform(series)))
+
+
+DEVICE_CASES = [
+    {},
+    {"crop": 16, "select": "channel"},
+    {"norm": "mean", "asd_method": "median-mean", "fftlength": 1, "fduration": 1},
+    {"whiten": False, "norm": "none"},
+]
+
+
+@pytest.mark.parametrize("options", DEVICE_CASES)
+def test_what_a_gpu_does_gives_the_same_on_a_cpu(options, monkeypatch):
+    series = coloured(1, 4, 3)
+    transform = QTransform(**SMALL, **options)
+    expected = transform(series, series[:, 0])
+    monkeypatch.setattr(kernels, "on_cpu", lambda x: False)
+    found = transform(series, series[:, 0])
+    for ours, theirs in zip(tensors(found), tensors(expected), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * float(theirs.double().max()))
+
+
 def test_nothing_is_stored_in_a_state_dict():
     assert not QTransform(**SMALL).state_dict()
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA or ROCm device")
-@pytest.mark.parametrize("options", [{}, {"crop": 16, "select": "channel"}, {"norm": "mean"}])
+@pytest.mark.parametrize("options", DEVICE_CASES)
 def test_gpu_agrees_with_cpu(options):
     series = coloured(1, 4, 3)
     transform = QTransform(**SMALL, **options)
