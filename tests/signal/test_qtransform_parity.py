@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from gwpy.segments import Segment
-from gwpy.signal.qtransform import QTiling, q_scan
+from gwpy.signal.qtransform import QGram, QPlane, QTiling, q_scan
 from gwpy.timeseries import TimeSeries
 
 from glitchflow.signal import QTransform
 from glitchflow.signal.tiling import build_tiling
+from glitchflow.signal.whiten import whiten
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # of the event's maximum
 
@@ -82,9 +83,9 @@ def wide_grid():
                     {"frange": (2 * low, 0.2 * rate), "q": 9},
                 ):
                     for logf in (False, True):
-                        for whiten in (False, True):
-                            short = {"fftlength": 1, "fduration": 1} if whiten and duration < 8 else {}
-                            options = {**band, **short, "logf": logf, "whiten": whiten}
+                        for whitened in (False, True):
+                            short = {"fftlength": 1, "fduration": 1} if whitened and duration < 8 else {}
+                            options = {**band, **short, "logf": logf, "whiten": whitened}
                             yield rate, duration * rate + extra, options
 
 
@@ -233,3 +234,30 @@ def test_gw150914_every_pixel(dtype):
     expected = data.q_transform(frange=(20, 500), logf=True)
     error = np.abs(plot.energy[0, 0].numpy() - expected.value.T).max()
     assert error < TOLERANCE[dtype] * expected.value.max()
+
+
+def test_witnesses_shown_in_the_strains_plane_are_gwpys_at_that_q():
+    series = glitchy(8192, 512, count=3)
+    plot = QTransform(16, 512, frange=(10, 150))(series[None])
+    q = plot.q[0, 0].item()
+    for channel in (1, 2):
+        expected = TimeSeries(series[channel], sample_rate=512).q_transform(frange=(10, 150), qrange=(q, q))
+        assert plot.q[0, channel] == q
+        error = np.abs(plot.energy[0, channel].numpy() - expected.value.T).max()
+        assert error < 1e-5 * expected.value.max()
+
+
+def test_companion_is_in_the_strains_units_by_gwpys_own_parts():
+    strain, part = glitchy(8192, 512, seed=1)
+    plot = QTransform(16, 512, frange=(10, 150))(strain[None, None], companion=part[None])
+    white, filters = whiten(torch.from_numpy(strain), 512)
+    plane = QPlane(plot.q.item(), (10, 150), 16, 512)
+    spectra = [
+        TimeSeries(x.numpy(), sample_rate=512).fft().value for x in (white, filters(torch.from_numpy(part)))
+    ]
+    rows = []
+    for tile in plane:
+        whole, piece = (tile.transform(spectrum, norm=False, epoch=0) for spectrum in spectra)
+        rows.append(piece / whole.median())
+    expected = QGram(plane, rows, None).interpolate().value.T
+    assert np.abs(plot.companion[0].numpy() - expected).max() < 1e-5 * expected.max()
