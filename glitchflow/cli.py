@@ -126,7 +126,9 @@ def inspect(
         text, intact = inspect(store, verify, as_json)
         print(text)
         if not intact:
-            raise RunError(f"{store}: damaged or incomplete; run the stage that makes it again to mend it")
+            raise RunError(
+                f"{store}: damaged or incomplete: the same command finishes it, --shard K makes a damaged shard again"
+            )
 
 
 @contextlib.contextmanager
@@ -150,4 +152,5 @@ def _stop(line: str, status: int) -> NoReturn:
 
 def main() -> None:
     """The `glitchflow` command."""
+    sys.path.append(os.getcwd())  # noqa: PTH109  recipes, models and losses of a user's own, by import path
     app()

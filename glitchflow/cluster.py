@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -37,10 +38,8 @@ def session(cluster: Cluster) -> Iterator[None]:
 
     Raises `RunError` where the address does not answer.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # a task without GPUs keeps its environment
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     address = cluster.address or os.environ.get("RAY_ADDRESS", "")
     if not address:
         _token()
@@ -68,10 +67,14 @@ def session(cluster: Cluster) -> Iterator[None]:
 def _join(address: str) -> None:
     import ray
 
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if port.isdigit():  # Ray itself would try for more than ten minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RunError(f"cluster.address = {address}: no Ray cluster answers there: {error}") from None
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"cluster.address = {address}: cannot join a Ray cluster there: {reason}") from None
 
 
 def _token() -> None:
