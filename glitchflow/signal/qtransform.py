@@ -114,7 +114,8 @@ class QTransform(nn.Module):
             dtype=dtype if whiten is True else torch.float64,
         )
         if whiten is not False:  # once, for the errors of wrong options
-            self.whitening(torch.zeros(self.samples), asd=None if whiten is True else torch.as_tensor(whiten))
+            asd = None if whiten is True else torch.as_tensor(whiten, dtype=torch.float64)
+            self.whitening(torch.zeros(*(asd.shape[:-1] if asd is not None else ()), self.samples), asd=asd)
         qrange = qrange if q is None else (q, q)
         tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
         self.frange = tiling.frange

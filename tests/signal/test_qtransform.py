@@ -92,6 +92,15 @@ def test_fixed_q_is_a_range_of_no_width():
     assert same_bits(tensors(fixed), tensors(ranged))
 
 
+def test_an_asd_for_each_channel():
+    series = coloured(5, 2, 2, scale=1.0)
+    asds = torch.stack([torch.linspace(1, 2, 129), torch.linspace(3, 1, 129)])
+    both = QTransform(**SMALL, select="channel", whiten=asds)(series)
+    for channel in range(2):
+        one = QTransform(**SMALL, whiten=asds[channel])(series[:, channel : channel + 1])
+        assert torch.equal(one.energy[:, 0], both.energy[:, channel])
+
+
 def test_search_window_chooses_the_plane():
     t = np.arange(2048) / 256
     short = 40 * np.exp(-(((t - 2) / 0.02) ** 2)) * np.sin(2 * np.pi * 30 * t)
