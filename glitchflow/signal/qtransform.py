@@ -150,14 +150,14 @@ class QTransform(nn.Module):
         """
         series = self._check(series, 3, "(event, channel, sample)")
         part = None if companion is None else self._check_part(companion, len(series))
-        step = self._piece(*series.shape[:2])
+        step, device = self._piece(*series.shape[:2]), self.times.device
 
         def work(i: int) -> QPlot:
-            with torch.no_grad(), torch.autocast(series.device.type, enabled=False):
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
                 return self._transform(series[i : i + step], None if part is None else part[i : i + step], i)
 
         starts = range(0, len(series), step)
-        threads = torch.get_num_threads() if series.device.type == "cpu" else 1
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
         plots = [work(i) for i in starts] if threads == 1 else in_threads(work, starts, threads)
         return concatenate(plots, fixed=() if self.grid.crop else ("frequencies", "times"))
 
@@ -205,7 +205,7 @@ class QTransform(nn.Module):
         return irfft(spectrum * inside, self.samples).unflatten(0, shape)
 
     def _check(self, series: Tensor | np.ndarray, dims: int, axes: str) -> Tensor:
-        series = torch.as_tensor(series, device=self.times.device).to(torch.float64)
+        series = torch.as_tensor(series)
         if series.ndim != dims or series.shape[-1] != self.samples or 0 in series.shape:
             raise ValueError(
                 f"series of shape {tuple(series.shape)}: {axes} with {self.samples} samples "
@@ -225,6 +225,7 @@ class QTransform(nn.Module):
 
     def _condition(self, series: Tensor, event: int) -> tuple[Tensor, WhiteningFilter | None, Tensor]:
         """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's number for errors."""
+        series = series.to(self.times.device, torch.float64)
         low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
         finite = torch.isfinite(low) & torch.isfinite(high)
         self._refuse(~finite, event, "NaN or infinite samples")
@@ -269,6 +270,7 @@ class QTransform(nn.Module):
         self._refuse(valid & (loudest.energy <= 0), event, "no power in the band")
         companion = None
         if part is not None:
+            part = part.to(series.device, torch.float64)
             if filters is not None:
                 part = WhiteningFilter(filters.side[:, 0], self.sample_rate)(part)
             first = None if crop is None else crop.first
