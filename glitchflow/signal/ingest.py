@@ -6,12 +6,14 @@ Shapes: C channel (the strain first), N sample.
 from __future__ import annotations
 
 import glob
+from fractions import Fraction
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import resample_poly
 
 from glitchflow.config import Experiment, InputError
 from glitchflow.config.schema import Source
@@ -64,7 +66,7 @@ def _event(experiment: Experiment, labels: list[str], index: int) -> Event:
 def read_channel(source: Source, start: float, duration: float, sample_rate: float) -> NDArray[np.float64]:
     """`duration` seconds of one channel from GPS `start`, at `sample_rate`: (N,) float64.
 
-    Resampled by gwpy (polyphase or Fourier, as it chooses) from data a little longer where there is more.
+    Resampled by a polyphase filter (scipy's) from data a little longer where there is more.
     Raises `InputError` where the files do not cover the time or have gaps or NaN in it.
     """
     data = _read(source)
@@ -80,10 +82,13 @@ def read_channel(source: Source, start: float, duration: float, sample_rate: flo
     bad = np.flatnonzero(~np.isfinite(data.value))  # before the resampling, which would spread it
     if bad.size:
         raise InputError(f"ingest.channels {source.name}: not a number at GPS {data.times.value[bad[0]]:.4f}")
+    values = np.asarray(data.value, dtype=np.float64)
     if resampled:
-        data = data.resample(sample_rate)
+        # not gwpy's resample: by ratios that are not whole it multiplies the spectrum by a Hamming window
+        ratio = Fraction(sample_rate / float(data.sample_rate.value)).limit_denominator(2**16)
+        values = resample_poly(values, ratio.numerator, ratio.denominator, padtype="line")
     first = round((start - float(data.t0.value)) * sample_rate)
-    return np.asarray(data.value[first : first + round(duration * sample_rate)], dtype=np.float64)
+    return values[first : first + round(duration * sample_rate)]
 
 
 @lru_cache(maxsize=16)
