@@ -173,9 +173,18 @@ def write_shard(
                 raise ValueError(
                     f"{name} of shard {shard} has shape {value.shape}, not {array.shape[1:]} an event"
                 )
-            array[span] = value
+            _replace(array, shard, span, value)
             marker["sha256"][name] = _sha256(value)
         _put(group, _marker(shard), json.dumps(marker).encode())
+
+
+def _replace(array: Any, shard: int, span: slice, value: NDArray) -> None:
+    try:
+        array[span] = value
+    except ValueError:  # Zarr reads a shard before it replaces it, and this one is damaged
+        key = array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
+        sync((array.store_path / key).delete())
+        array[span] = value
 
 
 def finalise(path: str | Path, attributes: Mapping[str, Any]) -> None:
@@ -310,7 +319,7 @@ def exists(path: str | Path) -> bool:
 def _open_group(path: str | Path, mode: Any) -> zarr.Group:
     try:
         return zarr.open_group(str(path), mode=mode)
-    except (FileNotFoundError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
         raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`") from None
 
 
