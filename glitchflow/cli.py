@@ -134,7 +134,8 @@ def inspect(
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
     """Turn the errors a user can act on into one line on standard error and an exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # a batch system's end, or its warning, is a Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     except InputError as error:

@@ -28,7 +28,7 @@ def small(workdir: Path, **changes: object) -> Experiment:
         "split": {"validation": 0.2, "test": 0.25},
         "loader": {"batch": 8},
         "model": {"width": 4, "options": {"depth": 2}},
-        "train": {"epochs": 2, "workers": 2, "warmup": 2},
+        "train": {"epochs": 2, "workers": 2, "warmup": 2, "samples": 0},
         "evaluate": {"bootstrap": 100},
     }
     for name, value in changes.items():

@@ -36,6 +36,21 @@ def _absolute(value: str) -> str:
     return value if not value or "://" in value else str(Path(value).expanduser().absolute())
 
 
+def _every(value: int | str) -> int | str:
+    every(value)
+    return value
+
+
+def every(value: int | str) -> tuple[int, float]:
+    """`train.checkpoint_every` as (steps, seconds), one of which is 0: 500 is steps, "600s" is seconds."""
+    text = str(value)
+    number = text.removesuffix("s")
+    if not number.isdecimal():
+        raise ValueError("must be a number of steps, or of seconds as in 600s; 0: at each epoch's end")
+    return (0, float(number)) if text.endswith("s") else (int(number), 0.0)
+
+
+Every = Annotated[int | str, AfterValidator(_every)]
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Positive = Annotated[Range, AfterValidator(_positive)]
 File = Annotated[str, AfterValidator(_absolute)]
@@ -165,12 +180,46 @@ class Source(Section):
     format: str = key("", "gwpy's name of the file format, as hdf5.gwosc; empty: as gwpy guesses")
 
 
+class Times(Section):
+    """When to look: a list, a trigger table, or a stretch to slide over; a plain list in YAML is `gps`."""
+
+    gps: list[float] = key([], "GPS times of the events", "s")
+    file: File = key("", "trigger table: CSV (Gravity Spy), HDF5, GWF, ROOT (Omicron) ..., read by gwpy")
+    format: str = key("", "gwpy's name of the table's format; empty: as gwpy guesses")
+    time: str = key("", "the table's column of GPS times; empty: the usual names")
+    label: str = key("", "the table's column of families; empty: the usual names")
+    snr: str = key("", "the table's column of SNRs; empty: the usual names")
+    where: list[str] = key([], "conditions on the table's columns, as `snr > 10`")
+    start: float | None = key(None, "stretch: GPS time of its begin", "s")
+    end: float | None = key(None, "stretch: GPS time of its end", "s")
+    stride: float | None = key(None, "stretch: from one window to the next; null: qplot.span", "s", gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return {"gps": value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Times:
+        if bool(self.gps) + bool(self.file) + (self.start is not None or self.end is not None) > 1:
+            raise ValueError("give a list, or a file, or a start and an end, not several")
+        if (self.start is None) != (self.end is None):
+            raise ValueError("a stretch takes both start and end")
+        return self
+
+
 class Ingest(Section):
     channels: list[Source] = key([], "the strain first, then the witnesses")
-    times: list[float] = key([], "GPS times of the events", "s")
-    labels: list[str] = key([], "family of each event; empty: all `recorded`")
+    times: Times = key(Times(), "the events")
+    labels: list[str] = key([], "family of each event of a plain list; empty: all `recorded`")
+    background: int = key(0, "quiet times added to the events, labelled `background`", ge=0)
+    quiet: float = key(16.0, "smallest distance of a quiet time from every event", "s", ge=0)
     series_from: File = key(
         "", "path of a store with `series`: make its Q-plots anew instead of reading files"
+    )
+    qplots_from: File = key(
+        "",
+        "HDF5 file of ready Q-plots, dataset `virgo_dataset` (event, channel, time, frequency), strain first",
     )
 
 
@@ -295,10 +344,18 @@ class Train(Section):
     precision: Literal["float32", "bfloat16", "float64"] = key("float32", "bfloat16: autocast")
     channels_last: bool = key(True, "memory layout of images and weights")
     compile: bool = key(False, "torch.compile the model")
-    checkpoint_every: int = key(0, "steps between checkpoints inside an epoch; 0: at each epoch's end", ge=0)
-    keep: int = key(2, "checkpoints kept beside the best", gt=0)
+    checkpoint_every: Every = key(
+        0, "steps between checkpoints inside an epoch, or seconds as in 600s; 0: at each epoch's end"
+    )
+    keep: int = key(2, "newest checkpoints kept, beside the best", gt=0)
+    keep_best: int = key(1, "checkpoints of the lowest validation losses that are kept", gt=0)
+    samples: int = key(3, "validation events drawn after each epoch; 0: none", ge=0)
     init_from: File = key("", "checkpoint directory whose weights to start from")
+    init_normalisation: Literal["old", "new"] = key(
+        "old", "with init_from: that of its data, which its weights expect, or that of the new data"
+    )
     restarts: int = key(2, "times that Ray Train may replace failed workers", ge=0)
+    grace: float = key(60.0, "after SIGTERM, SIGUSR1 or Ctrl-C: time to write a checkpoint in", "s", gt=0)
 
 
 class Infer(Section):

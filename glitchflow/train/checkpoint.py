@@ -72,6 +72,11 @@ def save(
     torch.save(weights, temporary / "weights.pt")
     torch.save(state, temporary / "state.pt")
     (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+    for (
+        file
+    ) in temporary.iterdir():  # on disk before it has a name: a node that loses power loses no checkpoint
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
     shutil.rmtree(path, ignore_errors=True)  # the same step again, after a resume
     temporary.rename(path)
     return path
@@ -95,9 +100,18 @@ def by_step(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-*"))
 
 
-def prune(directory: Path, keep: int) -> None:
-    """Delete all but the newest `keep` and the best, and what a killed writer left."""
-    spared = {*by_step(directory)[-keep:], best(directory)}
+def by_loss(directory: Path) -> list[Path]:
+    """Checkpoints that were validated, lowest loss first; equal losses: the earlier one first."""
+    losses = {
+        path: open_checkpoint(path).meta.get("metrics", {}).get("validation_loss")
+        for path in by_step(directory)
+    }
+    return sorted((p for p, loss in losses.items() if loss is not None), key=lambda p: losses[p])
+
+
+def prune(directory: Path, keep: int, keep_best: int = 1) -> None:
+    """Delete all but the newest `keep` and the best `keep_best`, and what a killed writer left."""
+    spared = {*by_step(directory)[-keep:], *by_loss(directory)[:keep_best], best(directory)}
     for path in [*by_step(directory), *directory.glob(".step-*")]:
         if path not in spared:
             shutil.rmtree(path)

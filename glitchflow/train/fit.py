@@ -10,25 +10,44 @@ import os
 import shutil
 import socket
 import uuid
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import World, prepare, train
+from glitchflow.train.stopping import until_stopped, watch
 from glitchflow.train.tracking import read_metrics
 
 # keys of `train` that may change from one part of a run to the next
-FREE = ("epochs", "workers", "threads", "restarts", "checkpoint_every", "keep", "early_stop")
+FREE = (
+    "epochs",
+    "workers",
+    "threads",
+    "restarts",
+    "checkpoint_every",
+    "keep",
+    "keep_best",
+    "samples",
+    "early_stop",
+    "grace",
+    "init_from",  # counts at the beginning only; the checkpoint may be gone by now
+    "init_normalisation",
+)
 
 
 def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     """Train, or go on training, under `workdir/train`; returns the best checkpoint's path.
 
     Raises `InputError` for settings that do not fit the store, the model, the cluster, or the run found there;
-    `RunError` where the loss stopped being finite or the workers kept failing.
+    `RunError` where the loss stopped being finite, the workers kept failing, or a signal ended the run.
     """
     directory = Path(experiment.workdir) / "train"
     if overwrite:
@@ -39,40 +58,79 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     progress = prepare(experiment.model_copy(update={"loader": light}), World(rank=-1)).progress
     if progress.epoch < experiment.train.epochs:
         with session(experiment.cluster), follow(directory / "log.txt"):
-            _run(experiment, directory)
+            flag = uuid.uuid4().hex
+            work = partial(launch, experiment, directory, flag, accelerated(experiment))
+            until_stopped(work, flag, experiment.train.grace)
+        ended(directory)
     found = checkpoint.best(directory / "checkpoints")
     if found is None:
         raise RunError(f"{directory}: no epoch was finished")
     return found
 
 
-def _run(experiment: Experiment, directory: Path) -> None:
+def accelerated(experiment: Experiment) -> bool:
+    """Whether the workers get a GPU each. Raises `InputError` where the cluster can never hold them."""
+    import ray
+
+    settings, total = experiment.train, ray.cluster_resources()
+    gpu = settings.device == "gpu" or (settings.device == "auto" and total.get("GPU", 0) >= settings.workers)
+    need = _resources(experiment, gpu)
+    for name, count in need.items():
+        if total.get(name, 0) < count * settings.workers:
+            raise InputError(
+                f"train.workers = {settings.workers}: needs {count * settings.workers} {name}s,"
+                f" the cluster has {total.get(name, 0):g}"
+            )
+    if room(need) < settings.workers:
+        raise InputError(
+            f"train.workers = {settings.workers}: needs {settings.workers} times"
+            f" {' and '.join(f'{count} {name}s' for name, count in need.items())} on one node each,"
+            f" the cluster's nodes hold {room(need)}"
+        )
+    return gpu
+
+
+def _resources(experiment: Experiment, gpu: bool) -> dict[str, int]:
+    return {"CPU": experiment.train.threads} | ({"GPU": 1} if gpu else {})
+
+
+def room(need: dict[str, int]) -> int:
+    """How many workers of that need the nodes that are alive could hold if they were idle."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(min(int(node.get(name, 0) // count) for name, count in need.items()) for node in nodes)
+
+
+def launch(
+    experiment: Experiment, directory: Path, flag: str, gpu: bool, callbacks: list[Any] | None = None
+) -> None:
+    """Run `worker` on `train.workers` Ray Train workers until they are done.
+
+    Raises the workers' own error where it is one of ours, else `RunError`.
+    """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    settings, resources = experiment.train, ray.cluster_resources()
-    gpu = settings.device == "gpu" or (
-        settings.device == "auto" and resources.get("GPU", 0) >= settings.workers
-    )
-    needed = {"GPU": settings.workers if gpu else 0, "CPU": settings.workers * settings.threads}
-    for name, count in needed.items():
-        if resources.get(name, 0) < count:
-            raise InputError(
-                f"train.workers = {settings.workers}: needs {count} {name}s, the cluster has {resources.get(name, 0):g}"
-            )
+    scratch = directory / "ray"  # Ray keeps no state of ours, so every attempt has a name of its own
     trainer = TorchTrainer(
         worker,
-        train_loop_config={"experiment": experiment.model_dump(mode="json")},
+        train_loop_config={
+            "experiment": experiment.model_dump(mode="json"),
+            "directory": str(directory),
+            "flag": flag,
+        },
         scaling_config=ScalingConfig(
-            num_workers=settings.workers,
+            num_workers=experiment.train.workers,
             use_gpu=gpu,
-            resources_per_worker={"CPU": settings.threads, "GPU": int(gpu)},
+            resources_per_worker=_resources(experiment, gpu),
         ),
         run_config=RunConfig(
-            name=uuid.uuid4().hex,  # Ray keeps no state of ours, so every attempt has a name of its own
-            storage_path=str((directory / "ray").resolve()),
-            failure_config=FailureConfig(max_failures=settings.restarts),
+            name=uuid.uuid4().hex,
+            storage_path=str(scratch.resolve()),
+            failure_config=FailureConfig(max_failures=experiment.train.restarts),
+            callbacks=callbacks,
         ),
     )
     try:
@@ -80,10 +138,16 @@ def _run(experiment: Experiment, directory: Path) -> None:
     except ray.train.TrainingFailedError as error:
         raise _cause(error) from None
     finally:
-        shutil.rmtree(directory / "ray", ignore_errors=True)
-    lines = read_metrics(directory / "metrics.jsonl")
-    if lines and lines[-1]["kind"] == "failed":
-        raise RunError(lines[-1]["reason"])
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def ended(directory: Path) -> None:
+    """Raises `RunError` where the run's last word is that it failed or was stopped."""
+    last = next(iter(read_metrics(directory / "metrics.jsonl")[-1:]), {"kind": ""})
+    if last["kind"] == "stopped":
+        raise RunError(f"{last['reason']}; the same command goes on from there")
+    if last["kind"] == "failed":
+        raise RunError(last["reason"])
 
 
 def _cause(error: Exception) -> Exception:
@@ -99,38 +163,50 @@ def _cause(error: Exception) -> Exception:
 def worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs: the loop, with this process's place in the world."""
     import ray.train
-    import ray.train.torch
-    import torch
-    from torch.nn.parallel import DistributedDataParallel
 
-    experiment = Experiment.model_validate(config["experiment"])
-    threads(experiment.train.threads)
-    context, device = ray.train.get_context(), ray.train.torch.get_device()
-    rank, size = context.get_world_rank(), context.get_world_size()
-    journal = Path(experiment.workdir) / "train" / "log.txt"
-
-    def add(value: torch.Tensor) -> torch.Tensor:
-        if size > 1:
-            torch.distributed.all_reduce(value)
-        return value
-
-    def wrap(model: torch.nn.Module) -> torch.nn.Module:
-        if size == 1:
-            return model
-        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    experiment, directory = Experiment.model_validate(config["experiment"]), Path(config["directory"])
+    world = join(experiment)
+    journal = directory / "log.txt"
 
     def report(metrics: dict[str, Any]) -> None:
         ray.train.report(metrics)
-        if rank == 0:
+        if world.rank == 0:
             log(journal, _line(metrics, experiment.train.epochs))
 
-    backend = torch.distributed.get_backend() if size > 1 else "no"
-    host = f"{socket.gethostname()}, process {os.getpid()}"
+    backend = torch.distributed.get_backend() if world.size > 1 else "no"
     log(
         journal,
-        f"worker {rank} of {size} on {host}: {device}, {experiment.train.threads} CPU(s), {backend} backend",
+        f"worker {world.rank} of {world.size} on {socket.gethostname()}, process {os.getpid()}: {world.device},"
+        f" {experiment.train.threads} CPU(s), {backend} backend",
     )
-    train(experiment, World(rank, size, device, wrap, add, report))
+    stop = watch(config["flag"]) if world.rank == 0 else world.stop
+    train(experiment, replace(world, report=report, stop=stop), directory)
+
+
+def join(experiment: Experiment) -> World:
+    """The world that Ray Train put this process in, with the device it gave."""
+    import ray.train
+    import ray.train.torch
+
+    threads(experiment.train.threads)
+    context, device = ray.train.get_context(), ray.train.torch.get_device()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    if size == 1:
+        return World(device=device)
+
+    def add(value: torch.Tensor) -> torch.Tensor:
+        torch.distributed.all_reduce(value)
+        return value
+
+    def wrap(model: torch.nn.Module) -> torch.nn.Module:
+        return DistributedDataParallel(
+            model,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # the models' only buffers are constants: no collective for them
+            gradient_as_bucket_view=True,
+        )
+
+    return World(rank, size, device, wrap, add)
 
 
 def _line(metrics: dict[str, Any], epochs: int) -> str:

@@ -6,6 +6,9 @@ A run that finds checkpoints goes on from the last one. On the same number of wo
 that of a run that was never stopped: the loader's position, the optimiser and the sums of a half-finished epoch
 are part of the checkpoint, and nothing here draws random numbers.
 
+A step only launches work. Every few steps the workers meet (`_meet`): they look at the device, add up losses, and
+agree whether to write a checkpoint or to stop, so that no worker is ever left alone in a collective.
+
 Shapes: B batch of a rank, W witness, F frequency, T time.
 """
 
@@ -13,93 +16,84 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from glitchflow.config import Experiment, InputError
-from glitchflow.config.schema import Train
-from glitchflow.data.generate import provenance
-from glitchflow.data.loader import Batch, Loader, build_loader
-from glitchflow.data.normalise import build_normalisation
-from glitchflow.data.store import open_store
-from glitchflow.model import build_loss
+from glitchflow.config import Experiment
+from glitchflow.config.schema import Train, every
+from glitchflow.data.loader import Batch
 from glitchflow.train import checkpoint
+from glitchflow.train.setup import Progress, Run, prepare
 from glitchflow.train.tracking import Tracker
+from glitchflow.train.validate import samples, validate
+from glitchflow.train.world import World, apart
 
 REPORT_EVERY = 10  # optimiser steps between lines of metrics.jsonl
+MEET_EVERY = 0.5  # seconds between meetings, where a step takes less; at least one every REPORT_EVERY steps
 
-
-@dataclass(frozen=True)
-class World:
-    """The workers of a run, as this one sees them; the default is a single process."""
-
-    rank: int = 0
-    size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    wrap: Callable[[nn.Module], nn.Module] = lambda model: model  # DistributedDataParallel where size > 1
-    add: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor  # sum over the workers
-    report: Callable[[dict[str, Any]], None] = lambda metrics: None
+__all__ = ["Progress", "Run", "World", "learning_rate", "prepare", "train"]
 
 
 @dataclass
-class Progress:
-    """Where a run stands; plain numbers, saved with every checkpoint."""
+class Clock:
+    """A stretch of training: when it began, the seconds waited for data since, the steps and batches done."""
 
-    step: int = 0  # optimiser steps done
-    epoch: int = 0
-    batch: int = 0  # batches of this epoch done
-    halvings: int = 0  # of the learning rate, by the plateau schedule
-    stale: int = 0  # epochs since the best validation loss
-    best: float = math.inf
-    loss_sum: float = 0.0  # of this epoch's batches, on this run's workers together
-    samples: int = 0
+    since: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    steps: int = 0
+    batches: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self.since, 1e-9)
 
 
 @dataclass
-class Run:
-    """Everything a worker holds while it trains."""
+class Meter:
+    """What a worker counts between meetings, and when the next one is."""
 
-    settings: Train
-    model: nn.Module
-    network: nn.Module  # the model as called: wrapped, compiled
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    optimizer: torch.optim.Optimizer
-    train: Loader
-    validation: Loader
-    world: World
-    progress: Progress
-    meta: dict[str, Any]
-    directory: Path
+    sums: torch.Tensor  # (3,) float64: losses of the epoch, losses and batches since the last line of metrics
+    norms: list[torch.Tensor] = field(
+        default_factory=list
+    )  # of the gradient, of each step since the last meeting
+    events: list[NDArray] = field(default_factory=list)  # of this worker in those steps
+    window: Clock = field(default_factory=Clock)  # since the last line of metrics or checkpoint
+    epoch: Clock = field(default_factory=Clock)
+    saved: float = field(default_factory=time.monotonic)
+    meet_at: int = 0  # step
 
 
-def train(experiment: Experiment, world: World | None = None) -> dict[str, Any]:
-    """Train as the experiment says, on this worker of `world`; returns the last epoch's metrics.
+def train(
+    experiment: Experiment, world: World | None = None, directory: Path | None = None
+) -> dict[str, Any]:
+    """Train as the experiment says, on this worker of `world`, under `directory` (default: `workdir/train`).
 
-    Raises `InputError` for settings that do not fit the store or the model. A loss that is not finite ends the
-    run with a `failed` entry in the metrics, the same on every worker.
+    Returns the last epoch's metrics. Raises `InputError` for settings that do not fit the store or the model. A
+    loss that is not finite ends the run with a `failed` entry in the metrics, `world.stop` with a `stopped`
+    entry after a checkpoint, both the same on every worker.
     """
-    run = prepare(experiment, world or World())
+    run = prepare(experiment, world or World(), directory)
     tracker = Tracker(run.directory, run.progress.step) if run.world.rank == 0 else None
+    if tracker and run.progress.step == 0:
+        save(run, {}, name="initial")
+    meter = begin(run)
     metrics: dict[str, Any] = {}
     while run.progress.epoch < run.settings.epochs:
-        started = time.monotonic()
-        first = run.progress.batch
-        failed = _train_epoch(run, tracker)
-        if failed:
-            metrics = {"failed": failed}
+        ended = _train_epoch(run, tracker, meter)
+        if ended:
+            metrics = ended
             if tracker:
-                tracker.write("failed", run.progress.step, {"reason": failed})
+                (kind, reason), *_ = ended.items()
+                tracker.write(kind, run.progress.step, {"reason": reason})
             break
-        seconds = time.monotonic() - started
-        metrics = _finish_epoch(run, seconds, (run.train.steps - first) * run.train.batch)
-        if tracker:
-            tracker.write("epoch", run.progress.step, metrics)
-            _save(run, metrics)
+        metrics = _finish_epoch(run, tracker, meter)
         run.world.report(metrics)
         if run.settings.early_stop and run.progress.stale >= run.settings.early_stop:
             break
@@ -108,125 +102,130 @@ def train(experiment: Experiment, world: World | None = None) -> dict[str, Any]:
     return metrics
 
 
-def prepare(experiment: Experiment, world: World) -> Run:
-    """Open the store, build the model, and load the last checkpoint where there is one."""
-    settings = experiment.train
-    dataset = open_store(experiment.dataset)
-    if dataset.attributes["normalisation"] is None:
-        raise InputError(f"{dataset.path}: its train split is empty, there is nothing to learn from")
-    normalisation = build_normalisation(experiment.loader.normalise, dataset.attributes["normalisation"])
-    dtype = torch.float64 if settings.precision == "float64" else torch.float32
-    shuffled, validation = (
-        build_loader(dataset, split, experiment.loader, normalisation, experiment.seed, dtype)
-        for split in ("train", "validation")
-    )
-    channels = [dataset.channels[i] for i in shuffled.channels]
-    shape = (dataset["qplot"].shape[2], dataset["qplot"].shape[3])
-    model_settings = experiment.model.model_dump(mode="json") | {"seed": experiment.seed}
-    model = checkpoint.build_model(model_settings, len(channels) - 1, shape).to(world.device, dtype)
-    directory = Path(experiment.workdir) / "train"
-    if settings.init_from:
-        model.load_state_dict(checkpoint.open_checkpoint(Path(settings.init_from)).weights(world.device))
-    if settings.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    meta = {
-        "config": experiment.model_dump(mode="json"),
-        "model": model_settings,
-        "channels": channels,
-        "shape": list(shape),
-        "geometry": {key: dataset.attributes["config"][key] for key in ("series", "qplot")},
-        "normalisation": shuffled.normalisation.to_json(),
-        "provenance": provenance(),
-    }
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    progress = _resume(directory, model, optimizer, world)
-    network = world.wrap(model)
-    if settings.compile:
-        network = torch.compile(network)  # type: ignore[assignment]
-    try:
-        loss = build_loss(settings.loss)
-    except ValueError as error:
-        raise InputError(f"train.loss = {settings.loss}: {error}") from None
-    run = Run(
-        settings, model, network, loss, optimizer, shuffled, validation, world, progress, meta, directory
-    )
-    if world.rank == 0 and progress.step == 0:
-        _save(run, {}, name="initial")
-    return run
+def begin(run: Run) -> Meter:
+    """The meter of a run that begins or goes on."""
+    sums = torch.tensor(run.progress.mine(run.world), dtype=torch.float64)
+    return Meter(sums.to(run.world.device))
 
 
-def _resume(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> Progress:
-    steps = checkpoint.by_step(directory / "checkpoints")
-    if not steps:
-        return Progress()
-    last = checkpoint.open_checkpoint(steps[-1])
-    model.load_state_dict(last.weights(world.device))
-    state = last.state(world.device)
-    optimizer.load_state_dict(state["optimizer"])
-    return Progress(**state["progress"])
-
-
-def _train_epoch(run: Run, tracker: Tracker | None) -> str:
-    """Train to the end of the epoch; returns what went wrong if the loss stopped being finite."""
-    settings, progress, world = run.settings, run.progress, run.world
+def _train_epoch(run: Run, tracker: Tracker | None, meter: Meter) -> dict[str, str]:
+    """Train to the end of the epoch; returns why the run is to end before it, if it is."""
+    progress, world = run.progress, run.world
     run.network.train()
     batches = run.train.epoch(progress.epoch, world.rank, world.size, start=progress.batch)
+    meter.window, meter.epoch = Clock(), Clock()
     while progress.batch < run.train.steps:
-        group = min(settings.accumulate, run.train.steps - progress.batch)
-        for values in run.optimizer.param_groups:
-            values["lr"] = learning_rate(settings, progress, run.train.steps)
-        run.optimizer.zero_grad(set_to_none=True)
-        started, waited, loss_sum, events = time.monotonic(), 0.0, torch.zeros((), device=world.device), []
-        for _ in range(group):
-            asked = time.monotonic()
-            batch = next(batches)
-            waited += time.monotonic() - asked
-            loss = _forward(run, batch)
+        _step(run, batches, meter)
+        due = progress.step % REPORT_EVERY == 0 or progress.step >= meter.meet_at or _save_due(run)
+        if due or progress.batch == run.train.steps:
+            ended = _meet(run, tracker, meter)
+            if ended:
+                return ended
+    return {}
+
+
+def _save_due(run: Run) -> bool:
+    """By the number of steps; checkpoints by the clock are for rank 0 to propose."""
+    every = run.settings.checkpoint_every
+    return bool(every) and isinstance(every, int) and run.progress.step % every == 0
+
+
+def _step(run: Run, batches: Iterator[Batch], meter: Meter) -> None:
+    """One optimiser step. Nothing here asks the device for a number, so that it never has to wait."""
+    settings, progress = run.settings, run.progress
+    group, waited = min(settings.accumulate, run.train.steps - progress.batch), 0.0
+    for values in run.optimizer.param_groups:
+        values["lr"] = learning_rate(settings, progress, run.train.steps)
+    run.optimizer.zero_grad(set_to_none=True)
+    for i in range(group):
+        asked = time.monotonic()
+        batch = next(batches)
+        waited += time.monotonic() - asked
+        with apart(run.network, alone=i < group - 1):
+            loss, *_ = forward(run, run.network, batch)
             (loss / group).backward()
-            loss_sum += loss.detach()
-            events.append(batch.events)
-        norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip or math.inf))
-        progress.batch += group
-        if not math.isfinite(norm):  # after DDP's averaging a bad loss on one worker shows on all of them
-            where = ", ".join(str(i) for i in events[0][:8])
-            last = checkpoint.by_step(run.directory / "checkpoints")
-            return (
-                f"the loss is not finite at step {progress.step + 1} (events {where}, ...);"
-                f" last good checkpoint: {last[-1] if last else 'none'}"
-            )
-        run.optimizer.step()
-        progress.step += 1
-        total = float(world.add(loss_sum)) / world.size
-        progress.loss_sum += total
-        progress.samples += group * run.train.batch
-        if tracker and progress.step % REPORT_EVERY == 0:
-            seconds = time.monotonic() - started
-            tracker.write(
-                "step",
-                progress.step,
-                {
-                    "epoch": progress.epoch,
-                    "loss": total / group,
-                    "lr": run.optimizer.param_groups[0]["lr"],
-                    "gradient_norm": norm,
-                    "samples_per_second": group * run.train.batch / seconds,
-                    "waiting_for_data": waited / seconds,
-                },
-            )
-        if settings.checkpoint_every and progress.step % settings.checkpoint_every == 0 and tracker:
-            _save(run, {})
-    return ""
+        meter.sums[:2] += loss.detach()
+        if i == 0:
+            meter.events.append(batch.events)
+    meter.sums[2] += group
+    meter.norms.append(nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip or math.inf))
+    run.optimizer.step()
+    progress.batch += group
+    progress.step += 1
+    for clock in (meter.window, meter.epoch):
+        clock.waited, clock.steps, clock.batches = (
+            clock.waited + waited,
+            clock.steps + 1,
+            clock.batches + group,
+        )
 
 
-def _forward(run: Run, batch: Batch) -> torch.Tensor:
-    """The loss of a batch (scalar); autocast only covers the network, so that the loss stays in full precision."""
+def forward(run: Run, network: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss (scalar), generated and target (B, 1, F, T), on the device. Autocast only covers the network: the loss
+    stays in full precision."""
     layout = torch.channels_last if run.settings.channels_last else torch.contiguous_format
-    inputs = batch.inputs.to(run.world.device, memory_format=layout, non_blocking=True)
-    target = batch.target.to(run.world.device, non_blocking=True)
+    inputs = run.world.to_device(batch.inputs, layout)
+    target = run.world.to_device(batch.target)
     mixed = run.settings.precision == "bfloat16"
     with torch.autocast(run.world.device.type, torch.bfloat16, enabled=mixed):
-        generated = run.network(inputs)
-    return run.loss(generated.to(target.dtype), target)
+        generated = network(inputs)
+    generated = generated.to(target.dtype)
+    return run.loss(generated, target), generated, target
+
+
+def _meet(run: Run, tracker: Tracker | None, meter: Meter) -> dict[str, str]:
+    """All workers, after the same step: exchange numbers, report, and do what rank 0 has decided.
+
+    After DDP's averaging a bad loss on one worker is in the gradients, and so in their norm, on all of them.
+    """
+    progress, world, window = run.progress, run.world, meter.window
+    norms = torch.stack(meter.norms).tolist()
+    bad = next((i for i, norm in enumerate(norms) if not math.isfinite(norm)), None)
+    if bad is not None:
+        return {"failed": _blown_up(run, progress.step - len(norms) + bad + 1, meter.events[bad])}
+    meter.norms.clear()
+    meter.events.clear()
+    pace = max(1, min(REPORT_EVERY, int(MEET_EVERY * window.steps / window.seconds)))
+    clock = every(run.settings.checkpoint_every)[1]
+    late = bool(clock) and time.monotonic() - meter.saved >= clock
+    stop = world.rank == 0 and world.stop()
+    rows = world.gather([*meter.sums.tolist(), window.waited, pace, late, stop])
+    meter.meet_at, late, stop = progress.step + int(rows[0][4]), rows[0][5] > 0, rows[0][6] > 0
+    if progress.step % REPORT_EVERY == 0:
+        _report(run, tracker, rows, norms[-1], window)
+        rows = [[row[0], 0.0, 0.0] for row in rows]
+        meter.sums[1:], meter.window = 0.0, Clock()
+    progress.sums = [row[:3] for row in rows]
+    if stop or late or _save_due(run):
+        save(run, {})
+        meter.saved, meter.window = time.monotonic(), Clock()
+    return {"stopped": f"stopped after step {progress.step}, with a checkpoint"} if stop else {}
+
+
+def _report(run: Run, tracker: Tracker | None, rows: list[list[float]], norm: float, window: Clock) -> None:
+    """The line of metrics of the last steps; `rows` are each worker's sums and its seconds of waiting."""
+    if not tracker:
+        return
+    values = {
+        "epoch": run.progress.epoch,
+        "loss": sum(row[1] for row in rows) / sum(row[2] for row in rows),
+        "lr": run.optimizer.param_groups[0]["lr"],
+        "gradient_norm": norm,
+    }
+    if window.steps:  # not right after a checkpoint
+        seconds = window.seconds
+        values["samples_per_second"] = window.batches * run.train.batch / seconds
+        values["waiting_for_data"] = sum(row[3] for row in rows) / len(rows) / seconds
+    tracker.write("step", run.progress.step, values)
+
+
+def _blown_up(run: Run, step: int, events: NDArray) -> str:
+    where = ", ".join(str(i) for i in events[:8])
+    last = checkpoint.by_step(run.directory / "checkpoints")
+    return (
+        f"the loss is not finite at step {step} (events {where}, ...);"
+        f" last good checkpoint: {last[-1] if last else 'none'}"
+    )
 
 
 def learning_rate(settings: Train, progress: Progress, batches: int) -> float:
@@ -241,46 +240,46 @@ def learning_rate(settings: Train, progress: Progress, batches: int) -> float:
     return settings.lr * warm * decay
 
 
-def _finish_epoch(run: Run, seconds: float, samples: int) -> dict[str, float]:
-    """Validate, move the progress to the next epoch, and return the epoch's metrics."""
-    progress, settings = run.progress, run.settings
-    validation = _validate(run)
-    progress.stale = 0 if validation < progress.best else progress.stale + 1
-    progress.best = min(progress.best, validation)
+def _finish_epoch(run: Run, tracker: Tracker | None, meter: Meter) -> dict[str, float]:
+    """Validate, move the progress to the next epoch, write metrics and a checkpoint; returns the metrics."""
+    progress, settings, world, clock = run.progress, run.settings, run.world, meter.epoch
+    metrics: dict[str, float] = {
+        "epoch": progress.epoch,
+        "loss": sum(row[0] for row in progress.sums) / world.size / run.train.steps,
+        "lr": run.optimizer.param_groups[0]["lr"],
+    }
+    if clock.steps:  # a resume may begin at an epoch's end
+        metrics["samples_per_second"] = clock.batches * run.train.batch / clock.seconds
+    waiting = clock.waited / clock.seconds
+    metrics |= _validate(run)
+    shares, memory = zip(*world.gather([waiting, world.peak_memory()]))
+    metrics |= {"waiting_for_data": sum(shares) / world.size, "memory_gb": max(memory)}
+    progress.stale = 0 if metrics["validation_loss"] < progress.best else progress.stale + 1
+    progress.best = min(progress.best, metrics["validation_loss"])
     if settings.schedule == "plateau" and progress.stale and progress.stale % settings.patience == 0:
         progress.halvings += 1
-    metrics = {
-        "epoch": progress.epoch,
-        "loss": progress.loss_sum / run.train.steps,
-        "validation_loss": validation,
-        "lr": run.optimizer.param_groups[0]["lr"],
-        "samples_per_second": samples / seconds,
-    }
-    progress.epoch, progress.batch, progress.loss_sum = progress.epoch + 1, 0, 0.0
+    progress.epoch, progress.batch = progress.epoch + 1, 0
+    progress.sums = [[0.0, *row[1:]] for row in progress.sums]
+    meter.sums[0] = 0.0
+    if tracker:
+        tracker.write("epoch", progress.step, metrics)
+        if settings.samples:
+            title = f"validation events after epoch {progress.epoch}"
+            figure = samples(run.model, partial(forward, run), run.validation, settings.samples, title)
+            tracker.draw("samples", progress.step, figure)
+    save(run, metrics)
+    meter.saved = time.monotonic()
     return metrics
 
 
-@torch.no_grad()
-def _validate(run: Run) -> float:
-    """Mean loss over the validation split, every event counted once.
-
-    The bare model, not the wrapped one: ranks may have one batch more or less than others.
-    """
-    run.model.eval()
-    total = torch.zeros(2, dtype=torch.float64, device=run.world.device)
-    network, run.network = run.network, run.model
-    for batch in run.validation.once(run.train.batch, run.world.rank, run.world.size):
-        count = len(batch.events)
-        total += torch.tensor(
-            [float(_forward(run, batch)) * count, count], dtype=torch.float64, device=total.device
-        )
-    run.network = network
-    total = run.world.add(total)
-    return float(total[0] / total[1])
+def _validate(run: Run) -> dict[str, float]:
+    return validate(run.model, partial(forward, run), run.validation, run.train.batch, run.world)
 
 
-def _save(run: Run, metrics: dict[str, float], name: str = "") -> None:
-    """Write a checkpoint; with an epoch's metrics also note whether it is the best, and delete old ones."""
+def save(run: Run, metrics: dict[str, float], name: str = "") -> None:
+    """Write a checkpoint, on rank 0; with an epoch's metrics it is ranked among the best. Delete old ones."""
+    if run.world.rank != 0:
+        return
     directory = run.directory / "checkpoints"
     meta = run.meta | {"step": run.progress.step, "epoch": run.progress.epoch, "metrics": metrics}
     state = {"optimizer": run.optimizer.state_dict(), "progress": vars(run.progress)}
@@ -288,4 +287,4 @@ def _save(run: Run, metrics: dict[str, float], name: str = "") -> None:
     if metrics and run.progress.stale == 0:
         checkpoint.mark_best(directory, path, metrics["validation_loss"])
     if not name:
-        checkpoint.prune(directory, run.settings.keep)
+        checkpoint.prune(directory, run.settings.keep, run.settings.keep_best)

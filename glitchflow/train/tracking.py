@@ -1,12 +1,21 @@
-"""Metrics of a run: `metrics.jsonl`, one JSON object a line, and TensorBoard beside it."""
+"""Metrics of a run: `metrics.jsonl`, one JSON object a line, TensorBoard beside it, figures in `figures/`.
+
+The file is the record; everything else (TensorBoard, MLflow, reports) shows what is in it.
+"""
 
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
+
+ENDS = ("failed", "stopped")  # kinds of a run's last line, which a resumed run takes back
 
 
 class Tracker:
@@ -15,11 +24,14 @@ class Tracker:
     def __init__(self, directory: Path, step: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "metrics.jsonl"
-        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        kept = [line for line in read_metrics(self.path) if line["step"] <= step and line["kind"] not in ENDS]
         temporary = self.path.with_suffix(".partial")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self.path)
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
+        self.figures = directory / "figures"
+        self.artist, self.drawing = ThreadPoolExecutor(1), Future[None]()
+        self.drawing.set_result(None)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One line, flushed: a killed run keeps what it has reported."""
@@ -30,7 +42,20 @@ class Tracker:
                 self.board.add_scalar(f"{kind}/{name}", value, step)
         self.board.flush()
 
+    def draw(self, name: str, step: int, figure: Figure) -> None:
+        """Write a figure, in a thread: the other workers do not wait for matplotlib."""
+        self.drawing.result()
+        self.drawing = self.artist.submit(self._draw, name, step, figure)
+
+    def _draw(self, name: str, step: int, figure: Figure) -> None:
+        self.figures.mkdir(exist_ok=True)
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(str(self.figures / f"{name}-{step:08d}.png"))
+        self.board.add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
+
     def close(self) -> None:
+        self.drawing.result()
+        self.artist.shutdown()
         self.board.close()
 
 

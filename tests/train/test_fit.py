@@ -48,7 +48,7 @@ def test_two_workers_give_the_losses_of_one(dataset_run, tmp_path):
 
 
 def test_a_finished_run_is_left_alone(trained_run, monkeypatch):
-    monkeypatch.setattr("glitchflow.train.fit._run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("glitchflow.train.fit.launch", lambda *_, **__: pytest.fail("trained again"))
     before = losses(trained_run)
     assert fit(trained_run).exists()
     assert losses(trained_run) == before

@@ -95,7 +95,7 @@ def test_accumulated_batches_are_one_large_batch(experiment, tmp_path):
     expected = [p.grad.clone() for p in run.model.parameters()]
     seen = []
     run.optimizer.step = lambda: seen.append([p.grad.clone() for p in run.model.parameters()])
-    loop._train_epoch(run, None)
+    loop._train_epoch(run, None, loop.begin(run))
     for a, b in zip(seen[0], expected):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
@@ -173,7 +173,9 @@ def test_validation_counts_every_event_once(experiment):
     with torch.no_grad():
         one_by_one = [float(run.loss(run.model(b.inputs), b.target)) for b in run.validation.once(1)]
     assert len(one_by_one) == len(run.validation.events)
-    assert loop._validate(run) == pytest.approx(sum(one_by_one) / len(one_by_one), rel=1e-5)
+    assert loop._validate(run)["validation_loss"] == pytest.approx(
+        sum(one_by_one) / len(one_by_one), rel=1e-5
+    )
 
 
 def test_two_ranks_validate_like_one(experiment):
@@ -189,4 +191,6 @@ def test_two_ranks_validate_like_one(experiment):
         loop._validate(replace(run, world=World(rank=rank, size=2, add=keep)))
     both = totals[0] + totals[1]
     assert float(both[1]) == len(run.validation.events)
-    assert float(both[0] / both[1]) == pytest.approx(loop._validate(run), rel=1e-6)
+    alone = replace(run, world=World(add=keep))
+    assert float(both[0] / both[1]) == pytest.approx(loop._validate(alone)["validation_loss"], rel=1e-6)
+    assert both.tolist() == pytest.approx(totals[2].tolist(), rel=1e-6)  # the scores' sums too

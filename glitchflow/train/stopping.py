@@ -1,0 +1,107 @@
+"""How a signal to the driver ends a run at a checkpoint, on whichever nodes its workers are.
+
+    driver: signal -> flag in Ray's key-value store -> rank 0 sees it -> all workers agree on a step -> checkpoint
+
+A flag in Ray's store rather than a file: network file systems may hide a new file for a minute.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from glitchflow.config import RunError
+from glitchflow.progress import say
+
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGINT,
+)  # SIGUSR1: what Slurm is asked to send before the walltime
+POLL = 0.25  # seconds between looks at the flag
+NAMESPACE = b"glitchflow"
+
+
+def until_stopped(work: Callable[[], Any], flag: str, grace: float) -> Any:
+    """What `work` returns. A signal raises the flag; a second one, or `grace` seconds, end it there and then.
+
+    `work` runs in a thread, so that this one is free to hear signals. Outside the main thread, which Python
+    delivers no signals to, it is simply called.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    heard: list[int] = []
+
+    def hear(number: int, _: Any) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, hear) for number in SIGNALS}
+    try:
+        future = _in_thread(work)
+        while not heard:
+            if _done(future):
+                return future.result()
+        name = signal.Signals(heard[0]).name
+        say(f"{name}: stopping at a checkpoint, within {grace:g} s; once more to stop at once")
+        raise_flag(flag)
+        for _ in range(int(grace / POLL) + 1):
+            if _done(future):
+                return future.result()
+        raise RunError(
+            f"{name}: no checkpoint within train.grace = {grace:g} s; the same command goes on from the last one"
+        )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_thread(work: Callable[[], Any]) -> Future[Any]:
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _done(future: Future[Any]) -> bool:
+    """Whether it is done, after waiting a little."""
+    try:
+        future.exception(timeout=POLL)
+    except TimeoutError:
+        return False
+    return True
+
+
+def raise_flag(flag: str) -> None:
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(flag, b"stop", namespace=NAMESPACE)
+
+
+def flag_is_up(flag: str) -> bool:
+    from ray.experimental import internal_kv
+
+    return internal_kv._internal_kv_exists(flag, namespace=NAMESPACE)
+
+
+def watch(flag: str) -> Callable[[], bool]:
+    """Look at the flag from a thread; returns a function that costs nothing to ask at every step."""
+    seen = threading.Event()
+
+    def look() -> None:
+        while not seen.wait(POLL):
+            if flag_is_up(flag):
+                seen.set()
+
+    threading.Thread(target=look, daemon=True).start()
+    return seen.is_set

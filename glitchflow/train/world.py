@@ -1,0 +1,54 @@
+"""The workers of a run as one of them sees them: its place, its device, and how it talks to the others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class World:
+    """The default is a single process on the CPU."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Callable[[nn.Module], nn.Module] = lambda model: model  # DistributedDataParallel where size > 1
+    add: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor  # sum over the workers
+    report: Callable[[dict[str, Any]], None] = lambda metrics: None
+    stop: Callable[[], bool] = lambda: (
+        False
+    )  # asked on rank 0 alone: whether the run is to end at a checkpoint
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        """The numbers of every worker, in rank order: one collective, one look at the device."""
+        table = torch.zeros((self.size, len(values)), dtype=torch.float64)
+        table[max(0, self.rank)] = torch.tensor(values, dtype=torch.float64)
+        return self.add(table.to(self.device)).tolist()
+
+    def to_device(
+        self, tensor: torch.Tensor, layout: torch.memory_format = torch.contiguous_format
+    ) -> torch.Tensor:
+        """A tensor on this worker's device; from pinned memory the copy does not hold up the host."""
+        if self.device.type == "cuda":  # ROCm's devices are called cuda too
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, memory_format=layout, non_blocking=True)
+
+    def peak_memory(self) -> float:
+        """Most memory used so far, in GB: of the accelerator, else of this process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e9
+        import resource  # not on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def apart(network: nn.Module, alone: bool) -> contextlib.AbstractContextManager:
+    """Where `alone`: gradients stay on this worker for now, for batches that are accumulated before a step."""
+    no_sync = getattr(network, "no_sync", None)
+    return no_sync() if alone and no_sync else contextlib.nullcontext()
