@@ -1,0 +1,220 @@
+"""The loader's promises, on a store whose Q-plots tell which event they belong to."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from glitchflow.config import InputError
+from glitchflow.config.schema import Loader as Settings
+from glitchflow.data import store
+from glitchflow.data.loader import Loader, build_loader
+from glitchflow.data.normalise import build_normalisation, reduce_statistics, statistics
+
+EVENTS = 1500
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """1500 events in chunks of 2 and shards of 64: many groups to a lane. Pixel (0, 0) holds the event's index."""
+    path = tmp_path_factory.mktemp("loader") / "d.zarr"
+    arrays = {
+        "qplot": store.Array(("channel", "frequency", "time"), (3, 4, 4), "float32"),
+        "split": store.Array((), (), "int8"),
+    }
+    layout = store.Layout(EVENTS, chunk=2, shard=64)
+    rng = np.random.default_rng(1)
+    energy = rng.exponential(size=(EVENTS, 3, 4, 4)).astype("float32")
+    energy[:, :, 0, 0] = np.arange(EVENTS)[:, None] + np.array([0, 0.25, 0.5])
+    split = rng.choice(3, EVENTS, p=[0.7, 0.2, 0.1]).astype("int8")
+    attributes = {"arrays": list(arrays), "channels": ["S", "W1", "W2"], "labels": []}
+    store.create(path, arrays, layout, {"channel": np.array(["S", "W1", "W2"], dtype=object)}, attributes)
+    for k in range(layout.shards):
+        span = layout.span(k)
+        store.write_shard(path, k, {"qplot": energy[span], "split": split[span]}, statistics(energy[span]))
+    shares = [store.marker(path, k)["statistics"] for k in range(layout.shards)]
+    store.finalise(path, {"normalisation": reduce_statistics(shares)})
+    return store.open_store(path)
+
+
+def loader(dataset, split="train", seed=1, dtype=torch.float32, **settings) -> Loader:
+    settings = Settings(**{"batch": 16, "lanes": 4, "normalise": "mean", "cache_gb": 0, **settings})
+    normalisation = build_normalisation(settings.normalise, dataset.attributes["normalisation"])
+    return build_loader(dataset, split, settings, normalisation, seed, dtype)
+
+
+def events_of(batches) -> np.ndarray:
+    """(step, event)"""
+    return np.stack([batch.events for batch in batches])
+
+
+def indices_shown(loader: Loader, batch) -> np.ndarray:
+    """The events that a batch's target shows, from its pixels."""
+    raw = loader.normalisation.channels([0]).invert(batch.target)
+    return raw[:, 0, 0, 0].round().long().numpy()
+
+
+@pytest.mark.parametrize("cache_gb", [0, 1])
+def test_a_batch_holds_the_events_it_names_normalised(dataset, cache_gb):
+    train = loader(dataset, cache_gb=cache_gb)
+    energy = np.asarray(dataset["qplot"][:])
+    for batch in list(train.epoch(0))[::9]:
+        np.testing.assert_array_equal(indices_shown(train, batch), batch.events)
+        expected = train.normalisation.apply(torch.from_numpy(energy[batch.events]))
+        torch.testing.assert_close(batch.target, expected[:, :1])
+        torch.testing.assert_close(batch.inputs, expected[:, 1:])
+
+
+@pytest.mark.parametrize("cache_gb", [0, 1])
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_the_global_batch_does_not_depend_on_the_number_of_ranks(dataset, cache_gb, epoch):
+    train = loader(dataset, cache_gb=cache_gb)
+    alone = list(train.epoch(epoch))
+    for ranks in (2, 4):
+        shares = [list(train.epoch(epoch, rank, ranks)) for rank in range(ranks)]
+        assert {len(share) for share in shares} == {train.steps}, "no rank waits for another"
+        for batch, parts in zip(alone, zip(*shares, strict=True), strict=True):
+            assert {len(part.events) for part in parts} == {16 // ranks}
+            np.testing.assert_array_equal(batch.events, np.concatenate([part.events for part in parts]))
+            torch.testing.assert_close(
+                batch.inputs, torch.cat([part.inputs for part in parts]), rtol=0, atol=0
+            )
+
+
+def test_an_epoch_visits_each_event_at_most_once_and_leaves_out_less_than_a_batch(dataset):
+    for batch, lanes in ((16, 4), (12, 4), (20, 2), (8, 8)):
+        train = loader(dataset, batch=batch, lanes=lanes)
+        seen = events_of(train.epoch(0)).ravel()
+        assert len(set(seen)) == len(seen)
+        assert set(seen) <= set(dataset.indices("train"))
+        assert 0 <= len(train.events) - len(seen) < batch
+
+
+def test_epochs_differ_and_the_seed_fixes_them(dataset):
+    first, again, other = loader(dataset), loader(dataset), loader(dataset, seed=2)
+    order = [events_of(first.epoch(e)) for e in (0, 1)]
+    np.testing.assert_array_equal(order[0], events_of(again.epoch(0)))
+    np.testing.assert_array_equal(order[1], events_of(again.epoch(1)))
+    for different in (order[1], events_of(other.epoch(0))):
+        assert np.mean(order[0] == different) < 0.02
+
+
+def test_the_shuffle_mixes(dataset):
+    order = events_of(loader(dataset).epoch(0))
+    assert abs(np.corrcoef(np.arange(order.size), order.ravel())[0, 1]) < 0.1
+    spread = np.ptp(order, axis=1) / EVENTS  # of 16 numbers drawn at random: 15 / 17
+    assert spread.mean() > 0.6
+    neighbours = np.abs(np.diff(np.sort(order, axis=1), axis=1)) == 1
+    assert neighbours.mean() < 0.25, "events of a chunk do not come in one batch"
+
+
+@pytest.mark.parametrize("cache_gb", [0, 1])
+def test_resuming_at_a_step_gives_the_rest_of_the_epoch(dataset, cache_gb):
+    train = loader(dataset, cache_gb=cache_gb)
+    whole = list(train.epoch(2))
+    for start in (0, 1, 17, train.steps - 1, train.steps):
+        rest = list(train.epoch(2, start=start))
+        assert len(rest) == train.steps - start
+        for a, b in zip(whole[start:], rest, strict=True):
+            np.testing.assert_array_equal(a.events, b.events)
+            torch.testing.assert_close(a.inputs, b.inputs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("normalise", ["log1p", "max", "mean"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_with_and_without_cache_the_same(dataset, dtype, normalise):
+    cached, read = (loader(dataset, cache_gb=gb, dtype=dtype, normalise=normalise) for gb in (1, 0))
+    assert cached.cache is not None
+    assert read.cache is None
+    for a, b in zip(cached.epoch(1), read.epoch(1), strict=True):
+        np.testing.assert_array_equal(a.events, b.events)
+        assert a.inputs.dtype == b.inputs.dtype == dtype
+        torch.testing.assert_close(a.inputs, b.inputs, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(a.target, b.target, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("cache_gb", [0, 1])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_validation_counts_every_event_exactly_once(dataset, ranks, cache_gb):
+    validation = loader(dataset, "validation", cache_gb=cache_gb)
+    seen = []
+    for rank in range(ranks):
+        for batch in validation.once(10, rank, ranks):
+            np.testing.assert_array_equal(indices_shown(validation, batch), batch.events)
+            seen += batch.events.tolist()
+    assert sorted(seen) == dataset.indices("validation").tolist()
+
+
+def test_any_events_in_any_order(dataset):
+    for cache_gb in (0, 1):
+        train = loader(dataset, cache_gb=cache_gb)
+        chosen = train.events[[40, 3, 3, 500, 41]]
+        value = train.normalisation.invert(train.read(chosen))
+        np.testing.assert_array_equal(value[:, 0, 0, 0].round(), chosen)
+
+
+def test_a_subset_is_the_first_events_of_a_split(dataset):
+    train = loader(dataset, subset={"train": 50, "validation": 7})
+    np.testing.assert_array_equal(train.events, dataset.indices("train")[:50])
+    assert set(events_of(train.epoch(0)).ravel()) <= set(train.events)
+    assert len(loader(dataset, "validation", subset={"train": 50, "validation": 7}).events) == 7
+    assert len(loader(dataset, "test", subset={"train": 50}).events) == len(dataset.indices("test"))
+
+
+@pytest.mark.parametrize("cache_gb", [0, 1])
+@pytest.mark.parametrize(
+    "witnesses, channels", [([], [0, 1, 2]), (["W2"], [0, 2]), (["W2", "W1"], [0, 2, 1])]
+)
+def test_chosen_witnesses(dataset, witnesses, channels, cache_gb):
+    train = loader(dataset, witnesses=witnesses, cache_gb=cache_gb)
+    assert train.channels == channels
+    batch = next(iter(train.epoch(0)))
+    assert batch.inputs.shape == (16, len(channels) - 1, 4, 4)
+    raw = train.normalisation.channels(range(1, len(channels))).invert(batch.inputs)[:, :, 0, 0]
+    np.testing.assert_allclose(raw, batch.events[:, None] + 0.25 * np.array(channels[1:]), rtol=1e-5)
+
+
+def test_it_can_be_sent_to_another_process(dataset):
+    train = loader(dataset)
+    sent = pickle.loads(pickle.dumps(train))  # noqa: S301
+    np.testing.assert_array_equal(events_of(sent.epoch(0)), events_of(train.epoch(0)))
+
+
+def test_an_epoch_may_be_left_early(dataset):
+    batches = iter(loader(dataset).epoch(0))
+    next(batches)
+    batches.close()
+
+
+def test_refusals(dataset):
+    with pytest.raises(InputError, match=r"^train.workers = 3: must divide loader.lanes = 4$"):
+        next(iter(loader(dataset).epoch(0, 0, 3)))
+    with pytest.raises(InputError, match=r"^loader.batch = 1200: more than the \d+ events to train on$"):
+        loader(dataset, batch=1200)
+    with pytest.raises(InputError, match=r"^loader.batch = 16: more than the 15 events to train on$"):
+        loader(dataset, subset={"train": 15})
+    with pytest.raises(InputError, match=r"^loader.witnesses = S: not in the store; there are: W1, W2$"):
+        loader(dataset, witnesses=["S"])
+    assert loader(dataset, subset={"train": 16}).steps == 1
+
+
+def test_a_split_without_events(tmp_path):
+    arrays = {
+        "qplot": store.Array(("channel", "frequency", "time"), (2, 2, 2), "float32"),
+        "split": store.Array((), (), "int8"),
+    }
+    store.create(
+        tmp_path / "d.zarr",
+        arrays,
+        store.Layout(4, 4, 4),
+        {},
+        {"arrays": list(arrays), "channels": ["S", "W"]},
+    )
+    ones = np.ones((4, 2, 2, 2), dtype="float32")
+    store.write_shard(tmp_path / "d.zarr", 0, {"qplot": ones, "split": np.zeros(4)}, statistics(ones))
+    store.finalise(tmp_path / "d.zarr", {"normalisation": reduce_statistics([statistics(ones)])})
+    with pytest.raises(
+        InputError, match=r"d.zarr: its validation split is empty; see split.validation and split.test$"
+    ):
+        loader(store.open_store(tmp_path / "d.zarr"), "validation")

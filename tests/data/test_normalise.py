@@ -1,0 +1,92 @@
+"""Normalisation against closed forms."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from glitchflow.data.normalise import Normalisation, build_normalisation, reduce_statistics, statistics
+
+
+@pytest.fixture(scope="module")
+def energy():
+    """(B, C, F, T) energies with a spline's undershoots, each channel of its own scale."""
+    rng = np.random.default_rng(1)
+    scale = np.array([1.0, 100.0, 0.01])[:, None, None]
+    return (scale * (rng.exponential(size=(40, 3, 5, 7)) - 0.2)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def stored(energy):
+    return reduce_statistics([statistics(energy)])
+
+
+def test_statistics_are_those_of_the_clamped_energies(energy, stored):
+    clamped = np.maximum(energy, 0).astype(float)
+    axes = (0, 2, 3)
+    np.testing.assert_allclose(stored["mean"], clamped.mean(axes), rtol=1e-12)
+    np.testing.assert_allclose(stored["max"], clamped.max(axes), rtol=1e-12)
+    np.testing.assert_allclose(stored["log_mean"], np.log1p(clamped).mean(axes), rtol=1e-12)
+    np.testing.assert_allclose(stored["log_std"], np.log1p(clamped).std(axes), rtol=1e-9)
+
+
+def test_shares_add_up_in_any_cut(energy, stored):
+    for cuts in ([10], [1, 2, 39], [0, 20]):  # an empty share is a shard without training events
+        shares = [json.loads(json.dumps(statistics(part))) for part in np.split(energy, cuts)]
+        for order in (shares, shares[::-1]):
+            found = reduce_statistics(order)
+            for name, values in stored.items():
+                np.testing.assert_allclose(found[name], values, rtol=1e-9)
+
+
+def test_nothing_to_add_up(energy):
+    with pytest.raises(ValueError, match="the train split is empty: no statistics to normalise with"):
+        reduce_statistics([statistics(energy[:0])])
+
+
+@pytest.mark.parametrize("kind", ["log1p", "max", "mean"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_each_kind_promises_and_its_inverse(energy, stored, kind, dtype):
+    normalisation = build_normalisation(kind, stored)
+    raw = torch.from_numpy(energy).to(dtype)
+    value = normalisation.apply(raw)
+    assert value.dtype == dtype
+    per_channel = value.transpose(0, 1).flatten(1).double()
+    if kind == "max":
+        assert value.min() == 0
+        np.testing.assert_allclose(per_channel.amax(1), 1, rtol=1e-6)
+    elif kind == "mean":
+        np.testing.assert_allclose(per_channel.mean(1), 1, rtol=1e-5)
+    else:
+        np.testing.assert_allclose(per_channel.mean(1), 0, atol=1e-5)
+        np.testing.assert_allclose(per_channel.std(1, correction=0), 1, rtol=1e-5)
+    for channel, scale in enumerate((1, 100, 0.01)):
+        torch.testing.assert_close(
+            normalisation.invert(value)[:, channel],
+            raw[:, channel].clamp_min(0),
+            rtol=1e-5,
+            atol=1e-5 * scale,
+        )
+    below = normalisation.invert(torch.full((1, 3, 1, 1), -100.0, dtype=dtype))
+    assert (below == 0).all(), "an energy is never negative"
+
+
+def test_channels_are_chosen_with_their_numbers(energy, stored):
+    normalisation = build_normalisation("log1p", stored)
+    raw = torch.from_numpy(energy)
+    torch.testing.assert_close(
+        normalisation.channels([2, 0]).apply(raw[:, [2, 0]]), normalisation.apply(raw)[:, [2, 0]]
+    )
+
+
+def test_a_silent_channel_is_not_divided_by_zero():
+    silent = np.zeros((4, 2, 3, 3), dtype="float32")
+    for kind in ("log1p", "max", "mean"):
+        normalisation = build_normalisation(kind, reduce_statistics([statistics(silent)]))
+        assert (normalisation.apply(torch.from_numpy(silent)) == 0).all()
+
+
+def test_it_survives_json(stored):
+    normalisation = build_normalisation("log1p", stored)
+    assert Normalisation(**json.loads(json.dumps(normalisation.to_json()))) == normalisation
