@@ -3,9 +3,9 @@
 The global batch never depends on the number of ranks. A split is shuffled into V lanes; every global batch of B
 events takes B / V from each lane, and a rank of N serves V / N whole lanes. Validation visits each event once.
 
-    1. shuffle the chunks of the split by (seed, epoch) and cut the sequence into V lanes of equal length
-    2. inside a lane, shuffle the events of GROUP chunks at a time: each chunk is read once per epoch and lane
-    3. a rank reads its lanes' next group, normalises, and hands out B / V events of each lane a step
+    1. shuffle the blocks (some neighbouring chunks) of the split by (seed, epoch) and cut the sequence into V lanes
+    2. inside a lane, shuffle the events of some blocks, a group, at a time: a block is read once per epoch and lane
+    3. a rank reads its lanes' groups ahead in threads, normalised, and hands out B / V events of each lane a step
 
 Shapes: B batch, C channel, W witness, F frequency, T time.
 """
@@ -13,7 +13,7 @@ Shapes: B batch, C channel, W witness, F frequency, T time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,9 @@ from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store import Dataset
 from glitchflow.signal.simulate import SHUFFLE, generator
 
-GROUP = 16  # chunks that a lane holds in memory and shuffles together
+BLOCK = 4  # neighbouring chunks that are read at once
+GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory
+PIECE = 16  # events normalised at once: what one pass wrote is still in the cache for the next
 _GB = 1e9
 
 
@@ -61,12 +63,14 @@ class Loader:
         if self.lanes % ranks:
             raise InputError(f"train.workers = {ranks}: must divide loader.lanes = {self.lanes}")
         mine = slice(rank * self.lanes // ranks, (rank + 1) * self.lanes // ranks)
-        readers = [_Lane(lane, self._groups(lane), self.read) for lane in self._lanes(epoch)[mine]]
         share = self.batch // self.lanes
-        for reader in readers:
-            reader.skip(start * share)
-        steps = (self._join([reader.take(share) for reader in readers]) for _ in range(start, self.steps))
-        return steps if self.cache is not None else _ahead(steps)
+        with ThreadPoolExecutor(2) as pool:
+            readers = [
+                _Lane(lane, self._groups(lane), self.read, pool, start * share)
+                for lane in self._lanes(epoch)[mine]
+            ]
+            for _ in range(start, self.steps):
+                yield self._join([part for reader in readers for part in reader.take(share)])
 
     def once(self, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
         """Every event of the split exactly once over all ranks, in order of the store."""
@@ -79,28 +83,38 @@ class Loader:
         """Normalised Q-plots (event, C, F, T) of any events of the split, in the order given."""
         if self.cache is not None:
             return self.cache[torch.from_numpy(np.searchsorted(self.events, events))]
-        order = np.argsort(events, kind="stable")
-        value = torch.empty((len(events), *self._shape), dtype=self.dtype)
-        chunk = self.dataset.layout.chunk
-        for k in np.unique(events // chunk):
-            rows = order[events[order] // chunk == k]
-            block = np.asarray(self.dataset["qplot"][k * chunk : (k + 1) * chunk])
-            value[rows] = self._normalise(block[events[rows] - k * chunk])
-        return value
+        value = np.empty((len(events), *self._shape), dtype=self._numpy_type)
+        size = BLOCK * self.dataset.layout.chunk
+        for k in np.unique(events // size):
+            rows = np.flatnonzero(events // size == k)
+            block = np.asarray(self.dataset["qplot"][k * size : (k + 1) * size])
+            for some in np.array_split(rows, -(-len(rows) // PIECE)):
+                piece = block[events[some] - k * size][:, self._selection].astype(
+                    self._numpy_type, copy=False
+                )
+                self.normalisation.apply_in_place(piece)
+                value[some] = piece
+        return torch.from_numpy(value)
 
     @property
     def _shape(self) -> tuple[int, ...]:
         return (len(self.channels), *self.dataset["qplot"].shape[2:])
 
-    def _normalise(self, energy: NDArray[np.float32]) -> torch.Tensor:
-        return self.normalisation.apply(torch.from_numpy(energy[:, self.channels]).to(self.dtype))
+    @property
+    def _numpy_type(self) -> str:
+        return "float64" if self.dtype == torch.float64 else "float32"
+
+    @property
+    def _selection(self) -> slice | list[int]:
+        """The channels as an index; a slice, which reads no copy, where they are the first ones."""
+        count = len(self.channels)
+        return slice(count) if self.channels == list(range(count)) else self.channels
 
     def _lanes(self, epoch: int) -> list[NDArray[np.int64]]:
         rng = generator(self.seed, SHUFFLE, epoch)
-        chunks = self.events // self.dataset.layout.chunk
-        position = np.empty(chunks.max() + 1, dtype=np.int64)
-        position[rng.permutation(position.size)] = np.arange(position.size)
-        order = self.events[np.argsort(position[chunks], kind="stable")]
+        blocks = self.events // (BLOCK * self.dataset.layout.chunk)
+        position = rng.permutation(blocks.max() + 1)
+        order = self.events[np.argsort(position[blocks], kind="stable")]
         length = len(order) // self.lanes
         lanes = [order[i * length : (i + 1) * length].copy() for i in range(self.lanes)]
         for lane in lanes:
@@ -109,8 +123,8 @@ class Loader:
         return lanes
 
     def _groups(self, lane: NDArray[np.int64]) -> list[slice]:
-        """Where a lane's sequence goes from one group of GROUP chunks to the next."""
-        size = GROUP * self.dataset.layout.chunk
+        """Where a lane's sequence goes from one group to the next."""
+        size = GROUP * BLOCK * self.dataset.layout.chunk
         return [slice(i, min(i + size, len(lane))) for i in range(0, len(lane), size)]
 
     @staticmethod
@@ -120,41 +134,37 @@ class Loader:
 
 
 class _Lane:
-    """A position in one lane's sequence of events, with the group of events that is in memory."""
+    """A position in one lane's sequence of events; the group it is in and the next one are read by a pool."""
 
     def __init__(
         self,
         events: NDArray[np.int64],
         groups: list[slice],
         read: Callable[[NDArray[np.int64]], torch.Tensor],
+        pool: Executor,
+        position: int,
     ) -> None:
-        self.events, self.groups, self.read = events, groups, read
-        self.position, self.group, self.values = 0, -1, torch.empty(0)
+        self.events, self.groups, self.position = events, groups, position
+        self.submit = lambda k: pool.submit(read, events[groups[k]])
+        self.group = position // groups[0].stop
+        self.coming = [self.submit(k) for k in range(self.group, min(self.group + 2, len(groups)))]
 
-    def skip(self, count: int) -> None:
-        self.position += count
-
-    def take(self, count: int) -> tuple[NDArray[np.int64], torch.Tensor]:
-        stop, parts = self.position + count, []
-        events = self.events[self.position : stop]
+    def take(self, count: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        """The next events, in one part, or two where they straddle groups."""
+        stop = self.position + count
         while self.position < stop:
-            group = self.position // (self.groups[0].stop)
-            if group != self.group:
-                self.group, self.values = group, self.read(self.events[self.groups[group]])
-            first = self.groups[group].start
-            until = min(stop, self.groups[group].stop)
-            parts.append(self.values[self.position - first : until - first])
-            self.position = until
-        return events, torch.cat(parts)
+            span = self.groups[self.group]
+            part = slice(self.position, min(stop, span.stop))
+            yield self.events[part], self.coming[0].result()[part.start - span.start : part.stop - span.start]
+            self.position = part.stop
+            if part.stop == span.stop:
+                self._next_group()
 
-
-def _ahead(steps: Iterator[Batch]) -> Iterator[Batch]:
-    """Read the next batch in a thread while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, steps, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, steps, None)
-            yield batch
+    def _next_group(self) -> None:
+        self.group += 1
+        self.coming.pop(0)
+        if self.group + 1 < len(self.groups):
+            self.coming.append(self.submit(self.group + 1))
 
 
 def build_loader(
@@ -189,8 +199,7 @@ def build_loader(
     size = len(events) * int(np.prod(bare._shape)) * dtype.itemsize
     if size > settings.cache_gb * _GB:
         return bare
-    cache = torch.cat([bare._normalise(value) for _, (value,) in dataset.blocks(events, "qplot")])
-    return Loader(**{**vars(bare), "cache": cache})
+    return Loader(**{**vars(bare), "cache": bare.read(events)})
 
 
 def choose_channels(names: list[str], witnesses: list[str]) -> list[int]:

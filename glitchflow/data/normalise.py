@@ -61,6 +61,15 @@ class Normalisation:
         value = value.log1p() if self.kind == "log1p" else value
         return (value - self._column(self.offset, value)) / self._column(self.scale, value)
 
+    def apply_in_place(self, energy: NDArray) -> None:
+        """The same for an array (..., C, F, T) of the caller's own, without another copy of it."""
+        np.maximum(energy, 0, out=energy)
+        if self.kind == "log1p":
+            np.log1p(energy, out=energy)
+        offset, scale = (np.asarray(v, dtype=energy.dtype)[:, None, None] for v in (self.offset, self.scale))
+        np.subtract(energy, offset, out=energy)
+        np.divide(energy, scale, out=energy)
+
     def invert(self, value: torch.Tensor) -> torch.Tensor:
         """What the network generates (B, C, F, T) to energies, clamped at 0."""
         value = value * self._column(self.scale, value) + self._column(self.offset, value)

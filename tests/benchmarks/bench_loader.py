@@ -1,0 +1,109 @@
+"""The loader, normalised and shuffled, against plain reads: `python tests/benchmarks/bench_loader.py`.
+
+MB of Q-plots per second over one epoch of the train split, one process, nothing kept in memory by the loader; beside
+it a plain loop over the same store (`qplot[i : i + 128]`), random access to it, and sequential reads of the same
+energies from a .npy and an HDF5 file. Sides take turns; ratios are medians of the rounds' ratios. All files are in
+the page cache after the first round, which is not counted. Exits with status 1 where the required ratio is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from glitchflow.cluster import threads
+from glitchflow.config.schema import Loader
+from glitchflow.data import store
+from glitchflow.data.loader import build_loader
+from glitchflow.data.normalise import build_normalisation, reduce_statistics
+from glitchflow.data.normalise import statistics as share_of
+
+REQUIRED = 0.5
+STEP = 128  # events of the plain loop's reads
+
+
+def make_store(path: Path, events: int) -> store.Dataset:
+    """A store of exponential energies, (4, 64, 64) an event, every event in the train split."""
+    arrays = {
+        "qplot": store.Array(("channel", "frequency", "time"), (4, 64, 64), "float32"),
+        "split": store.Array((), (), "int8"),
+    }
+    layout = store.choose_layout(events, arrays, 2, 64)
+    names = [f"C{i}" for i in range(4)]
+    attributes = {"arrays": list(arrays), "channels": names, "labels": ["background"], "config": {}}
+    store.create(path, arrays, layout, {}, attributes)
+    shares = []
+    for k in range(layout.shards):
+        count = layout.span(k).stop - layout.span(k).start
+        qplot = np.random.default_rng(k).exponential(size=(count, 4, 64, 64)).astype("f4")
+        shares.append(share_of(qplot))
+        store.write_shard(path, k, {"qplot": qplot, "split": np.zeros(count, "i1")}, shares[-1])
+    store.finalise(path, {"normalisation": reduce_statistics(shares)})
+    return store.open_store(path)
+
+
+def sides(dataset: store.Dataset, directory: Path, batch: int) -> dict[str, Callable[[], int]]:
+    """name -> a call that reads the events once (random access: a part of them) and returns how many."""
+    count, qplot = len(dataset), dataset["qplot"]
+    np.save(directory / "q.npy", qplot[:])
+    with h5py.File(directory / "q.h5", "w") as file:
+        file["qplot"] = qplot[:]
+    h5 = h5py.File(directory / "q.h5")["qplot"]
+    npy = np.load(directory / "q.npy", mmap_mode="r")
+    normalisation = build_normalisation("log1p", dataset.attributes["normalisation"])
+    settings = Loader(batch=batch, lanes=4, cache_gb=0)
+    loader = build_loader(dataset, "train", settings, normalisation, seed=1)
+    epoch = iter(range(10**6))
+    some = np.random.default_rng(0).permutation(count)[: min(count, 256)]
+
+    def plain(array) -> int:
+        return sum(len(np.array(array[i : i + STEP])) for i in range(0, count, STEP))
+
+    return {
+        "loader": lambda: sum(len(b.events) for b in loader.epoch(next(epoch))),
+        "plain loop over the store": lambda: plain(qplot),
+        "random events of the store": lambda: sum(qplot[int(i)].shape[0] > 0 for i in some),
+        "sequential .npy": lambda: plain(npy),
+        "sequential HDF5": lambda: plain(h5),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=16384)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    threads(1)  # as a training worker has
+    with tempfile.TemporaryDirectory() as directory:
+        dataset = make_store(Path(directory) / "dataset.zarr", arguments.events)
+        size = dataset["qplot"].nbytes / len(dataset) / 1e6
+        calls = sides(dataset, Path(directory), arguments.batch)
+        rounds = []
+        for _ in range(arguments.rounds + 1):
+            speeds = {}
+            for name, call in calls.items():
+                started = time.perf_counter()
+                speeds[name] = call() * size / (time.perf_counter() - started)
+            rounds.append(speeds)
+    rounds = rounds[1:]
+    for name in calls:
+        ratio = statistics.median(r["loader"] / r[name] for r in rounds)
+        print(f"{name:<28} {statistics.median(r[name] for r in rounds):8.0f} MB/s   loader / it {ratio:6.2f}")
+    ratio = statistics.median(r["loader"] / r["plain loop over the store"] for r in rounds)
+    print(
+        f"loader / plain loop {ratio:.2f}   required {REQUIRED:g}   {'ok' if ratio >= REQUIRED else 'MISSED'}"
+    )
+    return int(ratio < REQUIRED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
