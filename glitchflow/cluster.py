@@ -12,9 +12,11 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,7 @@ def session(cluster: Cluster) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    handler = signal.getsignal(signal.SIGTERM)
     if address:
         _join(address)
     else:
@@ -58,6 +61,10 @@ def session(cluster: Cluster) -> Iterator[None]:
             logging_level=logging.WARNING,
             log_to_driver=False,  # stages report for their tasks; Ray's own logs stay in its session directory
         )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGTERM, handler
+        )  # Ray puts its own there, which ends the process without a word
     try:
         yield
     finally:

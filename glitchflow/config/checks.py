@@ -11,6 +11,11 @@ if typing.TYPE_CHECKING:
     from glitchflow.config.schema import Detector, Experiment
 
 
+def _recorded(e: Experiment) -> bool:
+    """Whether the events come from files: what `simulate` says, by default or not, then does not matter."""
+    return bool(e.ingest.channels or e.ingest.series_from)
+
+
 def _band(e: Experiment) -> None:
     low, high = e.qplot.frange
     nyquist = e.series.sample_rate / 2
@@ -25,6 +30,8 @@ def _band(e: Experiment) -> None:
     if smallest < 11**0.5:
         name = "qplot.q" if e.qplot.q is not None else "qplot.qrange"
         raise ValueError(f"{name} = {smallest:g}: Q must be at least sqrt(11) = 3.317")
+    if _recorded(e):
+        return
     simulate = e.simulate
     bands = {}
     if simulate.recipe == "notebook" and not simulate.notebook.out_of_band:
@@ -48,7 +55,8 @@ def _band(e: Experiment) -> None:
 
 def _window(e: Experiment) -> None:
     usable = e.series.duration - e.qplot.fduration
-    jitter = 2 * e.simulate.detector.jitter if e.simulate.recipe == "detector" else 0.0
+    simulated = e.simulate.recipe == "detector" and not _recorded(e)
+    jitter = 2 * e.simulate.detector.jitter if simulated else 0.0
     if e.qplot.window == "fixed" and e.qplot.span > usable:
         raise ValueError(
             f"qplot.span = {e.qplot.span:g}: longer than the {usable:g} s that series.duration ="
@@ -67,6 +75,8 @@ def _window(e: Experiment) -> None:
 def _channels(e: Experiment) -> None:
     if e.ingest.channels:
         names, where = [c.name for c in e.ingest.channels], "ingest.channels"
+    elif e.ingest.series_from:
+        return  # that store knows its channels
     elif e.simulate.recipe == "detector":
         detector = e.simulate.detector
         names, where = [detector.strain, *detector.witnesses], "simulate.detector"
@@ -84,8 +94,8 @@ def _channels(e: Experiment) -> None:
         raise ValueError(f"{where}: channel names must differ: {', '.join(names)}")
     for name in e.loader.witnesses:
         _known("loader.witnesses", name, names[1:], where)
-    if e.ingest.labels and len(e.ingest.labels) != len(e.ingest.times):
-        raise ValueError(f"ingest.labels: {len(e.ingest.labels)} for {len(e.ingest.times)} ingest.times")
+    if e.ingest.labels and len(e.ingest.labels) != len(e.ingest.times.gps):
+        raise ValueError(f"ingest.labels: {len(e.ingest.labels)} for {len(e.ingest.times.gps)} ingest.times")
 
 
 def _families(detector: Detector) -> None:

@@ -149,6 +149,9 @@ def test_contradictions_are_refused_in_one_line(values, message):
         family("scattered_light", weight=0) | {"seed": 2},
         tree(simulate__detector={"witnesses": ["SIM:SUS"], "families": {"scattered_light": {"weight": 0}}}),
         tree(simulate={"recipe": "notebook", "notebook": {"frequency": [0.5, 5], "out_of_band": True}}),
+        ingest("H1", "L1")
+        | tree(qplot={"frange": [30, 100], "span": 0.1}),  # what is not simulated does not matter
+        {"ingest": {"series_from": "x.zarr"}} | tree(qplot={"frange": [30, 100], "span": 0.1}),
         tree(qplot={"window": "loudest", "span": 99}),
         tree(simulate__recipe="package.module:mine", loader__witnesses=["WHATEVER"]),
         derived() | tree(loader__witnesses=["D"]),

@@ -1,0 +1,360 @@
+"""Events to a store over Ray: the same bytes however it was made, and nothing lost or replaced unasked."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from gwpy.timeseries import TimeSeries
+from helpers import small
+
+from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.data import generate as stage
+from glitchflow.data import store
+from glitchflow.data.generate import generate, ingest
+from glitchflow.data.normalise import reduce_statistics, statistics
+
+SERIES = {"store": {"series": True}}  # as `dataset_run` was made
+
+
+def array_bytes(path: Path) -> dict[str, str]:
+    """SHA-256 of every file of a store but the metadata, which holds the provenance."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != "zarr.json"]
+    assert not [file for file in files if file.name.endswith(".partial")]
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def copy_of(dataset_run: Experiment, workdir: Path) -> Experiment:
+    shutil.copytree(dataset_run.workdir, workdir, dirs_exist_ok=True)
+    return dataset_run.model_copy(update={"workdir": str(workdir)})
+
+
+def command(workdir: Path, **changes: object) -> subprocess.Popen:
+    """A real `glitchflow generate` of `small` on one CPU, in a process and a Ray of its own."""
+    workdir.mkdir(exist_ok=True)
+    experiment = small(workdir, **SERIES, cluster={"cpus": 1}, **changes)
+    (workdir / "x.yaml").write_text(experiment.model_dump_json())  # JSON is YAML
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    return subprocess.Popen(
+        [Path(sys.executable).parent / "glitchflow", "generate", workdir / "x.yaml"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for_shards(path: Path, count: int, running: subprocess.Popen) -> None:
+    until = time.monotonic() + 120
+    while len(list((path / ".done").glob("*.json"))) < count:
+        assert running.poll() is None, running.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+# -- the same bytes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "end", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(dataset_run, tmp_path, end):
+    """`dataset_run` was made by two CPUs undisturbed; this one by a CPU that is stopped, then by two."""
+    more = {"events": 480}
+    running = command(tmp_path / "run", simulate={**_simulate(), **more})
+    path = tmp_path / "run" / "dataset.zarr"
+    wait_for_shards(path, 2, running)
+    running.send_signal(end)
+    _, errors = running.communicate(timeout=60)
+    finished = set(range(30)) - set(store.missing_shards(path))
+    assert 2 <= len(finished) < 25, "it was stopped in the middle"
+    assert "Traceback" not in errors
+    if end != signal.SIGKILL:
+        assert running.returncode == 1
+        assert errors.splitlines()[-1] == (
+            "glitchflow: stopped; what is finished is kept, and the same command goes on from there"
+        )
+    before = {k: (path / ".done" / f"{k:05d}.json").stat().st_mtime_ns for k in finished}
+
+    experiment = small(tmp_path / "run", **SERIES, simulate={**_simulate(), **more})
+    with pytest.raises(InputError, match=r"incomplete, .* of 30 shards missing"):
+        store.open_store(path)
+    generate(experiment)
+    for k, changed in before.items():
+        assert (path / ".done" / f"{k:05d}.json").stat().st_mtime_ns == changed, (
+            "finished shards are not made again"
+        )
+    assert store.damaged_shards(path) == {}
+    resumed, undisturbed = store.open_store(path), store.open_store(dataset_run.dataset)
+    for name in undisturbed.attributes["arrays"]:
+        assert np.asarray(resumed[name][:96]).tobytes() == np.asarray(undisturbed[name][:]).tobytes(), name
+
+
+def _simulate() -> dict:
+    return small(Path("/")).simulate.model_dump(mode="json")
+
+
+def test_the_same_bytes_without_ray(dataset_run, tmp_path):
+    """One process, shards in another order."""
+    experiment = small(tmp_path, **SERIES)
+    recipe, engine = stage._prepare(experiment.model_dump_json(), "simulate")
+    stage._create(experiment, "simulate", recipe, engine)
+    layout = store.open_store(experiment.dataset, complete=False).layout
+    for k in reversed(range(layout.shards)):
+        stage.make_shard(experiment.model_dump_json(), "simulate", str(experiment.dataset), k)
+    stage._finalise(experiment.dataset, layout)
+    assert array_bytes(experiment.dataset) == array_bytes(dataset_run.dataset)
+    a, b = (store.open_store(e.dataset).attributes for e in (experiment, dataset_run))
+    assert a["normalisation"] == b["normalisation"]
+
+
+def test_one_shard_made_again_alone(dataset_run, tmp_path):
+    experiment = copy_of(dataset_run, tmp_path)
+    before = array_bytes(experiment.dataset)
+    file = experiment.dataset / "qplot" / "c" / "5" / "0" / "0" / "0"
+    file.write_bytes(file.read_bytes()[:100])
+    (experiment.dataset / ".done" / "00007.json").unlink()
+    assert list(store.damaged_shards(experiment.dataset)) == [5, 7]
+    generate(experiment, shard=5)
+    assert list(store.damaged_shards(experiment.dataset)) == [7]
+    generate(experiment)
+    assert array_bytes(experiment.dataset) == before
+    with pytest.raises(InputError, match=r"^--shard 24: the store has shards 0 to 23$"):
+        generate(experiment, shard=24)
+
+
+def test_more_events_leave_the_earlier_ones_and_their_splits(dataset_run):
+    recipe, engine = stage._prepare(small(dataset_run.workdir, **SERIES).model_dump_json(), "simulate")
+    block = stage._make_block(dataset_run, recipe, engine, range(90, 96))
+    longer = small(dataset_run.workdir, **SERIES, simulate={**_simulate(), "events": 5000})
+    recipe, engine = stage._prepare(longer.model_dump_json(), "simulate")
+    other = stage._make_block(longer, recipe, engine, range(93, 99))
+    for name, value in block.items():
+        assert value[3:].tobytes() == other[name][:3].tobytes(), name
+
+
+# -- what is in a store ------------------------------------------------------------------------------------------
+
+
+def test_what_a_store_holds(dataset_run):
+    dataset = store.open_store(dataset_run.dataset)
+    attributes = dataset.attributes
+    assert dataset.labels == ["background", "sine_gaussian", "scattered_light", "blip"]
+    assert attributes["config"]["qplot"]["q"] == 8
+    assert "train" not in attributes["config"]
+    assert attributes["couplings"]["linear"].keys() == {"SIM:STRAIN", "SIM:ACC"}
+    assert set(attributes["provenance"]) == {"date", "host", "python", "machine", "revision", "versions"}
+    np.testing.assert_array_equal(np.diff(dataset["gps"][:]), 64)
+    split = np.asarray(dataset["split"][:])
+    np.testing.assert_allclose(np.bincount(split) / 96, [0.55, 0.2, 0.25], atol=0.15)
+    train = statistics(np.asarray(dataset["qplot"][:])[split == 0])
+    expected = reduce_statistics([train])
+    for name, values in expected.items():
+        np.testing.assert_allclose(attributes["normalisation"][name], values, rtol=1e-9)
+    label, witnessed = np.asarray(dataset["label"][:]), np.asarray(dataset["witnessed"][:])
+    loud = witnessed.max((1, 2)) > 1
+    assert loud[np.isin(label, (1, 2))].mean() > 0.9
+    assert not witnessed[np.isin(label, (0, 3))].any()
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------
+
+
+def test_other_settings_are_refused_with_their_keys(dataset_run):
+    changed = dataset_run.model_copy(
+        update={"seed": 4, "qplot": dataset_run.qplot.model_copy(update={"q": 9.0})}
+    )
+    before = array_bytes(dataset_run.dataset)
+    with pytest.raises(InputError) as error:
+        generate(changed)
+    assert str(error.value) == (
+        f"{dataset_run.dataset}: was made with other settings (qplot.q = 8.0 there, 9.0 here;"
+        " seed = 3 there, 4 here); choose another workdir or --overwrite it"
+    )
+    assert array_bytes(dataset_run.dataset) == before
+    trained = dataset_run.model_copy(update={"train": dataset_run.train.model_copy(update={"lr": 1.0})})
+    assert generate(trained) == dataset_run.dataset, "the settings of other stages do not matter"
+
+
+def test_overwrite_replaces_a_store(dataset_run, tmp_path):
+    experiment = copy_of(dataset_run, tmp_path)
+    changed = experiment.model_copy(update={"seed": 4})
+    generate(changed, overwrite=True)
+    assert store.open_store(experiment.dataset).attributes["seed"] == 4
+    assert store.damaged_shards(experiment.dataset) == {}
+
+
+def test_overwrite_deletes_nothing_that_is_no_store(tmp_path):
+    experiment = small(tmp_path)
+    experiment.dataset.mkdir()
+    (experiment.dataset / "zarr.json").write_text(
+        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
+    )
+    (experiment.dataset / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"is not a store of GlitchFlow's, so --overwrite leaves it alone$"):
+        generate(experiment, overwrite=True)
+    (experiment.dataset / "zarr.json").unlink()
+    with pytest.raises(InputError, match="is in the way, and is not a store; choose another workdir"):
+        generate(experiment, overwrite=True)
+    assert (experiment.dataset / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"qplot": {"q": 8, "frange": [12, 120], "fftlength": 2}},
+            r"qplot.frange = \[12, 120\]: the lowest Q, 8, reaches 90",
+        ),
+        (
+            {"qplot": {"q": 8, "frange": [12, 90], "fftlength": 9}},
+            r"a series of 8 s is too short for an ASD with",
+        ),
+        (
+            {"qplot": {"q": 60, "frange": [12, 13], "fftlength": 2}, "simulate": {"recipe": "nope"}},
+            "simulate.recipe = nope: ",
+        ),
+    ],
+)
+def test_what_cannot_be_made_is_said_before_anything_is_replaced(dataset_run, tmp_path, changes, message):
+    experiment = copy_of(dataset_run, tmp_path)
+    before = array_bytes(experiment.dataset)
+    families = {f: {"weight": 0} for f in ("sine_gaussian", "scattered_light", "blip")}
+    changes = {"simulate": {"detector": {"background": 1, "families": families}}, "derived": [], **changes}
+    with pytest.raises(InputError, match=message):
+        generate(small(tmp_path, **changes), overwrite=True)
+    assert array_bytes(experiment.dataset) == before
+
+
+# -- a user's own recipe -----------------------------------------------------------------------------------------
+
+RECIPE = """
+import os
+import numpy as np
+from glitchflow.config import InputError
+from glitchflow.signal.simulate import Event, Recipe, generator
+
+def make(experiment):
+    options = experiment.simulate.options
+    def event(index):
+        if index == options.get("wrong"):
+            raise InputError("event of mine: not so")
+        if index == options.get("broken"):
+            raise KeyError("my own mistake")
+        if index == options.get("deadly"):
+            os._exit(3)
+        series = generator(experiment.seed, 99, index).standard_normal((2, options.get("samples", 2048)))
+        return Event(series, None, 0, float(index), 0.0)
+    return Recipe(32, ["MY:STRAIN", "MY:WITNESS"], ["background"], [], {}, event, int)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch, ray_session):
+    """An experiment whose recipe is a module in the tests' temporary directory, which Ray's workers know too."""
+    (tmp_path / "recipe_of_mine.py").write_text(RECIPE)
+    monkeypatch.syspath_prepend(tmp_path)
+    add = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
+    original = stage._call
+
+    def call(make, shard):
+        exec(add)
+        return original(make, shard)
+
+    monkeypatch.setattr(stage, "_call", call)
+    yield lambda **options: small(
+        tmp_path, derived=[], simulate={"recipe": "recipe_of_mine:make", "options": options}
+    )
+    sys.modules.pop("recipe_of_mine", None)
+
+
+def test_a_recipe_of_ones_own(own):
+    dataset = store.open_store(generate(own()))
+    assert dataset.channels == ["MY:STRAIN", "MY:WITNESS"]
+    assert len(dataset) == 32
+    assert "witnessed" not in dataset
+    np.testing.assert_array_equal(dataset["gps"][:], np.arange(32.0))
+    assert 1 < np.asarray(dataset["qplot"][:]).mean() < 2  # of noise, 1 / ln 2
+
+
+def test_errors_of_a_recipe(own):
+    with pytest.raises(InputError, match=r"^event 0: series of shape \(2, 100\), not \(2, 2048\)$"):
+        generate(own(samples=100))
+    with pytest.raises(InputError, match=r"^event of mine: not so$"):
+        generate(own(wrong=20))
+    with pytest.raises(ray.exceptions.RayTaskError, match=r"recipe_of_mine.py(.|\n)*my own mistake"):
+        generate(own(broken=20), overwrite=True)
+
+
+@pytest.mark.slow
+def test_a_task_that_dies_again_and_again_is_one_line(own):
+    with pytest.raises(RunError, match=r"^shard \d+: its task died, and three more after it: "):
+        generate(own(deadly=20))
+
+
+# -- Q-plots made anew from stored series ------------------------------------------------------------------------
+
+
+def test_the_same_qplots_from_stored_series(dataset_run, tmp_path):
+    path = ingest(small(tmp_path, **SERIES, ingest={"series_from": str(dataset_run.dataset)}))
+    assert array_bytes(path) == array_bytes(dataset_run.dataset)
+    old, new = store.open_store(dataset_run.dataset), store.open_store(path)
+    for name in ("channels", "labels", "couplings", "normalisation", "recorded"):
+        assert new.attributes[name] == old.attributes[name]
+
+
+def test_other_qplots_from_stored_series(dataset_run, tmp_path):
+    qplot = {"q": 12, "frange": [10, 95], "shape": [8, 32], "span": 1, "fftlength": 4}
+    again = ingest(small(tmp_path / "a", qplot=qplot, ingest={"series_from": str(dataset_run.dataset)}))
+    fresh = small(tmp_path / "b", qplot=qplot)
+    recipe, engine = stage._prepare(fresh.model_dump_json(), "simulate")
+    block = stage._make_block(fresh, recipe, engine, range(10))
+    dataset = store.open_store(again)
+    for name in ("qplot", "witnessed", "split", "label", "gps"):
+        np.testing.assert_array_equal(dataset[name][:10], block[name], err_msg=name)
+
+
+def test_stored_series_that_do_not_fit(dataset_run, tmp_path):
+    path = str(dataset_run.dataset)
+    bare = generate(small(tmp_path / "bare", simulate={**_simulate(), "events": 16}))
+    for changes, message in (
+        (
+            {"ingest": {"series_from": str(bare)}},
+            f"{bare}: has no series; generate it with store.series=true",
+        ),
+        ({"ingest": {"series_from": path}, "series": {"duration": 6}}, f"{path}: has series of duration=8"),
+        (
+            {"ingest": {"series_from": path}, "derived": []},
+            f"{path}: holds derived channels already; take its `derived` over",
+        ),
+        ({"ingest": {"series_from": f"{path}x"}}, "x: no store there"),
+    ):
+        with pytest.raises(InputError) as error:
+            ingest(small(tmp_path / "new", **changes))
+        assert message in str(error.value)
+    with pytest.raises(InputError, match="is what would be written; choose another workdir"):
+        ingest(small(Path(dataset_run.workdir), ingest={"series_from": path}), overwrite=True)
+    assert dataset_run.dataset.exists()
+
+
+def test_recorded_neighbours_share_a_split_also_when_made_anew(ray_session, tmp_path):
+    noise = np.random.default_rng(1).standard_normal((2, 200 * 256))
+    sources = []
+    for name, values in zip(("S1:A", "W1:B"), noise, strict=True):
+        series = TimeSeries(values, t0=1000, sample_rate=256, name=name)
+        series.write(tmp_path / f"{name[:2]}.h5", path=name, format="hdf5")
+        sources.append({"name": name, "files": [str(tmp_path / f"{name[:2]}.h5")]})
+    settings = {"derived": [], "split": {"block": 20.0, "test": 0.3, "validation": 0.3}, **SERIES}
+    times = list(np.arange(1010.0, 1190.0, 5.0))
+    first = ingest(small(tmp_path / "a", **settings, ingest={"channels": sources, "times": times}))
+    again = ingest(small(tmp_path / "b", **settings, ingest={"series_from": str(first)}))
+    blocks = np.array(times) // 20
+    for path in (first, again):
+        split = np.asarray(store.open_store(path)["split"][:])
+        assert len(set(split)) > 1
+        assert all(len(set(split[blocks == b])) == 1 for b in set(blocks))
