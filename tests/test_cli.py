@@ -1,0 +1,113 @@
+"""The command itself, as a user's shell runs it: one line and a status for each end, help for each stage."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glitchflow.config import STAGES, describe
+
+COMMAND = Path(sys.executable).parent / "glitchflow"
+QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+def test_a_mistyped_key_is_one_line_and_status_2():
+    done = run("train", QUICKSTART, "train.epoch=3")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"glitchflow: {QUICKSTART} with train.epoch=3: train.epoch: unknown key; did you mean train.epochs?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("generate", "nowhere.yaml"), "glitchflow: nowhere.yaml: no such file"),
+        (
+            ("generate", QUICKSTART, "simulate.recipe=nope"),
+            "glitchflow: simulate.recipe = nope: not one of detector, notebook",
+        ),
+        (("inspect", "nowhere.zarr"), "glitchflow: nowhere.zarr: no store there; make one with"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(tmp_path, arguments, message):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_a_refusing_disk_is_one_line_and_status_1(tmp_path):
+    (tmp_path / "file").touch()
+    done = run("generate", QUICKSTART, f"workdir={tmp_path}/file/x")
+    assert done.returncode == 1
+    assert done.stderr == f"glitchflow: {tmp_path}/file/x/dataset.zarr: cannot be created: Not a directory\n"
+
+
+def test_inspect(dataset_run):
+    done = run("inspect", dataset_run.dataset, "--verify", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["events"] == 96
+    assert done.stderr == ""
+
+
+def test_inspect_of_a_damaged_store_has_status_1(dataset_run, tmp_path):
+    path = shutil.copytree(dataset_run.dataset, tmp_path / "d.zarr")
+    (path / "gps" / "c" / "2").unlink()
+    done = run("inspect", path, "--verify")
+    assert done.returncode == 1
+    assert "  shard 2: gps differs from its checksum" in done.stdout.splitlines()
+    assert done.stderr.startswith(f"glitchflow: {path}: damaged or incomplete: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_ends_in_the_keys_that_a_stage_reads(stage):
+    done = run(stage, "--help")
+    assert done.returncode == 0
+    shown = [line.strip() for line in done.stdout.splitlines()]
+    keys = [line.strip() for line in describe(stage).splitlines()]
+    assert shown[-len(keys) :] == keys, "one line each, none wrapped"
+
+
+def test_help_lists_the_stages():
+    done = run("--help")
+    assert done.returncode == 0
+    for stage in (*STAGES, "inspect"):
+        assert f"\n  {stage} " in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("nosuch",), ("generate",), ("generate", QUICKSTART, "--nosuch")])
+def test_a_wrong_command_line_has_status_2(arguments):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Try 'glitchflow" in done.stderr
+
+
+def test_a_recipe_in_the_working_directory(tmp_path):
+    """By import path, as the user's shell stands there: in the driver and in Ray's workers."""
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "from glitchflow.signal.simulate import Event, Recipe\n"
+        "def event(index):\n"
+        "    return Event(np.random.default_rng(index).standard_normal((2, 4096)), None, 0, float(index), 0.0)\n"
+        "def make(experiment):\n"
+        "    return Recipe(16, ['S', 'W'], ['background'], [], {}, event, int)\n"
+    )
+    (tmp_path / "x.yaml").write_text("workdir: out\nseries: {duration: 8}\nsimulate: {recipe: 'mine:make'}\n")
+    done = run("generate", "x.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("generate: wrote out/dataset.zarr in ")
+    assert done.stderr.splitlines()[-1].startswith("Q-plots: 16/16 events, ")
