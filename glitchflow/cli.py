@@ -30,6 +30,9 @@ Overrides = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what this stage wrote before.")]
 Shard = Annotated[int | None, typer.Option("--shard", help="Make this shard alone, again.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Check every shard first, and make damaged ones again.")
+]
 Address = Annotated[str, typer.Option("--address", help="Ray cluster to join.", envvar="RAY_ADDRESS")]
 
 
@@ -43,14 +46,21 @@ def _run(
 ) -> None:
     """Read the experiment, call `glitchflow.<module>.<function>(experiment)`, and say what it wrote."""
     with _one_line():
-        experiment: Experiment = config.load(path, overrides or [])
-        if address:
-            joined = experiment.cluster.model_copy(update={"address": address})
-            experiment = experiment.model_copy(update={"cluster": joined})
+        experiment = _load(path, overrides, address)
         started = time.monotonic()
         # imported only now: --help and a mistyped key answer without waiting for torch and Ray
         written = getattr(importlib.import_module(f"glitchflow.{module}"), function)(experiment, **options)
-        print(f"{function}: wrote {os.path.relpath(written)} in {time.monotonic() - started:.1f} s")
+        print(f"{function}: wrote {_shown(written)} in {time.monotonic() - started:.1f} s")
+
+
+def _load(path: str, overrides: list[str] | None, address: str) -> Experiment:
+    experiment = config.load(path, overrides or [])
+    joined = experiment.cluster.model_copy(update={"address": address or experiment.cluster.address})
+    return experiment.model_copy(update={"cluster": joined})
+
+
+def _shown(written: Any) -> str:
+    return str(written) if "://" in str(written) else os.path.relpath(written)
 
 
 @app.callback()
@@ -61,16 +71,34 @@ def about() -> None:
     """
 
 
+@stage("plan")
+def plan(
+    path: Config,
+    overrides: Overrides = None,
+    nodes: Annotated[int, typer.Option("--nodes", help="Nodes of the cluster to plan for.")] = 1,
+    cores: Annotated[int | None, typer.Option("--cores", help="Cores of each; default: as here.")] = None,
+    address: Address = "",
+) -> None:
+    """Say what a dataset will cost, from a few seconds' calibration here. Writes nothing."""
+    with _one_line():
+        from glitchflow.data import plan as module
+
+        experiment = _load(path, overrides, address)
+        print(module.describe(experiment, module.plan(experiment, nodes=nodes, cores=cores)))
+
+
 @stage("generate")
 def generate(
     path: Config,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     shard: Shard = None,
+    verify: Verify = False,
     address: Address = "",
 ) -> None:
     """Make synthetic events and their Q-plots: dataset.zarr. Goes on where it stopped."""
-    _run("data.generate", "generate", path, overrides, address, overwrite=overwrite, shard=shard)
+    options = {"overwrite": overwrite, "shard": shard, "verify": verify}
+    _run("data.generate", "generate", path, overrides, address, **options)
 
 
 @stage("ingest")
@@ -79,10 +107,12 @@ def ingest(
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     shard: Shard = None,
+    verify: Verify = False,
     address: Address = "",
 ) -> None:
     """Make the Q-plots of recorded events: dataset.zarr. Goes on where it stopped."""
-    _run("data.generate", "ingest", path, overrides, address, overwrite=overwrite, shard=shard)
+    options = {"overwrite": overwrite, "shard": shard, "verify": verify}
+    _run("data.generate", "ingest", path, overrides, address, **options)
 
 
 @stage("train")

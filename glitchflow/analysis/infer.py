@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from glitchflow.cluster import device
 from glitchflow.config import Experiment, InputError
-from glitchflow.data import store
+from glitchflow.data import lease, store
 from glitchflow.data.generate import provenance, run_shards
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
@@ -52,7 +52,10 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
         say(f"generating from {trained.path.name} of {trained.meta['model']['name']}")
         checkpoints = {name: str(network.path) for name, network in networks.items()}
         make = partial(predict_shard, str(experiment.dataset), str(path), checkpoints, experiment.infer.batch)
-        run_shards(make, missing, dataset.layout, experiment.cluster, "predictions", accelerated=True)
+        with lease.hold(path) as check:
+            run_shards(
+                make, missing, dataset.layout, experiment.cluster, "predictions", check, accelerated=True
+            )
     if not store.open_store(path, complete=False).attributes["complete"]:
         store.finalise(path, {})
     return path

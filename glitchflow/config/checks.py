@@ -13,7 +13,7 @@ if typing.TYPE_CHECKING:
 
 def _recorded(e: Experiment) -> bool:
     """Whether the events come from files: what `simulate` says, by default or not, then does not matter."""
-    return bool(e.ingest.channels or e.ingest.series_from)
+    return bool(e.ingest.channels or e.ingest.series_from or e.ingest.qplots_from)
 
 
 def _band(e: Experiment) -> None:

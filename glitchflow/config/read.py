@@ -130,6 +130,7 @@ def import_path(path: str, key: str, known: typing.Sequence[str]) -> Any:
 STAGES: dict[str, tuple[str, ...]] = {
     "generate": ("workdir", "seed", "series", "simulate", "derived", "qplot", "store", "split", "cluster"),
     "ingest": ("workdir", "seed", "series", "ingest", "derived", "qplot", "store", "split", "cluster"),
+    "plan": ("workdir", "seed", "series", "simulate", "ingest", "derived", "qplot", "store", "cluster"),
     "train": ("workdir", "seed", "loader", "model", "train", "cluster"),
     "infer": ("workdir", "infer", "cluster"),
     "evaluate": ("workdir", "seed", "loader", "train", "evaluate"),

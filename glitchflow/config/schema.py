@@ -274,10 +274,13 @@ class QPlot(Section):
 
 
 class Store(Section):
+    path: File = key("", "where the dataset goes, a path or s3://bucket/...; empty: workdir/dataset.zarr")
     compression: Literal["none", "zstd"] = key("none", "compression of the arrays")
     chunk_mb: float = key(2.0, "size of a chunk of `qplot`, the unit of reading", "MiB", gt=0)
     shard_mb: float = key(64.0, "size of a shard over all arrays, the unit of writing", "MiB", gt=0)
     series: bool = key(False, "keep the time series beside the Q-plots")
+    quota_gb: float | None = key(None, "`plan` warns of a dataset beyond this size", "GB", gt=0)
+    quota_files: int | None = key(None, "`plan` warns of more files and directories than this", gt=0)
 
 
 class Split(Section):
@@ -403,8 +406,10 @@ class Experiment(Section):
     cluster: Cluster = key(Cluster(), "Ray")
 
     @property
-    def dataset(self) -> Path:
-        return Path(self.workdir) / "dataset.zarr"
+    def dataset(self) -> str | Path:
+        """Where the dataset is: a path, or a URL as a string."""
+        where = self.store.path
+        return where if "://" in where else Path(where or Path(self.workdir) / "dataset.zarr")
 
     @property
     def predictions(self) -> Path:

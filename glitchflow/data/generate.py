@@ -14,27 +14,25 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from glitchflow.cluster import session, threads
-from glitchflow.config import Experiment, InputError, RunError, parse
+from glitchflow.cluster import available_cpus, session, threads
+from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.config.schema import Cluster
-from glitchflow.data import store
-from glitchflow.data.normalise import reduce_statistics, statistics
+from glitchflow.data import lease, store
+from glitchflow.data.normalise import reduce_statistics
+from glitchflow.data.shard import make_block, make_shard, prepare
 from glitchflow.progress import say, track
 from glitchflow.signal import QTransform
-from glitchflow.signal.ingest import recorded
-from glitchflow.signal.simulate import SPLIT, Event, Recipe, build_recipe, generator
+from glitchflow.signal.simulate import Recipe
 
-BLOCK = 16  # events whose Q-plots are made at once: a task's memory does not depend on the shard's size
 CONTENT = {
     "simulate": ("seed", "series", "simulate", "derived", "qplot", "store", "split"),
     "ingest": ("seed", "series", "ingest", "derived", "qplot", "store", "split"),
@@ -44,41 +42,61 @@ CONTENT = {
 # -- the stages --------------------------------------------------------------------------------------------------
 
 
-def generate(experiment: Experiment, overwrite: bool = False, shard: int | None = None) -> Path:
-    """Make `workdir/dataset.zarr` of synthetic events; `shard` makes one shard alone. Returns its path.
+def generate(
+    experiment: Experiment, overwrite: bool = False, shard: int | None = None, verify: bool = False
+) -> store.Location:
+    """Make the dataset of synthetic events; returns where it is.
 
-    Raises `InputError` for a store made from other settings, `RunError` for a disk that refuses.
+    `shard`: make that shard alone, again. `verify`: check every shard first and make damaged ones again. More
+    `simulate.events` than the store has extend it: what is there stays as it is.
+    Raises `InputError` for a store made from other settings, `RunError` for a disk that refuses and where another
+    driver is at work.
     """
-    return _make(experiment, "simulate", overwrite, shard)
+    return _make(experiment, "simulate", overwrite, shard, verify)
 
 
-def ingest(experiment: Experiment, overwrite: bool = False, shard: int | None = None) -> Path:
-    """Make `workdir/dataset.zarr` of recorded events, or of another store's series. Returns its path.
+def ingest(
+    experiment: Experiment, overwrite: bool = False, shard: int | None = None, verify: bool = False
+) -> store.Location:
+    """Make the dataset of recorded events, of another store's series, or of ready Q-plots; returns where it is.
 
-    Raises `InputError` besides for files that do not hold what the configuration asks of them.
+    The list of events is the one found when the store was begun. Events that cannot be used are counted with
+    their reasons, which the store keeps. Raises `InputError` besides for files that cannot be read.
     """
-    return _make(experiment, "ingest", overwrite, shard)
+    return _make(experiment, "ingest", overwrite, shard, verify)
 
 
-def _make(experiment: Experiment, source: str, overwrite: bool, shard: int | None) -> Path:
+def _make(
+    experiment: Experiment, source: str, overwrite: bool, shard: int | None, verify: bool
+) -> store.Location:
     path = experiment.dataset
-    recipe, engine = _prepare(experiment.model_dump_json(), source)
     if overwrite or not store.exists(path):
-        _create(experiment, source, recipe, engine)
-    _same_content(experiment, source)
-    layout = store.open_store(path, complete=False).layout
-    if shard is not None and not 0 <= shard < layout.shards:
-        raise InputError(f"--shard {shard}: the store has shards 0 to {layout.shards - 1}")
-    missing = store.missing_shards(path)
-    wanted = missing if shard is None else [shard]
-    if len(missing) < layout.shards:
-        say(f"{path}: {layout.shards - len(missing)} of {layout.shards} shards are there already")
-    if wanted:
+        _create(experiment, source)
+    with lease.hold(path) as check:
+        store.clear_partials(path)
+        _same_content(experiment, source)
+        layout = store.open_store(path, complete=False).layout
+        if shard is not None and not 0 <= shard < layout.shards:
+            raise InputError(f"--shard {shard}: the store has shards 0 to {layout.shards - 1}")
+        if verify:
+            _forget_damaged(path)
+        missing = store.missing_shards(path)
+        if 0 < len(missing) < layout.shards:
+            say(f"{path}: {layout.shards - len(missing)} of {layout.shards} shards are there already")
+        wanted = missing if shard is None else [shard]
         make = partial(make_shard, experiment.model_dump_json(), source, str(path))
-        run_shards(make, wanted, layout, experiment.cluster, "Q-plots")
-    if not store.missing_shards(path) and not store.open_store(path, complete=False).attributes["complete"]:
-        _finalise(path, layout)
+        run_shards(make, wanted, layout, experiment.cluster, "Q-plots", check)
+        left = store.missing_shards(path)
+        if not left and (wanted or not store.open_store(path, complete=False).attributes["complete"]):
+            _finalise(path, layout)
     return path
+
+
+def _forget_damaged(path: store.Location) -> None:
+    damaged = store.damaged_shards(path)
+    for k, reason in damaged.items():
+        say(f"{path}: shard {k}: {reason}; it is made again")
+    store.forget(path, damaged)
 
 
 def run_shards(
@@ -87,16 +105,19 @@ def run_shards(
     layout: store.Layout,
     cluster: Cluster,
     label: str,
+    check: Callable[[], None],
     accelerated: bool = False,
 ) -> None:
     """Call `make(shard)` in a Ray task per shard, two per CPU in flight, failed workers' tasks retried.
 
     With `accelerated` each task takes a GPU of its own where the cluster has any.
 
-    `make` writes its shard itself. The first error of a task ends the run with that error; shards already
-    written stay.
+    `make` writes its shard itself. The first error of a task, or of `check`, ends the run with that error;
+    shards already written stay.
     """
     waiting: list[int] = list(shards)
+    if not waiting:
+        return
     running: dict[Any, int] = {}
     sizes = {k: layout.span(k).stop - layout.span(k).start for k in waiting}
     with session(cluster), track(sum(sizes.values()), label, "events") as advance:
@@ -106,15 +127,37 @@ def run_shards(
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_call)
         shared = ray.put(make)
         slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        while waiting or running:
-            while waiting and len(running) < slots:
-                k = waiting.pop(0)
-                running[task.remote(shared, k)] = k
-            ready, _ = ray.wait(list(running), num_returns=1)
-            for reference in ready:
-                k = running.pop(reference)
-                _result(reference, k)
-                advance(sizes[k])
+        try:
+            while waiting or running:
+                while waiting and len(running) < slots:
+                    k = waiting.pop(0)
+                    running[task.remote(shared, k)] = k
+                ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
+                check()
+                for reference in ready:
+                    k = running.pop(reference)
+                    _result(reference, k)
+                    advance(sizes[k])
+        except Exception:
+            # what is being written is finished first, so that nothing writes behind the caller's back. (Ray's cancel
+            # is no help: where it meets a task that is just ending, it takes the whole process down.)
+            if running:
+                ray.wait(list(running), num_returns=len(running), timeout=60.0)
+            raise
+
+
+def on_every_cpu(cluster: Cluster, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What a function returns on as many CPUs as this process would use of the cluster, all at work at once.
+
+    Called once before with the last argument 0, so that imports and constants are not part of it.
+    """
+    with session(cluster):
+        import ray
+
+        count = max(1, min(available_cpus(), int(ray.cluster_resources().get("CPU", 1))))
+        task = ray.remote(num_cpus=1)(function)
+        ray.get([task.remote(*arguments[:-1], 0) for _ in range(count)])
+        return ray.get([task.remote(*arguments) for _ in range(count)])
 
 
 def _result(reference: Any, shard: int) -> None:
@@ -140,16 +183,18 @@ def _call(make: Callable[[int], None], shard: int) -> None:
 # -- the driver's part -------------------------------------------------------------------------------------------
 
 
-def _create(experiment: Experiment, source: str, recipe: Recipe, engine: QTransform) -> None:
-    _make_block(
+def _create(experiment: Experiment, source: str) -> None:
+    recipe, engine = prepare(experiment.model_dump_json(), source)
+    _, skipped = make_block(
         experiment, recipe, engine, range(1)
-    )  # what is wrong shows before anything is made or replaced
-    arrays = _arrays(experiment, recipe)
+    )  # what is wrong shows before anything is replaced
+    if skipped and recipe.events == 1:
+        raise InputError(skipped[0])
+    arrays = store_arrays(experiment, recipe)
     layout = store.choose_layout(recipe.events, arrays, experiment.store.chunk_mb, experiment.store.shard_mb)
     axes = {"channel": np.array(recipe.channels, dtype=object)}
     if experiment.qplot.window == "fixed":
-        centre = experiment.series.duration / 2
-        axes |= {"frequency": np.asarray(engine.frequencies), "time": np.asarray(engine.times) - centre}
+        axes |= _fixed_axes(experiment, engine)
     attributes = {
         "arrays": list(arrays),
         "source": source,
@@ -164,10 +209,20 @@ def _create(experiment: Experiment, source: str, recipe: Recipe, engine: QTransf
     }
     if store.exists(experiment.dataset):
         store.remove(experiment.dataset)
-    store.create(experiment.dataset, arrays, layout, axes, attributes, experiment.store.compression)
+    compression = experiment.store.compression
+    store.create(experiment.dataset, arrays, layout, axes, attributes, compression, recipe.notes)
 
 
-def _arrays(experiment: Experiment, recipe: Recipe) -> dict[str, store.Array]:
+def _fixed_axes(experiment: Experiment, engine: QTransform) -> dict[str, np.ndarray]:
+    """Frequencies in Hz, and times in s from the window's centre."""
+    return {
+        "frequency": np.asarray(engine.frequencies),
+        "time": np.asarray(engine.times) - experiment.series.duration / 2,
+    }
+
+
+def store_arrays(experiment: Experiment, recipe: Recipe) -> dict[str, store.Array]:
+    """The arrays that a dataset of this recipe has."""
     channels, (f, t), samples = len(recipe.channels), experiment.qplot.shape, experiment.series.samples
     arrays = {
         "qplot": store.Array(("channel", "frequency", "time"), (channels, f, t), "float32"),
@@ -181,7 +236,7 @@ def _arrays(experiment: Experiment, recipe: Recipe) -> dict[str, store.Array]:
         arrays |= {"frequency0": store.Array((), (), "float64"), "time0": store.Array((), (), "float64")}
     if recipe.witnessed:
         arrays["witnessed"] = store.Array(("frequency", "time"), (f, t), "float32")
-    if experiment.store.series:
+    if experiment.store.series and not (recipe.recorded and experiment.ingest.qplots_from):
         arrays["series"] = store.Array(("channel", "sample"), (channels, samples), "float64")
         if recipe.witnessed:
             arrays["witnessed_series"] = store.Array(("sample",), (samples,), "float64")
@@ -190,13 +245,24 @@ def _arrays(experiment: Experiment, recipe: Recipe) -> dict[str, store.Array]:
 
 def _content(experiment: Experiment, source: str) -> dict[str, Any]:
     """The part of the configuration that a store's bytes depend on."""
-    return experiment.model_dump(mode="json", include=set(CONTENT[source]))
+    content = experiment.model_dump(mode="json", include=set(CONTENT[source]))
+    for name in ("path", "quota_gb", "quota_files"):
+        del content["store"][name]
+    return content
 
 
 def _same_content(experiment: Experiment, source: str) -> None:
-    path = experiment.dataset
-    stored = store.open_store(path, complete=False).attributes["config"]
-    differing = sorted(_differences(stored, _content(experiment, source)))
+    """Refuse a store made from other settings; where only events were added, extend it."""
+    path, wanted = experiment.dataset, _content(experiment, source)
+    dataset = store.open_store(path, complete=False)
+    stored, events = dataset.attributes["config"], experiment.simulate.events
+    if source == "simulate" and stored.get("simulate", {}).get("events", events) < events:
+        grown = stored | {"simulate": stored["simulate"] | {"events": events}}
+        if not list(_differences(grown, wanted)):
+            say(f"{path}: extended from {len(dataset)} to {events} events")
+            store.grow(path, events, {"config": wanted})
+            return
+    differing = sorted(_differences(stored, wanted))
     if differing:
         raise InputError(
             f"{path}: was made with other settings ({'; '.join(differing[:4])}"
@@ -212,13 +278,27 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterable[str]:
         yield f"{name} = {old} there, {new} here"
 
 
-def _finalise(path: Path, layout: store.Layout) -> None:
-    shares = [store.marker(path, k)["statistics"] for k in range(layout.shards)]
+def _finalise(path: store.Location, layout: store.Layout) -> None:
+    markers = [store.marker(path, k) for k in range(layout.shards)]
+    skipped = {int(i): reason for marker in markers for i, reason in marker["skipped"].items()}
+    if skipped:
+        _say_skipped(path, skipped, layout.events)
     try:
-        normalisation = reduce_statistics(shares)
+        normalisation = reduce_statistics(marker["statistics"] for marker in markers)
     except ValueError:
         normalisation = None  # a handful of recorded events need not hold any for training
-    store.finalise(path, {"normalisation": normalisation})
+    store.finalise(path, {"normalisation": normalisation, "skipped": sorted(skipped.items())})
+
+
+def _say_skipped(path: store.Location, skipped: dict[int, str], events: int) -> None:
+    """How many events were left out, by channel and kind of reason, with an example of each."""
+    kinds = Counter(reason.split(" GPS ")[0] for reason in skipped.values())
+    say(f"{path}: {len(skipped)} of {events} events could not be used; the store's attributes list them")
+    for kind, count in kinds.most_common(5):
+        example = next(i for i, reason in skipped.items() if reason.startswith(kind))
+        say(f"  {count} x {kind} (event {example}: {skipped[example]})")
+    if len(skipped) == events:
+        raise RunError(f"{path}: none of its {events} events could be used: {skipped[min(skipped)]}")
 
 
 def provenance() -> dict[str, Any]:
@@ -241,168 +321,3 @@ def _revision() -> str | None:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-# -- a task's part -----------------------------------------------------------------------------------------------
-
-
-def make_shard(experiment_json: str, source: str, path: str, shard: int) -> None:
-    """Make and write one shard: its content depends on the experiment and the event indices alone."""
-    recipe, engine = _prepare(experiment_json, source)
-    experiment = _parse(experiment_json)
-    dataset = store.open_store(path, complete=False)
-    span = dataset.layout.span(shard)
-    names = dataset.attributes["arrays"]
-    values = {name: _empty(dataset, name, span) for name in names}
-    for start in range(span.start, span.stop, BLOCK):
-        indices = range(start, min(start + BLOCK, span.stop))
-        block = _make_block(experiment, recipe, engine, indices)
-        for name in names:
-            values[name][start - span.start : indices.stop - span.start] = block[name]
-    train = values["split"] == store.SPLITS.index("train")
-    store.write_shard(path, shard, values, statistics(values["qplot"][train]))
-
-
-def _make_block(
-    experiment: Experiment, recipe: Recipe, engine: QTransform, indices: range
-) -> dict[str, NDArray]:
-    """The arrays of some events."""
-    events = [recipe.event(i) for i in indices]
-    _check_shapes(events, indices, (len(recipe.channels), experiment.series.samples), bool(recipe.witnessed))
-    series = np.stack([event.series for event in events])
-    explained = np.stack([event.witnessed for event in events]) if recipe.witnessed else None  # type: ignore[misc]
-    try:
-        plot = engine(series, companion=explained)
-    except ValueError as error:
-        raise InputError(f"Q-plots of the events from {indices.start} on: {error}") from None
-    gps = np.array([event.gps for event in events])
-    block: dict[str, Any] = {
-        "qplot": plot.energy.numpy(),
-        "gps": gps,
-        "q": plot.q.numpy(),
-        "label": np.array([event.label for event in events], dtype=np.int8),
-        "split": np.array([_split(experiment, recipe.split_key(i)) for i in indices], dtype=np.int8),
-        "snr": np.array([event.snr for event in events]),
-        "series": series,
-    }
-    if experiment.qplot.window == "loudest":
-        block["frequency0"] = np.asarray(plot.frequencies)[:, 0]
-        block["time0"] = np.asarray(plot.times)[:, 0] + gps - experiment.series.duration / 2
-    if explained is not None:
-        block |= {"witnessed": plot.companion.numpy(), "witnessed_series": explained}
-    return block
-
-
-def _check_shapes(events: list[Event], indices: range, wanted: tuple[int, int], witnessed: bool) -> None:
-    """A recipe of a user's own may get them wrong."""
-    for index, event in zip(indices, events):
-        if event.series.shape != wanted:
-            raise InputError(f"event {index}: series of shape {event.series.shape}, not {wanted}")
-        if witnessed and (event.witnessed is None or event.witnessed.shape != wanted[1:]):
-            raise InputError(
-                f"event {index}: `witnessed` must be of shape {wanted[1:]}, as Recipe.witnessed says"
-            )
-
-
-def _empty(dataset: store.Dataset, name: str, span: slice) -> NDArray:
-    array = dataset[name]
-    return np.empty((span.stop - span.start, *array.shape[1:]), dtype=array.dtype)
-
-
-def _split(experiment: Experiment, key: int) -> int:
-    """The split of an event, by its own random number: later events never change it."""
-    draw = generator(experiment.seed, SPLIT, key).random()
-    test, validation = experiment.split.test, experiment.split.validation
-    return store.SPLITS.index(
-        "test" if draw < test else "validation" if draw < test + validation else "train"
-    )
-
-
-@lru_cache(maxsize=2)
-def _parse(experiment_json: str) -> Experiment:
-    return Experiment.model_validate_json(experiment_json)
-
-
-@lru_cache(maxsize=2)
-def _prepare(experiment_json: str, source: str) -> tuple[Recipe, QTransform]:
-    """The recipe and the engine of an experiment, built once per process."""
-    experiment = _parse(experiment_json)
-    if source == "ingest" and experiment.ingest.series_from:
-        recipe = _stored_series(experiment)
-    else:
-        recipe = {"simulate": build_recipe, "ingest": recorded}[source](experiment)
-    return recipe, build_engine(experiment)
-
-
-def build_engine(experiment: Experiment) -> QTransform:
-    """The Q-transform that `qplot` and `series` describe. Raises `InputError` where it does not exist."""
-    series, qplot = experiment.series, experiment.qplot
-    same = ("frange", "mismatch", "select", "fduration", "fftlength", "highpass")
-    settings = {name: getattr(qplot, name) for name in same} | _image(experiment)
-    settings |= {"qrange": qplot.qrange} if qplot.q is None else {"q": qplot.q}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a band cut short, which is refused here
-            engine = QTransform(duration=series.duration, sample_rate=series.sample_rate, **settings)
-    except ValueError as error:
-        raise InputError(f"qplot: {error}") from None
-    low, high = qplot.frange
-    if engine.frange[1] < high:
-        raise InputError(
-            f"qplot.frange = [{low:g}, {high:g}]: the lowest Q, {float(engine.qs[0]):.3g}, reaches"
-            f" {engine.frange[1]:g} Hz at series.sample_rate = {series.sample_rate:g}"
-        )
-    return engine
-
-
-def _image(experiment: Experiment) -> dict[str, Any]:
-    """The engine's settings for what of the whole Q-plot is shown."""
-    duration, qplot = experiment.series.duration, experiment.qplot
-    if qplot.window == "fixed":
-        start = (duration - qplot.span) / 2
-        return {"outseg": (start, start + qplot.span), "shape": qplot.shape, "logf": qplot.log_frequency}
-    settle = qplot.fduration / 2  # half the whitening filter at each end is never shown
-    outseg = (settle, duration - settle)
-    return {"outseg": outseg, "tres": qplot.tres, "fres": qplot.fres, "crop": qplot.shape}
-
-
-def _stored_series(experiment: Experiment) -> Recipe:
-    """The events of a store that kept its series: to make their Q-plots anew with other settings."""
-    path = experiment.ingest.series_from
-    old = store.open_store(path)
-    if "series" not in old:
-        raise InputError(f"ingest.series_from = {path}: has no series; generate it with store.series=true")
-    before = parse(old.attributes["config"], path)
-    if before.series != experiment.series:
-        raise InputError(
-            f"ingest.series_from = {path}: has series of {before.series}, not {experiment.series}"
-        )
-    if before.derived != experiment.derived:
-        raise InputError(
-            f"ingest.series_from = {path}: holds derived channels already; take its `derived` over as it is"
-        )
-    if Path(path) == experiment.dataset:
-        raise InputError(f"ingest.series_from = {path}: is what would be written; choose another workdir")
-    gps, block = np.asarray(old["gps"][:]), experiment.split.block
-    recorded = old.attributes["recorded"]
-    return Recipe(
-        events=len(old),
-        channels=old.channels,
-        labels=old.labels,
-        witnessed=old.attributes["witnessed_labels"],
-        couplings=old.attributes["couplings"],
-        event=partial(_stored_event, old),
-        split_key=(lambda i: int(gps[i] // block)) if recorded else int,
-        recorded=recorded,
-    )
-
-
-def _stored_event(old: store.Dataset, index: int) -> Event:
-    known = "witnessed_series" in old
-    return Event(
-        series=np.asarray(old["series"][index]),
-        witnessed=np.asarray(old["witnessed_series"][index]) if known else None,
-        label=int(np.asarray(old["label"][index])),
-        gps=float(np.asarray(old["gps"][index])),
-        snr=float(np.asarray(old["snr"][index])),
-    )

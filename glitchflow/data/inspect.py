@@ -17,8 +17,12 @@ def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str
     """
     dataset = store.open_store(path, complete=False)
     damaged = store.damaged_shards(path) if verify else dict.fromkeys(store.missing_shards(path), "missing")
-    facts = describe(dataset) | {"damaged": {str(k): reason for k, reason in damaged.items()}}
-    intact = bool(not damaged and facts["complete"])
+    foreign = store.foreign_objects(path) if verify else []
+    facts = describe(dataset) | {
+        "damaged": {str(k): reason for k, reason in damaged.items()},
+        "foreign": foreign,
+    }
+    intact = bool(not damaged and not foreign and facts["complete"])
     return (json.dumps(facts, indent=1) if as_json else _text(facts, verify)), intact
 
 
@@ -43,8 +47,9 @@ def describe(dataset: store.Dataset) -> dict[str, Any]:
     }
     if attributes["complete"]:
         for name, words in (("label", dataset.labels), ("split", list(store.SPLITS))):
-            count = np.bincount(np.asarray(dataset[name][:]), minlength=len(words))
-            facts[name] = {word: int(n) for word, n in zip(words, count)}
+            values = np.asarray(dataset[name][:])
+            facts[name] = {word: int((values == i).sum()) for i, word in enumerate(words)}
+        facts["skipped"] = dict(attributes.get("skipped", []))
     return facts
 
 
@@ -70,6 +75,9 @@ def _text(facts: dict[str, Any], verified: bool) -> str:
             f"  coupling  {channel}: gain {response['gain']:.2f}, delay {response['delay'] * 1e3:+.1f} ms"
         )
     lines += [f"  shard {k}: {reason}" for k, reason in facts["damaged"].items()]
+    if facts.get("skipped"):
+        lines.append(f"  skipped   {len(facts['skipped'])} events that could not be used, in no split")
+    lines += [f"  foreign: {name}" for name in facts["foreign"]]
     if not facts["complete"]:
         lines.append("  incomplete")
     elif verified and not facts["damaged"]:

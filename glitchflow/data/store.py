@@ -9,10 +9,7 @@ Shapes: E event, C channel, F frequency, T time, N sample.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import shutil
 import typing
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,14 +21,17 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
-from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 
 from glitchflow.config import InputError, RunError
+from glitchflow.data import objects
+from glitchflow.data.objects import Location, is_url, open_group, writing
+from glitchflow.data.objects import exists as exists
 
 SCHEMA = 1
 SPLITS = ("train", "validation", "test")
-MARKERS = ".done"
+SKIPPED = -1  # in place of a split: a recorded event that could not be used, all zeros
+MARKERS, NOTES = ".done", ".notes"
 _MIB = 2**20
 
 
@@ -86,42 +86,31 @@ def _power_of_two(value: float) -> int:
 
 
 def create(
-    path: str | Path,
+    path: Location,
     arrays: Mapping[str, Array],
     layout: Layout,
     coordinates: Mapping[str, NDArray],
     attributes: Mapping[str, Any],
     compression: str = "none",
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the metadata and coordinates of a new, empty store; the driver does it once, before any task.
 
     Raises `InputError` where something is in the way, `RunError` where the file system refuses.
     """
-    path = Path(path)
-    partial = path.with_name(
-        f"{path.name}.partial"
-    )  # renamed when whole: a store has its metadata or is not there
-    if path.exists():
+    if not is_url(path) and Path(path).exists():
         raise InputError(f"{path}: is in the way, and is not a store; choose another workdir")
-    with _writing(path, "cannot be created"):
-        shutil.rmtree(partial, ignore_errors=True)
-        group = zarr.create_group(
-            str(partial),
-            zarr_format=3,
-            attributes={"schema": SCHEMA, "complete": False, "layout": vars(layout), **attributes},
-        )
+    # a file system's store has its metadata or is not there; elsewhere the attributes, written last, say so
+    partial = path if is_url(path) else Path(path).with_name(f"{Path(path).name}.partial")
+    with writing(path, "cannot be created"):
+        group = zarr.create_group(str(partial), zarr_format=3, overwrite=True)
         _create_arrays(group, arrays, layout, compression)
         _create_coordinates(group, coordinates)
-        partial.rename(path)
-
-
-@contextlib.contextmanager
-def _writing(path: str | Path, what: str) -> Iterator[None]:
-    """One line where the file system refuses: full, read-only, not a directory."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{path}: {what}: {error.strerror or error}") from None
+        for name, value in (notes or {}).items():
+            objects.put(group, f"{NOTES}/{name}.json", value)
+        group.attrs.update({"schema": SCHEMA, "complete": False, "layout": vars(layout), **attributes})
+        if partial is not path:
+            Path(partial).rename(path)
 
 
 def _create_arrays(group: zarr.Group, arrays: Mapping[str, Array], layout: Layout, compression: str) -> None:
@@ -155,17 +144,28 @@ def _create_coordinates(group: zarr.Group, coordinates: Mapping[str, NDArray]) -
 
 
 def write_shard(
-    path: str | Path, shard: int, values: Mapping[str, NDArray], statistics: dict[str, Any]
+    path: Location,
+    shard: int,
+    values: Mapping[str, NDArray],
+    statistics: dict[str, Any],
+    skipped: Mapping[int, str] | None = None,
 ) -> None:
     """Write one whole shard of every per-event array, then its done-marker.
 
+    `skipped`: why some of its events could not be used, by index.
+
     Raises `RunError` where the file system refuses (full, read-only).
     """
-    group = _open_group(path, "r+")
+    group = open_group(path, "r+")
     layout = _layout(group)
     span = layout.span(shard)
-    marker: dict[str, Any] = {"shard": shard, "statistics": statistics, "sha256": {}}
-    with _writing(path, f"shard {shard} cannot be written"):
+    marker: dict[str, Any] = {
+        "shard": shard,
+        "statistics": statistics,
+        "sha256": {},
+        "skipped": dict(skipped or {}),
+    }
+    with writing(path, f"shard {shard} cannot be written"):
         for name in _event_arrays(group):
             array: Any = group[name]
             value = np.ascontiguousarray(values[name], dtype=array.dtype)
@@ -175,7 +175,7 @@ def write_shard(
                 )
             _replace(array, shard, span, value)
             marker["sha256"][name] = _sha256(value)
-        _put(group, _marker(shard), json.dumps(marker).encode())
+        objects.put(group, _marker(shard), marker)
 
 
 def _replace(array: Any, shard: int, span: slice, value: NDArray) -> None:
@@ -187,48 +187,84 @@ def _replace(array: Any, shard: int, span: slice, value: NDArray) -> None:
         array[span] = value
 
 
-def finalise(path: str | Path, attributes: Mapping[str, Any]) -> None:
+def finalise(path: Location, attributes: Mapping[str, Any]) -> None:
     """Mark a store complete, with attributes known only now. All shards must be done."""
-    group = _open_group(path, "r+")
+    group = open_group(path, "r+")
     left = missing_shards(path)
     if left:
         raise RunError(f"{path}: {len(left)} shards are missing, the first is {left[0]}")
-    with _writing(path, "cannot be finished"), warnings.catch_warnings():
+    with writing(path, "cannot be finished"), warnings.catch_warnings():
         group.attrs.update({**attributes, "complete": True})
         warnings.simplefilter("ignore")  # consolidated metadata is not yet part of Zarr's specification
         zarr.consolidate_metadata(group.store)
 
 
-def remove(path: str | Path) -> None:
+def grow(path: Location, events: int, attributes: Mapping[str, Any]) -> None:
+    """Make room for more events, up to `events`; the last shard, if it was not full, is to be made again.
+
+    Done again after an interruption it comes to the same: the attributes change last.
+    """
+    group = open_group(path, "r+")
+    layout = _layout(group)
+    with writing(path, "cannot be extended"):
+        group.attrs.update({"complete": False})
+        if layout.events % layout.shard:
+            objects.delete(group, _marker(layout.shards - 1))
+        for name in _event_arrays(group):
+            array: Any = group[name]
+            array.resize((events, *array.shape[1:]))
+        group.attrs.update({**attributes, "layout": vars(layout) | {"events": events}})
+
+
+def remove(path: Location) -> None:
     """Delete a store that the user asked to overwrite. Refuses what is not a store of ours."""
-    if "schema" not in _open_group(path, "r").attrs:
+    if "schema" not in open_group(path, "r").attrs:
         raise InputError(f"{path}: is not a store of GlitchFlow's, so --overwrite leaves it alone")
-    with _writing(path, "cannot be removed"):
-        shutil.rmtree(path)
+    objects.wipe(path)
 
 
 # -- markers -----------------------------------------------------------------------------------------------------
 
 
-def missing_shards(path: str | Path) -> list[int]:
+def missing_shards(path: Location) -> list[int]:
     """Shards without a done-marker, ascending."""
-    group = _open_group(path, "r")
+    group = open_group(path, "r")
     layout = _layout(group)
     return [k for k in range(layout.shards) if not sync((group.store_path / _marker(k)).exists())]
 
 
-def marker(path: str | Path, shard: int) -> dict[str, Any]:
+def marker(path: Location, shard: int) -> dict[str, Any]:
     """A shard's done-marker. Raises `RunError` where there is none."""
-    group = _open_group(path, "r")
-    value = sync((group.store_path / _marker(shard)).get(default_buffer_prototype()))
+    group = open_group(path, "r")
+    value = objects.get(group, _marker(shard))
     if value is None:
         raise RunError(f"{path}: shard {shard} is not done")
-    return json.loads(value.to_bytes())
+    return value
 
 
-def damaged_shards(path: str | Path) -> dict[int, str]:
+def note(path: Location, name: str) -> Any:
+    """What the driver noted under a name when it created the store, or None."""
+    return objects.get(open_group(path, "r"), f"{NOTES}/{name}.json")
+
+
+def forget(path: Location, shards: typing.Iterable[int]) -> None:
+    """Take back the done-markers of shards, so that they are made again."""
+    group = open_group(path, "r+")
+    with writing(path, "cannot be written"):
+        for k in shards:
+            objects.delete(group, _marker(k))
+
+
+def clear_partials(path: Location) -> None:
+    """Delete the temporary files that killed writers left behind; only for who holds the lease."""
+    if not is_url(path):
+        for left in Path(path).rglob("*.partial"):
+            left.unlink(missing_ok=True)
+
+
+def damaged_shards(path: Location) -> dict[int, str]:
     """Shards whose bytes do not match their done-marker, or that cannot be read, with the reason."""
-    group = _open_group(path, "r")
+    group = open_group(path, "r")
     layout = _layout(group)
     missing = set(missing_shards(path))
     damage = dict.fromkeys(missing, "missing")
@@ -249,8 +285,18 @@ def _marker(shard: int) -> str:
     return f"{MARKERS}/{shard:05d}.json"
 
 
-def _put(group: zarr.Group, name: str, value: bytes) -> None:
-    sync((group.store_path / name).set(cpu.Buffer.from_bytes(value)))
+def foreign_objects(path: Location) -> list[str]:
+    """Objects inside the per-event arrays, or among the markers, that no shard of this store has."""
+    group = open_group(path, "r")
+    layout = _layout(group)
+    expected = {_marker(k) for k in range(layout.shards)}
+    for name in _event_arrays(group):
+        metadata: Any = group[name].metadata
+        rest = [0] * (len(metadata.shape) - 1)
+        expected |= {f"{name}/{metadata.encode_chunk_key((k, *rest))}" for k in range(layout.shards)}
+        expected.add(f"{name}/zarr.json")
+    found = {key for name in (*_event_arrays(group), MARKERS) for key in objects.names(group, f"{name}/")}
+    return sorted(found - expected)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------
@@ -297,9 +343,9 @@ class Dataset:
             yield inside, [np.asarray(self[name][span])[inside - span.start] for name in names]
 
 
-def open_store(path: str | Path, complete: bool = True) -> Dataset:
+def open_store(path: Location, complete: bool = True) -> Dataset:
     """Open a store. Raises `InputError`: no store there, another schema, or (by default) not complete."""
-    group = _open_group(path, "r")
+    group = open_group(path, "r")
     attributes = group.attrs.asdict()
     if attributes.get("schema") != SCHEMA:
         raise InputError(f"{path}: schema {attributes.get('schema')}: this version reads schema {SCHEMA}")
@@ -310,17 +356,6 @@ def open_store(path: str | Path, complete: bool = True) -> Dataset:
             f"{path}: incomplete, {left} of {layout.shards} shards missing; run the stage that makes it again to finish"
         )
     return Dataset(str(path), group, attributes, layout)
-
-
-def exists(path: str | Path) -> bool:
-    return (Path(path) / "zarr.json").exists()
-
-
-def _open_group(path: str | Path, mode: Any) -> zarr.Group:
-    try:
-        return zarr.open_group(str(path), mode=mode)
-    except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
-        raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`") from None
 
 
 def _layout(group: zarr.Group) -> Layout:

@@ -10,7 +10,7 @@ Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,8 @@ class Event:
     label: int  # index into Recipe.labels; 0 is background
     gps: float  # GPS time of the centre of the series, s
     snr: float  # matched-filter SNR of the transient in the strain; 0 for background
+    energy: NDArray[np.float32] | None = None  # (C, F, T): Q-plots are all there is; series is then empty
+    skipped: str = ""  # why a recorded event cannot be used; series is then all zeros
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Recipe:
     event: Callable[[int], Event]
     split_key: Callable[[int], int]  # events with the same key share a split
     recorded: bool = False  # recorded events share a split with their neighbours in time
+    notes: dict[str, Any] = field(default_factory=dict)  # kept in the store beside the arrays; JSON
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:
@@ -57,7 +60,7 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))
 
 
-COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE = range(5)  # streams
+COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE, BACKGROUND = range(6)  # streams
 
 
 def build_recipe(experiment: Experiment) -> Recipe:

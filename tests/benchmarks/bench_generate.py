@@ -28,7 +28,8 @@ import numpy as np
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment, parse
 from glitchflow.data import generate as module
-from glitchflow.data import store
+from glitchflow.data import shard, store
+from glitchflow.signal.simulate import build_recipe
 
 REQUIRED_SPEED, AIM_SPEED, REQUIRED_SCALING, REQUIRED_BASELINE = 15.0, 25.0, 0.9, 3.0
 BATCH = 16  # events per HDF5 write of the baseline
@@ -51,7 +52,7 @@ def by_gwpy(arguments: tuple[str, int, range]) -> None:
     from gwpy.timeseries import TimeSeries
 
     workdir, _, indices = arguments
-    recipe = module.build_recipe(experiment(Path(workdir), 1, 1))
+    recipe = build_recipe(experiment(Path(workdir), 1, 1))
     with h5py.File(Path(workdir) / f"{indices.start}.h5", "w") as file:
         data = file.create_dataset("qplot", (len(indices), len(recipe.channels), 64, 64), "f4")
         for start in range(0, len(indices), BATCH):
@@ -72,8 +73,8 @@ def bare(arguments: tuple[str, int, range]) -> None:
     workdir, events, shards = arguments
     threads(1)
     made = experiment(Path(workdir), events, 1)
-    for shard in shards:
-        module.make_shard(made.model_dump_json(), "simulate", str(made.dataset), shard)
+    for k in shards:
+        shard.make_shard(made.model_dump_json(), "simulate", str(made.dataset), k)
 
 
 def processes(function, workdir: str, events: int, parts: list[range]) -> float:
@@ -93,8 +94,7 @@ def warm(name: str) -> None:
         if name == "by_gwpy":
             by_gwpy((directory, 1, range(1)))
         else:
-            recipe, engine = module._prepare(made.model_dump_json(), "simulate")
-            module._make_block(made, recipe, engine, range(1))
+            shard.make_block(made, *shard.prepare(made.model_dump_json(), "simulate"), range(1))
 
 
 def through_ray(directory: Path, events: int, cpus: int) -> float:
@@ -110,10 +110,7 @@ def through_ray(directory: Path, events: int, cpus: int) -> float:
 
 def without_ray(directory: Path, events: int, count: int) -> float:
     made = experiment(directory / "bare", events, count)
-    recipe, engine = module._prepare(made.model_dump_json(), "simulate")
-    if store.exists(made.dataset):
-        store.remove(made.dataset)
-    module._create(made, "simulate", recipe, engine)
+    module._create(made, "simulate")
     shards = store.open_store(made.dataset, complete=False).layout.shards
     share = shards // count
     parts = [range(i * share, (i + 1) * share) for i in range(count)]

@@ -21,6 +21,7 @@ from glitchflow.data import generate as stage
 from glitchflow.data import store
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.normalise import reduce_statistics, statistics
+from glitchflow.data.shard import make_block, prepare
 
 SERIES = {"store": {"series": True}}  # as `dataset_run` was made
 
@@ -102,8 +103,7 @@ def _simulate() -> dict:
 def test_the_same_bytes_without_ray(dataset_run, tmp_path):
     """One process, shards in another order."""
     experiment = small(tmp_path, **SERIES)
-    recipe, engine = stage._prepare(experiment.model_dump_json(), "simulate")
-    stage._create(experiment, "simulate", recipe, engine)
+    stage._create(experiment, "simulate")
     layout = store.open_store(experiment.dataset, complete=False).layout
     for k in reversed(range(layout.shards)):
         stage.make_shard(experiment.model_dump_json(), "simulate", str(experiment.dataset), k)
@@ -129,11 +129,11 @@ def test_one_shard_made_again_alone(dataset_run, tmp_path):
 
 
 def test_more_events_leave_the_earlier_ones_and_their_splits(dataset_run):
-    recipe, engine = stage._prepare(small(dataset_run.workdir, **SERIES).model_dump_json(), "simulate")
-    block = stage._make_block(dataset_run, recipe, engine, range(90, 96))
+    recipe, engine = prepare(small(dataset_run.workdir, **SERIES).model_dump_json(), "simulate")
+    block = make_block(dataset_run, recipe, engine, range(90, 96))[0]
     longer = small(dataset_run.workdir, **SERIES, simulate={**_simulate(), "events": 5000})
-    recipe, engine = stage._prepare(longer.model_dump_json(), "simulate")
-    other = stage._make_block(longer, recipe, engine, range(93, 99))
+    recipe, engine = prepare(longer.model_dump_json(), "simulate")
+    other = make_block(longer, recipe, engine, range(93, 99))[0]
     for name, value in block.items():
         assert value[3:].tobytes() == other[name][:3].tobytes(), name
 
@@ -312,8 +312,8 @@ def test_other_qplots_from_stored_series(dataset_run, tmp_path):
     qplot = {"q": 12, "frange": [10, 95], "shape": [8, 32], "span": 1, "fftlength": 4}
     again = ingest(small(tmp_path / "a", qplot=qplot, ingest={"series_from": str(dataset_run.dataset)}))
     fresh = small(tmp_path / "b", qplot=qplot)
-    recipe, engine = stage._prepare(fresh.model_dump_json(), "simulate")
-    block = stage._make_block(fresh, recipe, engine, range(10))
+    recipe, engine = prepare(fresh.model_dump_json(), "simulate")
+    block = make_block(fresh, recipe, engine, range(10))[0]
     dataset = store.open_store(again)
     for name in ("qplot", "witnessed", "split", "label", "gps"):
         np.testing.assert_array_equal(dataset[name][:10], block[name], err_msg=name)

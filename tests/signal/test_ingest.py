@@ -153,7 +153,7 @@ def test_events_are_cut_around_their_times(hdf5, tmp_path):
 def test_times_outside_the_files(hdf5):
     for start in (START - 1, START + 25):
         with pytest.raises(
-            InputError, match=r"ingest.channels X1:AUX: its files cover GPS 1000.000 to 1032.000, not"
+            InputError, match=r"ingest.channels X1:AUX: its files cover GPS 1000.000-1032.000, not"
         ):
             read_channel(hdf5(file=f"{start}.h5"), start, 8, RATE)
 
@@ -206,7 +206,7 @@ def test_a_second_of_data_is_too_short():
     source = Source(name="V1:h_16384Hz", files=[str(path)])
     assert read_channel(source, 968654552, 1, 16384).shape == (16384,)
     with pytest.raises(
-        InputError, match=r"V1:h_16384Hz: its files cover GPS 968654552.000 to 968654553.000, not"
+        InputError, match=r"V1:h_16384Hz: its files cover GPS 968654552.000-968654553.000, not"
     ):
         read_channel(source, 968654551, 4, 16384)
 
@@ -215,10 +215,6 @@ def test_a_second_of_data_is_too_short():
     "settings, message",
     [
         ({}, "ingest.channels = []: name the strain and at least one witness"),
-        (
-            {"channels": [{"name": "A", "files": ["/no/such.h5"]}]},
-            "ingest.times = []: give at least one GPS time",
-        ),
         (
             {"channels": [{"name": "A", "files": ["/no/such.h5"]}], "times": [1.0]},
             "ingest.channels A: files = /no/such.h5: no such file",
@@ -237,8 +233,6 @@ def test_a_dead_channel_is_one_line_and_leaves_no_store(hdf5, tmp_path):
         tmp_path / "run", derived=[], series={"duration": 8, "sample_rate": RATE},
         ingest={"channels": [s.model_dump() for s in sources], "times": [START + 16]},
     )  # fmt: skip
-    with pytest.raises(
-        InputError, match=r"^Q-plots of the events from 0 on: event 0, channel 1: constant over 8 s$"
-    ):
+    with pytest.raises(InputError, match=r"^W1:B: dead, constant or without power in the band$"):
         ingest(experiment)
     assert not experiment.dataset.exists()
