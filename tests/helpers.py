@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from glitchflow.config import Experiment, parse
+from glitchflow.signal.families import FAMILIES
+from glitchflow.signal.simulate import build_recipe
 
 
 def small(workdir: Path, **changes: object) -> Experiment:
@@ -20,7 +22,12 @@ def small(workdir: Path, **changes: object) -> Experiment:
             "detector": {
                 "witnesses": ["SIM:ACC", "SIM:SUS"],
                 "jitter": 0.2,
-                "families": {"sine_gaussian": {"frequency": [20, 80]}, "blip": {"frequency": [30, 80]}},
+                "families": {
+                    "sine_gaussian": {"frequency": [20, 80]},
+                    "scattered_light": {"bounces": 1},
+                    "blip": {"frequency": [30, 80]},
+                    **{name: {"weight": 0} for name in ("ringdown", "whistle", "bilinear", "chirp")},
+                },
             },
         },
         "derived": [{"name": "SIM:FRINGE", "function": "scatter", "channels": ["SIM:SUS"]}],
@@ -34,6 +41,31 @@ def small(workdir: Path, **changes: object) -> Experiment:
     for name, value in changes.items():
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
     return parse(values)
+
+
+def detector_recipe(
+    workdir: Path, family=None, *, background=0.0, events=2000, seed=3, settings=None, **detector
+):
+    """A detector recipe at 512 Hz with one family (or all), 16 s an event, and its experiment."""
+    families = {name: {"weight": float(family in (None, name))} for name in FAMILIES}
+    families["bilinear"]["witnesses"] = ["SIM:ACC", "SIM:ASC"]
+    if family:
+        families[family] |= settings or {}
+    witnesses = ["SIM:ACC", "SIM:SUS", "SIM:ASC"]
+    common = {"witnesses": witnesses, "background": background, "jitter": 0.0, "families": families}
+    derived = [{"name": "SIM:FRINGE", "function": "scatter", "channels": ["SIM:SUS"]}]
+    if "witnesses" not in detector:
+        product = {"function": "product", "channels": ["SIM:ACC", "SIM:ASC"], "floor": 0.5}
+        derived.append({"name": "SIM:PRODUCT", **product})
+    experiment = small(
+        workdir,
+        seed=seed,
+        series={"duration": 16, "sample_rate": 512},
+        qplot={"q": 12, "frange": [10, 200], "shape": [64, 128], "span": 4, "fftlength": 4},
+        simulate={"events": events, "detector": {**common, **detector}},
+        derived=derived,
+    )
+    return build_recipe(experiment), experiment
 
 
 def loss_not_finite(prediction, target):

@@ -16,6 +16,18 @@ def _recorded(e: Experiment) -> bool:
     return bool(e.ingest.channels or e.ingest.series_from or e.ingest.qplots_from)
 
 
+# the ranges of frequency of the families, which a Q-plot must show
+BANDS = (
+    ("sine_gaussian", "frequency"),
+    ("ringdown", "frequency"),
+    ("whistle", "low"),
+    ("whistle", "high"),
+    ("scattered_light", "fringe"),
+    ("bilinear", "frequency"),
+    ("blip", "frequency"),
+)
+
+
 def _band(e: Experiment) -> None:
     low, high = e.qplot.frange
     nyquist = e.series.sample_rate / 2
@@ -37,11 +49,7 @@ def _band(e: Experiment) -> None:
     if simulate.recipe == "notebook" and not simulate.notebook.out_of_band:
         bands["simulate.notebook.frequency"] = simulate.notebook.frequency
     if simulate.recipe == "detector":
-        for family, which in (
-            ("sine_gaussian", "frequency"),
-            ("scattered_light", "fringe"),
-            ("blip", "frequency"),
-        ):
+        for family, which in BANDS:
             settings = getattr(simulate.detector.families, family)
             if settings.weight:
                 bands[f"simulate.detector.families.{family}.{which}"] = getattr(settings, which)
@@ -100,20 +108,39 @@ def _channels(e: Experiment) -> None:
 
 def _families(detector: Detector) -> None:
     """The witnesses that families name exist, and no family counts as witnessed that nothing sees."""
-    where = "simulate.detector.families"
-    linear, scattered = detector.families.sine_gaussian, detector.families.scattered_light
-    if detector.background < 1 and not any(family.weight for _, family in detector.families):
+    where, families = "simulate.detector.families", detector.families
+    if detector.background < 1 and not any(family.weight for _, family in families):
         raise ValueError(f"{where}: every weight is 0; set one, or simulate.detector.background=1")
-    if scattered.weight:
-        _known(f"{where}.scattered_light.witness", scattered.witness, detector.witnesses, "simulate.detector")
-    if linear.weight:
-        for name in linear.witnesses:
-            _known(f"{where}.sine_gaussian.witnesses", name, detector.witnesses, "simulate.detector")
-        if not detector.seeing:
+    if families.scattered_light.weight:
+        name = families.scattered_light.witness
+        _known(f"{where}.scattered_light.witness", name, detector.witnesses, "simulate.detector")
+    for family in ("sine_gaussian", "ringdown", "whistle", "bilinear"):
+        settings = getattr(families, family)
+        if not settings.weight:
+            continue
+        for name in settings.witnesses:
+            _known(f"{where}.{family}.witnesses", name, detector.witnesses, "simulate.detector")
+        if not detector.seeing(family):
             raise ValueError(
-                f"{where}.sine_gaussian.witnesses = []: means all but that of scattered light, and"
+                f"{where}.{family}.witnesses = []: means all but those of slow motions, and"
                 " simulate.detector.witnesses has no other"
             )
+    _apart(detector)
+
+
+def _apart(detector: Detector) -> None:
+    """What a family's draws must not mix up."""
+    where, families = "simulate.detector.families", detector.families
+    vibration, swing = families.bilinear.witnesses
+    if families.bilinear.weight and (vibration in detector.slow or swing == families.scattered_light.witness):
+        raise ValueError(
+            f"{where}.bilinear.witnesses = [{vibration}, {swing}]: must be two, and neither that of scattered light"
+        )
+    low, high = families.whistle.low, families.whistle.high
+    if families.whistle.weight and low[1] >= high[0]:
+        raise ValueError(
+            f"{where}.whistle.low = [{low[0]:g}, {low[1]:g}]: must lie below whistle.high = [{high[0]:g}, {high[1]:g}]"
+        )
 
 
 def _known(where: str, name: str, names: list[str], source: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,7 @@ def _text(facts: dict[str, Any], verified: bool) -> str:
     for name in ("label", "split"):
         if name in facts:
             lines.append(f"  {name + 's':<9} " + ", ".join(f"{word} {n}" for word, n in facts[name].items()))
-    for channel, response in facts["couplings"].get("linear", {}).items():
-        lines.append(
-            f"  coupling  {channel}: gain {response['gain']:.2f}, delay {response['delay'] * 1e3:+.1f} ms"
-        )
+    lines += list(_couplings(facts["couplings"]))
     lines += [f"  shard {k}: {reason}" for k, reason in facts["damaged"].items()]
     if facts.get("skipped"):
         lines.append(f"  skipped   {len(facts['skipped'])} events that could not be used, in no split")
@@ -83,3 +81,26 @@ def _text(facts: dict[str, Any], verified: bool) -> str:
     elif verified and not facts["damaged"]:
         lines.append("  every shard matches its checksum")
     return "\n".join(lines)
+
+
+def _couplings(couplings: dict[str, Any]) -> Iterator[str]:
+    """A synthetic dataset's couplings, a line for each path from a disturbance to a witness."""
+    for family, channels in couplings.get("linear", {}).items():
+        for channel, path in list(channels.items())[1:]:  # the first is the strain's own: gain 1, no delay
+            gain, delay = path["gain"], path["delay"] * 1e3
+            yield f"  coupling  {family} to {channel}: gain {gain:.2f}, delay {delay:+.1f} ms"
+    if "scattered_light" in couplings:
+        light = couplings["scattered_light"]
+        yield (
+            f"  coupling  scattered_light of {light['witness']}: strain amplitude {light['strain_amplitude']:.3g}"
+        )
+    if "bilinear" in couplings:
+        bilinear = couplings["bilinear"]
+        yield (
+            f"  coupling  bilinear of {bilinear['vibration']} and {bilinear['swing']}: strength"
+            f" {bilinear['strength']:.2f}"
+        )
+    if couplings.get("deaf"):
+        yield f"  deaf      {', '.join(couplings['deaf'])}"
+    if "drift" in couplings:
+        yield f"  drift     {couplings['drift']['size']:.0%} over {couplings['drift']['period']:g} s"

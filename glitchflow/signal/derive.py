@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from glitchflow.config import Derived
+from glitchflow.signal.whiten import whiten
 
 
 def append_derived(
@@ -40,20 +42,30 @@ def append_derived(
 def _scatter(item: Derived, sources: list[NDArray], sample_rate: float) -> NDArray:
     """Stray light's phase, sin(4 pi n x / wavelength): Accadia et al., CQG 27, 194011 (2010), equation 4.
 
-    x is low-passed (4th-order Butterworth magnitude, zero phase) because the sine turns the sensor's
-    high-frequency noise into phase noise over the whole band.
+    x is low-passed because the sine turns the sensor's high-frequency noise into phase noise over the whole band.
     """
-    x = sources[0] - sources[0].mean()
-    frequency = np.fft.rfftfreq(x.size, 1 / sample_rate)
-    response = 1 / np.sqrt(1 + (frequency / item.lowpass) ** 8)
-    phase = 4 * np.pi * item.bounces / item.wavelength * np.fft.irfft(np.fft.rfft(x) * response, n=x.size)
+    phase = 4 * np.pi * item.bounces / item.wavelength * _lowpass(sources[0], item.lowpass, sample_rate)
     return item.gain * (np.sin(phase) if item.phase == "sin" else np.cos(phase))
 
 
 def _product(item: Derived, sources: list[NDArray], sample_rate: float) -> NDArray:
-    """The product of two witnesses, each in units of its standard deviation: bilinear coupling."""
-    a, b = ((s - s.mean()) / (s.std() or 1.0) for s in sources)
-    return item.gain * a * b
+    """The product of two witnesses, the first whitened, the second slow and in its own unit: bilinear coupling.
+
+    Whitened (unit variance) because a product would spread the first one's lines and low frequencies over the
+    image; the second is low-passed as x is for `scatter`. Zero where either is dead. Mukund et al., PRD 101, 102006
+    (2020).
+    """
+    first, second = sources
+    if not np.ptp(first):
+        return np.zeros_like(first)
+    white = whiten(torch.from_numpy(np.ascontiguousarray(first))[None], sample_rate)[0][0].numpy()
+    return item.gain * white * _lowpass(second, item.lowpass, sample_rate)
+
+
+def _lowpass(x: NDArray, corner: float, sample_rate: float) -> NDArray:
+    """x without its mean, through the magnitude of a 4th-order Butterworth filter, zero phase."""
+    frequency = np.fft.rfftfreq(x.size, 1 / sample_rate)
+    return np.fft.irfft(np.fft.rfft(x - x.mean()) / np.sqrt(1 + (frequency / corner) ** 8), n=x.size)
 
 
 _FUNCTIONS = {"scatter": _scatter, "product": _product}

@@ -9,6 +9,7 @@ Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,11 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import firwin2
 
 from glitchflow.config import Experiment, import_path
-from glitchflow.config.schema import ScatteredLight
+from glitchflow.signal.couplings import draw_coupling, draw_deaf, draw_drift
 from glitchflow.signal.derive import append_derived
+from glitchflow.signal.families import FAMILIES, FamilyMaker, Instrument, scattering_gain
+from glitchflow.signal.noise import channel_asds, colour
 
 Array = NDArray[np.float64]
 
@@ -36,7 +38,9 @@ class Event:
     label: int  # index into Recipe.labels; 0 is background
     gps: float  # GPS time of the centre of the series, s
     snr: float  # matched-filter SNR of the transient in the strain; 0 for background
-    energy: NDArray[np.float32] | None = None  # (C, F, T): Q-plots are all there is; series is then empty
+    energy: NDArray[np.float32] | None = (
+        None  # (C, F, T) where Q-plots are all there is; series is then empty
+    )
     skipped: str = ""  # why a recorded event cannot be used; series is then all zeros
 
 
@@ -113,232 +117,108 @@ def _notebook_event(experiment: Experiment, weights: Array, index: int) -> Event
 
 
 @dataclass(frozen=True)
-class Transient:
-    """What a family adds to one event, on the white scale of each channel."""
-
-    strain: Array  # (N,)
-    witnesses: Array  # (C - 1, N)
-    motion: Array | None = None  # (C - 1, N), added in the witnesses' own units
-    scaled: bool = True  # strain and witnesses to the SNR drawn; else the strength follows from the coupling
-
-
-@dataclass(frozen=True)
-class _Detector:
+class _Constants:
     """The constants of a dataset of the `detector` recipe."""
 
     experiment: Experiment
-    colour: Array  # (C, K): multiplies the spectrum of unit white noise
-    response: NDArray[np.complex128]  # (C, K): of each channel to a linear disturbance, on the white scale
-    witnesses: list[str]
-    scattering: float  # strain amplitude of the scattered light
-
-    @property
-    def rate(self) -> float:
-        return self.experiment.series.sample_rate
-
-    @property
-    def samples(self) -> int:
-        return self.experiment.series.samples
+    instrument: Instrument
+    families: list[FamilyMaker]
+    share: Array  # (family,): adds up to 1
 
 
 def detector(experiment: Experiment) -> Recipe:
-    """Stationary coloured noise plus one transient of a named family; DESIGN: what a twin can be judged on."""
+    """Stationary coloured noise plus one transient of a named family; DESIGN: what a twin can be judged on.
+
+    Raises `InputError` for a noise curve that cannot be read.
+    """
     settings = experiment.simulate.detector
-    rng = generator(experiment.seed, COUPLINGS)
-    samples, rate = experiment.series.samples, experiment.series.sample_rate
-    frequency = np.arange(samples // 2 + 1, dtype=np.float64) * (rate / samples)
-    slopes = rng.uniform(0.0, 1.5, len(settings.witnesses))
-    asd = np.stack([advanced_detector_asd(frequency), *(_power_law(frequency, slope) for slope in slopes)])
-    asd *= 1 + 30 * _lorentzians(frequency, settings.lines)
-    if settings.families.scattered_light.weight:
-        scattered = settings.families.scattered_light
-        asd[1 + settings.witnesses.index(scattered.witness)] = scattered.sensor_noise
-    response, couplings = _draw_couplings(experiment, rng, frequency)
-    colour = asd * np.sqrt(rate / 2)
-    gain = _scattering_gain(experiment, colour[0])
-    constants = _Detector(experiment, colour, response, settings.witnesses, gain)
-    couplings |= {
-        "scattered_light": {"witness": settings.families.scattered_light.witness, "strain_amplitude": gain},
-        "witness_noise_slopes": dict(zip(settings.witnesses, slopes.tolist())),
-    }
+    instrument, couplings = _instrument(experiment)
+    weights = {name: getattr(settings.families, name).weight for name in FAMILIES}
+    names = [name for name in FAMILIES if weights[name]]
+    share = np.array([weights[name] for name in names])
+    constants = _Constants(experiment, instrument, [FAMILIES[n] for n in names], share / share.sum())
     return Recipe(
         events=experiment.simulate.events,
         channels=[settings.strain, *settings.witnesses, *(d.name for d in experiment.derived)],
-        labels=["background", *FAMILIES],
-        witnessed=[name for name, family in FAMILIES.items() if family.witnessed],
+        labels=["background", *names],
+        witnessed=[name for name in names if FAMILIES[name].witnessed],
         couplings=couplings,
         event=partial(_detector_event, constants),
         split_key=int,
     )
 
 
-def _detector_event(constants: _Detector, index: int) -> Event:
-    experiment, settings = constants.experiment, constants.experiment.simulate.detector
+def _instrument(experiment: Experiment) -> tuple[Instrument, dict[str, Any]]:
+    """The detector's noise and couplings, drawn from the dataset's seed, and the couplings as names and numbers."""
+    settings, series = experiment.simulate.detector, experiment.series
+    samples, rate = series.samples, series.sample_rate
+
+    def random(name: str) -> np.random.Generator:
+        return generator(experiment.seed, COUPLINGS, zlib.crc32(name.encode()))
+
+    frequency = np.arange(samples // 2 + 1, dtype=np.float64) * (rate / samples)
+    slopes = np.array([random(f"slope {w}").uniform(*settings.noise.slope) for w in settings.witnesses])
+    response = channel_asds(settings, frequency, slopes) * np.sqrt(rate / 2)
+    deaf = draw_deaf(settings, random)
+    drawn = {
+        name: draw_coupling(settings, name, deaf, rate, samples, random)
+        for name, family in FAMILIES.items()
+        if family.coupled and getattr(settings.families, name).weight
+    }
+    table: dict[str, Any] = {"linear": {name: numbers for name, (_, numbers) in drawn.items()}}
+    table |= {"deaf": deaf, "witness_noise_slopes": dict(zip(settings.witnesses, slopes.tolist()))}
+    drift, gain = draw_drift(settings, "scattered_light", [settings.strain], random), 0.0
+    if settings.families.scattered_light.weight:
+        gain = scattering_gain(settings, np.arange(samples) / rate - series.duration / 2, response[0])
+        table["scattered_light"] = {
+            "witness": settings.families.scattered_light.witness,
+            "strain_amplitude": gain,
+        }
+    if settings.families.bilinear.weight:
+        vibration, swing = settings.families.bilinear.witnesses
+        strength = settings.families.bilinear.strength
+        table["bilinear"] = {"vibration": vibration, "swing": swing, "strength": strength}
+    if settings.coupling.drift:
+        table["drift"] = {"size": drift.size, "period": drift.period}
+    couplings = {name: coupling for name, (coupling, _) in drawn.items()}
+    return Instrument(settings, response, couplings, gain, drift), table
+
+
+def _detector_event(constants: _Constants, index: int) -> Event:
+    experiment, instrument = constants.experiment, constants.instrument
+    settings, series = instrument.settings, experiment.series
     rng = generator(experiment.seed, EVENTS, index)
-    white = rng.standard_normal((len(constants.colour), constants.samples))
-    own_unit = np.zeros_like(white)
-    witnessed = np.zeros(constants.samples)
+    white = rng.standard_normal((len(instrument.colour), series.samples))
+    motion: dict[int, Array] = {}
+    witnessed = np.zeros(series.samples)
     label, snr = 0, 0.0
     if rng.random() >= settings.background:
-        weights = np.array([getattr(settings.families, name).weight for name in FAMILIES])
-        label = 1 + int(rng.choice(len(FAMILIES), p=weights / weights.sum()))
-        family = list(FAMILIES.values())[label - 1]
+        label = 1 + int(rng.choice(len(constants.families), p=constants.share))
         drawn = float(np.exp(rng.uniform(*np.log(settings.snr))))
-        time = np.arange(constants.samples) / constants.rate - experiment.series.duration / 2
+        time = np.arange(series.samples) / series.sample_rate - series.duration / 2
         time -= rng.uniform(-settings.jitter, settings.jitter)
-        transient = family.make(constants, rng, time)
+        family = constants.families[label - 1]
+        transient = family.make(instrument, rng, time, _gps(experiment, index))
         norm = float(np.linalg.norm(transient.strain))
         scale = drawn / norm if transient.scaled else 1.0
         snr = scale * norm
         white[0] += scale * transient.strain
-        white[1:] += scale * transient.witnesses
+        if transient.witnesses is not None:
+            white[1:] += scale * transient.witnesses
         witnessed = scale * transient.strain * family.witnessed
-        if transient.motion is not None:
-            own_unit[1:] = transient.motion
-    series = _colour(white, constants.colour) + own_unit
-    explained = _colour(witnessed[None], constants.colour[:1])[0]
-    return _finish(experiment, index, series, settings.witnesses, explained, label, snr)
+        motion = transient.motion or {}
+    values = colour(white, instrument.colour)
+    for place, moved in motion.items():
+        values[1 + place] += moved
+    explained = colour(witnessed[None], instrument.colour[:1])[0]
+    return _finish(experiment, index, values, settings.witnesses, explained, label, snr)
 
 
-def _sine_gaussian(constants: _Detector, rng: np.random.Generator, time: Array) -> Transient:
-    """exp(-(t / tau)^2) cos(2 pi f t + phase), Q = sqrt(2) pi f tau: Chatterji et al., CQG 21, S1809 (2004)."""
-    settings = constants.experiment.simulate.detector.families.sine_gaussian
-    spectrum = constants.response * np.fft.rfft(_pulse(rng, time, settings.frequency, settings.q))
-    series = np.fft.irfft(spectrum, n=constants.samples)
-    return Transient(strain=series[0], witnesses=series[1:])
+def _gps(experiment: Experiment, index: int) -> float:
+    return experiment.simulate.start + index * experiment.simulate.stride
 
 
-def _scattered_light(constants: _Detector, rng: np.random.Generator, time: Array) -> Transient:
-    """G sin(4 pi n x(t) / wavelength + static phase) of a burst of slow motion x(t), which the witness measures.
-
-    Accadia et al., CQG 27, 194011 (2010); Soni et al., CQG 38, 025016 (2021). The highest fringe frequency is
-    2 n max|v| / wavelength. The scatterer is one and the same, so G is fixed and the SNR follows from the
-    motion: were it drawn per event, no witness could know it. The static phase drifts by more than a wavelength
-    between events and is unknown.
-    """
-    settings = constants.experiment.simulate.detector.families.scattered_light
-    fringe, motion, length = (rng.uniform(*r) for r in (settings.fringe, settings.motion, settings.length))
-    x = _burst(settings, fringe, motion, length, time)
-    motions = np.zeros((len(constants.witnesses), constants.samples))
-    motions[constants.witnesses.index(settings.witness)] = x
-    stray = _stray_light(settings, x, rng.uniform(0, 2 * np.pi), constants.colour[0])
-    return Transient(constants.scattering * stray, np.zeros_like(motions), motion=motions, scaled=False)
-
-
-def _burst(settings: ScatteredLight, fringe: float, motion: float, length: float, time: Array) -> Array:
-    """A slow oscillation x(t) under a Gaussian, in the unit of the wavelength, with this highest fringe."""
-    speed = fringe * settings.wavelength / (2 * settings.bounces)
-    return (
-        speed / (2 * np.pi * motion) * np.exp(-0.5 * (time / length) ** 2) * np.sin(2 * np.pi * motion * time)
-    )
-
-
-def _stray_light(settings: ScatteredLight, x: Array, static: float, colour: Array) -> Array:
-    """The stray light's strain of unit amplitude, divided by the strain's colour to reach the white scale."""
-    field = np.sin(4 * np.pi * settings.bounces / settings.wavelength * x + static) - np.sin(static)
-    return np.fft.irfft(np.fft.rfft(field) / colour, n=x.size)
-
-
-def _scattering_gain(experiment: Experiment, colour: Array) -> float:
-    """The strain amplitude G that gives the middle of the ranges of motion the middle of the SNRs asked for."""
-    settings, series = experiment.simulate.detector.families.scattered_light, experiment.series
-    time = np.arange(series.samples) / series.sample_rate - series.duration / 2
-    fringe, motion, length = (float(np.mean(r)) for r in (settings.fringe, settings.motion, settings.length))
-    x = _burst(settings, fringe, motion, length, time)
-    middle = float(np.sqrt(np.prod(experiment.simulate.detector.snr)))
-    return middle / float(np.linalg.norm(_stray_light(settings, x, np.pi / 4, colour)))
-
-
-def _blip(constants: _Detector, rng: np.random.Generator, time: Array) -> Transient:
-    """A pulse of about one cycle in the strain that no witness sees: Cabero et al., CQG 36, 155010 (2019)."""
-    settings = constants.experiment.simulate.detector.families.blip
-    strain = _pulse(rng, time, settings.frequency, settings.q)
-    return Transient(strain=strain, witnesses=np.zeros((len(constants.witnesses), constants.samples)))
-
-
-def _pulse(
-    rng: np.random.Generator, time: Array, frequencies: tuple[float, float], qs: tuple[float, float]
-) -> Array:
-    """A sine-Gaussian of unit amplitude with parameters drawn from the ranges given."""
-    frequency = np.exp(rng.uniform(*np.log(frequencies)))
-    tau = rng.uniform(*qs) / (np.sqrt(2) * np.pi * frequency)
-    return np.exp(-((time / tau) ** 2)) * np.cos(2 * np.pi * frequency * time + rng.uniform(0, 2 * np.pi))
-
-
-@dataclass(frozen=True)
-class FamilyMaker:
-    make: Callable[[_Detector, np.random.Generator, Array], Transient]
-    witnessed: bool
-
-
-FAMILIES = {
-    "sine_gaussian": FamilyMaker(_sine_gaussian, witnessed=True),
-    "scattered_light": FamilyMaker(_scattered_light, witnessed=True),
-    "blip": FamilyMaker(_blip, witnessed=False),
-}
 RECIPES: dict[str, Callable[[Experiment], Recipe]] = {"detector": detector, "notebook": notebook}
-
-
-# -- noise and couplings -----------------------------------------------------------------------------------------
-
-
-def advanced_detector_asd(frequency: Array) -> Array:
-    """Amplitude spectral density of an advanced detector's strain noise, 1 / sqrt(Hz).
-
-    Sathyaprakash & Schutz, Living Rev. Relativity 12, 2 (2009), table 1 (Advanced LIGO); constant below 8 Hz,
-    where the fit no longer describes a detector.
-    """
-    x = np.maximum(frequency, 8.0) / 215.0
-    return np.sqrt(1e-49 * (x**-4.14 - 5 * x**-2 + 111 * (1 - x**2 + 0.5 * x**4) / (1 + 0.5 * x**2)))
-
-
-def _power_law(frequency: Array, slope: float) -> Array:
-    """A sensor's noise, falling as f^-slope and constant below 1 Hz."""
-    return np.maximum(frequency, 1.0) ** -slope
-
-
-def _lorentzians(frequency: Array, centres: list[float], width: float = 0.1) -> Array:
-    """Power lines, `width` Hz wide."""
-    return sum((1 / (1 + ((frequency - f) / width) ** 2) for f in centres), np.zeros_like(frequency))
-
-
-def _draw_couplings(
-    experiment: Experiment, rng: np.random.Generator, frequency: Array
-) -> tuple[NDArray[np.complex128], dict[str, Any]]:
-    """Each channel's response (C, K) to a linear disturbance, and the same as names and numbers.
-
-    A response is gain x FIR x delay on the channel's white scale: a gain of 1 shows a disturbance as far above
-    the witness's noise as above the strain's.
-    """
-    settings = experiment.simulate.detector
-    coupling, rate = settings.coupling, experiment.series.sample_rate
-    channels = [settings.strain, *settings.witnesses]
-    response = np.zeros((len(channels), frequency.size), complex)
-    table: dict[str, Any] = {}
-    for i, channel in enumerate(channels):
-        fir = _random_fir(rng, coupling.taps, coupling.ripple, rate)
-        gain = float(np.exp(rng.uniform(*np.log(coupling.gain))))
-        delay = float(rng.uniform(-coupling.delay, coupling.delay))
-        if i == 0:
-            gain, delay = 1.0, 0.0
-        elif channel not in settings.seeing:
-            continue
-        shift = delay - (fir.size - 1) / 2 / rate  # the FIR is symmetric: take its own delay out
-        response[i] = gain * np.fft.rfft(fir, n=experiment.series.samples)
-        response[i] *= np.exp(-2j * np.pi * frequency * shift)
-        table[channel] = {"gain": gain, "delay": delay, "fir": fir.tolist()}
-    return response, {"linear": table}
-
-
-def _random_fir(rng: np.random.Generator, taps: int, ripple: float, rate: float) -> Array:
-    """A symmetric FIR filter whose magnitude wanders by `ripple` dB (standard deviation) over frequency."""
-    knots = np.linspace(0, rate / 2, 9)
-    return firwin2(taps | 1, knots, 10 ** (ripple * rng.standard_normal(knots.size) / 20), fs=rate)
-
-
-def _colour(white: Array, colour: Array) -> Array:
-    """White series (C, N) to the spectra given by `colour` (C, K)."""
-    return np.fft.irfft(np.fft.rfft(white) * colour, n=white.shape[-1])
 
 
 def _finish(
@@ -350,7 +230,6 @@ def _finish(
     label: int,
     snr: float,
 ) -> Event:
-    simulate = experiment.simulate
     series = append_derived(
         series,
         ["", *witnesses],  # no channel may be derived from the strain
@@ -358,4 +237,4 @@ def _finish(
         experiment.series.sample_rate,
         generator(experiment.seed, DERIVED, index),
     )
-    return Event(series, witnessed, label, simulate.start + index * simulate.stride, snr)
+    return Event(series, witnessed, label, _gps(experiment, index), snr)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from glitchflow.config import InputError, load, parse
+from glitchflow.config.schema import Families
 
 FAMILIES = "simulate.detector.families"
 
@@ -83,16 +84,24 @@ CHANNELS = [
         f"{FAMILIES}.sine_gaussian.witnesses = NO: not a witness of simulate.detector",
     ),
     (
-        tree(simulate__detector__witnesses=["SIM:SUS"]),
-        f"{FAMILIES}.sine_gaussian.witnesses = []: means all but that of scattered light",
+        tree(simulate__detector={"witnesses": ["SIM:SUS"], "families": {"bilinear": {"weight": 0}}}),
+        f"{FAMILIES}.sine_gaussian.witnesses = []: means all but those of slow motions",
     ),
     (
-        tree(
-            simulate__detector__families={
-                n: {"weight": 0} for n in ("sine_gaussian", "scattered_light", "blip")
-            }
-        ),
+        tree(simulate__detector__families={name: {"weight": 0} for name in Families.model_fields}),
         f"{FAMILIES}: every weight is 0; set one, or simulate.detector.background=1",
+    ),
+    (
+        family("bilinear", witnesses=["SIM:SUS", "SIM:ASC"]),
+        f"{FAMILIES}.bilinear.witnesses = [SIM:SUS, SIM:ASC]: must be two, and neither that of scattered light",
+    ),
+    (
+        family("bilinear", witnesses=["SIM:ACC_X", "SIM:NO"]),
+        f"{FAMILIES}.bilinear.witnesses = SIM:NO: not a witness of simulate.detector",
+    ),
+    (
+        family("whistle", low=[20, 95]),
+        f"{FAMILIES}.whistle.low = [20, 95]: must lie below whistle.high = [90, 140]",
     ),
     (ingest("H1", "H1"), "ingest.channels: channel names must differ: H1, H1"),
     (
@@ -147,7 +156,12 @@ def test_contradictions_are_refused_in_one_line(values, message):
     [
         family("blip", weight=0, frequency=[1, 300]),  # not made, so nobody misses it
         family("scattered_light", weight=0) | {"seed": 2},
-        tree(simulate__detector={"witnesses": ["SIM:SUS"], "families": {"scattered_light": {"weight": 0}}}),
+        tree(
+            simulate__detector={
+                "witnesses": ["SIM:SUS"],
+                "families": {"scattered_light": {"weight": 0}, "bilinear": {"weight": 0}},
+            }
+        ),
         tree(simulate={"recipe": "notebook", "notebook": {"frequency": [0.5, 5], "out_of_band": True}}),
         ingest("H1", "L1")
         | tree(qplot={"frange": [30, 100], "span": 0.1}),  # what is not simulated does not matter

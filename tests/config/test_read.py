@@ -223,7 +223,7 @@ def test_help_shows_defaults_as_yaml():
         "store.series = false ",
         "simulate.detector.coupling.ripple = 6 ",
         "derived[].name = required ",
-        "simulate.detector.witnesses = [SIM:ACC_X, SIM:ACC_Y, SIM:SUS] ",
+        "simulate.detector.witnesses = [SIM:ACC_X, SIM:ACC_Y, SIM:SUS, SIM:ASC] ",
         "simulate.start = 1400000000.0 ",
     ):
         assert f"  {text}" in lines

@@ -22,6 +22,7 @@ from glitchflow.data import store
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.normalise import reduce_statistics, statistics
 from glitchflow.data.shard import make_block, prepare
+from glitchflow.signal.families import FAMILIES
 
 SERIES = {"store": {"series": True}}  # as `dataset_run` was made
 
@@ -147,7 +148,7 @@ def test_what_a_store_holds(dataset_run):
     assert dataset.labels == ["background", "sine_gaussian", "scattered_light", "blip"]
     assert attributes["config"]["qplot"]["q"] == 8
     assert "train" not in attributes["config"]
-    assert attributes["couplings"]["linear"].keys() == {"SIM:STRAIN", "SIM:ACC"}
+    assert attributes["couplings"]["linear"]["sine_gaussian"].keys() == {"SIM:STRAIN", "SIM:ACC"}
     assert set(attributes["provenance"]) == {"date", "host", "python", "machine", "revision", "versions"}
     np.testing.assert_array_equal(np.diff(dataset["gps"][:]), 64)
     split = np.asarray(dataset["split"][:])
@@ -224,7 +225,7 @@ def test_overwrite_deletes_nothing_that_is_no_store(tmp_path):
 def test_what_cannot_be_made_is_said_before_anything_is_replaced(dataset_run, tmp_path, changes, message):
     experiment = copy_of(dataset_run, tmp_path)
     before = array_bytes(experiment.dataset)
-    families = {f: {"weight": 0} for f in ("sine_gaussian", "scattered_light", "blip")}
+    families = {f: {"weight": 0} for f in FAMILIES}
     changes = {"simulate": {"detector": {"background": 1, "families": families}}, "derived": [], **changes}
     with pytest.raises(InputError, match=message):
         generate(small(tmp_path, **changes), overwrite=True)
@@ -237,6 +238,7 @@ RECIPE = """
 import os
 import numpy as np
 from glitchflow.config import InputError
+from glitchflow.signal.families import FAMILIES
 from glitchflow.signal.simulate import Event, Recipe, generator
 
 def make(experiment):

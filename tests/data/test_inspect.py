@@ -26,10 +26,12 @@ def test_text(dataset_run):
         "  channels  SIM:STRAIN, SIM:ACC, SIM:SUS, SIM:FRINGE",
         "  qplot     96 4 16 16 float32",
         "  series    96 4 2048 float64",
-        "  coupling  SIM:STRAIN: gain 1.00, delay +0.0 ms",
         "  every shard matches its checksum",
     ):
         assert line in lines
+    couplings = [line for line in lines if line.startswith("  coupling")]
+    assert couplings[0].startswith("  coupling  sine_gaussian to SIM:ACC: gain ")
+    assert couplings[1].startswith("  coupling  scattered_light of SIM:SUS: strain amplitude ")
     assert "incomplete" not in text
     assert "every shard" not in inspect(str(dataset_run.dataset))[0], "nothing is said that was not checked"
 

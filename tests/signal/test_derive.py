@@ -38,30 +38,33 @@ def test_the_lowpass_is_a_fourth_order_butterworth():
         np.testing.assert_allclose(result, expected, atol=1e-6 * np.abs(expected).max())
 
 
-def test_product_in_units_of_standard_deviations():
-    a, b = np.sin(2 * np.pi * 3 * TIME), np.sin(2 * np.pi * 40 * TIME)
-    result = derive(
-        [0 * a, 5 * a + 1, 1e-9 * b - 4],
-        ["", "A", "B"],
-        {"function": "product", "channels": ["A", "B"], "gain": 3.0},
-    )
-    np.testing.assert_allclose(result[3], 3 * 2 * a * b, atol=1e-5)  # a sine's deviation is 1 / sqrt(2)
+def test_product_of_a_whitened_witness_and_a_slow_one():
+    rng = np.random.default_rng(0)
+    white, swing = rng.standard_normal(N), np.sin(2 * np.pi * 0.5 * TIME)
+    red = np.fft.irfft(np.fft.rfft(white) / np.maximum(np.fft.rfftfreq(N, 1 / RATE), 1))  # falls as 1 / f
+    item = {"function": "product", "channels": ["A", "B"], "gain": 3.0}
+    result = derive([0 * red, 1e-9 * red + 3.0, swing - 4], ["", "A", "B"], item)[3]
+    inside = slice(256, -256)  # half a whitening filter at each end
+    assert np.corrcoef(result[inside], (white * swing)[inside])[0, 1] > 0.95
+    assert result[inside].std() == pytest.approx(3 * np.sqrt(0.5), rel=0.25)  # whitened: unit variance
 
 
 def test_product_with_a_dead_channel_is_zero_and_not_nan():
     a = np.sin(2 * np.pi * 3 * TIME)
-    result = derive([a, a, np.full(N, 2.0)], ["", "A", "B"], {"function": "product", "channels": ["A", "B"]})
-    np.testing.assert_array_equal(result[3], 0 * a)
+    for names in (["A", "B"], ["B", "A"]):
+        item = {"function": "product", "channels": names}
+        result = derive([a, a, np.full(N, 2.0)], ["", "A", "B"], item)
+        np.testing.assert_allclose(result[3], 0 * a, atol=1e-9)
 
 
 def test_a_derived_channel_may_use_one_before_it():
     x = 0.3 * np.sin(2 * np.pi * 0.5 * TIME)
     result = derive(
         [0 * x, x], ["", "X"],
-        {"function": "scatter", "channels": ["X"]}, {"function": "product", "channels": ["D0", "X"]},
+        {"function": "scatter", "channels": ["X"]}, {"function": "scatter", "channels": ["D0"]},
     )  # fmt: skip
-    unit = [r / r.std() for r in (result[2] - result[2].mean(), x)]
-    np.testing.assert_allclose(result[3], unit[0] * unit[1], atol=1e-9)
+    (expected,) = derive([result[2]], ["D0"], {"function": "scatter", "channels": ["D0"]})[1:]
+    np.testing.assert_allclose(result[3], expected, atol=1e-9)
 
 
 def test_the_floor_is_white_noise_of_its_deviation_fixed_by_the_generator():
