@@ -115,12 +115,32 @@ def ingest(
     _run("data.generate", "ingest", path, overrides, address, **options)
 
 
+@stage("baseline")
+def baseline(path: Config, overrides: Overrides = None) -> None:
+    """Score baselines and oracle on the test split, and say whether the data can teach: baseline.json."""
+    _run("analysis.baseline", "baseline", path, overrides)
+
+
 @stage("train")
 def train(
     path: Config, overrides: Overrides = None, overwrite: Overwrite = False, address: Address = ""
 ) -> None:
     """Train the network with Ray Train: train/. Goes on where it stopped."""
     _run("train.fit", "fit", path, overrides, address, overwrite=overwrite)
+
+
+@stage("tune")
+def tune(
+    path: Config, overrides: Overrides = None, overwrite: Overwrite = False, address: Address = ""
+) -> None:
+    """Search for the best settings with Ray Tune: tune/, with best.yaml to train. Goes on where it stopped."""
+    _run("train.tune", "sweep", path, overrides, address, overwrite=overwrite)
+
+
+@stage("export")
+def export(path: Config, overrides: Overrides = None) -> None:
+    """Write the trained network, with its normalisation, as a torch.export program: export/."""
+    _run("train.export", "export", path, overrides)
 
 
 @stage("infer")

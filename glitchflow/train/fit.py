@@ -74,7 +74,7 @@ def accelerated(experiment: Experiment) -> bool:
 
     settings, total = experiment.train, ray.cluster_resources()
     gpu = settings.device == "gpu" or (settings.device == "auto" and total.get("GPU", 0) >= settings.workers)
-    need = _resources(experiment, gpu)
+    need = resources(experiment, gpu)
     for name, count in need.items():
         if total.get(name, 0) < count * settings.workers:
             raise InputError(
@@ -90,7 +90,8 @@ def accelerated(experiment: Experiment) -> bool:
     return gpu
 
 
-def _resources(experiment: Experiment, gpu: bool) -> dict[str, int]:
+def resources(experiment: Experiment, gpu: bool) -> dict[str, int]:
+    """What each worker reserves."""
     return {"CPU": experiment.train.threads} | ({"GPU": 1} if gpu else {})
 
 
@@ -124,7 +125,7 @@ def launch(
         scaling_config=ScalingConfig(
             num_workers=experiment.train.workers,
             use_gpu=gpu,
-            resources_per_worker=_resources(experiment, gpu),
+            resources_per_worker=resources(experiment, gpu),
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex,

@@ -42,7 +42,7 @@ def until_stopped(work: Callable[[], Any], flag: str, grace: float) -> Any:
 
     before = {number: signal.signal(number, hear) for number in SIGNALS}
     try:
-        future = _in_thread(work)
+        future = in_thread(work)
         while not heard:
             if _done(future):
                 return future.result()
@@ -60,7 +60,8 @@ def until_stopped(work: Callable[[], Any], flag: str, grace: float) -> Any:
             signal.signal(number, handler)
 
 
-def _in_thread(work: Callable[[], Any]) -> Future[Any]:
+def in_thread(work: Callable[[], Any]) -> Future[Any]:
+    """Start `work` in a thread that nothing waits for at the end of the process."""
     future: Future[Any] = Future()
 
     def run() -> None:

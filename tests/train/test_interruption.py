@@ -1,0 +1,177 @@
+"""Runs that are stopped, killed and continued end with the bits of one that was left alone."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from glitchflow.config import Experiment, RunError
+from glitchflow.train import checkpoint
+from glitchflow.train.fit import fit
+from glitchflow.train.tracking import read_metrics
+
+EPOCHS = 14
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset_run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A run on two workers that nobody touches."""
+    experiment = on_the_same_data(dataset_run, tmp_path_factory.mktemp("undisturbed"))
+    fit(experiment)
+    return experiment
+
+
+def on_the_same_data(experiment: Experiment, directory: Path, **train) -> Experiment:
+    (directory / "dataset.zarr").symlink_to(experiment.dataset.resolve())
+    settings = {"epochs": EPOCHS, "checkpoint_every": 5, "early_stop": None} | train
+    return experiment.model_copy(
+        update={"workdir": str(directory), "train": experiment.train.model_copy(update=settings)}
+    )
+
+
+def home(experiment: Experiment) -> Path:
+    return Path(experiment.workdir) / "train"
+
+
+def same_end(one: Experiment, other: Experiment) -> None:
+    """The same weights and the same validation losses, bit for bit."""
+    a, b = (checkpoint.find(home(e) / "checkpoints", "last") for e in (one, other))
+    assert a.step == b.step
+    for name, value in a.weights().items():
+        assert torch.equal(value, b.weights()[name]), name
+    assert validation_losses(one) == validation_losses(other)
+
+
+def validation_losses(experiment: Experiment) -> list[float]:
+    lines = read_metrics(home(experiment) / "metrics.jsonl")
+    return [line["validation_loss"] for line in lines if line["kind"] == "epoch"]
+
+
+def wait_for_step(experiment: Experiment, step: int, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = checkpoint.by_step(home(experiment) / "checkpoints")
+        if found and int(found[-1].name.removeprefix("step-")) >= step:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"no checkpoint of step {step} within {seconds} s")
+
+
+def when_at(experiment: Experiment, step: int, act) -> None:
+    def wait() -> None:
+        wait_for_step(experiment, step)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def worker_processes(experiment: Experiment) -> dict[int, int]:
+    """Process of each rank, as the log says; the last to have had it."""
+    found = re.findall(
+        r"worker (\d+) of \d+ on \S+, process (\d+)", (home(experiment) / "log.txt").read_text()
+    )
+    return {int(rank): int(process) for rank, process in found}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
+def test_a_signal_ends_a_run_at_a_checkpoint_and_it_goes_on_from_there(undisturbed, tmp_path, number, capsys):
+    experiment = on_the_same_data(undisturbed, tmp_path, checkpoint_every=0)
+    when_at(experiment, 30, lambda: os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    with pytest.raises(
+        RunError, match=r"stopped after step \d+, with a checkpoint; the same command goes on"
+    ):
+        fit(experiment)
+    assert signal.getsignal(number) == before
+    assert f"{number.name}: stopping at a checkpoint, within 60 s" in capsys.readouterr().err
+    last = read_metrics(home(experiment) / "metrics.jsonl")[-1]
+    assert last["kind"] == "stopped"
+    assert checkpoint.find(home(experiment) / "checkpoints", "last").step == last["step"]
+    fit(experiment)
+    same_end(experiment, undisturbed)
+
+
+def test_a_killed_worker_is_replaced_and_the_run_goes_on_from_the_last_checkpoint(undisturbed, tmp_path):
+    experiment = on_the_same_data(undisturbed, tmp_path)
+    when_at(experiment, 50, lambda: os.kill(worker_processes(experiment)[1], signal.SIGKILL))
+    fit(experiment)
+    log = (home(experiment) / "log.txt").read_text()
+    assert log.count("worker 1 of 2 on ") == 2
+    same_end(experiment, undisturbed)
+
+
+@pytest.mark.slow
+def test_workers_that_keep_failing_end_the_run_in_one_line(undisturbed, tmp_path):
+    experiment = on_the_same_data(undisturbed, tmp_path, restarts=0)
+    when_at(experiment, 20, lambda: os.kill(worker_processes(experiment)[1], signal.SIGKILL))
+    with pytest.raises(RunError, match=r"^the training workers failed: [^\n]*$"):
+        fit(experiment)
+
+
+@pytest.mark.slow
+def test_going_on_with_another_number_of_workers(undisturbed, tmp_path):
+    experiment = on_the_same_data(undisturbed, tmp_path, precision="float64", checkpoint_every=0)
+    when_at(experiment, 30, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(RunError, match="stopped after step"):
+        fit(experiment)
+    fit(experiment.model_copy(update={"train": experiment.train.model_copy(update={"workers": 1})}))
+    (tmp_path / "one").mkdir()
+    alone = on_the_same_data(undisturbed, tmp_path / "one", precision="float64", workers=1)
+    fit(alone)
+    assert validation_losses(experiment) == pytest.approx(validation_losses(alone), rel=1e-9)
+    steps = [
+        [x["loss"] for x in read_metrics(home(e) / "metrics.jsonl") if x["kind"] == "step"]
+        for e in (experiment, alone)
+    ]
+    assert steps[0] == pytest.approx(steps[1], rel=1e-9)  # the sums of a window that two wrote and one ended
+
+
+def command(experiment: Experiment) -> subprocess.Popen:
+    path = Path(experiment.workdir) / "config.yaml"
+    path.write_text(yaml.safe_dump(experiment.model_dump(mode="json")))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    line = [sys.executable, "-m", "glitchflow.cli", "train", str(path)]
+    script = [sys.executable, "-c", "from glitchflow.cli import main; main()", *line[3:]]
+    return subprocess.Popen(
+        script, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on_when_the_command_is_given_again(undisturbed, tmp_path):
+    experiment = on_the_same_data(undisturbed, tmp_path)
+    first = command(experiment)
+    wait_for_step(experiment, 40)
+    workers = worker_processes(experiment).values()
+    first.kill()
+    first.wait()
+    assert all(gone(process) for process in workers), "workers outlive their driver"
+    second = command(experiment)
+    assert second.wait(timeout=200) == 0, second.stderr.read()
+    same_end(experiment, undisturbed)
+
+
+def gone(process: int, seconds: float = 30) -> bool:
+    for _ in range(int(seconds / 0.2)):
+        if not Path(f"/proc/{process}").exists():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.slow
+def test_the_command_ends_in_one_line_after_sigterm(undisturbed, tmp_path):
+    experiment = on_the_same_data(undisturbed, tmp_path, epochs=500)
+    running = command(experiment)
+    wait_for_step(experiment, 20)
+    running.terminate()
+    assert running.wait(timeout=60) == 1
+    assert running.stderr.read().splitlines()[-1].startswith("glitchflow: stopped after step ")

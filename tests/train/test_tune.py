@@ -1,0 +1,126 @@
+"""Sweeps over a real Ray Tune."""
+
+import csv
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from glitchflow.config import InputError, RunError, load
+from glitchflow.train import space
+from glitchflow.train.fit import fit
+from glitchflow.train.trials import read_trials, write_table
+from glitchflow.train.tune import sweep
+
+SPACE = {"train.lr": {"loguniform": [1e-4, 2e-2]}, "model.norm": {"choice": ["group", "instance"]}}
+
+
+def sweeping(dataset_run, tmp_path, train=None, **tune):
+    (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
+    return dataset_run.model_copy(
+        update={
+            "workdir": str(tmp_path),
+            "train": dataset_run.train.model_copy(update={"workers": 1, "epochs": 3, **(train or {})}),
+            "tune": dataset_run.tune.model_copy(update={"space": SPACE, "trials": 3, "reduction": 2, **tune}),
+        }
+    )
+
+
+def table(experiment):
+    with (Path(experiment.workdir) / "tune" / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_request_that_the_cluster_can_never_hold(dataset_run, tmp_path):
+    experiment = sweeping(dataset_run, tmp_path, space={"train.workers": {"choice": [1, 4]}})
+    with pytest.raises(InputError, match=r"train.workers = 4: needs 4 CPUs, the cluster has 2"):
+        sweep(experiment)
+
+
+def test_other_settings_are_refused(dataset_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("glitchflow.train.tune._tune", lambda *_: None)
+    with pytest.raises(RunError, match="no trial has finished an epoch"):
+        sweep(sweeping(dataset_run, tmp_path))
+    (tmp_path / "dataset.zarr").unlink()
+    with pytest.raises(InputError, match="was begun with other settings; --overwrite it"):
+        sweep(sweeping(dataset_run, tmp_path, metric="validation_iou"))
+
+
+def test_a_table_of_trials(tmp_path):
+    for name, losses, ended in (
+        ("a", [0.5, 0.4], True),
+        ("b", [0.6], True),
+        ("c", [0.7], False),
+        ("d", [], 0),
+    ):
+        home = tmp_path / "trials" / name
+        home.mkdir(parents=True)
+        (home / "trial.json").write_text('{"values": {"train.lr": 1}, "epochs": 2}')
+        line = '{{"kind": "epoch", "step": 1, "validation_loss": {}, "samples_per_second": 10}}\n'
+        (home / "metrics.jsonl").write_text("".join(line.format(loss) for loss in losses))
+        if ended:
+            (home / "ended").touch()
+    trials = read_trials(tmp_path)
+    assert [t.name for t in trials] == ["a", "b", "c", "d"]
+    assert [t.state for t in trials] == ["trained", "stopped early", "unfinished", "unfinished"]
+    write_table(trials, tmp_path / "t.csv", "validation_loss")
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "a,trained,2,0.4,2,10.0,1"
+
+
+@pytest.mark.slow
+def test_a_sweep_stopped_and_resumed_and_its_best_settings_trained(dataset_run, tmp_path):
+    experiment = sweeping(dataset_run, tmp_path, trials=4, train={"epochs": 4})
+
+    def stop_after_the_first_epoch():
+        while not any(trial.curve for trial in read_trials(tmp_path / "tune")):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_after_the_first_epoch, daemon=True).start()
+    with pytest.raises(RunError, match="the sweep was stopped; the same command goes on"):
+        sweep(experiment)
+    before = {trial.name: trial.curve for trial in read_trials(tmp_path / "tune")}
+    best = sweep(experiment)
+    trials = {trial.name: trial for trial in read_trials(tmp_path / "tune")}
+    assert set(trials) == {space.name(values) for values in space.candidates(experiment)}
+    for name, curve in before.items():
+        assert trials[name].curve[: len(curve)] == curve  # nothing was trained twice
+    rows = table(experiment)
+    assert {row["state"] for row in rows} == {"trained", "stopped early"}
+    assert float(rows[0]["validation_loss"]) == min(float(row["validation_loss"]) for row in rows)
+    assert (best.parent / "trials.png").stat().st_size > 10_000
+    found = load(best)
+    assert f"{found.train.lr:.6g}" == f"{float(rows[0]['train.lr']):.6g}"
+    assert fit(found).exists()
+    assert sweep(experiment) == best  # over again: everything is there already
+
+
+@pytest.mark.slow
+def test_several_workers_a_trial_and_a_grid(dataset_run, tmp_path):
+    domains = {"model.norm": {"choice": ["group", "instance"]}}
+    experiment = sweeping(
+        dataset_run,
+        tmp_path,
+        space=domains,
+        search="grid",
+        scheduler="none",
+        train={"workers": 2, "epochs": 1},
+    )
+    sweep(experiment)
+    assert [row["state"] for row in table(experiment)] == ["trained"] * 2
+    for log in (tmp_path / "tune" / "trials").glob("*/log.txt"):
+        assert "worker 1 of 2" in log.read_text()
+
+
+@pytest.mark.slow
+def test_optuna(dataset_run, tmp_path):
+    pytest.importorskip("optuna", reason="the extra [optuna] is not installed")
+    experiment = sweeping(dataset_run, tmp_path, search="optuna", trials=2, train={"epochs": 1})
+    sweep(experiment)
+    assert len(table(experiment)) == 2
+    more = experiment.model_copy(update={"tune": experiment.tune.model_copy(update={"trials": 3})})
+    sweep(more)
+    assert len(table(experiment)) == 3
