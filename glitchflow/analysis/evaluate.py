@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,14 @@ class TestSplit:
     recorded: Array  # (E, F, T)
     witnessed: Array | None  # (E, F, T), synthetic data only
     generated: dict[str, Array]  # by the network (first), untrained, baselines, oracle
+    residual: dict[str, Array] = field(
+        default_factory=dict
+    )  # of those that do not clean by spectral subtraction
+
+    def cleaned(self, name: str) -> Array:
+        """Energies (E, F, T) that are left of the recorded ones."""
+        found = self.residual.get(name)
+        return metrics.subtract(self.recorded, self.generated[name]) if found is None else found
 
 
 def evaluate(experiment: Experiment) -> Path:
@@ -51,20 +59,20 @@ def evaluate(experiment: Experiment) -> Path:
     if predictions.layout != dataset.layout:
         raise InputError(f"{predictions.path}: is of another dataset than {dataset.path}; infer again")
     normalisation = build_normalisation(experiment.loader.normalise, dataset.attributes["normalisation"])
-    split = _collect(experiment, dataset, predictions, normalisation)
-    areas = _pixel_areas(dataset)
+    split = collect(experiment, dataset, predictions, normalisation)
+    areas = pixel_areas(dataset)
     strain = normalisation.channels([0])
     say(f"scoring {len(split.events)} test events")
     result = {
-        "loss": _loss_kind(experiment),
+        "loss": loss_kind(experiment),
         "normalisation": experiment.loader.normalise,
         "events": len(split.events),
-        "families": score_table(experiment, dataset, split, strain, areas),
-        "thresholds": threshold_table(experiment, split, areas),
+        "families": score_table(experiment, dataset, split, strain),
+        "thresholds": threshold_table(experiment, split, cluster_levels(experiment, split, areas)),
     }
     directory = Path(experiment.workdir) / "evaluation"
     directory.mkdir(parents=True, exist_ok=True)
-    result = _plain(result)
+    result = plain(result)
     (directory / "metrics.json").write_text(json.dumps(result, indent=1, allow_nan=False))
     _write_events(directory / "events.csv", experiment, dataset, split, strain, areas)
     say(summary(result))
@@ -105,23 +113,28 @@ def share(interval: dict[str, float | None]) -> str:
 # -- collecting --------------------------------------------------------------------------------------------------
 
 
-def _collect(
-    experiment: Experiment, dataset: store.Dataset, predictions: store.Dataset, normalisation: Normalisation
+def collect(
+    experiment: Experiment,
+    dataset: store.Dataset,
+    predictions: store.Dataset | None,
+    normalisation: Normalisation,
 ) -> TestSplit:
+    """The test split with its baselines, and with the network's predictions where there are any."""
     loader = build_loader(dataset, "test", experiment.loader, normalisation, experiment.seed)
     events = loader.events
-    read = {name: _read(dataset, name, events) for name in ("label", "gps", "snr", "qplot")}
-    witnessed = _read(dataset, "witnessed", events) if "witnessed" in dataset else None
-    generated = {NETWORK: _read(predictions, "qplot", events)}
-    if "untrained" in predictions:
-        generated["untrained"] = _read(predictions, "untrained", events)
+    read = {name: read_events(dataset, name, events) for name in ("label", "gps", "snr", "qplot")}
+    witnessed = read_events(dataset, "witnessed", events) if "witnessed" in dataset else None
+    generated = {} if predictions is None else {NETWORK: read_events(predictions, "qplot", events)}
+    if predictions is not None and "untrained" in predictions:
+        generated["untrained"] = read_events(predictions, "untrained", events)
     inputs = loader.read(events)[:, 1:].numpy()
     generated |= dict(_baselines(experiment, dataset, normalisation, inputs, witnessed))
     recorded = np.maximum(read["qplot"][:, 0], 0)
     return TestSplit(events, read["label"], read["gps"], read["snr"], recorded, witnessed, generated)
 
 
-def _read(dataset: store.Dataset, name: str, events: NDArray[np.int64]) -> NDArray:
+def read_events(dataset: store.Dataset, name: str, events: NDArray[np.int64]) -> NDArray:
+    """An array of the store at ascending event indices."""
     return np.concatenate([values for _, (values,) in dataset.blocks(events, name)])
 
 
@@ -137,28 +150,31 @@ def _baselines(
     chosen = train.events[:FIT_EVENTS]
     values = train.read(chosen).numpy()
     strain = normalisation.channels([0])
-    known = _read(dataset, "witnessed", chosen) if witnessed is not None else None
+    known = read_events(dataset, "witnessed", chosen) if witnessed is not None else None
     zero = float(strain.apply(torch.zeros(1, 1, 1, 1)))
     for name in BASELINES:
         if name == "oracle" and known is None:
             continue
-        baseline = fit(name, values[:, 1:], values[:, 0], _loss_kind(experiment), known, zero)
-        yield name, _invert(strain, baseline.predict(inputs, witnessed))
+        baseline = fit(name, values[:, 1:], values[:, 0], loss_kind(experiment), known, zero)
+        yield name, invert(strain, baseline.predict(inputs, witnessed))
 
 
-def _loss_kind(experiment: Experiment) -> str:
+def loss_kind(experiment: Experiment) -> str:
+    """What baselines are fitted to and everybody is scored by: the pixelwise part of the training's loss."""
     return "l2" if experiment.train.loss == "l2" else "l1"
 
 
-def _invert(strain: Normalisation, value: Array) -> Array:
+def invert(strain: Normalisation, value: Array) -> Array:
+    """Normalised values (E, F, T) of the strain to energies."""
     return strain.invert(torch.from_numpy(np.ascontiguousarray(value))[:, None])[:, 0].numpy()
 
 
-def _apply(strain: Normalisation, energy: Array) -> Array:
+def apply(strain: Normalisation, energy: Array) -> Array:
+    """Energies (E, F, T) of the strain to normalised values."""
     return strain.apply(torch.from_numpy(energy)[:, None])[:, 0].numpy()
 
 
-def _pixel_areas(dataset: store.Dataset) -> NDArray[np.float64]:
+def pixel_areas(dataset: store.Dataset) -> NDArray[np.float64]:
     """Area in s Hz of the pixels of each row."""
     if "frequency" in dataset:
         return clusters.pixel_areas(np.asarray(dataset["frequency"][:]), np.asarray(dataset["time"][:]))
@@ -174,12 +190,12 @@ def score_table(
     dataset: store.Dataset,
     split: TestSplit,
     strain: Normalisation,
-    areas: NDArray[np.float64],
+    reference: str = NETWORK,
 ) -> dict[str, dict[str, Any]]:
-    """Per family (and all witnessed ones together), per generator: loss, its distance to the network, and more."""
+    """Per family (and all witnessed ones together), per generator: loss, its distance to `reference`'s, and more."""
     settings = experiment.evaluate
     loss = {name: _losses(experiment, strain, split.recorded, g) for name, g in split.generated.items()}
-    excess = {n: metrics.excess_power(split.recorded, g, split.witnessed) for n, g in split.generated.items()}
+    excess = {n: metrics.residual_power(split.recorded, split.cleaned(n), split.witnessed) for n in loss}
     iou = {n: metrics.mask_iou(split.recorded, g, settings.mask) for n, g in split.generated.items()}
     table: dict[str, dict[str, Any]] = {}
     for family, chosen in families(dataset, split).items():
@@ -191,9 +207,9 @@ def score_table(
                 "excess_removed": asdict(excess[name].of(chosen).removed(*interval)),
                 "iou": asdict(statistics.bootstrap_mean(iou[name][chosen], *interval)),
             }
-            if name != NETWORK:
-                gain = statistics.bootstrap_difference(loss[name][chosen], loss[NETWORK][chosen], *interval)
-                row["loss_above_network"] = asdict(gain)
+            if name != reference and reference in loss:
+                gain = statistics.bootstrap_difference(loss[name][chosen], loss[reference][chosen], *interval)
+                row[f"loss_above_{reference}"] = asdict(gain)
             rows[name] = row
         table[family] = {
             "events": int(chosen.sum()),
@@ -216,26 +232,56 @@ def _losses(
     experiment: Experiment, strain: Normalisation, recorded: Array, generated: Array
 ) -> NDArray[np.float64]:
     """The training loss of each event (its pixelwise part), in normalised units."""
-    difference = _apply(strain, recorded) - _apply(strain, generated)
-    value = np.square(difference) if _loss_kind(experiment) == "l2" else np.abs(difference)
+    difference = apply(strain, recorded) - apply(strain, generated)
+    value = np.square(difference) if loss_kind(experiment) == "l2" else np.abs(difference)
     return value.mean(axis=(1, 2), dtype=np.float64)
 
 
-def threshold_table(experiment: Experiment, split: TestSplit, areas: NDArray[np.float64]) -> dict[str, Any]:
-    """At every threshold: accuracy of the veto, efficiency, share cleaned, and what noise alone does."""
-    settings = experiment.evaluate
-    recorded = clusters.cluster_level(split.recorded, areas, settings.area)
-    table: dict[str, Any] = {"thresholds": settings.thresholds}
-    for name, generated in split.generated.items():
-        level = clusters.cluster_level(generated, areas, settings.area)
-        veto = clusters.veto(recorded, level, split.label == 0, settings.thresholds)
-        cleaned = clusters.cleaned(split.recorded, generated, areas, settings.thresholds, settings.area)
+@dataclass(frozen=True)
+class Levels:
+    """The highest threshold at which each test event has a cluster, (E,): recorded, and per generator."""
+
+    recorded: NDArray[np.float64]
+    generated: dict[str, NDArray[np.float64]]
+    residual: dict[str, NDArray[np.float64]]
+    difference: dict[str, NDArray[np.float64]]  # of |T - G|
+
+
+def cluster_levels(experiment: Experiment, split: TestSplit, areas: NDArray[np.float64]) -> Levels:
+    """The levels of every generator, from which shares at all thresholds follow."""
+
+    def level(energy: Array) -> NDArray[np.float64]:
+        return clusters.cluster_level(energy, areas, experiment.evaluate.area)
+
+    return Levels(
+        recorded=level(split.recorded),
+        generated={name: level(g) for name, g in split.generated.items()},
+        residual={name: level(split.cleaned(name)) for name in split.generated},
+        difference={name: level(np.abs(split.recorded - g)) for name, g in split.generated.items()},
+    )
+
+
+def threshold_table(
+    experiment: Experiment, split: TestSplit, levels: Levels, chosen: NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
+    """At every threshold: accuracy of the veto, efficiency, share cleaned, and what noise alone does.
+
+    Of all test events, or of those `chosen` (E,).
+    """
+    thresholds = experiment.evaluate.thresholds
+    some = np.ones(len(split.events), bool) if chosen is None else chosen
+    quiet = split.label[some] == 0
+    table: dict[str, Any] = {"thresholds": thresholds}
+    for name in split.generated:
+        veto = clusters.veto(levels.recorded[some], levels.generated[name][some], quiet, thresholds)
         table[name] = {
             "accuracy": _shares(veto.accuracy),
             "efficiency": _shares(veto.efficiency),
             "background_veto_fraction": _shares(veto.background_veto_fraction),
-            "cleaned": _shares(cleaned.subtraction),
-            "cleaned_difference": _shares(cleaned.difference),
+            "cleaned": _shares(clusters.without_cluster(levels.residual[name][some], thresholds)),
+            "cleaned_difference": _shares(
+                clusters.without_cluster(levels.difference[name][some], thresholds)
+            ),
         }
         table["noise_only"] = _shares(veto.noise_only)
     return table
@@ -281,11 +327,11 @@ def _write_events(
             )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same for JSON, which has no numpy numbers and no NaN: null instead."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not np.isfinite(value) else value

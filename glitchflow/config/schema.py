@@ -476,6 +476,13 @@ class Evaluate(Section):
     bootstrap: int = key(1000, "resamples behind each interval", gt=0)
 
 
+class Baseline(Section):
+    thresholds: list[float] = key([10, 16, 20], "energies s of clusters and vetoes", min_length=1)
+    refuse: bool = key(
+        True, "train refuses a dataset where the oracle is not clearly better than blind baselines"
+    )
+
+
 class Report(Section):
     gallery: int = key(3, "events drawn per family", ge=1)
 
@@ -502,6 +509,7 @@ class Experiment(Section):
     train: Train = key(Train(), "the training run")
     tune: Tune = key(Tune(), "the sweep")
     infer: Infer = key(Infer(), "generation with a trained network")
+    baseline: Baseline = key(Baseline(), "what a dataset can teach")
     evaluate: Evaluate = key(Evaluate(), "scores")
     report: Report = key(Report(), "the page")
     cluster: Cluster = key(Cluster(), "Ray")

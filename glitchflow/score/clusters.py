@@ -137,11 +137,16 @@ def cleaned(
     minimum_area: float = MINIMUM_AREA,
 ) -> Cleaned:
     """Share of events without a cluster after cleaning. Shapes: (event, frequency, time) -> (threshold,) each."""
-    s = np.asarray(thresholds, np.float64)
     residual = per_event(lambda t, g: cluster_level(subtract(t, g), areas, minimum_area), recorded, generated)
     difference = per_event(lambda t, g: cluster_level(abs(t - g), areas, minimum_area), recorded, generated)
-    clean = [proportion((level < s[:, None]).sum(axis=1), len(level)) for level in (residual, difference)]
-    return Cleaned(s, *clean)
+    clean = [without_cluster(level, thresholds) for level in (residual, difference)]
+    return Cleaned(np.asarray(thresholds, np.float64), *clean)
+
+
+def without_cluster(level: ArrayLike, thresholds: ArrayLike = THRESHOLDS) -> Proportion:
+    """Share of events without a cluster at each threshold, from their `cluster_level`. (event,) -> (threshold,)."""
+    levels, s = np.asarray(level), np.asarray(thresholds, np.float64)
+    return proportion((levels < s[:, None]).sum(axis=1), len(levels))
 
 
 @dataclass(frozen=True)

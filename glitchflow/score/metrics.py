@@ -106,15 +106,21 @@ def excess_power(recorded: Any, generated: Any, witnessed: Any = None) -> Excess
 
     Shapes: (event, frequency, time) each -> (event,).
     """
+    return residual_power(recorded, subtract(recorded, generated), witnessed)
 
-    def sums(t: Array, g: Array, w: Array | None = None) -> NDArray:
+
+def residual_power(recorded: Any, residual: Any, witnessed: Any = None) -> Excess:
+    """The same for energies that are left after some other way of cleaning.
+
+    Shapes: (event, frequency, time) each -> (event,).
+    """
+
+    def sums(t: Array, r: Array, w: Array | None = None) -> NDArray:
         counts = t >= RECORDED_LEVEL if w is None else w >= WITNESSED_LEVEL
-        over = [
-            ((e - NOISE_ENERGY) * counts).sum(axis=(1, 2), dtype=np.float64) for e in (t, _subtract(t, g))
-        ]
+        over = [((e - NOISE_ENERGY) * counts).sum(axis=(1, 2), dtype=np.float64) for e in (t, r)]
         return np.stack([*over, counts.sum(axis=(1, 2))], axis=1)
 
-    given = (recorded, generated) if witnessed is None else (recorded, generated, witnessed)
+    given = (recorded, residual) if witnessed is None else (recorded, residual, witnessed)
     table = per_event(sums, *given).reshape(-1, 3)
     return Excess(table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
 

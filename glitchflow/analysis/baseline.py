@@ -1,0 +1,243 @@
+"""What a dataset can teach, before anything is trained: baselines and oracle on the test split.
+
+Blind baselines (zero, constant, mean, median) do not look at the witnesses; `linear` and the Wiener filters do; the
+oracle knows the witnessed part of the strain exactly, but not the noise. Where it is not clearly better than the best
+blind baseline, there is nothing to learn.
+
+Shapes: E event of the test split, C channel, F frequency, T time, N sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.analysis import evaluate
+from glitchflow.analysis.evaluate import TestSplit, read_events, share
+from glitchflow.config import Experiment, InputError, parse
+from glitchflow.data import store
+from glitchflow.data.normalise import Normalisation, build_normalisation
+from glitchflow.data.shard import build_engine
+from glitchflow.progress import say
+from glitchflow.score.baseline import fit
+from glitchflow.score.wiener import Wiener, fit_wiener
+from glitchflow.signal import QTransform
+
+BLIND = ("zero", "constant", "mean", "median")
+ORACLE = "oracle"
+SEGMENT = 1.0  # s of a segment, and of a filter
+WIENER_EVENTS = 1024  # train events that the filters are fitted to at most
+CURVE_EVENTS = 256  # of those, how many the energies' curve is fitted to: 4096 pixels each at 64 x 64
+BLOCK = 32  # events whose series are in memory at once
+
+Array = NDArray[np.float32]
+
+
+def baseline(experiment: Experiment) -> Path:
+    """Write `workdir/baseline.json` and return its path. Raises `InputError` where the store is missing."""
+    dataset = store.open_store(experiment.dataset)
+    path = Path(experiment.workdir) / "baseline.json"
+    result = evaluate.plain(measure(experiment, dataset) | {"made_from": _fingerprint(experiment, dataset)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, allow_nan=False))
+    say(table(result))
+    return path
+
+
+def gate(experiment: Experiment) -> None:
+    """Say what the dataset can teach; measured anew only where `baseline.json` is of another dataset or loss.
+
+    Raises `InputError` where the oracle is not clearly better than the best blind baseline and `baseline.refuse`
+    is not false.
+    """
+    dataset = store.open_store(experiment.dataset)
+    if not len(dataset.indices("test")) or not len(dataset.indices("train")):
+        say("no events to judge the dataset by: its train or test split is empty")
+        return
+    path = Path(experiment.workdir) / "baseline.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if known.get("made_from") == _fingerprint(experiment, dataset):
+        say(table(known))
+    else:
+        known = json.loads(baseline(experiment).read_text())
+    if known["verdict"]["teaches"] is False and experiment.baseline.refuse:
+        raise InputError(
+            f"{experiment.dataset}: {known['verdict']['words']}; baseline.refuse=false trains on it all the same"
+        )
+
+
+def measure(experiment: Experiment, dataset: store.Dataset) -> dict[str, Any]:
+    """All scores of the baselines, per family, and the verdict."""
+    settings = experiment.evaluate.model_copy(update={"thresholds": experiment.baseline.thresholds})
+    experiment = experiment.model_copy(update={"evaluate": settings})
+    normalisation = build_normalisation(experiment.loader.normalise, dataset.attributes["normalisation"])
+    split = evaluate.collect(experiment, dataset, None, normalisation)
+    strain = normalisation.channels([0])
+    say(f"scoring {len(split.events)} test events")
+    if "series" in dataset:
+        for name, generated, residual in _wiener(experiment, dataset, split, strain):
+            split.generated[name], split.residual[name] = generated, residual
+    levels = evaluate.cluster_levels(experiment, split, evaluate.pixel_areas(dataset))
+    families = evaluate.score_table(experiment, dataset, split, strain, ORACLE)
+    masks = evaluate.families(dataset, split)
+    for name, entry in families.items():
+        entry["thresholds"] = evaluate.threshold_table(experiment, split, levels, masks[name])
+    result = {
+        "loss": evaluate.loss_kind(experiment),
+        "normalisation": experiment.loader.normalise,
+        "events": len(split.events),
+        "families": families,
+        "thresholds": evaluate.threshold_table(experiment, split, levels),
+    }
+    return result | {"verdict": verdict(result)}
+
+
+def verdict(result: dict[str, Any]) -> dict[str, Any]:
+    """Whether the data can teach, and the words for it. `teaches` is null where no oracle is known."""
+    families = result["families"]
+    witnessed = [name for name, entry in families.items() if entry["witnessed"]]
+    if not witnessed or ORACLE not in families[witnessed[-1]]["scores"]:
+        return {
+            "teaches": None,
+            "words": "no oracle: nothing says what the witnesses explain of these events",
+        }
+    entry = families[witnessed[-1]]  # all witnessed families together, or the only one
+    scores = entry["scores"]
+    best = min(BLIND, key=lambda name: scores[name]["loss"]["value"])
+    gain = scores[best]["loss_above_oracle"]
+    teaches = gain["low"] > 0
+    seeing = [name for name in scores if name not in (*BLIND, ORACLE)]
+    removed = ", ".join(f"{name} {share(scores[name]['excess_removed'])}" for name in (*seeing, ORACLE))
+    words = (
+        f"the data can{'' if teaches else 'not'} teach: over {entry['events']} witnessed test events the oracle's loss"
+        f" is {gain['value']:.4f} [{gain['low']:.4f}, {gain['high']:.4f}] below the best blind baseline's ({best})"
+        f"{'' if teaches else ', which is not clearly below'}; excess power removed: {removed}"
+    )
+    return {"teaches": teaches, "best_blind": best, "gain": gain, "words": words}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The scores as text: a block per family, a line per baseline."""
+    thresholds = result["thresholds"]["thresholds"]
+    noise = result["thresholds"]["noise_only"]
+    rates = [
+        f"{_percent(value)} at {s:g}" if resolvable else f"at most {high:.0%} at {s:g}"
+        for s, value, high, resolvable in zip(
+            thresholds, *(noise[k] for k in ("value", "high", "resolvable"))
+        )
+    ]
+    columns = " ".join(f"{f'at {s:g}':>7}" for s in thresholds)
+    lines = [
+        f"test split: {result['events']} events, loss {result['loss']} in {result['normalisation']} units",
+        "noise alone has a cluster: " + ", ".join(rates),
+    ]
+    for family, entry in result["families"].items():
+        title = f"{family}, {entry['events']} events"
+        lines.append(
+            f"  {title:<38} loss  above oracle      excess removed          cleaned {columns}  veto {columns}"
+        )
+        for name, row in entry["scores"].items():
+            above = row.get("loss_above_oracle")
+            difference = "" if above is None else f"{above['value']:+.4f}"
+            shares = [
+                " ".join(f"{_percent(v):>7}" for v in entry["thresholds"][name][score]["value"])
+                for score in ("cleaned", "accuracy")
+            ]
+            lines.append(
+                f"    {name:<30}{row['loss']['value']:>10.4f}  {difference:>12}  {share(row['excess_removed']):>24}"
+                f"          {shares[0]}         {shares[1]}"
+            )
+    return "\n".join([*lines, result["verdict"]["words"]])
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _fingerprint(experiment: Experiment, dataset: store.Dataset) -> str:
+    """What the scores depend on, as a hash: the store as it is, the loader, the loss, the scores' settings."""
+    parts = [
+        dataset.attributes["config"],
+        dataset.attributes["provenance"]["date"],
+        len(dataset),
+        experiment.seed,
+        experiment.loader.model_dump(mode="json", include={"normalise", "witnesses", "subset"}),
+        evaluate.loss_kind(experiment),
+        experiment.evaluate.model_dump(mode="json", exclude={"thresholds"}),
+        experiment.baseline.thresholds,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+# -- the Wiener filters ------------------------------------------------------------------------------------------
+
+
+def _wiener(
+    experiment: Experiment, dataset: store.Dataset, split: TestSplit, strain: Normalisation
+) -> Iterator[tuple[str, Array, Array]]:
+    """(name, generated, residual) energies of the filter of the recorded witnesses, and of all channels there are.
+
+    The residual is the cleaned strain's Q-plot, in the recorded strain's own whitening, plane and units; generated
+    is the loss-optimal function of the predicted strain's energy, as the oracle is of the witnessed part's.
+    """
+    made = parse(dataset.attributes["config"], dataset.path)
+    engine = build_engine(made)
+    train = dataset.indices("train")[: experiment.loader.subset.train]
+    chosen = train[:: max(1, len(train) // WIENER_EVENTS)][:WIENER_EVENTS]
+    derived = {item.name for item in made.derived}
+    names = experiment.loader.witnesses or dataset.channels[1:]
+    recorded = [name for name in names if name not in derived]
+    for name, channels in (("wiener", recorded), ("wiener + derived", names)):
+        if not channels or (channels == recorded and name != "wiener"):
+            continue
+        places = [dataset.channels.index(channel) for channel in channels]
+        blocks = _stretches(dataset, chosen, places, made)
+        length = 2 * round(SEGMENT * made.series.sample_rate / 2)
+        wiener = fit_wiener(blocks, length, made.series.sample_rate, made.qplot.frange)
+        some = chosen[:CURVE_EVENTS]
+        predicted, _ = _energies(dataset, engine, wiener, some, places)
+        target = evaluate.apply(strain, np.maximum(read_events(dataset, "qplot", some)[:, 0], 0))
+        curve = fit("oracle", target[:, None], target, evaluate.loss_kind(experiment), predicted)
+        predicted, residual = _energies(dataset, engine, wiener, split.events, places)
+        yield name, evaluate.invert(strain, curve.predict(predicted[:, None], predicted)), residual
+
+
+def _stretches(
+    dataset: store.Dataset, events: NDArray[np.int64], places: list[int], made: Experiment
+) -> Iterator[tuple[NDArray, NDArray]]:
+    """Strain (E, N') and witnesses (E, W, N') of the part of the series that Q-plots show, and half a segment more:
+    averaged over the long quiet rest, a filter would mostly learn the noise."""
+    span = made.qplot.span if made.qplot.window == "fixed" else made.series.duration
+    half = round(min(span + SEGMENT, made.series.duration) * made.series.sample_rate / 2)
+    middle = made.series.samples // 2
+    for _, series in _series(dataset, events):
+        shown = series[:, :, middle - half : middle + half]
+        yield shown[:, 0], shown[:, places]
+
+
+def _energies(
+    dataset: store.Dataset, engine: QTransform, wiener: Wiener, events: NDArray[np.int64], places: list[int]
+) -> tuple[Array, Array]:
+    """Energies (E, F, T) of the strain that the witnesses predict, and of what is left without it."""
+    parts: list[list[Array]] = [[], []]
+    for _, series in _series(dataset, events):
+        predicted = wiener.predict(series[:, places])
+        for part, value in zip(parts, (predicted, series[:, 0] - predicted)):
+            companion = engine(series[:, :1], companion=value).companion
+            assert companion is not None
+            part.append(np.maximum(companion.numpy(), 0))
+    predicted_energy, left = (np.concatenate(part).astype(np.float32) for part in parts)
+    return predicted_energy, left
+
+
+def _series(
+    dataset: store.Dataset, events: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    for start in range(0, len(events), BLOCK):
+        yield from ((i, values) for i, (values,) in dataset.blocks(events[start : start + BLOCK], "series"))

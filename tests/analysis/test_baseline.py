@@ -1,0 +1,102 @@
+"""The learnability gate: what a dataset can teach, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import small
+
+from glitchflow.analysis import baseline as module
+from glitchflow.analysis.baseline import baseline, gate, table, verdict
+from glitchflow.config import InputError
+from glitchflow.data.generate import generate
+
+NAMES = {"zero", "constant", "mean", "median", "linear", "oracle", "wiener", "wiener + derived"}
+
+
+@pytest.fixture(scope="module")
+def judged(dataset_run, tmp_path_factory):
+    """The shared dataset, judged in a workdir of its own."""
+    directory = tmp_path_factory.mktemp("judged")
+    (directory / "dataset.zarr").symlink_to(Path(dataset_run.dataset))
+    experiment = dataset_run.model_copy(update={"workdir": str(directory)})
+    return experiment, json.loads(baseline(experiment).read_text())
+
+
+def test_every_baseline_per_family_with_its_thresholds(judged):
+    _, result = judged
+    assert set(result["families"]) == {"background", "sine_gaussian", "scattered_light", "blip", "witnessed"}
+    for family, entry in result["families"].items():
+        assert set(entry["scores"]) == NAMES
+        assert entry["thresholds"]["thresholds"] == [10, 16, 20]
+        for name, row in entry["scores"].items():
+            assert ("loss_above_oracle" in row) == (name != "oracle")
+            for score in ("cleaned", "accuracy"):
+                assert entry["thresholds"][name][score]["events"] == [entry["events"]] * 3
+            removed = row["excess_removed"]["value"]
+            assert (removed is not None) == entry["witnessed"], (family, name)
+    assert result["thresholds"]["noise_only"]["events"] == [result["families"]["background"]["events"]] * 3
+
+
+def test_the_wiener_filter_removes_a_linear_family_and_leaves_the_rest(judged):
+    scores = {name: entry["scores"] for name, entry in judged[1]["families"].items()}
+    assert scores["sine_gaussian"]["wiener"]["excess_removed"]["value"] > 0.5
+    assert abs(scores["scattered_light"]["wiener"]["excess_removed"]["value"]) < 0.2
+    assert scores["sine_gaussian"]["zero"]["excess_removed"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_it_says_in_words_that_the_data_can_teach(judged):
+    _, result = judged
+    found = result["verdict"]
+    assert found["teaches"] is True
+    assert found["gain"]["low"] > 0
+    events = result["families"]["witnessed"]["events"]
+    assert found["words"].startswith(
+        f"the data can teach: over {events} witnessed test events the oracle's loss"
+    )
+    text = table(result)
+    assert text.splitlines()[1].startswith("noise alone has a cluster: ")
+    assert text.endswith(found["words"])
+    assert "nan" not in text
+    for name in NAMES:
+        assert text.count(f"\n    {name:<30}") == len(result["families"])
+
+
+def test_train_lets_it_pass_and_does_not_measure_twice(judged, monkeypatch, capsys):
+    monkeypatch.setattr(module, "measure", lambda *a: pytest.fail("measured again"))
+    gate(judged[0])
+    assert "the data can teach" in "".join(capsys.readouterr())
+
+
+def test_other_settings_are_measured_anew(judged, monkeypatch):
+    experiment, _ = judged
+    monkeypatch.setattr(module, "measure", lambda *a: pytest.fail("measured again"))
+    changed = experiment.model_copy(
+        update={"loader": experiment.loader.model_copy(update={"normalise": "max"})}
+    )
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        gate(changed)
+
+
+def test_data_that_cannot_teach_are_refused_unless_told_otherwise(ray_session, tmp_path):
+    """Transients far below the noise: even who knows them exactly predicts the strain no better."""
+    quiet = small(tmp_path)
+    detector = quiet.simulate.detector.model_copy(update={"snr": (0.01, 0.02)})
+    simulate = quiet.simulate.model_copy(update={"detector": detector})
+    experiment = quiet.model_copy(update={"simulate": simulate})
+    generate(experiment)
+    with pytest.raises(InputError, match=r"the data cannot teach: .* baseline.refuse=false trains on it"):
+        gate(experiment)
+    told = experiment.baseline.model_copy(update={"refuse": False})
+    gate(experiment.model_copy(update={"baseline": told}))
+    scores = json.loads((tmp_path / "baseline.json").read_text())["families"]["witnessed"]["scores"]
+    assert "wiener" not in scores, "no series, no Wiener filter"
+
+
+def test_recorded_data_have_no_oracle():
+    row = {"loss": {"value": 1.0}, "excess_removed": {"value": 0.1, "low": 0.0, "high": 0.2}}
+    entry = {"events": 9, "witnessed": False, "scores": dict.fromkeys(("zero", "linear"), row)}
+    found = verdict({"families": {"recorded": entry}})
+    assert found["teaches"] is None
+    assert np.char.startswith(found["words"], "no oracle")
