@@ -33,7 +33,7 @@ def writing(path: Location, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path}: {what}: {error.strerror or error}") from None
+        raise RunError(f"{path}: {what}: {error.strerror or ' '.join(str(error).split())}") from None
 
 
 def open_group(path: Location, mode: Any) -> zarr.Group:
@@ -42,24 +42,39 @@ def open_group(path: Location, mode: Any) -> zarr.Group:
     Raises `InputError` where there is none, `RunError` where the place cannot be reached.
     """
     try:
-        return zarr.open_group(str(path), mode=mode, use_consolidated=False)
+        return zarr.open_group(storage(path), mode=mode, use_consolidated=False)
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
         raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`") from None
-    except ImportError:
-        raise InputError(f"{path}: needs the extra `s3`: pip install 'glitchflow[s3]'") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be opened: {error}") from None
+
+
+def storage(path: Location) -> Any:
+    """What Zarr opens: a path, or the object store behind a URL; that takes its keys and endpoint from AWS_*.
+
+    Raises `InputError` where the extra for URLs is not installed or the URL names nothing known.
+    """
+    if not is_url(path):
+        return str(path)
+    try:
+        from obstore.store import from_url
+        from zarr.storage import ObjectStore
+    except ImportError:
+        raise InputError(f"{path}: needs the extra `s3`: pip install 'glitchflow[s3]'") from None
+    try:
+        return ObjectStore(from_url(str(path)))
+    except Exception as error:  # noqa: BLE001  obstore's errors have no common base
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def exists(path: Location) -> bool:
     """Whether a store is there that was created whole."""
     if not is_url(path):
         return (Path(path) / "zarr.json").exists()
+    storage(path)  # a URL that cannot be used is not a store that is not there
     try:
         return "schema" in open_group(path, "r").attrs
-    except InputError as error:
-        if "extra" in str(error):
-            raise
+    except InputError:
         return False
 
 

@@ -103,7 +103,7 @@ def create(
     # a file system's store has its metadata or is not there; elsewhere the attributes, written last, say so
     partial = path if is_url(path) else Path(path).with_name(f"{Path(path).name}.partial")
     with writing(path, "cannot be created"):
-        group = zarr.create_group(str(partial), zarr_format=3, overwrite=True)
+        group = zarr.create_group(objects.storage(partial), zarr_format=3, overwrite=True)
         _create_arrays(group, arrays, layout, compression)
         _create_coordinates(group, coordinates)
         for name, value in (notes or {}).items():
@@ -126,7 +126,6 @@ def _create_arrays(group: zarr.Group, arrays: Mapping[str, Array], layout: Layou
             shards=(layout.shard, *array.shape) if large else None,
             compressors=compressors,
             dimension_names=["event", *array.dimensions],
-            config={"write_empty_chunks": True},  # a shard of zeros is a file like any other
         )
 
 
@@ -167,7 +166,8 @@ def write_shard(
     }
     with writing(path, f"shard {shard} cannot be written"):
         for name in _event_arrays(group):
-            array: Any = group[name]
+            # a shard of zeros is a file like any other
+            array: Any = group[name].with_config({"write_empty_chunks": True})  # type: ignore[union-attr]
             value = np.ascontiguousarray(values[name], dtype=array.dtype)
             if value.shape != (span.stop - span.start, *array.shape[1:]):
                 raise ValueError(

@@ -1,0 +1,206 @@
+"""What keeps a large store right: extension, verification, an object store, a plan that comes true."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import small
+
+from glitchflow.config import InputError, RunError
+from glitchflow.data import store
+from glitchflow.data.generate import generate
+from glitchflow.data.inspect import inspect
+from glitchflow.data.plan import Plan, describe, plan
+
+ALL = ("qplot", "gps", "label", "split", "witnessed", "snr", "q")
+
+
+def arrays_of(location, names=ALL):
+    dataset = store.open_store(location)
+    return {name: np.asarray(dataset[name][:]) for name in names}
+
+
+def same(a, b):
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def events(count):
+    return {"simulate": small(Path("/")).simulate.model_dump(mode="json") | {"events": count}}
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_store_extended_is_the_longer_store_and_keeps_what_it_had(tmp_path):
+    """From 40 to 70 events in shards of 2: a last shard that was full; then to 71 and 75: one that was not."""
+    short = small(tmp_path / "grown", **events(40))
+    generate(short)
+    before = arrays_of(short.dataset)
+    for count in (70, 71, 75):
+        generate(small(tmp_path / "grown", **events(count)))
+    grown = arrays_of(short.dataset)
+    assert len(grown["gps"]) == 75
+    same(before, {name: value[:40] for name, value in grown.items()})
+    whole = small(tmp_path / "whole", **events(75))
+    generate(whole)
+    same(grown, arrays_of(whole.dataset))
+    assert store.damaged_shards(short.dataset) == {}
+    assert store.foreign_objects(short.dataset) == []
+    import xarray
+
+    assert xarray.open_zarr(short.dataset).sizes["event"] == 75
+    with pytest.raises(InputError, match=r"simulate.events = 75 there, 60 here"):
+        generate(small(tmp_path / "grown", **events(60)))
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_verify_makes_exactly_the_damaged_shards_again(dataset_run, tmp_path, capsys):
+    experiment = dataset_run.model_copy(update={"workdir": str(tmp_path)})
+    shutil.copytree(dataset_run.dataset, experiment.dataset)
+    file = experiment.dataset / "qplot" / "c" / "3" / "0" / "0" / "0"
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+    (experiment.dataset / ".done" / "00005.json").unlink()
+    untouched = experiment.dataset / "qplot" / "c" / "4" / "0" / "0" / "0"
+    stamp = untouched.stat().st_mtime_ns
+    text, intact = inspect(str(experiment.dataset), verify=True)
+    assert not intact
+    assert "shard 3: qplot differs from its checksum" in text
+    assert "shard 5: missing" in text
+    generate(experiment, verify=True)
+    assert "shard 3: qplot differs from its checksum; it is made again" in capsys.readouterr().err
+    assert untouched.stat().st_mtime_ns == stamp
+    same(arrays_of(experiment.dataset), arrays_of(dataset_run.dataset))
+    assert inspect(str(experiment.dataset), verify=True)[1]
+
+
+def test_foreign_objects_are_named(dataset_run, tmp_path):
+    path = tmp_path / "dataset.zarr"
+    shutil.copytree(dataset_run.dataset, path)
+    for name in ("qplot/c/99/0/0/0", ".done/00099.json", "label/c/77"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(b"x")
+    assert store.foreign_objects(path) == [".done/00099.json", "label/c/77", "qplot/c/99/0/0/0"]
+    text, intact = inspect(str(path), verify=True)
+    assert not intact
+    assert "foreign: qplot/c/99/0/0/0" in text
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_what_killed_writers_left_is_cleared(dataset_run, tmp_path):
+    experiment = dataset_run.model_copy(update={"workdir": str(tmp_path)})
+    shutil.copytree(dataset_run.dataset, experiment.dataset)
+    left = experiment.dataset / "qplot" / "c" / "0" / "0" / "0" / "0.abc.partial"
+    left.write_bytes(b"half")
+    generate(experiment)
+    assert not left.exists()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_full_disk_is_one_line_and_keeps_what_was_finished(tmp_path):
+    """A file system of 3 MB that the tests mount: needs root, as in a container."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", disk], capture_output=True
+    ).returncode:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        experiment = small(disk / "run", **events(400))
+        with pytest.raises(RunError, match=r"dataset.zarr: .*No space left on device"):
+            generate(experiment)
+        finished = set(range(25)) - set(store.missing_shards(experiment.dataset))
+        assert finished
+        assert not finished & set(store.damaged_shards(experiment.dataset))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+# -- an object store ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """A bucket of a real S3 endpoint on loopback."""
+    pytest.importorskip("obstore", reason="the extra `s3` is not installed")
+    server = shutil.which(os.environ.get("MOTO_SERVER", "moto_server"))
+    if not server:
+        pytest.skip("no moto_server on the PATH and MOTO_SERVER is not set: no S3 endpoint to test with")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    log = (tmp_path_factory.mktemp("s3") / "log").open("w")
+    process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    try:
+        create = urllib.request.Request(f"{address}/glitches", method="PUT")
+        for attempt in range(100):
+            try:
+                urllib.request.urlopen(create).close()
+                break
+            except OSError:
+                assert attempt < 99 and process.poll() is None
+                time.sleep(0.1)
+        settings = {
+            "AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        }  # fmt: skip
+        yield settings
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_same_dataset_on_s3(bucket, dataset_run, tmp_path, monkeypatch):
+    """Created, interrupted, resumed, verified and read through the command line and a real endpoint."""
+    for name, value in bucket.items():
+        monkeypatch.setenv(name, value)
+    url = "s3://glitches/run/dataset.zarr"
+    experiment = small(tmp_path, store={"series": True, "path": url})
+    (tmp_path / "x.yaml").write_text(experiment.model_dump_json())
+    command = [shutil.which("glitchflow") or "glitchflow", "generate", str(tmp_path / "x.yaml")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    for part in (["--shard", "3"], []):
+        result = subprocess.run(
+            [*command, *part], env=environment, capture_output=True, text=True, timeout=200
+        )
+        assert result.returncode == 0, result.stderr[-1500:]
+    assert f"wrote {url}" in result.stdout
+    same(arrays_of(url), arrays_of(dataset_run.dataset))
+    assert store.damaged_shards(url) == {}
+    assert store.foreign_objects(url) == []
+    with pytest.raises(InputError, match=r"s3://glitches/none: no store there"):
+        store.open_store("s3://glitches/none")
+
+
+# -- plan --------------------------------------------------------------------------------------------------------
+
+
+def test_the_plans_numbers_are_those_of_the_store(dataset_run):
+    found = plan(dataset_run, nodes=2, cores=3)
+    path = Path(dataset_run.dataset)
+    files = 1 + sum(1 for _ in path.rglob("*"))
+    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    assert found.events == 96
+    assert found.files == files
+    assert found.bytes == pytest.approx(stored, rel=0.05)
+    assert found.core_hours == pytest.approx(96 * found.seconds_per_event / 3600)
+    assert found.hours == pytest.approx(
+        -(-found.shards // 6) * 96 / found.shards * found.seconds_per_event / 3600
+    )
+
+
+def test_quotas_are_warned_of(tmp_path):
+    experiment = small(tmp_path, store={"quota_gb": 1, "quota_files": 100})
+    found = Plan(1000, 10, 2 * 10**9, 200, 0.01, nodes=1, cores=4)
+    text = describe(experiment, found)
+    assert "1000 events in 10 shards, 2.00 GB, 200 files and directories" in text
+    assert "warning: 2.00 GB is beyond store.quota_gb = 1" in text
+    assert "warning: 200 files and directories are beyond store.quota_files = 100" in text
+    assert "warning" not in describe(small(tmp_path), found)
