@@ -34,6 +34,12 @@ Verify = Annotated[
     bool, typer.Option("--verify", help="Check every shard first, and make damaged ones again.")
 ]
 Address = Annotated[str, typer.Option("--address", help="Ray cluster to join.", envvar="RAY_ADDRESS")]
+Scaling = Annotated[
+    str,
+    typer.Option(
+        "--scaling", metavar="1,2,4", help="Instead, measure the speed on so many workers: scaling/."
+    ),
+]
 
 
 def stage(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -123,10 +129,17 @@ def baseline(path: Config, overrides: Overrides = None) -> None:
 
 @stage("train")
 def train(
-    path: Config, overrides: Overrides = None, overwrite: Overwrite = False, address: Address = ""
+    path: Config,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    address: Address = "",
+    workers: Scaling = "",
 ) -> None:
     """Train the network with Ray Train: train/. Goes on where it stopped."""
-    _run("train.fit", "fit", path, overrides, address, overwrite=overwrite)
+    if workers:
+        _run("train.scaling", "scaling", path, overrides, address, workers=workers)
+    else:
+        _run("train.fit", "fit", path, overrides, address, overwrite=overwrite)
 
 
 @stage("tune")

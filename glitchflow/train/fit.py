@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -103,10 +104,20 @@ def room(need: dict[str, int]) -> int:
     return sum(min(int(node.get(name, 0) // count) for name, count in need.items()) for node in nodes)
 
 
-def launch(
-    experiment: Experiment, directory: Path, flag: str, gpu: bool, callbacks: list[Any] | None = None
+def launch(experiment: Experiment, directory: Path, flag: str, gpu: bool) -> None:
+    """Train under `directory` on `train.workers` Ray Train workers until they are done, or the flag goes up."""
+    config = {"experiment": experiment.model_dump(mode="json"), "directory": str(directory), "flag": flag}
+    run_workers(worker, config, experiment, directory, gpu)
+
+
+def run_workers(
+    function: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    experiment: Experiment,
+    directory: Path,
+    gpu: bool,
 ) -> None:
-    """Run `worker` on `train.workers` Ray Train workers until they are done.
+    """Run a function on Ray Train workers; those that die are replaced, `train.restarts` times at most.
 
     Raises the workers' own error where it is one of ours, else `RunError`.
     """
@@ -116,12 +127,8 @@ def launch(
 
     scratch = directory / "ray"  # Ray keeps no state of ours, so every attempt has a name of its own
     trainer = TorchTrainer(
-        worker,
-        train_loop_config={
-            "experiment": experiment.model_dump(mode="json"),
-            "directory": str(directory),
-            "flag": flag,
-        },
+        function,
+        train_loop_config=config,
         scaling_config=ScalingConfig(
             num_workers=experiment.train.workers,
             use_gpu=gpu,
@@ -131,7 +138,6 @@ def launch(
             name=uuid.uuid4().hex,
             storage_path=str(scratch.resolve()),
             failure_config=FailureConfig(max_failures=experiment.train.restarts),
-            callbacks=callbacks,
         ),
     )
     try:

@@ -115,7 +115,7 @@ def _train_epoch(run: Run, tracker: Tracker | None, meter: Meter) -> dict[str, s
     batches = run.train.epoch(progress.epoch, world.rank, world.size, start=progress.batch)
     meter.window, meter.epoch = Clock(), Clock()
     while progress.batch < run.train.steps:
-        _step(run, batches, meter)
+        step(run, batches, meter)
         due = progress.step % REPORT_EVERY == 0 or progress.step >= meter.meet_at or _save_due(run)
         if due or progress.batch == run.train.steps:
             ended = _meet(run, tracker, meter)
@@ -130,8 +130,11 @@ def _save_due(run: Run) -> bool:
     return bool(every) and isinstance(every, int) and run.progress.step % every == 0
 
 
-def _step(run: Run, batches: Iterator[Batch], meter: Meter) -> None:
-    """One optimiser step. Nothing here asks the device for a number, so that it never has to wait."""
+def step(run: Run, batches: Iterator[Batch], meter: Meter, exchange: bool = True) -> None:
+    """One optimiser step. Nothing here asks the device for a number, so that it never has to wait.
+
+    `exchange=False` leaves gradients on their worker, which only a measurement wants.
+    """
     settings, progress = run.settings, run.progress
     group, waited = min(settings.accumulate, run.train.steps - progress.batch), 0.0
     for values in run.optimizer.param_groups:
@@ -141,7 +144,7 @@ def _step(run: Run, batches: Iterator[Batch], meter: Meter) -> None:
         asked = time.monotonic()
         batch = next(batches)
         waited += time.monotonic() - asked
-        with apart(run.network, alone=i < group - 1):
+        with apart(run.network, alone=not exchange or i < group - 1):
             loss, *_ = forward(run, run.network, batch)
             (loss / group).backward()
         meter.sums[:2] += loss.detach()

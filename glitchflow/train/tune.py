@@ -132,12 +132,13 @@ def _optuna(experiment: Experiment, directory: Path) -> Any:
     try:
         from ray.tune.search.optuna import OptunaSearch
 
+        before = [trial.values for trial in read_trials(directory)]
         return OptunaSearch(
             space.for_optuna(experiment.tune),
             metric=experiment.tune.metric,
             mode=mode(experiment.tune.metric),
-            points_to_evaluate=[t.values for t in read_trials(directory)] or None,
-            seed=experiment.seed,
+            points_to_evaluate=before or None,
+            seed=experiment.seed + len(before),  # or it would begin with the same suggestions again
         )
     except (AssertionError, ImportError):
         raise InputError("tune.search = optuna: is not installed; pip install 'glitchflow[optuna]'") from None

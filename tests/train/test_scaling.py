@@ -1,0 +1,64 @@
+"""The scalability report: shape and arithmetic, not speed."""
+
+import csv
+
+import pytest
+
+from glitchflow.config import InputError
+from glitchflow.train.loop import prepare
+from glitchflow.train.scaling import Measurement, draw, measure, scaling
+from glitchflow.train.world import World
+
+
+@pytest.mark.parametrize("workers", ["", "0", "two", "1,,2"])
+def test_what_is_not_a_number_of_workers(dataset_run, workers):
+    with pytest.raises(InputError, match="must be numbers of workers, as 1,2,4"):
+        scaling(dataset_run, workers)
+
+
+def test_a_number_of_workers_that_the_lanes_cannot_serve(dataset_run):
+    with pytest.raises(
+        InputError, match=r"--scaling 3 \(strong\): train.workers = 3: must divide loader.lanes"
+    ):
+        scaling(dataset_run, "1,3")
+
+
+def test_rounds_go_over_the_ends_of_epochs(dataset_run, tmp_path):
+    run = prepare(dataset_run, World(), tmp_path)
+    rounds = list(measure(run, 50))
+    assert run.progress.step == 55  # and the ones before the clock starts
+    assert len(rounds) == 5
+    assert all(0 <= r["waiting"] < r["seconds"] for r in rounds)
+
+
+def test_a_measurement_leaves_no_run_behind(dataset_run, tmp_path):
+    list(measure(prepare(dataset_run, World(), tmp_path), 10))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_figure():
+    rows = [
+        Measurement(m, n, 8, 100.0 * n, 1.0, 0.1, 0.08, 0.01, 0.01)
+        for m in ("strong", "weak")
+        for n in (1, 2)
+    ]
+    assert len(draw(rows, "").axes) == 3
+
+
+@pytest.mark.slow
+def test_the_whole_report(dataset_run, tmp_path):
+    (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
+    directory = scaling(dataset_run.model_copy(update={"workdir": str(tmp_path)}), "1,2", steps=40)
+    with (directory / "scaling.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["mode"], r["workers"], r["batch"]) for r in rows] == [
+        ("strong", "1", "8"),
+        ("strong", "2", "8"),
+        ("weak", "1", "8"),
+        ("weak", "2", "16"),
+    ]
+    for row in rows:
+        parts = sum(float(row[part]) for part in ("computation", "communication", "waiting"))
+        assert parts == pytest.approx(float(row["step"]), rel=0.3)
+    assert float(rows[0]["communication"]) == 0
+    assert sorted(path.name for path in directory.iterdir()) == ["scaling.csv", "scaling.png"]
