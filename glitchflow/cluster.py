@@ -54,13 +54,18 @@ def session(cluster: Cluster) -> Iterator[None]:
     if address:
         _join(address)
     else:
-        ray.init(
-            num_cpus=cluster.cpus or available_cpus(),
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            logging_level=logging.WARNING,
-            log_to_driver=False,  # stages report for their tasks; Ray's own logs stay in its session directory
-        )
+        try:
+            ray.init(
+                num_cpus=cluster.cpus or available_cpus(),
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                logging_level=logging.WARNING,
+                log_to_driver=False,  # stages report for their tasks; Ray's own logs stay in its session directory
+            )
+        except (
+            Exception
+        ) as error:  # Ray raises bare exceptions: a machine too busy, a full disk, no shared memory
+            raise RunError(f"Ray could not start on this machine: {' '.join(str(error).split())}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(
             signal.SIGTERM, handler
