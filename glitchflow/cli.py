@@ -34,6 +34,7 @@ Verify = Annotated[
     bool, typer.Option("--verify", help="Check every shard first, and make damaged ones again.")
 ]
 Address = Annotated[str, typer.Option("--address", help="Ray cluster to join.", envvar="RAY_ADDRESS")]
+
 Scaling = Annotated[
     str,
     typer.Option(
@@ -47,6 +48,9 @@ def stage(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return app.command(name, epilog=f"\b\nKeys it reads, with defaults:\n{config.describe(name)}")
 
 
+GATES = {"fit": "analysis.baseline"}  # modules whose gate(experiment) may refuse a stage first
+
+
 def _run(
     module: str, function: str, path: str, overrides: list[str] | None, address: str = "", **options: Any
 ) -> None:
@@ -55,6 +59,8 @@ def _run(
         experiment = _load(path, overrides, address)
         started = time.monotonic()
         # imported only now: --help and a mistyped key answer without waiting for torch and Ray
+        if function in GATES:
+            importlib.import_module(f"glitchflow.{GATES[function]}").gate(experiment)
         written = getattr(importlib.import_module(f"glitchflow.{module}"), function)(experiment, **options)
         print(f"{function}: wrote {_shown(written)} in {time.monotonic() - started:.1f} s")
 
@@ -135,7 +141,7 @@ def train(
     address: Address = "",
     workers: Scaling = "",
 ) -> None:
-    """Train the network with Ray Train: train/. Goes on where it stopped."""
+    """Say what the data can teach, then train the network with Ray Train: train/. Goes on where it stopped."""
     if workers:
         _run("train.scaling", "scaling", path, overrides, address, workers=workers)
     else:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -30,6 +31,7 @@ from glitchflow.data.inspect import inspect
 from glitchflow.progress import say
 from glitchflow.score import metrics, plots
 from glitchflow.score.statistics import Interval, Proportion
+from glitchflow.signal.whiten import whiten
 from glitchflow.train.tracking import read_metrics
 
 CURVES = (
@@ -173,6 +175,26 @@ def _examples_by_family(
             f" {frequency[peak[0]]:.1f} Hz, {time[peak[1]]:+.4f} s; Q {float(np.asarray(dataset['q'][event, 0])):.3f}."
         )
         yield _figure(figure, words)
+        if "series" in dataset:
+            words = "The series behind it: whitened as for the Q-plots, and as they are, which shows slow motions."
+            yield _figure(_series(dataset, event, f"{label}, {name}"), words)
+
+
+def _series(dataset: store.Dataset, event: int, title: str) -> Figure:
+    """The stored series of an event over the span that its Q-plot shows."""
+    config = dataset.attributes["config"]
+    rate, qplot = config["series"]["sample_rate"], config["qplot"]
+    series = np.asarray(dataset["series"][event])
+    white, _ = whiten(
+        torch.from_numpy(series), rate, fduration=qplot["fduration"], fftlength=qplot["fftlength"]
+    )
+    time = (np.arange(series.shape[-1]) - series.shape[-1] // 2) / rate
+    shown = (
+        np.abs(time) <= (qplot["span"] if qplot["window"] == "fixed" else config["series"]["duration"]) / 2
+    )
+    columns = {"whitened, in standard deviations of noise": white.numpy(), "as recorded": series}
+    shown_columns = {words: values[:, shown] for words, values in columns.items()}
+    return plots.series_rows(shown_columns, dataset.channels, time[shown], title)
 
 
 def _settings(experiment: Experiment, dataset: store.Dataset, result: dict[str, Any]) -> Iterator[str]:

@@ -171,6 +171,36 @@ def witnesses_and_strain(
     return qplot_grid(images.swapaxes(0, 1), frequency, time, events, channels, scale, title)
 
 
+def series_rows(
+    columns: Mapping[str, Any], channels: Sequence[str], time: ArrayLike, title: str = ""
+) -> Figure:
+    """Series of one event, a channel a row, the strain first; a column for each way to look at them.
+
+    Shapes: columns (channel, sample) each, time (sample,) in s.
+    """
+    size = (1.2 + 5.0 * len(columns), 0.9 + 1.1 * len(channels))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(channels), len(columns), sharex=True, squeeze=False)
+    for column, (name, series) in enumerate(columns.items()):
+        if np.shape(series) != (len(channels), np.size(time)):
+            raise ValueError(
+                f"series of shape {np.shape(series)} do not fit {len(channels)} channels and the time"
+            )
+        for row, channel in enumerate(channels):
+            axis = axes[row, column]
+            axis.plot(time, np.asarray(series)[row], color=COLOURS[0], linewidth=0.6)
+            axis.tick_params(labelsize=8)
+            axis.set_xlim(np.min(time), np.max(time))
+            axis.spines[["top", "right"]].set_visible(False)
+            if column == 0:
+                axis.set_ylabel(channel, fontsize=8, rotation=0, ha="right")
+        axes[0, column].set_title(name, fontsize=10)
+        axes[-1, column].set_xlabel("time [s]", fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
 def _axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()

@@ -47,7 +47,8 @@ def test_a_dataset_alone_says_what_is_missing(dataset_run, tmp_path):
     page = report(linked(dataset_run, tmp_path, "dataset.zarr")).read_text()
     for stage in ("train", "infer", "evaluate"):
         assert f"Not there yet: run <code>glitchflow {stage}</code>" in page
-    assert len(pictures(page)) == 4  # background and three families
+    assert len(pictures(page)) == 4 * 2  # background and three families: Q-plots, and series where stored
+    assert page.count("which shows slow motions") == 2 * 4  # caption and description
     assert "Loudest pixel of SIM:STRAIN" in page
 
 

@@ -153,3 +153,16 @@ def test_nothing_is_left_in_pyplot():
     plots.comparison(image(), image(), image(), LOG, TIME)
     plots.loss_curves([1.0], [1.0])
     assert pyplot.get_fignums() == before
+
+
+def test_series_a_channel_a_row_and_a_column_for_each_way_to_look():
+    time = np.linspace(-1, 1, 50)
+    series = np.random.default_rng(0).standard_normal((3, 50))
+    figure = plots.series_rows(
+        {"whitened": series, "as recorded": 2 * series}, ["A", "B", "C"], time, "event 1"
+    )
+    assert len(figure.axes) == 6
+    np.testing.assert_array_equal(figure.axes[3].lines[0].get_ydata(), 2 * series[1])
+    assert [figure.axes[i].get_title() for i in (0, 1)] == ["whitened", "as recorded"]
+    with pytest.raises(ValueError, match="do not fit 2 channels"):
+        plots.series_rows({"whitened": series}, ["A", "B"], time)
