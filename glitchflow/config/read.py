@@ -132,7 +132,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "ingest": ("workdir", "seed", "series", "ingest", "derived", "qplot", "store", "split", "cluster"),
     "plan": ("workdir", "seed", "series", "simulate", "ingest", "derived", "qplot", "store", "cluster"),
     "baseline": ("workdir", "seed", "loader", "train", "evaluate", "baseline"),
-    "train": ("workdir", "seed", "loader", "model", "train", "baseline", "cluster"),
+    "train": ("workdir", "seed", "loader", "model", "train", "mlflow", "baseline", "cluster"),
     "tune": ("workdir", "seed", "loader", "model", "train", "tune", "cluster"),
     "export": ("workdir", "infer"),
     "infer": ("workdir", "infer", "cluster"),

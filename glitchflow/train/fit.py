@@ -24,6 +24,7 @@ from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import World, prepare, train
+from glitchflow.train.mirror import mirrored
 from glitchflow.train.stopping import until_stopped, watch
 from glitchflow.train.tracking import read_metrics
 
@@ -58,7 +59,7 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     light = experiment.loader.model_copy(update={"cache_gb": 0})
     progress = prepare(experiment.model_copy(update={"loader": light}), World(rank=-1)).progress
     if progress.epoch < experiment.train.epochs:
-        with session(experiment.cluster), follow(directory / "log.txt"):
+        with mirrored(experiment, directory), session(experiment.cluster), follow(directory / "log.txt"):
             flag = uuid.uuid4().hex
             work = partial(launch, experiment, directory, flag, accelerated(experiment))
             until_stopped(work, flag, experiment.train.grace)

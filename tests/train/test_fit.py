@@ -47,6 +47,24 @@ def test_two_workers_give_the_losses_of_one(dataset_run, tmp_path):
     assert found["bare"] == pytest.approx(found["ray"], rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "epochs", "tolerance"), [("float64", 9, 1e-9), ("float32", 30, 1e-3)])
+def test_every_step_of_two_workers_is_that_of_one(dataset_run, tmp_path, precision, epochs, tolerance):
+    """50 steps in float64, 200 in float32; the metrics have the mean of every 10."""
+    found = {}
+    for name, run in (("bare", train), ("ray", fit)):
+        (tmp_path / name).mkdir()
+        experiment = run_of_its_own(
+            dataset_run, tmp_path / name, workers=2, precision=precision, epochs=epochs
+        )
+        run(experiment)
+        lines = read_metrics(tmp_path / name / "train" / "metrics.jsonl")
+        found[name] = [(x["step"], x["loss"]) for x in lines if x["kind"] == "step"]
+    assert found["bare"][-1][0] >= (50 if precision == "float64" else 200)
+    for one, two in zip(found["bare"], found["ray"], strict=True):
+        assert one == pytest.approx(two, rel=tolerance)
+
+
 def test_a_finished_run_is_left_alone(trained_run, monkeypatch):
     monkeypatch.setattr("glitchflow.train.fit.launch", lambda *_, **__: pytest.fail("trained again"))
     before = losses(trained_run)

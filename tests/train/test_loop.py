@@ -124,6 +124,101 @@ def test_init_from_starts_at_those_weights(experiment, trained_run):
         assert torch.equal(run.model.state_dict()[name], value), name
 
 
+def other_data(experiment, trained_run, **changes):
+    """Fine-tuning on data whose statistics are others: the stored ones of every channel, doubled."""
+    best = checkpoint.best(Path(trained_run.workdir) / "train" / "checkpoints")
+    return checkpoint.open_checkpoint(best), change(experiment, init_from=str(best), **changes)
+
+
+@pytest.mark.parametrize("which", ["old", "new"])
+def test_fine_tuning_keeps_the_old_normalisation_or_takes_the_new(
+    experiment, trained_run, monkeypatch, which
+):
+    first, tuned = other_data(experiment, trained_run, init_normalisation=which)
+    shifted = replace(first.normalisation, offset=[x + 1 for x in first.normalisation.offset])
+    monkeypatch.setattr("glitchflow.train.setup.build_normalisation", lambda *_: shifted)
+    run = loop.prepare(tuned, World())
+    wanted = first.normalisation if which == "old" else shifted
+    assert run.train.normalisation == wanted
+    assert run.meta["normalisation"] == wanted.to_json()
+
+
+def test_a_resumed_run_keeps_its_normalisation_whatever_the_store_says_now(experiment, monkeypatch):
+    train(change(experiment, epochs=1))
+    before = loop.prepare(experiment, World()).train.normalisation
+    shifted = replace(before, offset=[x + 1 for x in before.offset])
+    monkeypatch.setattr("glitchflow.train.setup.build_normalisation", lambda *_: shifted)
+    assert loop.prepare(experiment, World()).train.normalisation == before
+
+
+def test_fine_tuning_something_else_is_refused_in_one_line(experiment, trained_run):
+    _, tuned = other_data(experiment, trained_run)
+    fewer = tuned.model_copy(update={"loader": tuned.loader.model_copy(update={"witnesses": ["SIM:ACC"]})})
+    with pytest.raises(
+        InputError, match=r"train.init_from = .*: its network takes 3 witnesses .*, here are 1"
+    ):
+        loop.prepare(fewer, World())
+    wider = tuned.model_copy(update={"model": tuned.model.model_copy(update={"width": 6})})
+    with pytest.raises(InputError, match=r"model: not that of .*, which is .*'width': 4"):
+        loop.prepare(wider, World())
+    other = tuned.model_copy(update={"loader": tuned.loader.model_copy(update={"normalise": "max"})})
+    with pytest.raises(InputError, match=r"loader.normalise = max: the network of .* expects log1p"):
+        loop.prepare(other, World())
+
+
+def test_a_flag_stops_the_loop_at_a_checkpoint(experiment):
+    result = train(change(experiment, epochs=3), World(stop=lambda: True))
+    assert result == {"stopped": "stopped after step 1, with a checkpoint"}
+    assert checkpoint.find(Path(experiment.workdir) / "train" / "checkpoints", "last").step == 1
+
+
+def test_checkpoints_by_the_clock(experiment):
+    train(change(experiment, epochs=1, checkpoint_every="1s"), World(report=lambda _: None))
+    run = loop.prepare(change(experiment, checkpoint_every="1s"), World())
+    meter = loop.begin(run)
+    meter.saved -= 2
+    loop.step(run, run.train.epoch(1), meter)
+    loop._meet(run, None, meter)
+    assert (
+        checkpoint.find(Path(experiment.workdir) / "train" / "checkpoints", "last").step == run.progress.step
+    )
+
+
+def test_the_best_ones_are_kept(experiment):
+    train(change(experiment, epochs=6, keep=1, keep_best=3, lr=5e-3))
+    directory = Path(experiment.workdir) / "train" / "checkpoints"
+    lines = read_metrics(directory.parent / "metrics.jsonl")
+    losses = {x["step"]: x["validation_loss"] for x in lines if x["kind"] == "epoch"}
+    wanted = {*sorted(losses, key=losses.get)[:3], max(losses)}
+    assert {checkpoint.open_checkpoint(path).step for path in checkpoint.by_step(directory)} == wanted
+    assert checkpoint.by_loss(directory)[0] == checkpoint.best(directory)
+
+
+def test_what_an_epoch_says_and_draws(experiment):
+    train(change(experiment, epochs=1, samples=2))
+    (epoch,) = [
+        x for x in read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl") if x["kind"] == "epoch"
+    ]
+    assert 0 < epoch["memory_gb"] < 100
+    assert 0 <= epoch["waiting_for_data"] <= 1
+    assert {"validation_loss", "validation_excess_removed", "samples_per_second"} <= set(epoch)
+    (figure,) = (Path(experiment.workdir) / "train" / "figures").iterdir()
+    assert figure.stat().st_size > 10_000
+    board = EventAccumulator(
+        str(Path(experiment.workdir) / "train" / "tensorboard"), size_guidance={"images": 0}
+    )
+    board.Reload()
+    assert len(board.Images("samples")) == 1
+
+
+@pytest.mark.slow
+def test_compiled(experiment):
+    plain = train(change(experiment, epochs=1))
+    directory = Path(experiment.workdir) / "compiled"
+    compiled = train(change(experiment, epochs=1, compile=True), directory=directory)
+    assert compiled["validation_loss"] == pytest.approx(plain["validation_loss"], rel=1e-3)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
 def test_precisions(experiment, precision):
     metrics = train(change(experiment, epochs=1, precision=precision))
