@@ -8,7 +8,8 @@ from __future__ import annotations
 import typing
 
 if typing.TYPE_CHECKING:
-    from glitchflow.config.schema import Detector, Experiment
+    from glitchflow.config.recipes import Detector
+    from glitchflow.config.schema import Experiment
 
 
 def _recorded(e: Experiment) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import firwin2
 
-from glitchflow.config.schema import Detector
+from glitchflow.config.recipes import Detector
 
 Array = NDArray[np.float64]
 Random = Callable[[str], np.random.Generator]  # the random numbers of a name

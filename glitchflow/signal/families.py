@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config.schema import Detector, ScatteredLight
+from glitchflow.config.recipes import Detector, ScatteredLight
 from glitchflow.signal.couplings import Coupling, Drift
 
 Array = NDArray[np.float64]

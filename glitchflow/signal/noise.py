@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.config import InputError
-from glitchflow.config.schema import Detector, Noise
+from glitchflow.config.recipes import Detector, Noise
 
 Array = NDArray[np.float64]
 KEY = "simulate.detector.noise"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from glitchflow.config import InputError, load, parse
-from glitchflow.config.schema import Families
+from glitchflow.config.recipes import Families
 
 FAMILIES = "simulate.detector.families"
 

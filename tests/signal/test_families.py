@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import detector_recipe
 
-from glitchflow.config.schema import LINEAR
+from glitchflow.config.recipes import LINEAR
 from glitchflow.signal import QTransform
 from glitchflow.signal.families import FAMILIES
 from glitchflow.signal.noise import advanced_detector_asd

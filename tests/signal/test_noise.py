@@ -7,7 +7,7 @@ from helpers import detector_recipe
 from scipy.signal import welch
 
 from glitchflow.config import InputError
-from glitchflow.config.schema import Noise
+from glitchflow.config.recipes import Noise
 from glitchflow.signal.noise import advanced_detector_asd, strain_asd
 
 RATE = 512

@@ -1,0 +1,54 @@
+"""What every section of an experiment is made of: keys with default, meaning, unit and limits, and their types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def key(default: Any, text: str, unit: str = "", **limits: Any) -> Any:
+    """A configuration key: its default, meaning, unit and limits; `--help` prints them."""
+    return Field(default, description=text, json_schema_extra={"unit": unit}, **limits)
+
+
+def ascending(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("must be [low, high] with low <= high")
+    return value
+
+
+def positive(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] <= 0:
+        raise ValueError("must be [low, high] with 0 < low")
+    return value
+
+
+def _absolute(value: str) -> str:
+    """Ray's workers have working directories of their own. URLs and the empty string stay."""
+    return value if not value or "://" in value else str(Path(value).expanduser().absolute())
+
+
+def _every(value: int | str) -> int | str:
+    every(value)
+    return value
+
+
+def every(value: int | str) -> tuple[int, float]:
+    """`train.checkpoint_every` as (steps, seconds), one of which is 0: 500 is steps, "600s" is seconds."""
+    text = str(value)
+    number = text.removesuffix("s")
+    if not number.isdecimal():
+        raise ValueError("must be a number of steps, or of seconds as in 600s; 0: at each epoch's end")
+    return (0, float(number)) if text.endswith("s") else (int(number), 0.0)
+
+
+Every = Annotated[int | str, AfterValidator(_every)]
+Range = Annotated[tuple[float, float], AfterValidator(ascending)]
+Positive = Annotated[Range, AfterValidator(positive)]
+File = Annotated[str, AfterValidator(_absolute)]

@@ -1,0 +1,183 @@
+"""The sections of the built-in simulation recipes, `detector` and `notebook`, and their keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, model_validator
+
+from glitchflow.config.base import File, Positive, Range, Section, ascending, key, positive
+
+
+class Family(Section):
+    """One family of transients of the `detector` recipe."""
+
+    weight: float = key(1.0, "relative number of events of this family", ge=0)
+
+
+class SineGaussian(Family):
+    frequency: Positive = key((20.0, 130.0), "central frequency, drawn log-uniformly", "Hz")
+    q: Positive = key((4.0, 16.0), "quality factor, drawn uniformly")
+    witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
+
+
+class Ringdown(Family):
+    frequency: Positive = key((30.0, 150.0), "frequency of the resonance, drawn log-uniformly", "Hz")
+    q: Positive = key((8.0, 30.0), "quality factor, drawn uniformly")
+    witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
+
+
+class Whistle(Family):
+    low: Positive = key((20.0, 60.0), "lowest frequency of the beat note, drawn uniformly", "Hz")
+    high: Positive = key((90.0, 140.0), "frequency at both ends of the sweep, drawn uniformly", "Hz")
+    length: Positive = key((0.25, 0.7), "time from the lowest frequency to an end, drawn uniformly", "s")
+    witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
+
+
+class ScatteredLight(Family):
+    witness: str = key("SIM:SUS", "witness of the scatterer's slow motion x(t)")
+    fringe: Positive = key(
+        (25.0, 90.0), "highest fringe frequency 2 |v| / wavelength of the first bounce, drawn uniformly", "Hz"
+    )
+    motion: Positive = key((0.25, 0.6), "frequency of the scatterer's motion, drawn uniformly", "Hz")
+    length: Positive = key((0.8, 1.6), "standard deviation of the burst of motion", "s")
+    bounces: int = key(2, "most reflections between scatterer and test mass: harmonics of the fringe", ge=1)
+    reflection: float = key(0.4, "amplitude of each further bounce over that of the one before", gt=0, le=1)
+    wavelength: float = key(1.064, "laser wavelength", "um", gt=0)
+    sensor_noise: float = key(3e-4, "displacement noise of the witness", "um / sqrt(Hz)", gt=0)
+
+
+class Bilinear(Family):
+    witnesses: tuple[str, str] = key(
+        ("SIM:ACC_X", "SIM:ASC"), "witness of the vibration, and of the slow swing it is multiplied by"
+    )
+    frequency: Positive = key((30.0, 140.0), "frequency of the vibration, drawn log-uniformly", "Hz")
+    vibration: Positive = key((0.5, 1.0), "standard deviation of the vibration in time, drawn uniformly", "s")
+    swing: Positive = key((0.5, 1.5), "amplitude of the swing, drawn uniformly", "urad")
+    motion: Positive = key((0.5, 1.5), "frequency of the swing, drawn uniformly", "Hz")
+    length: Positive = key((0.3, 0.6), "standard deviation of the burst of swing", "s")
+    strength: float = key(
+        0.3, "SNR in the strain over SNR in a witness of gain 1, at a steady swing of 1 urad", gt=0
+    )
+    sensor_noise: float = key(3e-4, "noise of the witness of the swing", "urad / sqrt(Hz)", gt=0)
+
+
+class Blip(Family):
+    frequency: Positive = key((50.0, 140.0), "central frequency, drawn log-uniformly", "Hz")
+    q: Positive = key((2.0, 4.0), "quality factor, drawn uniformly")
+
+
+class Chirp(Family):
+    mass: Positive = key((8.0, 30.0), "chirp mass of two equal masses, drawn log-uniformly", "solar masses")
+    start: float = key(15.0, "frequency at which the inspiral fades in", "Hz", gt=0)
+
+
+class Families(Section):
+    sine_gaussian: SineGaussian = key(SineGaussian(), "short oscillation under a Gaussian, seen by witnesses")
+    ringdown: Ringdown = key(Ringdown(), "sudden, decaying oscillation of a resonance, seen by witnesses")
+    whistle: Whistle = key(Whistle(), "beat note sweeping down and up again, seen by witnesses")
+    scattered_light: ScatteredLight = key(ScatteredLight(), "arches: sin(4 pi n x(t) / wavelength)")
+    bilinear: Bilinear = key(Bilinear(), "a vibration times a slow swing, each seen by a witness")
+    blip: Blip = key(Blip(), "short broadband pulse that no witness sees")
+    chirp: Chirp = key(Chirp(), "compact binary's inspiral, which no witness sees")
+
+
+LINEAR = ("sine_gaussian", "ringdown", "whistle")  # families that witnesses see as the strain does
+
+
+class Coupling(Section):
+    """How the witnesses' and the strain's responses to a disturbance are drawn, once per dataset and family."""
+
+    taps: int = key(65, "length of each FIR transfer function", "samples", ge=3)
+    ripple: float = key(6.0, "standard deviation of the response over frequency", "dB", ge=0)
+    gain: Positive = key((0.5, 2.0), "a witness's gain on its own noise floor, drawn log-uniformly")
+    delay: float = key(0.02, "largest delay between a witness and the strain", "s", ge=0)
+    deaf: float = key(0.0, "share of the witnesses that no family names which couple to nothing", ge=0, lt=1)
+    drift: float = key(0.0, "size of the slow change of every gain: gain exp(drift sin(...))", ge=0)
+    drift_period: float = key(86400.0, "period of that change", "s", gt=0)
+
+
+class Noise(Section):
+    """Stationary noise of the channels."""
+
+    psd: Literal["advanced", "file", "recorded"] = key(
+        "advanced", "strain: advanced: an analytic curve; file: two columns of text; recorded: estimated"
+    )
+    files: list[File] = key([], "file: Hz and 1/sqrt(Hz); recorded: HDF5 or GWF files, or glob patterns")
+    channel: str = key("", "recorded: channel (GWF) or dataset (HDF5) inside the files")
+    format: str = key("", "recorded: gwpy's name of the file format, as hdf5.gwosc; empty: as gwpy guesses")
+    fftlength: float = key(4.0, "recorded: segment length of the estimate", "s", gt=0)
+    slope: Range = key((0.0, 1.5), "witnesses: noise falls as f^-slope, drawn for each")
+    line_height: float = key(30.0, "height of the power lines over the floor, in amplitude", ge=0)
+    line_width: float = key(0.1, "width of the power lines", "Hz", gt=0)
+
+    @model_validator(mode="after")
+    def _files(self) -> Noise:
+        if (self.psd == "advanced") == bool(self.files):
+            raise ValueError(f"files: psd = {self.psd} takes {'none' if self.files else 'at least one'}")
+        return self
+
+
+class Detector(Section):
+    """Recipe `detector`: coloured noise, witnessed and unwitnessed transients, fixed couplings."""
+
+    strain: str = key("SIM:STRAIN", "name of the strain channel")
+    witnesses: list[str] = key(
+        ["SIM:ACC_X", "SIM:ACC_Y", "SIM:SUS", "SIM:ASC"], "names of the witness channels"
+    )
+    background: float = key(0.2, "share of events without a transient", ge=0, le=1)
+    snr: Positive = key(
+        (8.0, 60.0),
+        "matched-filter SNR in the strain, drawn log-uniformly; that of scattered light follows from its motion",
+    )
+    jitter: float = key(0.3, "largest distance of the transient from the window's centre", "s", ge=0)
+    lines: list[float] = key([60.0, 120.0, 180.0], "frequencies of the power lines in every channel", "Hz")
+    noise: Noise = key(Noise(), "stationary noise")
+    coupling: Coupling = key(Coupling(), "transfer functions")
+    families: Families = key(Families(), "families of transients")
+
+    @property
+    def slow(self) -> list[str]:
+        """The witnesses of slow motions, which no linear family reaches."""
+        scattered, bilinear = self.families.scattered_light, self.families.bilinear
+        return [scattered.witness] * (scattered.weight > 0) + [bilinear.witnesses[1]] * (bilinear.weight > 0)
+
+    @property
+    def named(self) -> list[str]:
+        """The witnesses that some family with events names."""
+        linear = [getattr(self.families, name) for name in LINEAR]
+        named = [w for family in linear if family.weight for w in family.witnesses]
+        return named + self.slow + [self.families.bilinear.witnesses[0]] * (self.families.bilinear.weight > 0)
+
+    def seeing(self, family: str) -> list[str]:
+        """The witnesses that a linear family, or bilinear's vibration, reaches."""
+        if family == "bilinear":
+            return [self.families.bilinear.witnesses[0]]
+        return getattr(self.families, family).witnesses or [w for w in self.witnesses if w not in self.slow]
+
+
+class Notebook(Section):
+    """Recipe `notebook`: the original sums of sines; what was wrong with it is offered, not inherited."""
+
+    strain: str = key("SIM:STRAIN", "name of the strain channel")
+    witnesses: int = key(3, "number of witnesses", ge=1)
+    sines: Annotated[tuple[int, int], AfterValidator(ascending), AfterValidator(positive)] = key(
+        (20, 24), "number of sines in a witness, drawn uniformly"
+    )
+    amplitude: Range = key((0.5, 2.0), "amplitude of each sine, drawn uniformly")
+    frequency: Range = key(
+        (12.0, 140.0), "frequency of each sine, drawn uniformly (the original: 0.5-5)", "Hz"
+    )
+    witness_noise: float = key(0.6, "standard deviation of a witness's white noise", ge=0)
+    strain_noise: float = key(0.1, "standard deviation of the strain's white noise", ge=0)
+    weights: Range = key((0.5, 1.5), "weight of each witness in the strain, drawn uniformly")
+    redraw_weights: bool = key(False, "draw the weights anew for every event, as the original did at scale")
+    constant_noise: bool = key(
+        False, "one noise value per series instead of one per sample, as the original did"
+    )
+    out_of_band: bool = key(False, "allow sines outside qplot.frange, where no Q-plot shows them")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the witnesses, which the recipe only counts."""
+        return [f"SIM:WITNESS_{i + 1}" for i in range(self.witnesses)]
