@@ -56,8 +56,8 @@ def export(experiment: Experiment) -> Path:
         raise RunError(f"{trained.path}: its exported program differs from the network by {difference:.1e}")
     path = directory / "export"
     path.mkdir(exist_ok=True)
-    torch.export.save(program, path / "twin.pt2.partial")
-    (path / "twin.pt2.partial").replace(path / "twin.pt2")
+    torch.export.save(program, path / "partial.pt2")
+    (path / "partial.pt2").replace(path / "twin.pt2")
     about = {
         "input": ["event", "witness", "frequency", "time"],
         "output": ["event", "frequency", "time"],

@@ -48,8 +48,8 @@ def server(tmp_path_factory):
             wait_for(f"http://127.0.0.1:{port}/health", process, directory / "log")
             yield f"http://127.0.0.1:{port}"
         finally:
-            os.killpg(process.pid, signal.SIGTERM)  # it starts processes of its own; all are in its group
-            process.wait(timeout=30)
+            os.killpg(process.pid, signal.SIGKILL)  # it starts processes of its own; all are in its group
+            process.wait()
 
 
 def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
