@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_the_same_dataset_on_s3(bucket, dataset_run, tmp_path, monkeypatch):
     url = "s3://glitches/run/dataset.zarr"
     experiment = small(tmp_path, store={"series": True, "path": url})
     (tmp_path / "x.yaml").write_text(experiment.model_dump_json())
-    command = [shutil.which("glitchflow") or "glitchflow", "generate", str(tmp_path / "x.yaml")]
+    command = [str(Path(sys.executable).parent / "glitchflow"), "generate", str(tmp_path / "x.yaml")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     for part in (["--shard", "3"], []):
         result = subprocess.run(
