@@ -37,7 +37,7 @@ def test_its_commands_exist(line):
     stage, *words = line.split("#")[0].split()
     assert stage in {*STAGES, "inspect"}
     for word in words:
-        if word.startswith("configs/"):
+        if word.startswith("configs/") and word != "configs/mine.yaml":
             assert (ROOT / word).exists()
 
 
