@@ -48,6 +48,7 @@ def stage(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return app.command(name, epilog=f"\b\nKeys it reads, with defaults:\n{config.describe(name)}")
 
 
+STAGE_OF = {"fit": "train", "sweep": "tune"}  # where a stage's function has another name
 GATES = {"fit": "analysis.baseline"}  # modules whose gate(experiment) may refuse a stage first
 
 
@@ -62,7 +63,7 @@ def _run(
         if function in GATES:
             importlib.import_module(f"glitchflow.{GATES[function]}").gate(experiment)
         written = getattr(importlib.import_module(f"glitchflow.{module}"), function)(experiment, **options)
-        print(f"{function}: wrote {_shown(written)} in {time.monotonic() - started:.1f} s")
+        print(f"{STAGE_OF.get(function, function)}: wrote {_shown(written)} in {time.monotonic() - started:.1f} s")
 
 
 def _load(path: str, overrides: list[str] | None, address: str) -> Experiment:

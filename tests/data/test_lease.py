@@ -70,13 +70,13 @@ def test_a_dead_driver_of_this_host_is_replaced_at_once(path):
     )
     leave(path, pid=int(process.stdout))
     with lease.hold(path):
-        pass
+        assert json.loads((path / lease.NAME).read_text())["pid"] == os.getpid()
 
 
 def test_a_process_id_used_again_is_not_the_driver(path):
     leave(path, started="1")
     with lease.hold(path):
-        pass
+        assert json.loads((path / lease.NAME).read_text())["started"] != "1"
 
 
 def test_who_was_replaced_notices_and_leaves_the_lease_alone(path, monkeypatch):
