@@ -63,7 +63,9 @@ def _run(
         if function in GATES:
             importlib.import_module(f"glitchflow.{GATES[function]}").gate(experiment)
         written = getattr(importlib.import_module(f"glitchflow.{module}"), function)(experiment, **options)
-        print(f"{STAGE_OF.get(function, function)}: wrote {_shown(written)} in {time.monotonic() - started:.1f} s")
+        print(
+            f"{STAGE_OF.get(function, function)}: wrote {_shown(written)} in {time.monotonic() - started:.1f} s"
+        )
 
 
 def _load(path: str, overrides: list[str] | None, address: str) -> Experiment:
