@@ -182,9 +182,11 @@ def test_it_can_be_sent_to_another_process(dataset):
 
 
 def test_an_epoch_may_be_left_early(dataset):
-    batches = iter(loader(dataset).epoch(0))
-    next(batches)
+    train = loader(dataset)
+    batches = iter(train.epoch(0))
+    first = next(batches)
     batches.close()
+    np.testing.assert_array_equal(next(iter(train.epoch(0))).events, first.events)
 
 
 def test_refusals(dataset):
