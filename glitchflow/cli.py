@@ -174,9 +174,9 @@ def infer(
 
 
 @stage("evaluate")
-def evaluate(path: Config, overrides: Overrides = None) -> None:
+def evaluate(path: Config, overrides: Overrides = None, address: Address = "") -> None:
     """Score the predictions on the test split, beside baselines and oracle: evaluation/."""
-    _run("analysis.evaluate", "evaluate", path, overrides)
+    _run("analysis.evaluate", "evaluate", path, overrides, address)
 
 
 @stage("report")

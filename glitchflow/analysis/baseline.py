@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis import evaluate
-from glitchflow.analysis.evaluate import TestSplit, read_events, share
+from glitchflow.analysis import collect, decide, scores
+from glitchflow.analysis.collect import Sample, read_events
+from glitchflow.analysis.scores import share
 from glitchflow.config import Experiment, InputError, parse
 from glitchflow.data import store
-from glitchflow.data.normalise import Normalisation, build_normalisation
+from glitchflow.data.normalise import Normalisation
 from glitchflow.data.shard import build_engine
 from glitchflow.progress import say
 from glitchflow.score.baseline import fit
@@ -43,7 +44,7 @@ def baseline(experiment: Experiment) -> Path:
     """Write `workdir/baseline.json` and return its path. Raises `InputError` where the store is missing."""
     dataset = store.open_store(experiment.dataset)
     path = Path(experiment.workdir) / "baseline.json"
-    result = evaluate.plain(measure(experiment, dataset) | {"made_from": _fingerprint(experiment, dataset)})
+    result = collect.plain(measure(experiment, dataset) | {"made_from": _fingerprint(experiment, dataset)})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1, allow_nan=False))
     say(table(result))
@@ -74,26 +75,28 @@ def gate(experiment: Experiment) -> None:
 
 def measure(experiment: Experiment, dataset: store.Dataset) -> dict[str, Any]:
     """All scores of the baselines, per family, and the verdict."""
-    settings = experiment.evaluate.model_copy(update={"thresholds": experiment.baseline.thresholds})
+    settings = experiment.evaluate.model_copy(
+        update={"thresholds": experiment.baseline.thresholds, "split": "test"}
+    )
     experiment = experiment.model_copy(update={"evaluate": settings})
-    normalisation = build_normalisation(experiment.loader.normalise, dataset.attributes["normalisation"])
-    split = evaluate.collect(experiment, dataset, None, normalisation)
-    strain = normalisation.channels([0])
-    say(f"scoring {len(split.events)} test events")
+    basis = collect.find_basis(experiment, dataset)
+    sample, strain = collect.collect(experiment, dataset, None, basis), basis.strain
+    say(f"scoring {len(sample.events)} test events")
     if "series" in dataset:
-        for name, generated, residual in _wiener(experiment, dataset, split, strain):
-            split.generated[name], split.residual[name] = generated, residual
-    levels = evaluate.cluster_levels(experiment, split, evaluate.pixel_areas(dataset))
-    families = evaluate.score_table(experiment, dataset, split, strain, ORACLE)
-    masks = evaluate.families(dataset, split)
+        for name, generated, residual in _wiener(experiment, dataset, sample, strain):
+            sample.generated[name], sample.residual[name] = generated, residual
+    levels = decide.cluster_levels(experiment, sample, collect.pixel_areas(dataset))
+    masks, known = scores.families(dataset, sample), dataset.attributes["witnessed_labels"]
+    each, excess = scores.event_scores(experiment, sample, strain), scores.excess_scores(sample)
+    families = scores.score_table(experiment, sample, masks, known, each, excess, ORACLE)
     for name, entry in families.items():
-        entry["thresholds"] = evaluate.threshold_table(experiment, split, levels, masks[name])
+        entry["thresholds"] = decide.threshold_table(experiment, sample, levels, masks[name])
     result = {
-        "loss": evaluate.loss_kind(experiment),
-        "normalisation": experiment.loader.normalise,
-        "events": len(split.events),
+        "loss": collect.loss_kind(experiment),
+        "normalisation": basis.normalisation.kind,
+        "events": len(sample.events),
         "families": families,
-        "thresholds": evaluate.threshold_table(experiment, split, levels),
+        "thresholds": decide.threshold_table(experiment, sample, levels),
     }
     return result | {"verdict": verdict(result)}
 
@@ -168,8 +171,8 @@ def _fingerprint(experiment: Experiment, dataset: store.Dataset) -> str:
         len(dataset),
         experiment.seed,
         experiment.loader.model_dump(mode="json", include={"normalise", "witnesses", "subset"}),
-        evaluate.loss_kind(experiment),
-        experiment.evaluate.model_dump(mode="json", exclude={"thresholds"}),
+        collect.loss_kind(experiment),
+        experiment.evaluate.model_dump(mode="json", include={"area", "mask", "bootstrap"}),
         experiment.baseline.thresholds,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -179,7 +182,7 @@ def _fingerprint(experiment: Experiment, dataset: store.Dataset) -> str:
 
 
 def _wiener(
-    experiment: Experiment, dataset: store.Dataset, split: TestSplit, strain: Normalisation
+    experiment: Experiment, dataset: store.Dataset, sample: Sample, strain: Normalisation
 ) -> Iterator[tuple[str, Array, Array]]:
     """(name, generated, residual) energies of the filter of the recorded witnesses, and of all channels there are.
 
@@ -202,10 +205,10 @@ def _wiener(
         wiener = fit_wiener(blocks, length, made.series.sample_rate, made.qplot.frange)
         some = chosen[:CURVE_EVENTS]
         predicted, _ = _energies(dataset, engine, wiener, some, places)
-        target = evaluate.apply(strain, np.maximum(read_events(dataset, "qplot", some)[:, 0], 0))
-        curve = fit("oracle", target[:, None], target, evaluate.loss_kind(experiment), predicted)
-        predicted, residual = _energies(dataset, engine, wiener, split.events, places)
-        yield name, evaluate.invert(strain, curve.predict(predicted[:, None], predicted)), residual
+        target = collect.apply(strain, np.maximum(read_events(dataset, "qplot", some)[:, 0], 0))
+        curve = fit("oracle", target[:, None], target, collect.loss_kind(experiment), predicted)
+        predicted, residual = _energies(dataset, engine, wiener, sample.events, places)
+        yield name, collect.invert(strain, curve.predict(predicted[:, None], predicted)), residual
 
 
 def _stretches(

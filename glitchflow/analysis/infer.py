@@ -1,12 +1,15 @@
 """Generate the strain's Q-plots of a whole store from its witnesses, over Ray tasks, into `predictions.zarr`.
 
-Shards, resuming and checksums are those of generation. Needs a checkpoint and a store, nothing else.
+Shards, resuming and checksums are those of generation. Needs a checkpoint and a store, nothing else: the store need
+not be the one that the network was trained on.
 
 Shapes: B batch, C channel, W witness, F frequency, T time.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,49 +22,68 @@ from glitchflow.cluster import device
 from glitchflow.config import Experiment, InputError
 from glitchflow.data import lease, store
 from glitchflow.data.generate import provenance, run_shards
+from glitchflow.data.inspect import identity
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
+from glitchflow.train.checkpoint import Checkpoint
 
-COPIED = ("gps", "label", "split")  # of the events, so that predictions can be read alone
+COPIED = ("gps", "label", "split", "frequency0", "time0")  # so that predictions can be read alone
+ABOUT = (
+    "channels",
+    "normalisation",
+    "dataset",
+    "loudness",
+)  # of the network, so that they can be scored alone
 
 
 def infer(experiment: Experiment, overwrite: bool = False) -> Path:
     """Write `workdir/predictions.zarr`; returns its path.
 
+    More events than it has, of a dataset that was extended, extend it.
     Raises `InputError` where the store's channels or geometry are not those the network was trained on, or
-    where predictions of another checkpoint are there already.
+    where predictions of another checkpoint or dataset are there already.
     """
     path, dataset = experiment.predictions, store.open_store(experiment.dataset)
-    directory = Path(experiment.workdir) / "train" / "checkpoints"
-    trained = checkpoint.find(directory, experiment.infer.checkpoint)
-    networks = {"qplot": trained}
-    if experiment.infer.untrained:
-        networks["untrained"] = checkpoint.find(directory, "initial")
+    networks = find_networks(experiment)
     for network in networks.values():
         check_fit(network, dataset)
     if overwrite and store.exists(path):
         store.remove(path)
-    identity = {name: {"path": str(n.path), "step": n.step} for name, n in networks.items()}
     if not store.exists(path):
-        _create(path, dataset, trained, identity)
-    found = store.open_store(path, complete=False).attributes["checkpoints"]
-    if found != identity:
-        raise InputError(f"{path}: holds predictions of {found}, not of {identity}; --overwrite it")
-    missing = store.missing_shards(path)
-    if missing:
-        say(f"generating from {trained.path.name} of {trained.meta['model']['name']}")
-        checkpoints = {name: str(network.path) for name, network in networks.items()}
-        make = partial(predict_shard, str(experiment.dataset), str(path), checkpoints, experiment.infer.batch)
-        with lease.hold(path) as check:
+        _create(path, dataset, networks)
+    with lease.hold(path) as check:
+        store.clear_partials(path)
+        _same_content(path, dataset, networks)
+        missing = store.missing_shards(path)
+        if missing:
+            trained = networks["qplot"]
+            say(f"generating from {trained.path.name} of {trained.meta['model']['name']}")
+            checkpoints = {name: str(network.path) for name, network in networks.items()}
+            batch = experiment.infer.batch
+            make = partial(predict_shard, str(experiment.dataset), str(path), checkpoints, batch)
             run_shards(
                 make, missing, dataset.layout, experiment.cluster, "predictions", check, accelerated=True
             )
-    if not store.open_store(path, complete=False).attributes["complete"]:
-        store.finalise(path, {})
+        if not store.open_store(path, complete=False).attributes["complete"]:
+            store.finalise(path, {})
     return path
 
 
-def check_fit(network: checkpoint.Checkpoint, dataset: store.Dataset) -> None:
+def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:
+    """The network asked for, and, where it is still there, the same run's before training; by array of predictions.
+
+    Raises `InputError` where there is no such checkpoint.
+    """
+    directory = Path(experiment.workdir) / "train" / "checkpoints"
+    trained = checkpoint.find(directory, experiment.infer.checkpoint)
+    networks = {"qplot": Checkpoint(trained.path.absolute(), trained.meta)}  # Ray's workers stand elsewhere
+    initial = networks["qplot"].path.with_name("initial")
+    if experiment.infer.untrained and initial.exists():
+        networks["untrained"] = checkpoint.open_checkpoint(initial)
+    return networks
+
+
+def check_fit(network: Checkpoint, dataset: store.Dataset) -> None:
     """Raises `InputError` naming the first channel or key of the geometry that differs."""
     wanted, there = network.meta["channels"], dataset.channels
     for name in wanted:
@@ -82,23 +104,27 @@ def predict_shard(dataset_path: str, path: str, checkpoints: dict[str, str], bat
     """Generate and write one shard of predictions."""
     dataset = store.open_store(dataset_path)
     span = dataset.layout.span(shard)
-    values: dict[str, NDArray] = {name: np.asarray(dataset[name][span]) for name in COPIED}
+    values: dict[str, NDArray] = {name: np.asarray(dataset[name][span]) for name in COPIED if name in dataset}
     values["event"] = np.arange(span.start, span.stop)
     energy = np.asarray(dataset["qplot"][span])
     for name, where in checkpoints.items():
-        values[name] = generate_energy(*_network(where), energy, dataset.channels, batch)
+        values[name] = generate_energy(*load_network(where), energy, dataset.channels, batch)
     store.write_shard(path, shard, values, {})
 
 
 @torch.inference_mode()
 def generate_energy(
     network: torch.nn.Module,
-    trained: checkpoint.Checkpoint,
+    trained: Checkpoint,
     energy: NDArray[np.float32],
     channels: list[str],
     batch: int,
+    replaced: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float32]:
-    """The strain's energies (event, F, T) that a network generates from Q-plots (event, C, F, T)."""
+    """The strain's energies (event, F, T) that a network generates from Q-plots (event, C, F, T).
+
+    `replaced`: normalised images (F, T) that some witnesses, by their place, show instead of their own.
+    """
     columns = [channels.index(name) for name in trained.meta["channels"]]
     normalisation, strain = trained.normalisation, trained.normalisation.channels([0])
     parameter = next(network.parameters())
@@ -107,33 +133,63 @@ def generate_energy(
         block = torch.from_numpy(energy[start : start + batch][:, columns]).to(
             parameter.device, parameter.dtype
         )
-        parts.append(strain.invert(network(normalisation.apply(block)[:, 1:]))[:, 0].float().cpu())
+        inputs = normalisation.apply(block)[:, 1:]
+        for witness, image in (replaced or {}).items():
+            inputs[:, witness] = torch.from_numpy(image).to(inputs)
+        parts.append(strain.invert(network(inputs))[:, 0].float().cpu())
     return torch.cat(parts).numpy()
 
 
 @lru_cache(maxsize=4)
-def _network(path: str) -> tuple[torch.nn.Module, checkpoint.Checkpoint]:
+def load_network(path: str) -> tuple[torch.nn.Module, Checkpoint]:
+    """A checkpoint's network where this process computes, once per process."""
     trained = checkpoint.open_checkpoint(Path(path))
     return trained.network(device()), trained
 
 
-def _create(
-    path: Path, dataset: store.Dataset, trained: checkpoint.Checkpoint, identity: dict[str, Any]
-) -> None:
+# -- the driver's part -------------------------------------------------------------------------------------------
+
+
+def _create(path: Path, dataset: store.Dataset, networks: dict[str, Checkpoint]) -> None:
     f, t = dataset["qplot"].shape[2:]
-    arrays = {name: store.Array(("frequency", "time"), (f, t), "float32") for name in identity}
-    arrays |= {name: store.Array((), (), str(dataset[name].dtype)) for name in COPIED}
+    arrays = {name: store.Array(("frequency", "time"), (f, t), "float32") for name in networks}
+    arrays |= {name: store.Array((), (), str(dataset[name].dtype)) for name in COPIED if name in dataset}
     arrays["event"] = store.Array((), (), "int64")
     axes = {name: np.asarray(dataset[name][:]) for name in ("frequency", "time") if name in dataset}
     attributes = {
         "arrays": list(arrays),
         "source": "infer",
         "dataset": dataset.path,
+        "dataset_identity": identity(dataset),
         "config": dataset.attributes["config"],
         "channels": dataset.channels[:1],
         "labels": dataset.labels,
-        "checkpoints": identity,
-        "normalisation": trained.meta["normalisation"],
+        "checkpoints": {name: _about(network) for name, network in networks.items()},
+        "network": {name: networks["qplot"].meta.get(name) for name in ABOUT},
         "provenance": provenance(),
     }
     store.create(path, arrays, dataset.layout, axes, attributes)
+
+
+def _about(network: Checkpoint) -> dict[str, Any]:
+    """Which network it is, wherever it is moved to."""
+    weights = hashlib.sha256((network.path / "weights.pt").read_bytes()).hexdigest()[:16]
+    return {"path": str(network.path), "step": network.step, "weights": weights}
+
+
+def _same_content(path: Path, dataset: store.Dataset, networks: dict[str, Checkpoint]) -> None:
+    """Refuse predictions of another network or dataset; where only events were added, extend them."""
+    found = store.open_store(path, complete=False)
+    if found.attributes.get("dataset_identity") != identity(dataset):
+        raise InputError(
+            f"{path}: holds predictions for another dataset ({found.attributes['dataset']}) than {dataset.path};"
+            " choose another workdir or --overwrite it"
+        )
+    there, wanted = found.attributes["checkpoints"], {name: _about(n) for name, n in networks.items()}
+    weights = [{name: about["weights"] for name, about in some.items()} for some in (there, wanted)]
+    if weights[0] != weights[1]:
+        words = [", ".join(f"{name} of {a['path']}" for name, a in some.items()) for some in (there, wanted)]
+        raise InputError(f"{path}: holds predictions of {words[0]}, not of {words[1]}; --overwrite it")
+    if len(found) < len(dataset):
+        say(f"{path}: extended from {len(found)} to {len(dataset)} events")
+        store.grow(path, len(dataset), {"config": dataset.attributes["config"]})

@@ -136,7 +136,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "tune": ("workdir", "seed", "loader", "model", "train", "tune", "cluster"),
     "export": ("workdir", "infer"),
     "infer": ("workdir", "infer", "cluster"),
-    "evaluate": ("workdir", "seed", "loader", "train", "evaluate"),
+    "evaluate": ("workdir", "seed", "loader", "train", "infer", "evaluate", "cluster"),
     "report": ("workdir", "report", "evaluate"),
 }
 
@@ -167,6 +167,8 @@ def _yaml(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list) and len(value) > 20:
+        return f"[{_yaml(value[0])}, {_yaml(value[1])}, ... {_yaml(value[-1])}]"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_yaml(v) for v in value) + "]"
     return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value) or '""'

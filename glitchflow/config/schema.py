@@ -254,18 +254,36 @@ class Tune(Section):
 
 
 class Infer(Section):
-    checkpoint: str = key("best", "best, last, initial (untrained), or a checkpoint directory")
+    checkpoint: str = key(
+        "best", "best, last, initial (untrained), or a path: a checkpoint directory, or another run's workdir"
+    )
     untrained: bool = key(True, "also store what the network generated before training, for comparison")
     batch: int = key(64, "events per forward pass", gt=0)
 
 
 class Evaluate(Section):
+    split: Literal["test", "all"] = key(
+        "test", "events that are scored; all: every usable one of a store that the network was not trained on"
+    )
     thresholds: list[float] = key(
-        [1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50], "energies s of clusters and vetoes", min_length=1
+        [float(s) for s in range(1, 51)], "energies s of clusters and vetoes", min_length=1
+    )
+    veto: float = key(
+        16.0, "energy s at which events are vetoed, in the table of events, ROC and attribution", gt=0
     )
     area: float = key(0.5, "smallest area of a cluster", "s Hz", ge=0)
     mask: float = key(10.0, "energy at which masks are compared (IoU)", gt=0)
     bootstrap: int = key(1000, "resamples behind each interval", gt=0)
+    attribute: int = key(2000, "vetoes at most whose witnesses are left out one by one; 0: none", ge=0)
+    groups: dict[str, list[str]] = key(
+        {}, "witnesses left out together, by name; empty: each with the channels derived from it"
+    )
+    drift: float = key(
+        0.001,
+        "share of the training's events beyond each end of the range a witness is trusted in",
+        ge=0,
+        lt=0.5,
+    )
 
 
 class Baseline(Section):

@@ -13,9 +13,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+# shares of the events below the quantiles kept of each channel's loudness: close at the ends, where a range ends
+QUANTILES = (
+    0.0,
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    *(i / 100 for i in range(1, 100)),
+    0.995,
+    0.998,
+    0.999,
+    0.9995,
+    1.0,
+)
+
 
 def statistics(energy: NDArray[np.float32]) -> dict[str, Any]:
-    """A shard's share of the statistics: sums over the pixels of (B, C, F, T) energies, per channel, JSON."""
+    """A shard's share of the statistics: sums over the pixels of (B, C, F, T) energies, per channel, JSON.
+
+    And each event's `loudness`, a list per channel.
+    """
     clamped = np.maximum(energy, 0, dtype=np.float64)  # splines undershoot
     log = np.log1p(clamped)
     axes = (0, 2, 3)
@@ -25,11 +43,24 @@ def statistics(energy: NDArray[np.float32]) -> dict[str, Any]:
         "max": clamped.max(axes, initial=0.0).tolist(),
         "log_sum": log.sum(axes).tolist(),
         "log_square_sum": np.square(log).sum(axes).tolist(),
+        "loudness": np.round(log.mean((2, 3)).T, 6).tolist(),
     }
 
 
-def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[float]]:
+def loudness(energy: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How loud each channel of each event is: the mean of log(1 + energy) over its pixels, (B, C, F, T) -> (B, C)."""
+    return np.log1p(np.maximum(energy, 0, dtype=np.float64)).mean((2, 3))
+
+
+def loudness_quantiles(values: NDArray[np.float64]) -> list[list[float]]:
+    """The `QUANTILES` of each channel's loudness (event, C), a list per channel."""
+    return np.quantile(values, QUANTILES, axis=0).T.tolist()
+
+
+def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
     """Mean and maximum of the energy, mean and standard deviation of log(1 + energy), per channel.
+
+    `loudness`: the quantiles of the events' loudness, which say what a network trained on them has seen.
 
     Adds in the order given (shard order), so that the result does not depend on who finished first.
     """
@@ -39,12 +70,17 @@ def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[float]
     count = sum(share["count"] for share in shares)
     total = {k: np.sum([share[k] for share in shares], axis=0) for k in ("sum", "log_sum", "log_square_sum")}
     log_mean = total["log_sum"] / count
-    return {
+    reduced = {
         "mean": (total["sum"] / count).tolist(),
         "max": np.max([share["max"] for share in shares], axis=0).tolist(),
         "log_mean": log_mean.tolist(),
         "log_std": np.sqrt(np.maximum(total["log_square_sum"] / count - log_mean**2, 0)).tolist(),
     }
+    if all("loudness" in share for share in shares):  # not in shards that were made before it was kept
+        reduced["loudness"] = loudness_quantiles(
+            np.concatenate([np.transpose(share["loudness"]) for share in shares])
+        )
+    return reduced
 
 
 @dataclass(frozen=True)
@@ -87,7 +123,7 @@ class Normalisation:
         return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
 
 
-def build_normalisation(kind: str, stored: dict[str, list[float]]) -> Normalisation:
+def build_normalisation(kind: str, stored: dict[str, list[Any]]) -> Normalisation:
     """The normalisation of a kind ("log1p", "max", "mean") from a store's statistics.
 
     A channel without any energy is scaled by 1.

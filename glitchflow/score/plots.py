@@ -201,7 +201,8 @@ def series_rows(
     return figure
 
 
-def _axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+def empty_axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, in the style that all curves share."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()
     axis.set_xlabel(x)
@@ -212,7 +213,7 @@ def _axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple[Figu
     return figure, axis
 
 
-def _look(index: int) -> dict[str, Any]:
+def look(index: int) -> dict[str, Any]:
     """Colour and dashes of the i-th curve: told apart in print without colour too; the model's is the boldest."""
     return {
         "color": COLOURS[index % len(COLOURS)],
@@ -223,10 +224,10 @@ def _look(index: int) -> dict[str, Any]:
 
 def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> Figure:
     """Training and validation loss of each epoch, the best validation epoch marked. Shapes: (epoch,) both."""
-    figure, axis = _axes("epoch", f"{name} (normalised units)")
+    figure, axis = empty_axes("epoch", f"{name} (normalised units)")
     curves = {"training": np.asarray(train, np.float64), "validation": np.asarray(validation, np.float64)}
     for index, (label, values) in enumerate(curves.items()):
-        axis.plot(np.arange(1, len(values) + 1), values, label=label, marker=".", **_look(index))
+        axis.plot(np.arange(1, len(values) + 1), values, label=label, marker=".", **look(index))
     validated = curves["validation"]
     if np.isfinite(validated).any():
         best = int(np.nanargmin(validated))
@@ -245,12 +246,12 @@ def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> 
 
 def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Proportion], label: str) -> Figure:
     """Shares of events against the energy threshold s, with their intervals as bands. Shapes: (threshold,) each."""
-    figure, axis = _axes("threshold s (normalised energy)", label)
+    figure, axis = empty_axes("threshold s (normalised energy)", label)
     for index, (name, share) in enumerate(curves.items()):
         axis.fill_between(
             thresholds, share.low, share.high, color=COLOURS[index % 8], alpha=0.15, linewidth=0
         )
-        axis.plot(thresholds, share.value, label=name, **_look(index))
+        axis.plot(thresholds, share.value, label=name, **look(index))
     axis.set_ylim(0, 1.02)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.legend(frameon=False, fontsize=9)
@@ -264,7 +265,7 @@ def accuracy_against_threshold(thresholds: ArrayLike, curves: Mapping[str, Propo
 
 def roc(curves: Mapping[str, Roc], x: str = "background events vetoed", y: str = "efficiency") -> Figure:
     """ROC curves with their areas; where fewer than 10 background events decide, the plane is shaded."""
-    figure, axis = _axes(x, y, 5.6, 5.0)
+    figure, axis = empty_axes(x, y, 5.6, 5.0)
     trials = min((int(curve.false.trials[0]) for curve in curves.values()), default=0)
     if trials:
         unresolved = min(1.0, RESOLVABLE_EVENTS / trials)
@@ -273,7 +274,7 @@ def roc(curves: Mapping[str, Roc], x: str = "background events vetoed", y: str =
     axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 3)), label="chance")
     for index, (name, curve) in enumerate(curves.items()):
         label = f"{name} (area {curve.area:.3f})"
-        axis.plot(curve.false.value, curve.efficiency.value, label=label, **_look(index))
+        axis.plot(curve.false.value, curve.efficiency.value, label=label, **look(index))
     axis.set(xlim=(0, 1), ylim=(0, 1.02))
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -289,7 +290,9 @@ def excess_by_family(scores: Mapping[str, Mapping[str, Interval]]) -> Figure:
     """
     models = list(dict.fromkeys(model for family in scores.values() for model in family))
     width = 0.8 / max(1, len(models))
-    figure, axis = _axes("", "excess power removed", max(6.4, 1.2 + 0.28 * len(models) * len(scores)), 4.0)
+    figure, axis = empty_axes(
+        "", "excess power removed", max(6.4, 1.2 + 0.28 * len(models) * len(scores)), 4.0
+    )
     for index, model in enumerate(models):
         cells = [family.get(model, Interval(np.nan, np.nan, np.nan)) for family in scores.values()]
         value, low, high = (np.array([getattr(c, part) for c in cells]) for part in ("value", "low", "high"))

@@ -126,7 +126,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def find(directory: Path, name: str) -> Checkpoint:
-    """`best`, `last` or `initial` of a run's checkpoint directory, or any checkpoint by path."""
+    """`best`, `last` or `initial` of a run's checkpoint directory; by path any checkpoint, or any run's best."""
+    if (Path(name) / "train" / "checkpoints").is_dir():
+        directory, name = Path(name) / "train" / "checkpoints", "best"
     steps = by_step(directory)
     path = {
         "best": best(directory),

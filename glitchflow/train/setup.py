@@ -20,6 +20,7 @@ from torch import nn
 from glitchflow.config import Experiment, InputError
 from glitchflow.config.schema import Train
 from glitchflow.data.generate import provenance
+from glitchflow.data.inspect import identity
 from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store import Dataset, open_store
@@ -86,6 +87,7 @@ def prepare(experiment: Experiment, world: World, directory: Path | None = None)
         _load_weights(model, last or first, world)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    known = dataset.attributes["normalisation"].get("loudness")
     meta = {
         "config": experiment.model_dump(mode="json"),
         "model": model_settings,
@@ -93,6 +95,8 @@ def prepare(experiment: Experiment, world: World, directory: Path | None = None)
         "shape": list(shape),
         "geometry": {key: dataset.attributes["config"][key] for key in ("series", "qplot")},
         "normalisation": shuffled.normalisation.to_json(),
+        "dataset": {"path": dataset.path, "identity": identity(dataset)},
+        "loudness": [known[i] for i in shuffled.channels] if known else None,
         "provenance": provenance(),
     }
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)

@@ -1,0 +1,232 @@
+"""Which sensor carries a veto: the network is run again without each witness, and the veto stands or falls.
+
+    vetoed events --a witness's Q-plot replaced by its quiet image--> network --> level of what is generated then
+
+A witness carries a veto that falls without it. Where two see the same disturbance neither may carry the veto alone:
+witnesses that belong together (a sensor and the channels derived from it) are left out together too.
+
+Shapes: E event that is scored, K vetoed one that is attributed, W witness, V variant left out, F frequency, T time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.analysis.collect import NETWORK, Basis, Sample, network_path, normalised, read_events
+from glitchflow.analysis.decide import Levels
+from glitchflow.analysis.infer import generate_energy, load_network
+from glitchflow.config import Experiment, InputError
+from glitchflow.data import lease, store
+from glitchflow.data.generate import provenance, run_shards
+from glitchflow.data.inspect import identity
+from glitchflow.progress import say
+from glitchflow.score import clusters
+from glitchflow.score.statistics import proportion
+
+QUIET_EVENTS = 1024  # that a witness's quiet image is the median of, at most
+EVERYTHING = "all witnesses"
+
+Variants = dict[str, list[int]]  # places of the witnesses that are left out together
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The level of what is generated without each witness or group."""
+
+    events: NDArray[np.int64]  # (K,) places among the scored events
+    variants: Variants  # V of them: the witnesses one by one, the groups, all together
+    witnesses: int
+    level: NDArray[np.float64]  # (K, V)
+    threshold: float
+
+    @property
+    def falls(self) -> NDArray[np.bool_]:
+        """(K, V): whether the veto falls."""
+        return self.level < self.threshold
+
+    def carriers(self, events: int) -> list[str]:
+        """Of each of the `events` scored ones, the witness whose absence lowers the level most and makes the veto
+        fall, else such a group; empty where there is no veto, or none of them alone carries it."""
+        names = list(self.variants)
+        found = [""] * events
+        for place, level in zip(self.events, self.level):
+            for some in (slice(0, self.witnesses), slice(self.witnesses, len(names) - 1)):
+                best = int(np.argmin(level[some])) + some.start if len(names[some]) else None
+                if best is not None and level[best] < self.threshold:
+                    found[place] = names[best]
+                    break
+        return found
+
+
+def attribute(
+    experiment: Experiment,
+    dataset: store.Dataset,
+    predictions: store.Dataset,
+    basis: Basis,
+    sample: Sample,
+    levels: Levels,
+    areas: NDArray[np.float64],
+) -> Attribution | None:
+    """Run the network without each witness on the vetoed events, over Ray, into `evaluation/attribution.zarr`.
+
+    Goes on where it stopped. None, with a line that says why, where the network is not there any more or nothing is
+    to be attributed. Raises `InputError` for a group of unknown witnesses.
+    """
+    settings = experiment.evaluate
+    variants = find_variants(
+        settings.groups, basis.channels[1:], dataset.attributes["config"].get("derived", [])
+    )
+    vetoed = np.flatnonzero(levels.generated[NETWORK] >= settings.veto)
+    if len(vetoed) > settings.attribute:  # evenly spread rather than the first ones
+        vetoed = vetoed[np.linspace(0, len(vetoed) - 1, settings.attribute).round().astype(int)]
+    network = network_path(predictions)
+    if not len(vetoed) or not network.exists():
+        gone = f"{network} is not there any more"
+        say(f"no attribution: {gone if not network.exists() else f'no event is vetoed at {settings.veto:g}'}")
+        return None
+    path = Path(experiment.workdir) / "evaluation" / "attribution.zarr"
+    images = quiet_images(dataset, basis)
+    events = sample.events[vetoed]
+    where = (str(experiment.dataset), str(path), str(network))
+    work = Work(*where, experiment.infer.batch, events, list(variants.values()), images, areas, settings.area)
+    weights = predictions.attributes["checkpoints"]["qplot"].get("weights")
+    content = [identity(dataset), weights, variants, events.tolist(), settings.area, images.tobytes().hex()]
+    _run(experiment, dataset, work, list(variants), _hash(content))
+    level = read_events(store.open_store(path), "level", events)
+    return Attribution(vetoed, variants, len(basis.channels) - 1, level, settings.veto)
+
+
+def find_variants(
+    groups: dict[str, list[str]], witnesses: list[str], derived: list[dict[str, Any]]
+) -> Variants:
+    """What is left out: each witness, each group, all. `derived`: that section of the store's configuration.
+
+    Raises `InputError` for a group that names no witness of the network.
+    """
+    if not groups:
+        of = {w: [w, *(d["name"] for d in derived if w in d["channels"])] for w in witnesses}
+        groups = {f"{w} + derived": [m for m in of[w] if m in witnesses] for w in witnesses}
+        groups = {name: members for name, members in groups.items() if len(members) > 1}
+    for name, members in groups.items():
+        for member in members:
+            if member not in witnesses:
+                raise InputError(
+                    f"evaluate.groups.{name} = {member}: not a witness of the network; there are:"
+                    f" {', '.join(witnesses)}"
+                )
+    named = {w: [w] for w in witnesses} | groups | {EVERYTHING: witnesses}
+    return {name: [witnesses.index(member) for member in members] for name, members in named.items()}
+
+
+def quiet_images(dataset: store.Dataset, basis: Basis) -> NDArray[np.float32]:
+    """What each witness shows when nothing happens, normalised (W, F, T): the median of the train split's background.
+
+    Of all events where none is labelled background, and of the scored store where the training's is not there.
+    """
+    origin = basis.training or dataset
+    events = origin.indices("train") if basis.training else np.arange(len(origin))
+    quiet = events[np.asarray(origin["label"][:])[events] == 0]
+    chosen = (quiet if len(quiet) else events)[:QUIET_EVENTS]
+    values = normalised(origin, basis, read_events(origin, "qplot", chosen))
+    return np.median(values[:, 1:], axis=0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every task needs to know."""
+
+    dataset: str
+    path: str  # of the store that is written
+    network: str
+    batch: int
+    events: NDArray[np.int64]  # (K,) indices in the store
+    variants: list[list[int]]
+    images: NDArray[np.float32]  # (W, F, T)
+    areas: NDArray[np.float64]  # (F,) in s Hz
+    area: float  # smallest one of a cluster, s Hz
+
+
+def leave_out_shard(work: Work, shard: int) -> None:
+    """Levels (event, V) of one shard's vetoed events without each variant; NaN for the other events."""
+    dataset = store.open_store(work.dataset)
+    span = dataset.layout.span(shard)
+    level = np.full((span.stop - span.start, len(work.variants)), np.nan)
+    inside = work.events[(work.events >= span.start) & (work.events < span.stop)]
+    if len(inside):
+        energy = read_events(dataset, "qplot", inside)
+        for v, places in enumerate(work.variants):
+            quiet = {place: work.images[place] for place in places}
+            network = load_network(work.network)
+            generated = generate_energy(*network, energy, dataset.channels, work.batch, quiet)
+            level[inside - span.start, v] = clusters.cluster_level(generated, work.areas, work.area)
+    store.write_shard(work.path, shard, {"level": level}, {})
+
+
+def _run(experiment: Experiment, dataset: store.Dataset, work: Work, names: list[str], content: str) -> None:
+    """All shards that are not there yet; a store made from other settings is made anew."""
+    path = Path(work.path)
+    if store.exists(path) and store.open_store(path, complete=False).attributes.get("content") != content:
+        store.remove(path)
+    if not store.exists(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"level": store.Array(("variant",), (len(names),), "float64")}
+        axes = {"variant": np.array(names, dtype=object)}
+        attributes = {
+            "arrays": ["level"],
+            "source": "attribute",
+            "content": content,
+            "provenance": provenance(),
+        }
+        store.create(path, arrays, dataset.layout, axes, attributes)
+    with lease.hold(path) as check:
+        store.clear_partials(path)
+        missing, make = store.missing_shards(path), partial(leave_out_shard, work)
+        words = "witnesses left out"
+        run_shards(make, missing, dataset.layout, experiment.cluster, words, check, accelerated=True)
+        if missing or not store.open_store(path, complete=False).attributes["complete"]:
+            store.finalise(path, {})
+
+
+def _hash(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def table(attribution: Attribution | None, vetoes: int, family: list[str]) -> dict[str, Any] | None:
+    """Summed over the events: how many vetoes each witness and each group carries. `family` (E,): of each event."""
+    if attribution is None:
+        return None
+    count = len(attribution.events)
+    of = np.array(family)[attribution.events]
+    rows = []
+    for v, name in enumerate(attribution.variants):
+        falls = attribution.falls[:, v]
+        share = proportion(falls.sum(), count)
+        by_family = {f: int(falls[of == f].sum()) for f in sorted(set(of))}
+        rows.append(
+            {
+                "name": name,
+                "carried": int(falls.sum()),
+                "share": float(share.value),
+                "low": float(share.low),
+                "high": float(share.high),
+                "families": by_family,
+            }
+        )
+    return {
+        "threshold": attribution.threshold,
+        "vetoes": vetoes,
+        "attributed": count,
+        "witnesses": rows[: attribution.witnesses],
+        "groups": rows[attribution.witnesses : -1],
+        "everything": rows[
+            -1
+        ],  # all witnesses quiet: what stands then says more of the network than of a sensor
+    }

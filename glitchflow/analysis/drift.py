@@ -1,0 +1,98 @@
+"""Whether the witnesses still look as they did when the network was trained.
+
+A network has only learned what it was shown. An event of which a witness is louder or quieter than nearly all it was
+trained on is out of range: flagged, and its veto not to be trusted.
+
+Shapes: E event that is scored, W witness, Q quantile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.analysis.collect import FIT_EVENTS, Basis, Sample, read_events
+from glitchflow.config import Experiment
+from glitchflow.data.normalise import QUANTILES, loudness, loudness_quantiles
+from glitchflow.progress import say
+
+KOLMOGOROV = (
+    1.358  # of sqrt(E) times the largest distance of two cumulative curves: 95 % of what chance gives
+)
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Which events are out of range, and how far each witness as a whole has moved."""
+
+    flagged: NDArray[np.bool_]  # (E,)
+    table: dict[str, Any]
+
+
+def measure(experiment: Experiment, basis: Basis, sample: Sample, vetoed: NDArray[np.bool_]) -> Drift | None:
+    """Compare the events' witnesses with those that the network was trained on; None where nothing tells of them.
+
+    `vetoed` (E,): the events whose vetoes are counted as not to be trusted.
+    """
+    known = trained_loudness(basis)
+    if known is None:
+        say("no drift: neither the checkpoint nor a store says what the network was trained on")
+        return None
+    ranges = trusted_range(known, experiment.evaluate.drift)
+    below, above = sample.loudness < ranges[0], sample.loudness > ranges[1]
+    flagged: NDArray[np.bool_] = np.any(below | above, axis=1)
+    rows = [
+        {
+            "name": name,
+            "low": ranges[0][w],
+            "high": ranges[1][w],
+            "flagged": int((below | above)[:, w].sum()),
+            "below": int(below[:, w].sum()),
+            "above": int(above[:, w].sum()),
+            "median": float(np.median(sample.loudness[:, w])),
+            "trained_median": float(np.interp(0.5, QUANTILES, known[w])),
+            "distance": distance(sample.loudness[:, w], known[w]),
+        }
+        for w, name in enumerate(basis.channels[1:])
+    ]
+    table = {
+        "statistic": "mean of log(1 + energy) over the Q-plot",
+        "events": len(flagged),
+        "flagged": int(flagged.sum()),
+        "vetoes": int(vetoed.sum()),
+        "vetoes_not_trusted": int((vetoed & flagged).sum()),
+        "beyond": experiment.evaluate.drift,
+        "chance_distance": KOLMOGOROV / np.sqrt(len(flagged)),
+        "channels": rows,
+    }
+    return Drift(flagged, table)
+
+
+def trained_loudness(basis: Basis) -> Array | None:
+    """Quantiles (W, Q) of each witness's loudness over the train split: kept in the checkpoint, or counted now."""
+    if basis.loudness is not None:
+        return np.array(basis.loudness)[1:]
+    if basis.training is None:
+        return None
+    events = basis.training.indices("train")[:FIT_EVENTS]
+    if not len(events):
+        return None
+    places = [basis.training.channels.index(name) for name in basis.channels[1:]]
+    return np.array(loudness_quantiles(loudness(read_events(basis.training, "qplot", events)[:, places])))
+
+
+def trusted_range(known: Array, beyond: float) -> tuple[Array, Array]:
+    """Lowest and highest loudness (W,) that the network knows: all but a share `beyond` of its events at each end."""
+    low, high = (np.array([np.interp(q, QUANTILES, row) for row in known]) for q in (beyond, 1 - beyond))
+    return low, high
+
+
+def distance(values: Array, quantiles: Array) -> float:
+    """Kolmogorov-Smirnov: the largest distance of the values' cumulative share from that of the training."""
+    share = np.searchsorted(np.sort(values), quantiles, side="right") / len(values)
+    return float(np.abs(share - QUANTILES).max())
