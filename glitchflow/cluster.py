@@ -56,6 +56,7 @@ def session(cluster: Cluster) -> Iterator[None]:
     else:
         try:
             ray.init(
+                address="local",  # not whatever a `ray start` left its address of in /tmp/ray
                 num_cpus=cluster.cpus or available_cpus(),
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
@@ -76,13 +77,18 @@ def session(cluster: Cluster) -> Iterator[None]:
         ray.shutdown()
 
 
+def knock(address: str) -> None:
+    """Raises `OSError` where nobody listens at HOST:PORT. Ray itself would try for more than ten minutes."""
+    host, _, port = address.rpartition("//")[2].rstrip("/").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def _join(address: str) -> None:
     import ray
 
-    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        if port.isdigit():  # Ray itself would try for more than ten minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
+        knock(address)
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def test_an_embedded_ray_admits_nobody_else_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.rglob("*token*")), (
         "nothing in the user's home that would change other Ray clusters"
     )
+
+
+def test_an_address_that_another_ray_left_behind_is_not_followed():
+    """As `ray start` leaves it in its directory, and does not remove where it was killed."""
+    with tempfile.TemporaryDirectory(prefix="gf-") as directory:  # short: Ray's sockets live under it
+        (Path(directory) / "ray").mkdir()
+        (Path(directory) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+        done = run(EMBEDDED, RAY_TMPDIR=directory)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["cpus"] == 1
 
 
 def test_a_ray_that_runs_is_joined_and_left_running(ray_session):
