@@ -6,7 +6,7 @@ from helpers import detector_recipe, small
 
 from glitchflow.signal.families import FAMILIES
 from glitchflow.signal.noise import advanced_detector_asd
-from glitchflow.signal.simulate import build_recipe
+from glitchflow.signal.simulate import build_recipe, sum_of_sines
 
 DURATION, RATE = 16, 512
 SUS, ACC, ASC = "SIM:SUS", "SIM:ACC", "SIM:ASC"
@@ -97,6 +97,15 @@ def test_the_notebooks_strain_is_a_fixed_weighted_sum(tmp_path):
         event = recipe.event(index)
         np.testing.assert_allclose(event.series[0], weights @ event.series[1:], atol=1e-12)
         np.testing.assert_allclose(event.witnessed, event.series[0])
+
+
+@pytest.mark.parametrize("samples", [1, 2, 63, 64, 65, 8000])
+def test_a_sum_of_sines_is_the_sum_of_the_sines(samples):
+    rng = np.random.default_rng(1)
+    amplitude, frequency, phase = rng.uniform(0.5, 2, 24), rng.uniform(0, 0.5, 24), rng.uniform(0, 7, 24)
+    time = np.arange(samples)
+    expected = (amplitude[:, None] * np.sin(2 * np.pi * frequency[:, None] * time + phase[:, None])).sum(0)
+    np.testing.assert_allclose(sum_of_sines(amplitude, frequency, phase, samples), expected, atol=1e-9)
 
 
 def test_the_notebooks_noise_and_sines(tmp_path):
