@@ -200,6 +200,11 @@ class Train(Section):
     workers: int = key(1, "DDP workers", gt=0)
     threads: int = key(1, "CPU threads (and Ray CPUs) of each worker", gt=0)
     device: Literal["auto", "cpu", "gpu"] = key("auto", "auto: a GPU per worker where the cluster has them")
+    seed: int | None = key(
+        None,
+        "seed of weights and shuffling, to train again on the same dataset; null: the experiment's",
+        ge=0,
+    )
     epochs: int = key(20, "passes over the train split", gt=0)
     loss: str = key("l1", "l1, l2, l1+ssim, or an import path; on normalised values")
     lr: float = key(2e-3, "learning rate", gt=0)

@@ -75,13 +75,14 @@ def prepare(experiment: Experiment, world: World, directory: Path | None = None)
     channels = [dataset.channels[i] for i in choose_channels(dataset.channels, experiment.loader.witnesses)]
     last, first = _origins(settings, directory, channels)
     normalisation = _normalisation(experiment, dataset, last, first)
+    seed = experiment.seed if settings.seed is None else settings.seed
     dtype = torch.float64 if settings.precision == "float64" else torch.float32
     shuffled, validation = (
-        build_loader(dataset, split, experiment.loader, normalisation, experiment.seed, dtype)
+        build_loader(dataset, split, experiment.loader, normalisation, seed, dtype)
         for split in ("train", "validation")
     )
     shape = (dataset["qplot"].shape[2], dataset["qplot"].shape[3])
-    model_settings = experiment.model.model_dump(mode="json") | {"seed": experiment.seed}
+    model_settings = experiment.model.model_dump(mode="json") | {"seed": seed}
     model = checkpoint.build_model(model_settings, len(channels) - 1, shape).to(world.device, dtype)
     if last or first:
         _load_weights(model, last or first, world)

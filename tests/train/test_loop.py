@@ -5,13 +5,14 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from glitchflow.config import Experiment, InputError
 from glitchflow.config.schema import Train
-from glitchflow.train import checkpoint, loop
+from glitchflow.train import checkpoint, loop, setup
 from glitchflow.train.loop import Progress, World, learning_rate, train
 from glitchflow.train.tracking import read_metrics
 
@@ -98,6 +99,19 @@ def test_accumulated_batches_are_one_large_batch(experiment, tmp_path):
     loop._train_epoch(run, None, loop.begin(run))
     for a, b in zip(seen[0], expected):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_seed_of_the_training_alone_changes_weights_and_order(experiment, tmp_path):
+    def first(seed):
+        run = setup.prepare(change(experiment, seed=seed), World(), tmp_path / str(seed))
+        return next(iter(run.train.epoch(0))).events, torch.cat([p.flatten() for p in run.model.parameters()])
+
+    (order, weights), (same_order, same_weights) = first(None), first(experiment.seed)
+    assert torch.equal(weights, same_weights)
+    np.testing.assert_array_equal(order, same_order)
+    order_again, weights_again = first(77)
+    assert not torch.equal(weights, weights_again)
+    assert not np.array_equal(order, order_again)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(experiment):
