@@ -205,3 +205,34 @@ def test_quotas_are_warned_of(tmp_path):
     assert "warning: 2.00 GB is beyond store.quota_gb = 1" in text
     assert "warning: 200 files and directories are beyond store.quota_files = 100" in text
     assert "warning" not in describe(small(tmp_path), found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_node_that_dies_costs_no_shard_and_changes_no_byte(tmp_path):
+    """A real cluster of three nodes on this machine; one is killed while it writes."""
+    whole, cut = (small(tmp_path / name, **events(2048)) for name in ("whole", "cut"))
+    generate(whole)
+    config = tmp_path / "cut.yaml"
+    config.write_text(cut.model_dump_json())
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    for name, value in {
+        "initial_delay_ms": 1000,
+        "period_ms": 500,
+        "timeout_ms": 1000,
+        "failure_threshold": 3,
+    }.items():
+        environment[f"RAY_health_check_{name}"] = str(value)
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "node_loss.py"), str(config)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    assert int(printed["missing"]) > 0, "the node went too late"
+    assert int(printed["alive"]) == 2
+    same(arrays_of(whole.dataset), arrays_of(cut.dataset))
