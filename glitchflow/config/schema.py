@@ -180,6 +180,9 @@ class Loader(Section):
     cache_gb: float = key(
         4.0, "keep a split in memory where it fits in this much; 0: always read the store", "GB", ge=0
     )
+    cache_dir: str | None = key(
+        None, "else, and where this is set, copy the Q-plots once to this directory on the node's own disk"
+    )
     witnesses: list[str] = key([], "witnesses to train on; empty: all in the store")
     subset: Subset = key(Subset(), "smaller parts of the splits")
 

@@ -5,16 +5,20 @@ events takes B / V from each lane, and a rank of N serves V / N whole lanes. Val
 
     1. shuffle the blocks (some neighbouring chunks) of the split by (seed, epoch) and cut the sequence into V lanes
     2. inside a lane, shuffle the events of some blocks, a group, at a time: a block is read once per epoch and lane
-    3. a rank reads its lanes' groups ahead in threads, normalised, and hands out B / V events of each lane a step
+    3. a rank reads its lanes' groups ahead in threads; another one makes the coming batches of them, B / V events of
+       each lane a step, copied once and normalised while they are in the processor's cache
 
 Shapes: B batch, C channel, W witness, F frequency, T time.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +26,19 @@ from numpy.typing import NDArray
 
 from glitchflow.config import InputError
 from glitchflow.config.schema import Loader as Settings
+from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store import Dataset
 from glitchflow.signal.simulate import SHUFFLE, generator
 
 BLOCK = 4  # neighbouring chunks that are read at once
 GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory
-PIECE = 16  # events normalised at once: what one pass wrote is still in the cache for the next
+READERS = 2  # threads that read groups
+AHEAD = 2  # batches made before they are asked for
+PIECE = 2**20  # bytes normalised at once: what one pass wrote is still in the processor's cache for the next
 _GB = 1e9
+
+Blocks = dict[int, NDArray[np.float32]]  # a block's number -> energies (event, C, F, T) of all its events
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,8 @@ class Loader:
     lanes: int
     seed: int
     dtype: torch.dtype
-    cache: torch.Tensor | None  # (event, C, F, T): the whole split, where it fits in memory
+    energy: Any  # (event, C, F, T) of the whole store: its array, or a copy on a local disk
+    cache: NDArray | None = None  # (event, C, F, T): the whole split, normalised, where it fits in memory
 
     @property
     def steps(self) -> int:
@@ -64,55 +74,81 @@ class Loader:
             raise InputError(f"train.workers = {ranks}: must divide loader.lanes = {self.lanes}")
         mine = slice(rank * self.lanes // ranks, (rank + 1) * self.lanes // ranks)
         share = self.batch // self.lanes
-        with ThreadPoolExecutor(2) as pool:
-            readers = [
-                _Lane(lane, self._groups(lane), self.read, pool, start * share)
+        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as maker:
+            lanes = [
+                _Lane(lane, self._groups(lane), self._load, readers, start * share)
                 for lane in self._lanes(epoch)[mine]
             ]
-            for _ in range(start, self.steps):
-                yield self._join([part for reader in readers for part in reader.take(share)])
+            coming = deque(maker.submit(self._make, lanes, share) for _ in range(start, self.steps)[:AHEAD])
+            for step in range(start, self.steps):
+                batch = coming.popleft().result()
+                if step + AHEAD < self.steps:
+                    coming.append(maker.submit(self._make, lanes, share))
+                yield batch
 
     def once(self, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
         """Every event of the split exactly once over all ranks, in order of the store."""
         mine = self.events[rank::ranks]
         for start in range(0, len(mine), batch):
             events = mine[start : start + batch]
-            yield self._join([(events, self.read(events))])
+            yield _batch(self.read(events), events)
 
     def read(self, events: NDArray[np.int64]) -> torch.Tensor:
         """Normalised Q-plots (event, C, F, T) of any events of the split, in the order given."""
-        if self.cache is not None:
-            return self.cache[torch.from_numpy(np.searchsorted(self.events, events))]
-        value = np.empty((len(events), *self._shape), dtype=self._numpy_type)
-        size = BLOCK * self.dataset.layout.chunk
-        for k in np.unique(events // size):
-            rows = np.flatnonzero(events // size == k)
-            block = np.asarray(self.dataset["qplot"][k * size : (k + 1) * size])
-            for some in np.array_split(rows, -(-len(rows) // PIECE)):
-                piece = block[events[some] - k * size][:, self._selection].astype(
-                    self._numpy_type, copy=False
-                )
-                self.normalisation.apply_in_place(piece)
-                value[some] = piece
+        value = self._empty(len(events))
+        blocks = events // self._block
+        for k in np.unique(blocks):
+            rows = np.flatnonzero(blocks == k)
+            value[rows] = self._fill(self._empty(len(rows)), self._load(events[rows]), events[rows])
         return torch.from_numpy(value)
 
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return (len(self.channels), *self.dataset["qplot"].shape[2:])
+    def _make(self, lanes: list[_Lane], share: int) -> Batch:
+        """The next batch, `share` events of each lane."""
+        parts = [part for lane in lanes for part in lane.take(share)]
+        events = np.concatenate([events for events, _ in parts])
+        value, start = self._empty(len(events)), 0
+        for some, blocks in parts:
+            self._fill(value[start : start + len(some)], blocks, some)
+            start += len(some)
+        return _batch(torch.from_numpy(value), events)
+
+    def _load(self, events: NDArray[np.int64]) -> Blocks:
+        """The blocks that hold the events, read; none where the split is in memory."""
+        if self.cache is not None:
+            return {}
+        size = self._block
+        return {int(k): np.asarray(self.energy[k * size : (k + 1) * size]) for k in np.unique(events // size)}
+
+    def _fill(self, out: NDArray, blocks: Blocks, events: NDArray[np.int64]) -> NDArray:
+        """Write the events' normalised Q-plots (event, C, F, T) to `out` and return it."""
+        if self.cache is not None:
+            return np.take(self.cache, np.searchsorted(self.events, events), axis=0, out=out, mode="clip")
+        step = max(1, PIECE // out[0].nbytes)
+        for start in range(0, len(events), step):
+            piece = out[start : start + step]
+            for row, event in zip(piece, events[start : start + step]):
+                row[:] = blocks[event // self._block][event % self._block][self._selection]
+            self.normalisation.apply_in_place(piece)
+        return out
+
+    def _empty(self, count: int) -> NDArray:
+        kind = "float64" if self.dtype == torch.float64 else "float32"
+        return np.empty((count, len(self.channels), *self.energy.shape[2:]), dtype=kind)
 
     @property
-    def _numpy_type(self) -> str:
-        return "float64" if self.dtype == torch.float64 else "float32"
+    def _block(self) -> int:
+        """Events in a block."""
+        return BLOCK * self.dataset.layout.chunk
 
     @property
     def _selection(self) -> slice | list[int]:
-        """The channels as an index; a slice, which reads no copy, where they are the first ones."""
+        """The channels as an index; a slice, which makes no copy, where they are the first ones."""
         count = len(self.channels)
         return slice(count) if self.channels == list(range(count)) else self.channels
 
     def _lanes(self, epoch: int) -> list[NDArray[np.int64]]:
         rng = generator(self.seed, SHUFFLE, epoch)
-        blocks = self.events // (BLOCK * self.dataset.layout.chunk)
+        blocks = self.events // self._block
         position = rng.permutation(blocks.max() + 1)
         order = self.events[np.argsort(position[blocks], kind="stable")]
         length = len(order) // self.lanes
@@ -124,13 +160,12 @@ class Loader:
 
     def _groups(self, lane: NDArray[np.int64]) -> list[slice]:
         """Where a lane's sequence goes from one group to the next."""
-        size = GROUP * BLOCK * self.dataset.layout.chunk
+        size = GROUP * self._block
         return [slice(i, min(i + size, len(lane))) for i in range(0, len(lane), size)]
 
-    @staticmethod
-    def _join(parts: list[tuple[NDArray[np.int64], torch.Tensor]]) -> Batch:
-        values = torch.cat([value for _, value in parts])
-        return Batch(values[:, 1:], values[:, :1], np.concatenate([events for events, _ in parts]))
+
+def _batch(value: torch.Tensor, events: NDArray[np.int64]) -> Batch:
+    return Batch(value[:, 1:], value[:, :1], events)
 
 
 class _Lane:
@@ -140,7 +175,7 @@ class _Lane:
         self,
         events: NDArray[np.int64],
         groups: list[slice],
-        read: Callable[[NDArray[np.int64]], torch.Tensor],
+        read: Callable[[NDArray[np.int64]], Blocks],
         pool: Executor,
         position: int,
     ) -> None:
@@ -149,13 +184,13 @@ class _Lane:
         self.group = position // groups[0].stop
         self.coming = [self.submit(k) for k in range(self.group, min(self.group + 2, len(groups)))]
 
-    def take(self, count: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-        """The next events, in one part, or two where they straddle groups."""
+    def take(self, count: int) -> Iterator[tuple[NDArray[np.int64], Blocks]]:
+        """The next events with what holds them, in one part, or more where they straddle groups."""
         stop = self.position + count
         while self.position < stop:
             span = self.groups[self.group]
             part = slice(self.position, min(stop, span.stop))
-            yield self.events[part], self.coming[0].result()[part.start - span.start : part.stop - span.start]
+            yield self.events[part], self.coming[0].result()
             self.position = part.stop
             if part.stop == span.stop:
                 self._next_group()
@@ -185,7 +220,7 @@ def build_loader(
     if split == "train" and len(events) < settings.batch:
         raise InputError(f"loader.batch = {settings.batch}: more than the {len(events)} events to train on")
     channels = choose_channels(dataset.channels, settings.witnesses)
-    bare = Loader(
+    loader = Loader(
         dataset,
         events,
         channels,
@@ -194,12 +229,14 @@ def build_loader(
         settings.lanes,
         seed,
         dtype,
-        None,
+        dataset["qplot"],
     )
-    size = len(events) * int(np.prod(bare._shape)) * dtype.itemsize
-    if size > settings.cache_gb * _GB:
-        return bare
-    return Loader(**{**vars(bare), "cache": bare.read(events)})
+    size = len(events) * loader._empty(1).nbytes
+    if size <= settings.cache_gb * _GB:
+        return replace(loader, cache=loader.read(events).numpy())
+    if settings.cache_dir:
+        return replace(loader, energy=local_copy(dataset, Path(settings.cache_dir)))
+    return loader
 
 
 def choose_channels(names: list[str], witnesses: list[str]) -> list[int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glitchflow.config import InputError
+from glitchflow.config import InputError, RunError
 from glitchflow.config.schema import Loader as Settings
 from glitchflow.data import store
 from glitchflow.data.loader import Loader, build_loader
@@ -220,3 +220,31 @@ def test_a_split_without_events(tmp_path):
         InputError, match=r"d.zarr: its validation split is empty; see split.validation and split.test$"
     ):
         loader(store.open_store(tmp_path / "d.zarr"), "validation")
+
+
+def test_a_copy_on_a_local_disk_gives_the_same_batches(dataset, tmp_path):
+    read, copied = loader(dataset), loader(dataset, cache_dir=str(tmp_path / "node"))
+    for a, b in zip(read.epoch(1), copied.epoch(1), strict=True):
+        np.testing.assert_array_equal(a.events, b.events)
+        torch.testing.assert_close(a.inputs, b.inputs, rtol=0, atol=0)
+    (copy,) = (tmp_path / "node").glob("*.npy")
+    stamp = copy.stat().st_mtime_ns
+    np.testing.assert_array_equal(np.load(copy), dataset["qplot"][:])
+    loader(dataset, "validation", cache_dir=str(tmp_path / "node"))
+    assert copy.stat().st_mtime_ns == stamp, "copied once for all splits and ranks"
+    assert not list((tmp_path / "node").glob("*.partial"))
+
+
+def test_a_local_disk_that_refuses_is_named(dataset, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file.*loader\.cache_dir.*exists"):
+        loader(dataset, cache_dir=str(tmp_path / "file"))
+
+
+def test_an_epoch_that_is_left_early_leaves_no_thread(dataset):
+    import threading
+
+    before = threading.active_count()
+    for _ in zip(range(3), loader(dataset).epoch(0)):
+        pass
+    assert threading.active_count() <= before + 1, "only Zarr's own thread may be new"
