@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 STAGES = generate train infer evaluate report
 
-.PHONY: install demo test test-all lint clean
+.PHONY: install demo test test-all test-cluster lint clean
 
 install: $(INSTALLED)
 
@@ -26,6 +26,10 @@ test: install
 
 test-all: install
 	$(BIN)/pytest
+
+# hosts, and a Slurm, made on this machine: what is missing for a test is printed with its name
+test-cluster: install
+	$(BIN)/pytest -m slow tests/cluster
 
 lint: install
 	$(BIN)/ruff check

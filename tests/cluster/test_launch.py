@@ -1,0 +1,228 @@
+"""launch/slurm and launch/sites without a Slurm: ports, dry runs, what is said of nodes that are missing."""
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+SCRIPT = LAUNCH / "slurm" / "glitchflow.sbatch"
+SITES = sorted((LAUNCH / "sites").glob("*.sh"))
+sys.path.append(str(LAUNCH / "slurm"))
+
+import joined  # noqa: E402
+import node  # noqa: E402
+
+
+def shell(line: str, **keys: str) -> subprocess.CompletedProcess:
+    dropped = ("GLITCHFLOW_", "SLURM_", "SBATCH_", "RAY_", "ROCR_", "HIP_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    return subprocess.run(["bash", "-c", line], env=kept | keys, capture_output=True, text=True, timeout=60)
+
+
+def dry_run(*words: str, **keys: str) -> str:
+    done = shell(shlex.join([str(SCRIPT), "--dry-run", *words]), **keys)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command(text: str, begins: str) -> list[str]:
+    (line,) = re.findall(rf"^{begins}.*$", text, flags=re.M)
+    return shlex.split(line)
+
+
+# -- ports --------------------------------------------------------------------------------------------------------
+
+
+def test_the_ports_follow_from_the_job_and_stay_below_those_of_outgoing_connections():
+    for job in (0, 1, 4711, 98765432):
+        blocks = node.blocks(job)
+        assert blocks == node.blocks(job)
+        assert len(set(blocks)) == len(blocks) == 44
+        assert min(blocks) >= 10000 and max(blocks) + node.WIDTH <= 32768
+    assert len({node.blocks(job)[0] for job in range(44)}) == 44  # the jobs around this one begin elsewhere
+
+
+def test_a_job_claims_the_next_block_where_its_own_is_taken():
+    mine, first = node.claim(7)
+    with mine:
+        other, second = node.claim(7)
+        with other:
+            assert abs(second - first) >= node.WIDTH
+        with socket.socket() as stranger:  # a single port of the block is enough to leave it
+            stranger.bind(("127.0.0.1", second + node.WIDTH - 1))
+            third, elsewhere = node.claim(7)
+            with third:
+                assert elsewhere not in (first, second)
+
+
+def test_every_port_of_ray_is_in_the_block():
+    options = dict(option.removeprefix("--").split("=") for option in node.port_options(20000, head=True))
+    ports = {name: int(port) for name, port in options.items()}
+    assert ports["port"] == 20001
+    fixed = [port for name, port in ports.items() if "worker" not in name]
+    assert len(set(fixed)) == len(fixed) == 9
+    assert max(fixed) < ports["min-worker-port"] < ports["max-worker-port"] == 20000 + node.WIDTH - 1
+    worker = [option.split("=")[0] for option in node.port_options(20000, head=False)]
+    assert not {"--port", "--dashboard-port", "--ray-client-server-port"} & set(worker)
+
+
+# -- what a node has ----------------------------------------------------------------------------------------------
+
+
+def test_addresses():
+    assert node.own_address("lo", "") == "127.0.0.1"
+    assert node.own_address("", "") == "127.0.0.1"
+    assert node.own_address("", "localhost").startswith("127.")
+    with pytest.raises(node.NodeError, match=r"^interface ib7: .*; here are .*lo"):
+        node.own_address("ib7", "localhost")
+    with pytest.raises(node.NodeError, match=r"^no route to no-such-host.invalid: "):
+        node.own_address("", "no-such-host.invalid")
+
+
+def test_cpus_are_those_that_the_job_has_here(monkeypatch):
+    allowed = len(os.sched_getaffinity(0))
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
+    assert node.cpus() == 1
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "100000")  # Slurm counts more than this process may use
+    assert node.cpus() == allowed
+    code = f"import sys; sys.path.append({str(LAUNCH / 'slurm')!r}); import node; print(node.cpus())"
+    assert (
+        shell(f"taskset -c {min(os.sched_getaffinity(0))} {sys.executable} -c {shlex.quote(code)}").stdout
+        == "1\n"
+    )
+
+
+def test_amd_gpus_are_named_where_ray_looks(monkeypatch):
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "0,1,2")
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    node.use_rocr()
+    assert os.environ["HIP_VISIBLE_DEVICES"] == "0,1,2"
+    assert "ROCR_VISIBLE_DEVICES" not in os.environ
+
+
+def test_the_temporary_directory_is_private_and_made_anew(tmp_path):
+    (tmp_path / "gf-1-0").mkdir()
+    (tmp_path / "gf-1-0" / "left").touch()
+    node.make_private(tmp_path / "gf-1-0")
+    assert stat.S_IMODE((tmp_path / "gf-1-0").stat().st_mode) == 0o700
+    assert not list((tmp_path / "gf-1-0").iterdir())
+    (tmp_path / "stranger").mkdir()
+    (tmp_path / "gf-2-0").symlink_to(tmp_path / "stranger")
+    with pytest.raises(node.NodeError, match=r"^temporary directory .*gf-2-0: File exists"):
+        node.make_private(tmp_path / "gf-2-0")
+
+
+def test_nodes_that_are_missing_are_named_with_what_is_known(tmp_path):
+    node.publish(tmp_path / "node.a", "10.0.0.1 20000\n")
+    node.publish(tmp_path / "node.b", "10.0.0.2 20000\n")
+    node.publish(tmp_path / "failed.c", "no route to a: unreachable\n")
+    assert joined.missing(tmp_path, ["a", "b", "c", "d"], {"10.0.0.1"}) == {
+        "b": "Ray has begun there, as 10.0.0.2, and has not joined",
+        "c": "failed: no route to a: unreachable",
+        "d": "node.py has not begun there",
+    }
+    (tmp_path / "b.log").write_text("one\nthe reason\n\n")
+    assert joined.last_words(tmp_path / "b.log") == "the reason"
+    assert joined.wait(tmp_path, 60, ["a", "c"])["c"].startswith("failed: ")  # at once: it can only get worse
+
+
+# -- the script ---------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_what_would_run_and_leaves_nothing(tmp_path):
+    text = dry_run("train", "configs/mine.yaml", "train.workers=8", GLITCHFLOW_JOBS=str(tmp_path / "jobs"))
+    srun = command(text, "'srun'")
+    assert {"--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpu-bind=none"} <= set(srun)
+    ray = command(text, r"\S*python3 -m ray")
+    assert {"--head", "--dashboard-host=127.0.0.1", "--port=10001", "--block"} <= set(ray)
+    assert f"--num-cpus={len(os.sched_getaffinity(0))}" in ray
+    assert "--temp-dir=/tmp/gf-0-0" in ray
+    stage = command(text, "RAY_ADDRESS=")
+    assert stage == ["RAY_ADDRESS=HEAD:PORT", "glitchflow", "train", "configs/mine.yaml", "train.workers=8"]
+    assert f"RAY_AUTH_TOKEN_PATH={tmp_path}/jobs/0.0/token" in text
+    assert {"RAY_AUTH_MODE=token", "OMP_NUM_THREADS=1"} <= set(text.splitlines())
+    assert "NCCL_SOCKET_IFNAME" not in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_keys_change_what_would_run(tmp_path):
+    keys = {
+        "INTERFACE": "ib0",
+        "NCCL_INTERFACE": "ib0,ib1",
+        "THREADS": "4",
+        "DASHBOARD": "0",
+        "TMP": "/scratch",
+    }
+    text = dry_run("generate", "a b.yaml", **{f"GLITCHFLOW_{name}": value for name, value in keys.items()})
+    lines = set(text.splitlines())
+    assert {"GLOO_SOCKET_IFNAME=ib0", "NCCL_SOCKET_IFNAME=ib0,ib1", "OMP_NUM_THREADS=4"} <= lines
+    assert command(text, "'srun'")[-2:] == ["--interface", "ib0"]
+    assert "--include-dashboard=false" in command(text, r"\S*python3 -m ray")
+    assert "--temp-dir=/scratch/gf-0-0" in text
+    assert command(text, "RAY_ADDRESS=")[1:] == ["glitchflow", "generate", "a b.yaml"]
+
+
+def test_in_a_container_everything_runs_within_it(tmp_path):
+    tool = tmp_path / "bin" / "apptainer"  # a container that is only a command line
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/bash\nwhile [ "$1" != image.sif ]; do shift; done\nshift\nexec "$@"\n')
+    tool.chmod(0o755)
+    keys = {"IMAGE": "image.sif", "CONTAINER": "apptainer exec --nv", "BINDS": "/data"}
+    path = f"{tool.parent}:{os.environ['PATH']}"
+    text = dry_run("train", "c.yaml", PATH=path, **{f"GLITCHFLOW_{k}": v for k, v in keys.items()})
+    begins = ["apptainer", "exec", "--nv", "--bind"]
+    stage, srun = command(text, "RAY_ADDRESS=")[1:], command(text, "'srun'")
+    assert stage[:4] == begins and stage[-4:] == ["image.sif", "glitchflow", "train", "c.yaml"]
+    assert stage[4].split(",") == [
+        str(Path.cwd()),
+        str(SCRIPT.parent),
+        f"{Path.cwd()}/.glitchflow-jobs",
+        "/tmp",
+        "/data",
+    ]
+    at = srun.index("apptainer")
+    assert srun[at : at + 4] == begins and srun[srun.index("image.sif") + 1] == "python3"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "glitchflow: usage: sbatch [SBATCH OPTIONS]"),
+        ("train configs/mine.yaml", "glitchflow: this is no Slurm job: sbatch "),
+    ],
+)
+def test_mistakes_are_one_line(words, said):
+    done = shell(f"{SCRIPT} {words}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_shell_is_sound():
+    for file in (SCRIPT, *SITES):
+        assert shell(f"bash -n {file}").stderr == ""
+    checker = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    if checker:
+        done = shell(shlex.join([checker, "-s", "bash", *map(str, (SCRIPT, *SITES))]))
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("site", SITES, ids=lambda path: path.stem)
+def test_a_site_sets_options_of_sbatch_and_keys_of_the_script(site):
+    known = set(re.findall(r"GLITCHFLOW_\w+(?=:=)", SCRIPT.read_text()))
+    names = set(re.findall(r"\b(?:GLITCHFLOW|SBATCH)_\w+(?==)", site.read_text()))
+    assert {name for name in names if name.startswith("GLITCHFLOW_")} <= known
+    options = {"ACCOUNT", "PARTITION", "TIMELIMIT", "GRES", "GPUS_PER_NODE"}
+    assert {name.removeprefix("SBATCH_") for name in names if name.startswith("SBATCH_")} <= options
+    shown = shell(f"set -eu; . {site}; env", SBATCH_PARTITION="chosen").stdout
+    assert "SBATCH_PARTITION=chosen" in shown  # what the user has set stays
+    assert not re.findall(r"^SBATCH_\w+=$", shown, flags=re.M)

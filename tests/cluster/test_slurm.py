@@ -1,0 +1,271 @@
+"""launch/slurm on a real Slurm of two nodes, each with its own network, processes, address and name."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers import small
+
+from glitchflow.data import store
+from glitchflow.train import checkpoint
+from glitchflow.train.tracking import read_metrics
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "launch" / "slurm" / "glitchflow.sbatch"
+HERE = Path(__file__).parent
+PAUSE = "0.15"  # s per batch: 60 epochs outlast the walltime of the job that is cut
+OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Slurm:
+    """A Slurm whose login host this test speaks from. Whatever runs on its nodes ends with their namespaces."""
+
+    def __init__(self, directory: Path):
+        self.home = directory
+        self.directory = Path(tempfile.mkdtemp(prefix="gfs"))
+        self.directory.chmod(0o755)  # munged runs as a user of its own
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "SLURM_"))}
+        self.environment |= {
+            "GF_DIR": str(self.directory),
+            "GF_PREFIX": f"gfs{os.getpid() % 10000}-",
+            "SLURM_CONF": str(self.directory / "slurm" / "slurm.conf"),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+            "GLITCHFLOW_VENV": str(Path(sys.executable).parents[1]),
+            "GLITCHFLOW_OBJECT_STORE_MB": "200",
+        }
+
+    def run(self, *words: str, script: str = "fakenodes.sh", **keys: str) -> str:
+        done = subprocess.run(
+            ["bash", str(HERE / script), *words],
+            env=self.environment | keys,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def on(self, node: int, *words: str) -> str:
+        return self.run("sh", str(node), *words)
+
+    def submit(self, *words: str, options: tuple[str, ...] = (), **keys: str) -> int:
+        """Give a stage to sbatch on the login host, for both nodes and a CPU of each; returns the job's id."""
+        line = ["sbatch", "--parsable", "-N", "2", "-c", "1", *options, str(SCRIPT), *words]
+        return int(self.run("sh", "0", *line, **keys))
+
+    def state(self, job: int) -> dict[str, str]:
+        shown = self.on(0, "scontrol", "show", "job", "-o", str(job))
+        return dict(word.split("=", 1) for word in shown.split() if "=" in word)
+
+    def wait(self, job: int, seconds: float = 400) -> dict[str, str]:
+        until = time.monotonic() + seconds
+        while (state := self.state(job))["JobState"] not in OVER:
+            assert time.monotonic() < until, f"{state}\n{self.output(job)}"
+            time.sleep(0.5)
+        return state
+
+    def output(self, job: int) -> str:
+        file = self.home / f"glitchflow-{job}.out"
+        return file.read_text() if file.exists() else ""
+
+    def wait_for(self, job: int, text: str, seconds: float = 240) -> None:
+        until = time.monotonic() + seconds
+        while text not in self.output(job):
+            assert time.monotonic() < until and self.state(job)["JobState"] not in OVER, self.output(job)
+            time.sleep(0.1)
+
+    def completed(self, job: int) -> str:
+        state = self.wait(job)
+        assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), self.output(job)
+        return self.output(job)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    needed = ("ip", "nsenter", "unshare", "pgrep", "sbatch", "slurmctld", "slurmd", "munged")
+    missing = [
+        tool for tool in needed if not shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    ]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"a Slurm of one's own needs root and {', '.join(missing) or 'nothing else'}")
+    made = Slurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        made.run("up", "2", script="netslurm.sh")
+    except AssertionError as error:
+        down(made)
+        pytest.skip(f"no Slurm here: {' '.join(str(error).split())[:300]}")
+    yield made
+    down(made)
+
+
+def down(slurm: Slurm) -> None:
+    line = ["bash", str(HERE / "netslurm.sh"), "down"]
+    subprocess.run(line, env=slurm.environment, capture_output=True, check=False)
+    shutil.rmtree(slurm.directory)
+
+
+def write(experiment, home: Path) -> str:
+    """The experiment as a file named after its workdir, which becomes relative to where sbatch is called."""
+    name = Path(experiment.workdir).name
+    (home / f"{name}.yaml").write_text(yaml.safe_dump(experiment.model_dump(mode="json") | {"workdir": name}))
+    return f"{name}.yaml"
+
+
+def nothing_left(slurm: Slurm, job: int) -> None:
+    """No process of Ray on the nodes, no temporary directory, no token."""
+    for node in (1, 2):
+        assert not re.findall(r"raylet|gcs_server|node\.py|ray::", slurm.on(node, "ps", "-eo", "args"))
+    assert not list(Path("/tmp").glob(f"gf-{job}-*"))
+    assert not list((slurm.home / ".glitchflow-jobs").glob(f"{job}.*/token"))
+
+
+def digests(path: Path) -> list[dict]:
+    """The checksums of every shard."""
+    return [store.marker(path, k)["sha256"] for k in range(store.open_store(path).layout.shards)]
+
+
+@pytest.fixture(scope="module")
+def here(slurm):
+    """The same experiment, generated and trained on this machine without Slurm."""
+    train = {"epochs": 60, "early_stop": None, "loss": "helpers:unhurried"}
+    experiment = small(slurm.home / "here", train=train)
+    for stage in ("generate", "train"):
+        here_too(slurm, stage, experiment)
+    return experiment
+
+
+def here_too(slurm: Slurm, stage: str, experiment) -> None:
+    """Run a stage on this machine, without Slurm, with a Ray of its own."""
+    line = [
+        sys.executable,
+        "-c",
+        "from glitchflow.cli import main; main()",
+        stage,
+        write(experiment, slurm.home),
+    ]
+    done = subprocess.run(
+        line, env=slurm.environment, cwd=slurm.home, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_generate_and_train_over_two_nodes(slurm, here):
+    config = write(small(slurm.home / "both"), slurm.home)
+    first = slurm.submit("generate", config)
+    second = slurm.submit("train", config, "train.workers=2", options=("-d", f"afterok:{first}"))
+    text = slurm.completed(first)
+    assert "Ray has 2 node(s), node1 node2: 2 CPUs, 0 GPUs" in text
+    assert re.search(r"dashboard: ssh -N -L 8265:127\.0\.0\.1:\d+ -J login node1", text)
+    assert digests(slurm.home / "both" / "dataset.zarr") == digests(here.dataset)
+    slurm.completed(second)
+    log = (slurm.home / "both" / "train" / "log.txt").read_text()
+    assert set(re.findall(r"worker \d of 2 on (\w+)", log)) == {"node1", "node2"}
+    assert [x["kind"] for x in read_metrics(slurm.home / "both" / "train" / "metrics.jsonl")].count(
+        "epoch"
+    ) == 2
+    for job in (first, second):
+        nothing_left(slurm, job)
+        assert not list((slurm.home / ".glitchflow-jobs").glob(f"{job}.*"))
+
+
+def test_a_job_cut_by_its_walltime_goes_on_in_the_queue_to_the_same_end(slurm, here):
+    cut = here.model_copy(update={"workdir": str(slurm.home / "cut")})
+    (slurm.home / "cut").mkdir()
+    (slurm.home / "cut" / "dataset.zarr").symlink_to(here.dataset)
+    options = ("-t", "2", "--signal=B:USR1@45")  # Slurm sends it up to half a minute early
+    keys = {"GLITCHFLOW_REQUEUE": "9", "GLITCHFLOW_TEST_PAUSE": PAUSE}
+    job = slurm.submit("train", write(cut, slurm.home), options=options, **keys)
+    slurm.wait_for(job, "run 2")
+    text = slurm.completed(job)
+    assert "SIGUSR1: the stage is asked to stop" in text
+    assert re.search(r"stopped after step \d+, with a checkpoint", text)
+    assert f"job {job} goes on in the queue" in text
+    assert int(slurm.state(job)["Restarts"]) == text.count("goes on in the queue") >= 1
+    last = [checkpoint.find(Path(e.workdir) / "train" / "checkpoints", "last") for e in (here, cut)]
+    assert last[0].step == last[1].step
+    for name, value in last[0].weights().items():
+        assert torch.equal(value, last[1].weights()[name]), name
+    losses = [
+        [
+            x["validation_loss"]
+            for x in read_metrics(Path(e.workdir) / "train" / "metrics.jsonl")
+            if x["kind"] == "epoch"
+        ]
+        for e in (here, cut)
+    ]
+    assert losses[0] == losses[1]
+    nothing_left(slurm, job)
+
+
+def test_generation_stops_when_asked_and_goes_on_to_the_same_bytes(slurm, here):
+    experiment = small(slurm.home / "stopped", simulate={"events": 960})
+    job = slurm.submit("generate", write(experiment, slurm.home), GLITCHFLOW_REQUEUE="1")
+    slurm.wait_for(job, "Q-plots: ")
+    slurm.on(0, "scancel", "--batch", "--signal=USR1", str(job))
+    text = slurm.completed(job)
+    assert "glitchflow: stopped; what is finished is kept, and the same command goes on from there" in text
+    there = re.search(r"(\d+) of (\d+) shards are there already", text)
+    assert there and 0 < int(there[1]) < int(there[2])
+    alone = experiment.model_copy(update={"workdir": str(slurm.home / "alone")})
+    here_too(slurm, "generate", alone)
+    assert digests(experiment.dataset) == digests(alone.dataset)
+
+
+def test_two_jobs_at_once_do_not_disturb_each_other(slurm, here):
+    names = ("left", "right")
+    jobs = [slurm.submit("generate", write(small(slurm.home / name), slurm.home)) for name in names]
+    for job in jobs:
+        slurm.wait_for(job, "Ray is up at")
+    assert {slurm.state(job)["JobState"] for job in jobs} == {"RUNNING"}, "they were not at work together"
+    addresses = {re.search(r"Ray is up at (\S+)", slurm.output(job))[1] for job in jobs}
+    assert len(addresses) == 2
+    for job in jobs:
+        assert "Ray has 2 node(s), node1 node2: 2 CPUs" in slurm.completed(job)
+        nothing_left(slurm, job)
+    for name in names:
+        assert digests(slurm.home / name / "dataset.zarr") == digests(here.dataset)
+
+
+def test_a_failing_stage_is_a_failed_job(slurm):
+    job = slurm.submit("train", write(small(slurm.home / "nothing"), slurm.home), GLITCHFLOW_REQUEUE="1")
+    state = slurm.wait(job)
+    assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "2:0", "0")
+    assert "train: exit status 2" in slurm.output(job)
+    nothing_left(slurm, job)
+
+
+def test_a_node_without_the_network_asked_for_is_named(slurm):
+    slurm.on(1, "ip", "link", "add", "ib0", "type", "bridge")
+    slurm.on(1, "ip", "addr", "add", "10.78.0.1/24", "dev", "ib0")
+    slurm.on(1, "ip", "link", "set", "ib0", "up")
+    job = slurm.submit("generate", "any.yaml", GLITCHFLOW_INTERFACE="ib0")
+    assert slurm.wait(job)["JobState"] == "FAILED"
+    text = slurm.output(job)
+    assert "node2 did not join: failed: interface ib0: " in text
+    assert "here are lo, eth0" in text
+    nothing_left(slurm, job)
+
+
+def test_a_node_that_a_firewall_keeps_away_is_named(slurm):
+    rule = ("rule", "add", "to", "10.77.0.1", "ipproto", "tcp", "dport", "10000-32767", "blackhole")
+    slurm.on(2, "ip", *rule)
+    try:
+        job = slurm.submit("generate", "any.yaml", GLITCHFLOW_JOIN_TIMEOUT="25")
+        assert slurm.wait(job)["JobState"] == "FAILED"
+    finally:
+        slurm.on(2, "ip", "rule", "del", *rule[2:])
+    text = slurm.output(job)
+    assert "node2 did not join: Ray has begun there, as 10.77.0.2, and has not joined" in text
+    assert "node1 did not join" not in text
+    nothing_left(slurm, job)
