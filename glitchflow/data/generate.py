@@ -12,6 +12,7 @@ Shapes: B event of a block, C channel, F frequency, T time, N sample.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections import Counter
@@ -315,7 +316,9 @@ def provenance() -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """The git revision of the source tree that runs, where it runs from one."""
+    """The git revision of the image or the source tree that runs, where it runs from one."""
+    if image := os.environ.get("GLITCHFLOW_REVISION"):  # set in our containers
+        return image
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
