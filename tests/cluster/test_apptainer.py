@@ -230,26 +230,27 @@ def test_signals_reach_the_stage_inside(apptainer, image):
 
 @pytest.mark.parametrize("accelerator", ["cpu", "cuda", "rocm"])
 def test_apptainer_reads_every_recipe(apptainer, base, accelerator):
-    """Built from the local base without %post: Apptainer takes the header, the arguments and the other sections."""
-    tree = apptainer.directory / f"read-{accelerator}"
-    line = ["build", "--fakeroot", "--sandbox", "--notest"]
-    for section in ("files", "environment", "labels"):
-        line += ["--section", section]
-    for argument in ("BOOTSTRAP=localimage", f"FROM={base}", "REVISION=0123abc"):
-        line += ["--build-arg", argument]
-    source = apptainer.directory / f"source-{accelerator}"
+    """Built from the local base with a recorder in install.sh's place: all sections are what Apptainer takes."""
+    source, tree = apptainer.directory / f"source-{accelerator}", apptainer.directory / f"tree-{accelerator}"
     for name in ("configs", "containers", "glitchflow"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("LICENSE", "README.md", "constraints.txt", "pyproject.toml", "setup.cfg"):
         shutil.copy(ROOT / name, source)
+    (source / "containers" / "install.sh").write_text('echo "$*" >/opt/installed\n')
+    line = ["build", "--fakeroot", "--sandbox", "--notest"]
+    for argument in ("BOOTSTRAP=localimage", f"FROM={base}", "REVISION=0123abc"):
+        line += ["--build-arg", argument]
     done = apptainer.run(*line, str(tree), f"containers/glitchflow-{accelerator}.def", cwd=source)
     assert done.returncode == 0, done.stdout + done.stderr
+    recipe = (ROOT / "containers" / f"glitchflow-{accelerator}.def").read_text()
+    (index,) = re.findall(r"TORCH_INDEX=(\S+)", recipe)
+    assert (tree / "opt" / "installed").read_text() == f"{accelerator} {index}\n"
+    assert (tree / "opt" / "source" / "glitchflow" / "cli.py").exists()
     written = tree / ".singularity.d"
-    labels = json.loads((written / "labels.json").read_text())
-    assert labels["org.opencontainers.image.revision"] == "0123abc"
+    assert json.loads((written / "labels.json").read_text())["org.opencontainers.image.revision"] == "0123abc"
     assert "export GLITCHFLOW_REVISION=0123abc" in (written / "env" / "90-environment.sh").read_text()
     assert 'exec glitchflow "$@"' in (written / "runscript").read_text()
-    assert (tree / "opt" / "source" / "glitchflow" / "cli.py").exists()
+    assert "selftest.sh" in (written / "test").read_text()
     shutil.rmtree(tree)
 
 
