@@ -19,6 +19,7 @@ import typer
 
 from glitchflow import config
 from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.config.schema import Cluster
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -75,7 +76,10 @@ def _load(path: str, overrides: list[str] | None, address: str) -> Experiment:
 
 
 def _shown(written: Any) -> str:
-    return str(written) if "://" in str(written) else os.path.relpath(written)
+    shown = str(written) if "://" in str(written) else os.path.relpath(written)
+    return (
+        str(written) if shown.startswith("../..") else shown
+    )  # a job's directory is nobody's starting point
 
 
 @app.callback()
@@ -201,6 +205,62 @@ def inspect(
             raise RunError(
                 f"{store}: damaged or incomplete: the same command finishes it, --shard K makes a damaged shard again"
             )
+
+
+@stage("doctor")
+def doctor(
+    path: Annotated[
+        str, typer.Argument(metavar="[CONFIG]", help="Also check what this experiment needs.")
+    ] = "",
+    overrides: Overrides = None,
+    address: Address = "",
+) -> None:
+    """Say what on this machine or cluster would make a run fail, and what to do. Status 1 where something would."""
+    with _one_line():
+        started = time.monotonic()
+        experiment = _load(path, overrides, address) if path else None
+        module = importlib.import_module("glitchflow.site.doctor")
+        screen, failed = module.doctor(
+            experiment, experiment.cluster if experiment else Cluster(address=address)
+        )
+        print(screen)
+        if failed:
+            raise RunError(f"doctor: would break a run: {', '.join(failed)}")
+        print(f"doctor: nothing that would break a run, in {time.monotonic() - started:.1f} s")
+
+
+@app.command("submit", context_settings={"ignore_unknown_options": True})
+def submit(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Any command that takes a CONFIG.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="CONFIG ...", help="The rest of the stage's command line.")
+    ],
+    address: Annotated[
+        str, typer.Option("--address", help="Dashboard of the cluster, or RAY_API_SERVER_ADDRESS.")
+    ] = "",
+    env: Annotated[
+        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Set in the job; NAME: as here.")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Show the job's log and end with its status.")] = True,
+) -> None:
+    """Run a stage as a job on a running Ray cluster, show its log, and end with its exit status."""
+    with _one_line():
+        path, overrides, options = _words_of(stage, words)
+        experiment = config.load(path, overrides)
+        started = time.monotonic()
+        module = importlib.import_module("glitchflow.site.submit")
+        job = module.submit(stage, experiment, path, options, address, env or [], follow)
+        print(f"submit: job {job} {'done' if follow else 'sent'} in {time.monotonic() - started:.1f} s")
+
+
+def _words_of(stage: str, words: list[str]) -> tuple[str, list[str], list[str]]:
+    """CONFIG, overrides and options of a stage's command line, which that command itself checks."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if stage not in config.STAGES:
+        raise InputError(f"submit {stage}: not one of {', '.join(config.STAGES)}")
+    given = commands[stage].make_context(stage, list(words)).params
+    path, overrides = given["path"], given["overrides"] or []
+    return path, overrides, [word for word in words if word not in (path, *overrides)]
 
 
 @contextlib.contextmanager

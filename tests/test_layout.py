@@ -9,9 +9,9 @@ import glitchflow
 
 ROOT = Path(glitchflow.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-ORDER = ["signal", "data", "model", "score", "train", "analysis", "cli"]
+ORDER = ["signal", "data", "model", "score", "train", "analysis", "site", "cli"]
 COMMON = {"config", "cluster", "progress"}
-RAY = {"cluster.py", "data/generate.py", "train/", "analysis/infer.py", "analysis/scan.py"}
+RAY = {"cluster.py", "data/generate.py", "train/", "analysis/infer.py", "analysis/scan.py", "site/"}
 
 
 def imported(text: str, module: str) -> set[str]:

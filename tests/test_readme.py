@@ -35,7 +35,7 @@ def test_the_python_example_runs(tmp_path, ray_session):
 @pytest.mark.parametrize("line", re.findall(r"^glitchflow (\w+ .*)$", README, flags=re.M))
 def test_its_commands_exist(line):
     stage, *words = line.split("#")[0].split()
-    assert stage in {*STAGES, "inspect"}
+    assert stage in {*STAGES, "inspect", "submit"}
     for word in words:
         if word.startswith("configs/") and word != "configs/mine.yaml":
             assert (ROOT / word).exists()

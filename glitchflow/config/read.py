@@ -138,6 +138,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "infer": ("workdir", "infer", "cluster"),
     "evaluate": ("workdir", "seed", "loader", "train", "infer", "evaluate", "cluster"),
     "report": ("workdir", "report", "evaluate"),
+    "doctor": ("workdir", "series", "simulate", "ingest", "derived", "qplot", "store", "train", "cluster"),
 }
 
 

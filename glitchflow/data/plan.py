@@ -47,26 +47,33 @@ def plan(experiment: Experiment, source: str = "", nodes: int = 1, cores: int | 
 
     Raises `InputError` as the stage itself would.
     """
-    ingest = experiment.ingest
-    source = source or (
-        "ingest" if ingest.channels or ingest.series_from or ingest.qplots_from else "simulate"
-    )
     if nodes < 1 or (cores is not None and cores < 1):
         raise InputError(f"--nodes {nodes} --cores {cores}: at least 1 each")
-    recipe, _ = prepare(experiment.model_dump_json(), source)
-    arrays = store_arrays(experiment, recipe)
-    layout = store.choose_layout(recipe.events, arrays, experiment.store.chunk_mb, experiment.store.shard_mb)
+    layout, size, files = measure(experiment, source)
     return Plan(
-        events=recipe.events,
+        events=layout.events,
         shards=layout.shards,
-        bytes=layout.shards * layout.shard * sum(array.event_bytes for array in arrays.values()),
-        files=count_files(
-            layout, arrays, 1 if experiment.qplot.window == "loudest" else COORDINATES, recipe.notes
-        ),
-        seconds_per_event=_calibrate(experiment, source),
+        bytes=size,
+        files=files,
+        seconds_per_event=_calibrate(experiment, source or _source(experiment)),
         nodes=nodes,
         cores=cores or available_cpus(),
     )
+
+
+def measure(experiment: Experiment, source: str = "") -> tuple[store.Layout, int, int]:
+    """Layout, bytes and files of the dataset, without calibration. Raises `InputError` as the stage would."""
+    recipe, _ = prepare(experiment.model_dump_json(), source or _source(experiment))
+    arrays = store_arrays(experiment, recipe)
+    layout = store.choose_layout(recipe.events, arrays, experiment.store.chunk_mb, experiment.store.shard_mb)
+    size = layout.shards * layout.shard * sum(array.event_bytes for array in arrays.values())
+    coordinates = 1 if experiment.qplot.window == "loudest" else COORDINATES
+    return layout, size, count_files(layout, arrays, coordinates, recipe.notes)
+
+
+def _source(experiment: Experiment) -> str:
+    ingest = experiment.ingest
+    return "ingest" if ingest.channels or ingest.series_from or ingest.qplots_from else "simulate"
 
 
 def count_files(layout: store.Layout, arrays: dict[str, store.Array], coordinates: int, notes: object) -> int:

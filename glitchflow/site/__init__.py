@@ -1,0 +1,1 @@
+"""A cluster seen from outside: what would make a run fail there, and stages as its jobs."""

@@ -1,0 +1,246 @@
+"""What on this machine or cluster would make a run fail, and what to do: facts gathered here, judged by `checks`.
+
+Every node is asked by a Ray task that reserves nothing, so that a busy cluster answers too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from glitchflow.cluster import session
+from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.config.schema import Cluster
+from glitchflow.site import probe
+from glitchflow.site.checks import HERE, Facts, judge
+
+PATIENCE = 20.0  # s for all nodes to answer a question
+USUAL = (6379, 8265)  # ports of a head: GCS and dashboard
+
+
+def doctor(experiment: Experiment | None, cluster: Cluster) -> tuple[str, list[str]]:
+    """The screen, and the names of the checks that failed. With an experiment, also what its stages need.
+
+    Writes a file of a few bytes at each place a run writes to, and removes it.
+    """
+    facts = gather(experiment, cluster)
+    found = judge(facts)
+    width = max(len(name) for name, _ in found)
+    lines = []
+    for name, finding in found:
+        lines.append(f"{finding.level:<4}  {name:<{width}}  {finding.text}")
+        if finding.advice:
+            lines.append(f"{'':<{width + 8}}-> {finding.advice}")
+    return "\n".join(lines), sorted({name for name, finding in found if finding.level == "FAIL"})
+
+
+def gather(experiment: Experiment | None, cluster: Cluster) -> Facts:
+    """Ask this process, Ray and its nodes."""
+    places = _places(experiment)
+    address = cluster.address or os.environ.get("RAY_ADDRESS", "")
+    facts = Facts(here=probe.facts(places), session=probe.ray_directory(), places=places, address=address)
+    facts = replace(facts, taken=[] if address else [p for p in USUAL if not probe.call("127.0.0.1", p)])
+    facts = _asked(facts, experiment)
+    try:
+        with session(cluster):
+            facts = replace(facts, token=_token())
+            return _together(_of_ray(facts, experiment))
+    except RunError as error:
+        return _together(replace(facts, ray=str(error)))
+
+
+def _places(experiment: Experiment | None) -> list[str]:
+    """Where a run writes: for what is not made yet, the directory that it would be made in."""
+    wanted = [experiment.workdir, str(experiment.dataset)] if experiment else [str(Path.cwd())]
+    found = []
+    for place in wanted:
+        if "://" not in place:
+            path = Path(place)
+            place = str(next(p for p in (path, *path.parents) if p.exists()))
+        found.append(place)
+    return list(dict.fromkeys(found))
+
+
+def _asked(facts: Facts, experiment: Experiment | None) -> Facts:
+    """What the stages that make a dataset would say, and how much room it takes."""
+    if experiment is None:
+        return facts
+    from glitchflow.data import plan, store
+
+    try:
+        if store.exists(experiment.dataset):
+            return facts
+        _, size, files = plan.measure(experiment)
+    except (InputError, RunError) as error:
+        return replace(facts, refusals=[str(error)])
+    place = next((p for p in reversed(facts.places) if str(experiment.dataset).startswith(p)), "")
+    return replace(facts, need=(place, size, files))
+
+
+def _token() -> tuple[str, str, int | None]:
+    mode, path = os.environ.get("RAY_AUTH_MODE", ""), os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+    try:
+        return mode, path, stat.S_IMODE(Path(path).stat().st_mode) if path else None
+    except OSError:
+        return mode, path, None
+
+
+def _of_ray(facts: Facts, experiment: Experiment | None) -> Facts:
+    """What Ray knows of its nodes, and what a training would say to them."""
+    import ray
+
+    nodes = ray.nodes()
+    alive = _named([node for node in nodes if node["Alive"]])
+    facts = replace(
+        facts,
+        resources={name: node["Resources"] for name, node in alive.items()},
+        lost=sorted(
+            f"{n['NodeManagerHostname']} ({n['NodeManagerAddress']})" for n in nodes if not n["Alive"]
+        ),
+    )
+    if experiment is not None:
+        from glitchflow.train.fit import accelerated
+
+        try:
+            accelerated(experiment)
+        except InputError as error:
+            facts = replace(facts, refusals=[*facts.refusals, str(error)])
+    if not facts.address:
+        return facts  # the one node is this machine
+    ids = {name: node["NodeID"] for name, node in alive.items()}
+    nodes_facts, silent = on_each(ids, probe.facts, lambda name: (facts.places,))
+    return replace(_answering(facts, {n: alive[n] for n in nodes_facts}), nodes=nodes_facts, silent=silent)
+
+
+def _named(nodes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Nodes by host name, and those that share one by id."""
+    hosts = [node["NodeManagerHostname"] for node in nodes]
+    return {
+        host if hosts.count(host) == 1 else f"{host}-{node['NodeID'][:6]}": node
+        for host, node in zip(hosts, nodes)
+    }
+
+
+def _answering(facts: Facts, nodes: dict[str, dict[str, Any]]) -> Facts:
+    """What the nodes that answer say of each other: connections, clocks, a gloo sum, files."""
+    import ray
+
+    if not nodes:
+        return facts
+    ids = {name: node["NodeID"] for name, node in nodes.items()}
+    own = ray.util.get_node_ip_address()
+    with _listening(own) as port:
+        calls, _ = on_each(ids, probe.call, lambda name: (own, port))
+    first = next(iter(nodes))
+    host = nodes[first]["NodeManagerAddress"]
+    ports, _ = on_each({first: ids[first]}, probe.free_port, lambda name: (host,))
+    ranks = {name: rank for rank, name in enumerate(ids)}
+    sums: dict[str, Any] = {}
+    if ports:
+        arguments = (len(ids), host, ports[first], PATIENCE / 2)
+        sums, late = on_each(ids, probe.add_up, lambda name: (ranks[name], *arguments))
+        sums |= late
+    mail = secrets.token_hex(4)
+    with _mail(facts.places, mail, [HERE, *ids]) as written:
+        exchange, late = on_each(ids, probe.exchange, lambda name: (facts.places, mail, name, [HERE]))
+        exchange |= {name: {place: {"write": text} for place in facts.places} for name, text in late.items()}
+        back = {
+            place: {"write": written[place]}
+            | {n: probe.wait(place, f"{mail}-{n}") for n in ids if exchange[n][place]["write"] is None}
+            for place in facts.places
+        }
+    return replace(facts, calls=calls, sums=sums, exchange={HERE: back} | exchange, offsets=_offsets(ids))
+
+
+def _together(facts: Facts) -> Facts:
+    """What this machine can do by itself, where there are no nodes to do it with."""
+    if facts.exchange:
+        return facts
+    mail = secrets.token_hex(4)
+    with _mail(facts.places, mail, [HERE]):
+        exchange = {HERE: probe.exchange(facts.places, mail, HERE, [HERE])}
+    error = probe.add_up(0, 1, "127.0.0.1", probe.free_port("127.0.0.1"), 10) if _has_torch(facts) else None
+    return replace(facts, exchange=exchange, sums={HERE: error}, calls={})
+
+
+def _has_torch(facts: Facts) -> bool:
+    return bool(facts.here["torch"].get("gloo"))
+
+
+@contextlib.contextmanager
+def _mail(places: list[str], mail: str, writers: list[str]) -> Iterator[dict[str, str | None]]:
+    """This machine's file at each place, with what went wrong; everybody's are removed in the end."""
+    try:
+        yield {place: probe.write(place, f"{mail}-{HERE}") for place in places}
+    finally:
+        for place in places:
+            for writer in writers:
+                probe.remove(place, f"{mail}-{writer}")
+
+
+@contextlib.contextmanager
+def _listening(host: str) -> Iterator[int]:
+    """A port that accepts connections for the length of the block."""
+    with socket.create_server((host, 0), backlog=128) as server:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # closed: the block has ended
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def _offsets(ids: dict[str, str]) -> dict[str, tuple[float, float]]:
+    """How far each node's clock is ahead, in s, and the error of that: half of the way there and back."""
+    found: dict[str, tuple[float, float]] = {}
+    for name, node in ids.items():
+        for _ in range(3):  # the quickest of three counts
+            sent = time.time()
+            answer, _ = on_each({name: node}, probe.clock, lambda name: (), seconds=5)
+            half = (time.time() - sent) / 2
+            if answer and half < found.get(name, (0.0, float("inf")))[1]:
+                found[name] = (answer[name] - sent - half, half)
+    return found
+
+
+def on_each(
+    ids: dict[str, str],
+    function: Callable[..., Any],
+    arguments: Callable[[str], tuple[Any, ...]],
+    seconds: float = PATIENCE,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a function of `probe` returns on each node, at once, and why some did not answer: both by name."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ray.cloudpickle.register_pickle_by_value(probe)  # the nodes' own GlitchFlow may be another, or none
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    calls = {
+        name: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            *arguments(name)
+        )
+        for name, node in ids.items()
+    }
+    ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=seconds)
+    answers, silent = {}, {}
+    for name, call in calls.items():
+        if call not in ready:
+            silent[name] = f"no answer in {seconds:g} s"
+            continue
+        try:
+            answers[name] = ray.get(call)
+        except ray.exceptions.RayError as error:
+            silent[name] = " ".join(str(error).split())[:160]
+    return answers, silent

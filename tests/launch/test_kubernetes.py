@@ -1,0 +1,138 @@
+"""The RayJob manifests: pods by Kubernetes' own schema, the rest by one of ours, and what both leave open."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from glitchflow.config import STAGES, parse
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = sorted((ROOT / "launch" / "kubernetes").glob("*.yaml"))
+SCHEMA = json.loads(Path(__file__).with_name("rayjob.schema.json").read_text())
+VERSION = "1.31"
+
+
+def documents(path: Path) -> dict[str, dict]:
+    """By kind, each a copy of its own: YAML's anchors share what is written once."""
+    return {d["kind"]: json.loads(json.dumps(d)) for d in yaml.safe_load_all(path.read_text())}
+
+
+def templates(job: dict) -> dict[str, dict]:
+    cluster = job["spec"]["rayClusterSpec"]
+    found = {"submitter": job["spec"]["submitterPodTemplate"], "head": cluster["headGroupSpec"]["template"]}
+    return found | {group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}
+
+
+def check(found: dict[str, dict]) -> None:
+    """Raises where a manifest is not what KubeRay and Kubernetes take."""
+    job = found["RayJob"]
+    jsonschema.validate(job, SCHEMA)
+    for name, template in templates(job).items():
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, **template}
+        kubernetes_validate.validate(pod, VERSION, strict=True)
+        for container in template["spec"]["containers"]:  # a quantity is any string to Kubernetes' own schema
+            jsonschema.validate(
+                container["resources"], {**SCHEMA["$defs"]["resources"], "$defs": SCHEMA["$defs"]}
+            )
+    for kind in found.keys() - {"RayJob"}:
+        kubernetes_validate.validate(found[kind], VERSION, strict=True)
+
+
+@pytest.fixture(params=MANIFESTS, ids=lambda path: path.stem)
+def found(request):
+    return documents(request.param)
+
+
+def test_there_is_one_for_cpus_and_one_for_gpus():
+    assert [path.name for path in MANIFESTS] == ["rayjob-cpu.yaml", "rayjob-gpu.yaml"]
+    limits = {
+        path.stem: templates(documents(path)["RayJob"])[path.stem.split("-")[1]]["spec"]["containers"][0][
+            "resources"
+        ]
+        for path in MANIFESTS
+    }
+    assert limits["rayjob-gpu"]["limits"]["nvidia.com/gpu"] == 1
+    assert "nvidia.com/gpu" not in limits["rayjob-cpu"]["limits"]
+
+
+def test_it_is_valid(found):
+    check(found)
+
+
+@pytest.mark.parametrize(
+    "keys, value",
+    [
+        (("spec", "rayClusterSpec", "authOptions", "mode"), "disabled"),
+        (("spec", "rayClusterSpec", "headGroupSpec", "serviceType"), "LoadBalancer"),
+        (("spec", "rayClusterSpec", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
+        (("spec", "shutdownAfterJobFinish"), True),
+        (("spec", "submitterPodTemplate", "spec", "restartPolicies"), "Never"),
+        (("spec", "submitterPodTemplate", "spec", "containers", 0, "resources", "limits", "memory"), "8Gb"),
+        (("spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "volumes", 0, "configmap"), {}),
+        (("spec", "rayClusterSpec", "workerGroupSpecs", 0, "template", "spec", "containers", 0, "image"), 5),
+    ],
+)  # fmt: skip
+def test_the_validation_sees_mistakes(found, keys, value):
+    broken = copy.deepcopy(found)
+    inner = broken["RayJob"]
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
+        check(broken)
+
+
+def test_nothing_runs_as_root_or_without_limits(found):
+    for name, template in templates(found["RayJob"]).items():
+        pod = template["spec"]
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] >= 1000
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            inside = container["securityContext"]
+            assert inside["capabilities"] == {"drop": ["ALL"]}
+            assert inside["allowPrivilegeEscalation"] is inside["privileged"] is False
+            assert re.fullmatch(r"glitchflow:\d+\.\d+\.\d+(-\w+)?", container["image"]), (
+                "no registry, no `latest`"
+            )
+
+
+def test_what_is_mounted_is_there_and_the_experiment_is_one(found):
+    job = found["RayJob"]
+    for name, template in templates(job).items():
+        pod = template["spec"]
+        volumes = {volume["name"] for volume in pod.get("volumes", ())}
+        assert volumes == {m["name"] for c in pod["containers"] for m in c.get("volumeMounts", ())}, name
+    volumes = {volume["name"]: volume for volume in templates(job)["head"]["spec"]["volumes"]}
+    assert volumes["config"]["configMap"]["name"] == found["ConfigMap"]["metadata"]["name"]
+    assert (
+        volumes["data"]["persistentVolumeClaim"]["claimName"]
+        == found["PersistentVolumeClaim"]["metadata"]["name"]
+    )
+    command, stage, path = job["spec"]["entrypoint"].split()
+    assert (command, path) == ("glitchflow", "/config/experiment.yaml")
+    assert stage in STAGES
+    experiment = parse(yaml.safe_load(found["ConfigMap"]["data"]["experiment.yaml"]))
+    assert experiment.workdir.startswith("/data/")
+    assert str(experiment.dataset).startswith(("/data/", "s3://"))
+
+
+def test_ray_is_the_pinned_one(found):
+    (pin,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), flags=re.M)
+    assert found["RayJob"]["spec"]["rayClusterSpec"]["rayVersion"] == pin
+
+
+def test_the_workers_hold_what_the_training_asks_for():
+    found = documents(ROOT / "launch" / "kubernetes" / "rayjob-gpu.yaml")
+    train = parse(yaml.safe_load(found["ConfigMap"]["data"]["experiment.yaml"])).train
+    (group,) = found["RayJob"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert train.workers <= group["replicas"] * limits["nvidia.com/gpu"]
+    assert train.threads * limits["nvidia.com/gpu"] <= int(limits["cpu"])
