@@ -194,11 +194,22 @@ def inspect(
     store: Annotated[str, typer.Argument(help="A store, such as runs/quickstart/dataset.zarr.")],
     verify: Annotated[bool, typer.Option("--verify", help="Check every shard against its checksum.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    event: Annotated[
+        int | None, typer.Option("--event", metavar="N", help="Draw this event instead.")
+    ] = None,
+    figure: Annotated[
+        str, typer.Option("--figure", metavar="FILE", help="Where to; default: event-N.png.")
+    ] = "",
 ) -> None:
-    """Show what a store holds."""
+    """Show what a store holds, or draw one event of it."""
     from glitchflow.data.inspect import inspect
 
     with _one_line():
+        if event is not None or figure:
+            from glitchflow.analysis.draw import draw
+
+            print(f"inspect: wrote {_shown(draw(store, event, figure))}")
+            return
         text, intact = inspect(store, verify, as_json)
         print(text)
         if not intact:

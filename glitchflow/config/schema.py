@@ -303,6 +303,10 @@ class Baseline(Section):
 
 class Report(Section):
     gallery: int = key(3, "events drawn per family", ge=1)
+    figures: int = key(
+        300, "most telling events whose figures are in the page: best, worst, missed, false", ge=0
+    )
+    events: int = key(100_000, "events listed at most; those of the test split come first", gt=0)
 
 
 class Cluster(Section):

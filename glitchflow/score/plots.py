@@ -308,5 +308,5 @@ def excess_by_family(scores: Mapping[str, Mapping[str, Interval]]) -> Figure:
     axis.set_xticks(np.arange(len(scores)), list(scores))
     axis.grid(False, axis="x")
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.legend(frameon=False, fontsize=9, ncols=min(len(models), 4), loc="lower left", bbox_to_anchor=(0, 1))
+    axis.legend(frameon=False, fontsize=9, ncols=min(len(models), 6), loc="lower left", bbox_to_anchor=(0, 1))
     return figure

@@ -1,0 +1,94 @@
+"""One self-contained HTML page of a run: the finding, scores, curves, Q-plots, every event. From whatever is there.
+
+run.py       what the run has written                 finding.py  the main finding in words
+sections.py  values for each section's template       charts.py   figures as SVG
+events.py    the table, and which events are drawn    images.py   their Q-plots
+templates/   page.html, page.css, page.js, and a template for each section
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from glitchflow.analysis.evaluate import NETWORK, share, summary
+from glitchflow.analysis.report import events, images
+from glitchflow.analysis.report.finding import finding
+from glitchflow.analysis.report.run import Run, gather
+from glitchflow.analysis.report.sections import SECTIONS
+from glitchflow.config import Experiment
+from glitchflow.progress import say
+
+
+def report(experiment: Experiment) -> Path:
+    """Write `workdir/report.html` and return its path. Raises `InputError` where there is not even a dataset."""
+    run = gather(experiment)
+    if run.result:
+        say(summary(run.result))
+    path = Path(experiment.workdir) / "report.html"
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(render(run), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def render(run: Run) -> str:
+    """The page."""
+    values = {section.name: section.values(run) for section in SECTIONS}
+    templates = environment()
+    return templates.get_template("page.html").render(
+        name=Path(run.experiment.workdir).name,
+        workdir=run.experiment.workdir,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        finding=finding(run),
+        sections=SECTIONS,
+        values=values,
+        data=payload(run, values),
+        evaluate=run.experiment.evaluate,
+        result=run.result,
+        threshold=run.threshold,
+        network=NETWORK,
+    )
+
+
+def payload(run: Run, values: dict[str, Any]) -> dict[str, Any]:
+    """What the page's script works on: the table of events, and the figures by their names."""
+    shown = {event for _, members in (values["gallery"] or {"families": []})["families"] for event in members}
+    drawn = events.choose(run)
+    for event in shown:
+        drawn.setdefault(event, "gallery")
+    figures = events.figures(run, drawn, shown)
+    figures |= {f"channels-{e['event']}": e["figure"] for e in values["dataset"]["examples"]}
+    return {
+        "colours": images.viridis(),
+        "levels": images.LEVELS,
+        "threshold": run.threshold,
+        "command": events.command(run),
+        "formats": {column.key: column.decimals for column in events.COLUMNS},
+        "columns": events.table(run, drawn),
+        "figures": figures,
+    }
+
+
+def environment() -> Environment:
+    """The templates: everything escaped, and a name that is not there an error."""
+    found = Environment(
+        loader=PackageLoader("glitchflow.analysis.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    found.filters |= {"share": share, "number": number}
+    return found
+
+
+def number(interval: dict[str, Any] | None, form: str = ".3f") -> str:
+    """An interval in a format, and a dash where it is not defined."""
+    if interval is None or interval["value"] is None:
+        return "–"
+    value, low, high = (f"{interval[key]:{form}}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"

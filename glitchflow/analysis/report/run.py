@@ -1,0 +1,93 @@
+"""What a run has written so far: the report draws what is here and names what is not.
+
+dataset.zarr              -> Run.dataset       baseline.json             -> Run.baseline
+train/metrics.jsonl       -> Run.epochs        train/checkpoints/        -> Run.checkpoint
+predictions.zarr          -> Run.predictions   evaluation/metrics.json   -> Run.result
+evaluation/events.csv     -> Run.scores        scan.json, clean/         -> Run.scan, Run.cleaned
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.config import Experiment, InputError
+from glitchflow.data import store
+from glitchflow.train import checkpoint
+from glitchflow.train.tracking import read_metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a report is made from; empty where its stage has not run."""
+
+    experiment: Experiment
+    dataset: store.Dataset
+    predictions: store.Dataset | None
+    checkpoint: dict[str, Any]  # meta.json of the network that generated the predictions, or of the best one
+    epochs: list[dict[str, Any]]
+    baseline: dict[str, Any]
+    result: dict[str, Any]  # evaluation/metrics.json
+    scores: dict[str, NDArray]  # evaluation/events.csv by column, (scored event,) each
+    scan: dict[str, Any]
+    cleaned: list[str]  # files under clean/, relative to workdir
+
+    @property
+    def threshold(self) -> float:
+        """The energy s at which single decisions are shown: that of the masks."""
+        return self.experiment.evaluate.mask
+
+
+def gather(experiment: Experiment) -> Run:
+    """Read what there is. Raises `InputError` where there is not even a dataset."""
+    if not store.exists(experiment.dataset):
+        raise InputError(f"{experiment.dataset}: no store there; run `glitchflow generate` or `ingest` first")
+    workdir = Path(experiment.workdir)
+    predictions = store.open_store(experiment.predictions) if store.exists(experiment.predictions) else None
+    lines = read_metrics(workdir / "train" / "metrics.jsonl")
+    return Run(
+        experiment=experiment,
+        dataset=store.open_store(experiment.dataset),
+        predictions=predictions,
+        checkpoint=_checkpoint(workdir / "train" / "checkpoints", predictions),
+        epochs=[line for line in lines if line["kind"] == "epoch"],
+        baseline=_read_json(workdir / "baseline.json"),
+        result=_read_json(workdir / "evaluation" / "metrics.json"),
+        scores=_read_columns(workdir / "evaluation" / "events.csv"),
+        scan=_read_json(workdir / "scan.json"),
+        cleaned=sorted(str(p.relative_to(workdir)) for p in (workdir / "clean").rglob("*") if p.is_file()),
+    )
+
+
+def _checkpoint(directory: Path, predictions: store.Dataset | None) -> dict[str, Any]:
+    paths = [] if predictions is None else [Path(predictions.attributes["checkpoints"]["qplot"]["path"])]
+    for path in (*paths, checkpoint.best(directory), *checkpoint.by_step(directory)[-1:]):
+        if path is not None and (path / "meta.json").exists():
+            return checkpoint.open_checkpoint(path).meta | {"name": path.name}
+    return {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _read_columns(path: Path) -> dict[str, NDArray]:
+    """Columns of a CSV file: numbers where all of a column are (empty is NaN), else words."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    return {name: _column(values) for name, *values in zip(*rows)}
+
+
+def _column(values: list[str]) -> NDArray:
+    try:
+        return np.array([float(value or "nan") for value in values])
+    except ValueError:
+        return np.array(values)

@@ -1,0 +1,250 @@
+"""What each section of the page shows: values for its template, none where its stage has not written them yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from markupsafe import Markup
+
+from glitchflow.analysis import draw
+from glitchflow.analysis.evaluate import NETWORK
+from glitchflow.analysis.report import charts, events, images
+from glitchflow.analysis.report.finding import ORACLE, best_baseline
+from glitchflow.analysis.report.run import Run
+from glitchflow.data.generate import provenance
+from glitchflow.data.inspect import inspect
+from glitchflow.signal.whiten import whiten
+
+SCANNED = 40  # witnesses of a scan that are shown; scan.json has all
+Values = dict[str, Any] | None
+# drawn against thresholds, as far as they are there; all generators are in the table
+CURVES = (NETWORK, "linear", "wiener", "median", "untrained", ORACLE)
+
+
+def scores(run: Run) -> Values:
+    if not run.result:
+        return None
+    families = run.result["families"]
+    rows = [
+        {"family": name, "best": best_baseline(entry), **entry}
+        for name, entry in sorted(families.items(), key=lambda item: item[0] != "witnessed")
+    ]
+    known = run.dataset.attributes["witnessed_labels"]
+    drawn = {
+        name: entry
+        for name, entry in families.items()
+        if (entry["witnessed"] or not known)
+        and entry["scores"][NETWORK]["excess_removed"]["value"] is not None
+    }
+    return {"rows": rows, "bars": charts.excess(drawn, CURVES) if drawn else None, "oracle": ORACLE}
+
+
+def gallery(run: Run) -> Values:
+    return None if run.predictions is None else {"families": list(events.gallery(run))}
+
+
+def thresholds(run: Run) -> Values:
+    if not run.result:
+        return None
+    table = run.result["thresholds"]
+    names = [name for name in CURVES if name in table]
+    noise = table["noise_only"]
+    by_chance = [(s, v) for s, v in zip(table["thresholds"], noise["value"]) if v is not None]
+    return {
+        "accuracy": charts.against_threshold(table, names, "accuracy", "veto decisions that are right"),
+        "cleaned": charts.against_threshold(table, names, "cleaned", "events without a cluster left"),
+        "table": table,
+        "by_chance": by_chance,
+        "background": max(noise["events"], default=0),
+    }
+
+
+def roc(run: Run) -> Values:
+    curves = run.result.get("roc")
+    if not curves:
+        return None
+    chosen = {name: curves[name] for name in CURVES if name in curves}
+    areas = [(name, curve["auc"]) for name, curve in curves.items()]
+    return {"chart": charts.roc(chosen), "areas": areas}
+
+
+def harm(run: Run) -> Values:
+    found = run.result.get("do_no_harm")
+    if not found:
+        return None
+    wiener = found.get("wiener_kept") or {}
+    words = {"alone": "signals alone", "on_glitches": "signals on top of glitches"}
+    rows = [
+        {"words": words.get(name, f"{name} events"), "kept": kept, "wiener": wiener.get(name)}
+        for name, kept in found["kept"].items()
+    ]
+    return {"harm": found, "rows": rows}
+
+
+def attribution(run: Run) -> Values:
+    found = run.result.get("attribution")
+    if not found:
+        return None
+    chart = {}
+    for kind in ("witnesses", "groups"):
+        rows = sorted(found.get(kind) or [], key=lambda row: -(row["share"] or 0))
+        values = [
+            (r["name"], *(np.nan if r[k] is None else r[k] for k in ("share", "low", "high"))) for r in rows
+        ]
+        if values:
+            chart[kind] = charts.ranked(values, "share of the vetoes that are lost without it", share=True)
+    return {"attribution": found, "charts": chart}
+
+
+def drift(run: Run) -> Values:
+    return {"drift": run.result["drift"]} if run.result.get("drift") else None
+
+
+def table(run: Run) -> Values:
+    return {
+        "columns": events.COLUMNS,
+        "outcomes": events.OUTCOMES,
+        "why": events.WHY,
+        "total": len(run.dataset),
+    }
+
+
+def training(run: Run) -> Values:
+    if not run.epochs:
+        return None
+    log = Path(run.experiment.workdir) / "train" / "log.txt"
+    return {
+        "chart": charts.losses(run.epochs, run.experiment.train.loss),
+        "epochs": run.epochs,
+        "log": log.read_text() if log.exists() else "",
+    }
+
+
+def scan(run: Run) -> Values:
+    if not run.scan:
+        return None
+    found = run.scan["channels"][:SCANNED]
+    chosen = {entry["channel"] for entry in found if entry["chosen"]}
+    rows = [(entry["channel"], *[entry["significance"]] * 3) for entry in found]
+    chart = charts.ranked(rows, "standard deviations above chance", mark=chosen.__contains__)
+    return {"scan": run.scan, "found": found, "chart": chart}
+
+
+def clean(run: Run) -> Values:
+    return {"files": run.cleaned} if run.cleaned else None
+
+
+def dataset(run: Run) -> Values:
+    """What the store holds, and an event of each family: the strain and its witnesses."""
+    text, _ = inspect(run.dataset.path)
+    examples = []
+    for family, (event, *_) in events.gallery(run):
+        drawn = images.channels(run, event)
+        chart = _series(run, event) if "series" in run.dataset else None
+        examples.append(
+            {"family": family, "event": event, "figure": drawn, "series": chart, **_loudest(run, event)}
+        )
+    return {"text": text, "examples": examples}
+
+
+def _loudest(run: Run, event: int) -> dict[str, float]:
+    """The strain's loudest pixel."""
+    energy = np.asarray(run.dataset["qplot"][event, 0])
+    frequency, time = draw.axes(run.dataset, event)
+    row, column = np.unravel_index(int(energy.argmax()), energy.shape)
+    return {
+        "energy": float(energy.max()),
+        "frequency": float(frequency[row]),
+        "time": float(time[column]),
+        "q": float(np.asarray(run.dataset["q"][event, 0])),
+    }
+
+
+def _series(run: Run, event: int) -> Markup:
+    """The stored series of an event over the span that its Q-plot shows."""
+    config = run.dataset.attributes["config"]
+    rate, qplot = config["series"]["sample_rate"], config["qplot"]
+    series = np.asarray(run.dataset["series"][event])
+    white, _ = whiten(
+        torch.from_numpy(series), rate, fduration=qplot["fduration"], fftlength=qplot["fftlength"]
+    )
+    time = (np.arange(series.shape[-1]) - series.shape[-1] // 2) / rate
+    span = qplot["span"] if qplot["window"] == "fixed" else config["series"]["duration"]
+    shown = np.abs(time) <= span / 2
+    columns = {"whitened, in standard deviations of noise": white.numpy(), "as recorded": series}
+    drawn = {words: values[:, shown] for words, values in columns.items()}
+    return charts.series(drawn, run.dataset.channels, time[shown])
+
+
+def settings(run: Run) -> Values:
+    values = {"Configuration": run.experiment.model_dump(mode="json"), "Dataset": run.dataset.attributes}
+    if run.checkpoint:
+        values["Checkpoint"] = run.checkpoint
+    return {"texts": {title: json.dumps(value, indent=1) for title, value in values.items()}}
+
+
+def ran(run: Run) -> Values:
+    """What was run: dataset, model, versions; and which stages are missing."""
+    attributes, meta = run.dataset.attributes, run.checkpoint
+    stages = {
+        "generate": True,  # or ingest: without it there is no report
+        "baseline": bool(run.baseline),
+        "train": bool(run.epochs),
+        "infer": run.predictions is not None,
+        "evaluate": bool(run.result),
+        "scan": bool(run.scan),
+        "clean": bool(run.cleaned),
+    }
+    if attributes["source"] != "simulate":
+        stages = {"ingest": True, **{k: v for k, v in stages.items() if k != "generate"}}
+    made = {"dataset": attributes["provenance"]}
+    if meta.get("provenance"):
+        made["network"] = meta["provenance"]
+    if run.predictions is not None:
+        made["predictions"] = run.predictions.attributes["provenance"]
+    made["this page"] = provenance()
+    labels, splits = (np.asarray(run.dataset[name][:]) for name in ("label", "split"))
+    return {
+        "stages": stages,
+        "made": made,
+        "attributes": attributes,
+        "meta": meta,
+        "families": {n: int((labels == i).sum()) for i, n in enumerate(run.dataset.labels)},
+        "splits": {n: int((splits == i).sum()) for i, n in enumerate(("train", "validation", "test"))},
+        "skipped": int((splits < 0).sum()),
+    }
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: its template's name is its anchor, `stage` what writes what it shows."""
+
+    name: str
+    title: str
+    stage: str
+    values: Callable[[Run], Values]
+
+
+SECTIONS = (
+    Section("run", "What was run", "", ran),
+    Section("scores", "Scores", "evaluate", scores),
+    Section("gallery", "Recorded, generated, residual", "infer", gallery),
+    Section("thresholds", "Against the threshold", "evaluate", thresholds),
+    Section("roc", "ROC", "evaluate", roc),
+    Section("harm", "Do no harm", "clean", harm),
+    Section("attribution", "Which witness carries the veto", "evaluate", attribution),
+    Section("drift", "Drift of the witnesses", "evaluate", drift),
+    Section("events", "All events", "", table),
+    Section("training", "Training", "train", training),
+    Section("scan", "Which witnesses are worth it", "scan", scan),
+    Section("clean", "Cleaned strain and veto segments", "clean", clean),
+    Section("dataset", "Dataset", "generate", dataset),
+    Section("definitions", "Definitions", "", lambda run: {}),
+    Section("settings", "Settings", "", settings),
+)
