@@ -91,7 +91,7 @@ def test_it_loads_without_a_complaint(browser, written, options):
 def test_the_test_split_is_shown_first(page, trained_run):
     assert set(column(page, "split")) == {"test"}
     n = len(store.open_store(trained_run.dataset).indices("test"))
-    assert page.inner_text("#counts").startswith(f"{n} of 96 events; at s = 10 ")
+    assert page.inner_text("#counts").startswith(f"{n} of 96 events; at s = 16 ")
 
 
 @pytest.mark.parametrize("key", ["gps", "residual_level", "recorded_level", "family", "outcome"])

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from glitchflow.analysis.evaluate import NETWORK, share
+from glitchflow.analysis.collect import NETWORK
+from glitchflow.analysis.evaluate import share
 from glitchflow.analysis.report.run import Run
 from glitchflow.score.baseline import BASELINES
 

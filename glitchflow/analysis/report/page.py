@@ -14,7 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from glitchflow.analysis.evaluate import NETWORK, share, summary
+from glitchflow.analysis.collect import NETWORK
+from glitchflow.analysis.evaluate import share, summary
 from glitchflow.analysis.report import events, images
 from glitchflow.analysis.report.finding import finding
 from glitchflow.analysis.report.run import Run, gather
@@ -82,8 +83,18 @@ def environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    found.filters |= {"share": share, "number": number}
+    found.filters |= {"share": share, "number": number, "share_of": share_of, "percent": percent}
     return found
+
+
+def share_of(row: dict[str, Any]) -> str:
+    """The same of a row whose value is called `share`."""
+    return share({"value": row["share"], "low": row["low"], "high": row["high"]})
+
+
+def percent(value: Any) -> str:
+    """A share in percent; a dash where it is not known."""
+    return f"{value:.1%}" if isinstance(value, float) else "–"
 
 
 def number(interval: dict[str, Any] | None, form: str = ".3f") -> str:

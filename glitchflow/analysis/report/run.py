@@ -3,7 +3,7 @@
 dataset.zarr              -> Run.dataset       baseline.json             -> Run.baseline
 train/metrics.jsonl       -> Run.epochs        train/checkpoints/        -> Run.checkpoint
 predictions.zarr          -> Run.predictions   evaluation/metrics.json   -> Run.result
-evaluation/events.csv     -> Run.scores        scan.json, clean/         -> Run.scan, Run.cleaned
+evaluation/events.csv     -> Run.scores        scan.json, clean/         -> Run.scan, Run.cleaned, Run.files
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from glitchflow.analysis.collect import NETWORK, network_path, open_predictions
+from glitchflow.analysis.figures import figures
 from glitchflow.config import Experiment, InputError
 from glitchflow.data import store
+from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.tracking import read_metrics
 
@@ -34,39 +38,64 @@ class Run:
     epochs: list[dict[str, Any]]
     baseline: dict[str, Any]
     result: dict[str, Any]  # evaluation/metrics.json
+    figures: dict[str, Figure]  # that evaluate draws of it
     scores: dict[str, NDArray]  # evaluation/events.csv by column, (scored event,) each
     scan: dict[str, Any]
-    cleaned: list[str]  # files under clean/, relative to workdir
+    cleaned: dict[str, Any]  # clean/clean.json
+    files: list[str]  # under clean/, relative to workdir
 
     @property
     def threshold(self) -> float:
-        """The energy s at which single decisions are shown: that of the masks."""
-        return self.experiment.evaluate.mask
+        """The energy s at which events are vetoed."""
+        return self.result["roc"][NETWORK]["truth"] if self.result else self.experiment.evaluate.veto
 
 
 def gather(experiment: Experiment) -> Run:
     """Read what there is. Raises `InputError` where there is not even a dataset."""
     if not store.exists(experiment.dataset):
         raise InputError(f"{experiment.dataset}: no store there; run `glitchflow generate` or `ingest` first")
-    workdir = Path(experiment.workdir)
-    predictions = store.open_store(experiment.predictions) if store.exists(experiment.predictions) else None
+    workdir, dataset = Path(experiment.workdir), store.open_store(experiment.dataset)
+    predictions = _predictions(experiment, dataset)
+    result = _result(workdir / "evaluation" / "metrics.json")
     lines = read_metrics(workdir / "train" / "metrics.jsonl")
     return Run(
         experiment=experiment,
-        dataset=store.open_store(experiment.dataset),
+        dataset=dataset,
         predictions=predictions,
         checkpoint=_checkpoint(workdir / "train" / "checkpoints", predictions),
         epochs=[line for line in lines if line["kind"] == "epoch"],
         baseline=_read_json(workdir / "baseline.json"),
-        result=_read_json(workdir / "evaluation" / "metrics.json"),
-        scores=_read_columns(workdir / "evaluation" / "events.csv"),
+        result=result,
+        figures=figures(result) if result else {},
+        scores=_read_columns(workdir / "evaluation" / "events.csv") if result else {},
         scan=_read_json(workdir / "scan.json"),
-        cleaned=sorted(str(p.relative_to(workdir)) for p in (workdir / "clean").rglob("*") if p.is_file()),
+        cleaned=_read_json(workdir / "clean" / "clean.json"),
+        files=sorted(str(p.relative_to(workdir)) for p in (workdir / "clean").rglob("*") if p.is_file()),
     )
 
 
+def _predictions(experiment: Experiment, dataset: store.Dataset) -> store.Dataset | None:
+    """Those of this dataset, if they are finished; a line says why others are left out."""
+    if not store.exists(experiment.predictions):
+        return None
+    try:
+        return open_predictions(experiment, dataset)
+    except InputError as error:
+        say(f"without predictions: {error}")
+        return None
+
+
+def _result(path: Path) -> dict[str, Any]:
+    """The scores, if they are of a version that writes all that the page shows."""
+    result = _read_json(path)
+    if result and not {"roc", "veto", "attribution", "drift"} <= set(result):
+        say(f"without scores: {path} is of an older version; run `glitchflow evaluate` again")
+        return {}
+    return result
+
+
 def _checkpoint(directory: Path, predictions: store.Dataset | None) -> dict[str, Any]:
-    paths = [] if predictions is None else [Path(predictions.attributes["checkpoints"]["qplot"]["path"])]
+    paths = [] if predictions is None else [network_path(predictions)]
     for path in (*paths, checkpoint.best(directory), *checkpoint.by_step(directory)[-1:]):
         if path is not None and (path / "meta.json").exists():
             return checkpoint.open_checkpoint(path).meta | {"name": path.name}

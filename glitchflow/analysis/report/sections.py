@@ -13,18 +13,18 @@ import torch
 from markupsafe import Markup
 
 from glitchflow.analysis import draw
-from glitchflow.analysis.evaluate import NETWORK
+from glitchflow.analysis.collect import NETWORK
 from glitchflow.analysis.report import charts, events, images
-from glitchflow.analysis.report.finding import ORACLE, best_baseline
+from glitchflow.analysis.report.finding import at, best_baseline, nearest
 from glitchflow.analysis.report.run import Run
 from glitchflow.data.generate import provenance
 from glitchflow.data.inspect import inspect
+from glitchflow.score import plots
 from glitchflow.signal.whiten import whiten
 
+QUOTED = (1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50)  # thresholds of the table, as far as they are there
 SCANNED = 40  # witnesses of a scan that are shown; scan.json has all
 Values = dict[str, Any] | None
-# drawn against thresholds, as far as they are there; all generators are in the table
-CURVES = (NETWORK, "linear", "wiener", "median", "untrained", ORACLE)
 
 
 def scores(run: Run) -> Values:
@@ -35,14 +35,8 @@ def scores(run: Run) -> Values:
         {"family": name, "best": best_baseline(entry), **entry}
         for name, entry in sorted(families.items(), key=lambda item: item[0] != "witnessed")
     ]
-    known = run.dataset.attributes["witnessed_labels"]
-    drawn = {
-        name: entry
-        for name, entry in families.items()
-        if (entry["witnessed"] or not known)
-        and entry["scores"][NETWORK]["excess_removed"]["value"] is not None
-    }
-    return {"rows": rows, "bars": charts.excess(drawn, CURVES) if drawn else None, "oracle": ORACLE}
+    defined = [e["scores"][NETWORK]["excess_removed"]["value"] is not None for e in families.values()]
+    return {"rows": rows, "bars": charts.svg(run.figures["excess_removed"]) if any(defined) else None}
 
 
 def gallery(run: Run) -> Values:
@@ -52,26 +46,19 @@ def gallery(run: Run) -> Values:
 def thresholds(run: Run) -> Values:
     if not run.result:
         return None
+    drawn = {name: charts.svg(run.figures[name]) for name in ("accuracy", "cleaned", "noise_only")}
     table = run.result["thresholds"]
-    names = [name for name in CURVES if name in table]
-    noise = table["noise_only"]
-    by_chance = [(s, v) for s, v in zip(table["thresholds"], noise["value"]) if v is not None]
-    return {
-        "accuracy": charts.against_threshold(table, names, "accuracy", "veto decisions that are right"),
-        "cleaned": charts.against_threshold(table, names, "cleaned", "events without a cluster left"),
-        "table": table,
-        "by_chance": by_chance,
-        "background": max(noise["events"], default=0),
-    }
+    places = sorted({nearest(table["thresholds"], s) for s in QUOTED})
+    noise = at(table["noise_only"], nearest(table["thresholds"], run.threshold))
+    return drawn | {"table": table, "noise": noise, "places": places}
 
 
 def roc(run: Run) -> Values:
-    curves = run.result.get("roc")
-    if not curves:
+    if not run.result:
         return None
-    chosen = {name: curves[name] for name in CURVES if name in curves}
-    areas = [(name, curve["auc"]) for name, curve in curves.items()]
-    return {"chart": charts.roc(chosen), "areas": areas}
+    kind, network = run.result["veto"]["kind"], run.result["veto"][NETWORK]
+    drawn = {name: charts.svg(run.figures[name]) for name in ("roc", "veto")}
+    return drawn | {"kind": kind, "quoted": network["quoted"], "curves": run.result["roc"]}
 
 
 def harm(run: Run) -> Values:
@@ -81,7 +68,7 @@ def harm(run: Run) -> Values:
     wiener = found.get("wiener_kept") or {}
     words = {"alone": "signals alone", "on_glitches": "signals on top of glitches"}
     rows = [
-        {"words": words.get(name, f"{name} events"), "kept": kept, "wiener": wiener.get(name)}
+        {"name": name, "words": words.get(name, f"{name} events"), "kept": kept, "wiener": wiener.get(name)}
         for name, kept in found["kept"].items()
     ]
     return {"harm": found, "rows": rows}
@@ -89,21 +76,12 @@ def harm(run: Run) -> Values:
 
 def attribution(run: Run) -> Values:
     found = run.result.get("attribution")
-    if not found:
-        return None
-    chart = {}
-    for kind in ("witnesses", "groups"):
-        rows = sorted(found.get(kind) or [], key=lambda row: -(row["share"] or 0))
-        values = [
-            (r["name"], *(np.nan if r[k] is None else r[k] for k in ("share", "low", "high"))) for r in rows
-        ]
-        if values:
-            chart[kind] = charts.ranked(values, "share of the vetoes that are lost without it", share=True)
-    return {"attribution": found, "charts": chart}
+    return {"found": found, "chart": charts.svg(run.figures["attribution"])} if found else None
 
 
 def drift(run: Run) -> Values:
-    return {"drift": run.result["drift"]} if run.result.get("drift") else None
+    found = run.result.get("drift")
+    return {"found": found, "chart": charts.svg(run.figures["drift"])} if found else None
 
 
 def table(run: Run) -> Values:
@@ -120,7 +98,13 @@ def training(run: Run) -> Values:
         return None
     log = Path(run.experiment.workdir) / "train" / "log.txt"
     return {
-        "chart": charts.losses(run.epochs, run.experiment.train.loss),
+        "chart": charts.svg(
+            plots.loss_curves(
+                [e["loss"] for e in run.epochs],
+                [e["validation_loss"] for e in run.epochs],
+                run.experiment.train.loss,
+            )
+        ),
         "epochs": run.epochs,
         "log": log.read_text() if log.exists() else "",
     }
@@ -129,15 +113,11 @@ def training(run: Run) -> Values:
 def scan(run: Run) -> Values:
     if not run.scan:
         return None
-    found = run.scan["channels"][:SCANNED]
-    chosen = {entry["channel"] for entry in found if entry["chosen"]}
-    rows = [(entry["channel"], *[entry["significance"]] * 3) for entry in found]
-    chart = charts.ranked(rows, "standard deviations above chance", mark=chosen.__contains__)
-    return {"scan": run.scan, "found": found, "chart": chart}
+    return {"scan": run.scan, "found": run.scan["channels"][:SCANNED]}
 
 
 def clean(run: Run) -> Values:
-    return {"files": run.cleaned} if run.cleaned else None
+    return {"files": run.files, "facts": run.cleaned} if run.files else None
 
 
 def dataset(run: Run) -> Values:
@@ -199,7 +179,7 @@ def ran(run: Run) -> Values:
         "infer": run.predictions is not None,
         "evaluate": bool(run.result),
         "scan": bool(run.scan),
-        "clean": bool(run.cleaned),
+        "clean": bool(run.files),
     }
     if attributes["source"] != "simulate":
         stages = {"ingest": True, **{k: v for k, v in stages.items() if k != "generate"}}
@@ -229,6 +209,7 @@ class Section:
     title: str
     stage: str
     values: Callable[[Run], Values]
+    without: str = ""  # why there may be nothing to show although the stage has run
 
 
 SECTIONS = (
@@ -236,10 +217,10 @@ SECTIONS = (
     Section("scores", "Scores", "evaluate", scores),
     Section("gallery", "Recorded, generated, residual", "infer", gallery),
     Section("thresholds", "Against the threshold", "evaluate", thresholds),
-    Section("roc", "ROC", "evaluate", roc),
-    Section("harm", "Do no harm", "clean", harm),
-    Section("attribution", "Which witness carries the veto", "evaluate", attribution),
-    Section("drift", "Drift of the witnesses", "evaluate", drift),
+    Section("roc", "ROC, and what vetoes cost", "evaluate", roc),
+    Section("harm", "Do no harm", "evaluate", harm, "the dataset was made without store.series=true"),
+    Section("attribution", "Which witness carries the veto", "evaluate", attribution, "no veto to attribute"),
+    Section("drift", "Drift of the witnesses", "evaluate", drift, "the training’s ranges are not known"),
     Section("events", "All events", "", table),
     Section("training", "Training", "train", training),
     Section("scan", "Which witnesses are worth it", "scan", scan),

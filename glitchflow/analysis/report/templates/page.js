@@ -22,7 +22,7 @@ const draw = (name, attributes = {}, text = "") => {
 
 // -- Q-plots ---------------------------------------------------------------------------------------------------
 
-const BOX = { left: 40, top: 20, width: 190, height: 140, right: 10, bottom: 34 };
+const BOX = { left: 46, top: 20, width: 190, height: 140, right: 10, bottom: 34 };
 
 async function inflate(text) {
   const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -276,7 +276,7 @@ function prepare() { // columns and filters that say nothing of these events are
   }
   for (const name of ["caught", "missed", "false", "quiet"]) filters.outcome.append(make("option", { value: name }, name));
   if (!scored) for (const name of ["threshold", "outcome", "residual_level-low", "residual_level-high"]) filters[name].parentElement.hidden = true;
-  else filters.split.value = "test"; // only these have scores
+  else if (columns.split.every((split, row) => columns.recorded_level[row] === null || split === "test")) filters.split.value = "test";
   filters.threshold.value = data.threshold;
 }
 
