@@ -16,6 +16,12 @@ from glitchflow.config.schema import Cluster
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # how soon Ray Train notices that workers are done
 
 
+# Ray's workers find the models of helpers.py by their import path too
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
+)
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """An embedded Ray of two CPUs, started once."""

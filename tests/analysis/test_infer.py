@@ -1,13 +1,21 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import descendants, small
 
 from glitchflow.analysis import infer as module
 from glitchflow.analysis.infer import check_fit, generate_energy, infer
 from glitchflow.config import InputError
 from glitchflow.data import store
+from glitchflow.data.generate import generate
 from glitchflow.train import checkpoint
 
 
@@ -72,6 +80,65 @@ def test_nothing_is_done_twice_and_a_lost_shard_is_made_again(trained_run, tmp_p
     np.testing.assert_array_equal(store.open_store(experiment.predictions)["qplot"][:], before)
 
 
+def elsewhere(run, directory, **infer_settings):
+    """The run's dataset in a workdir of its own, without its training."""
+    (directory / "dataset.zarr").symlink_to(Path(run.workdir) / "dataset.zarr")
+    settings = run.infer.model_copy(update=infer_settings)
+    return run.model_copy(update={"workdir": str(directory), "infer": settings})
+
+
+def test_a_network_by_its_path_or_by_its_runs_workdir(trained_run, best, tmp_path, monkeypatch):
+    """On a store anywhere; its own untrained network comes along."""
+    monkeypatch.chdir(Path(trained_run.workdir).parent)
+    wanted = np.asarray(store.open_store(trained_run.predictions)["qplot"][:])
+    for i, path in enumerate((best.path, Path(trained_run.workdir).name)):  # the second is relative
+        (tmp_path / str(i)).mkdir()
+        experiment = elsewhere(trained_run, tmp_path / str(i), checkpoint=str(path))
+        infer(experiment)
+        found = store.open_store(experiment.predictions)
+        np.testing.assert_array_equal(found["qplot"][:], wanted)
+        assert "untrained" in found
+        about = found.attributes["checkpoints"]["qplot"]
+        assert Path(about["path"]).is_absolute()
+        assert about["step"] == best.step
+        assert found.attributes["network"]["channels"] == best.meta["channels"]
+
+
+def test_a_checkpoint_alone_is_enough(trained_run, best, tmp_path):
+    alone = shutil.copytree(best.path, tmp_path / "twin")
+    experiment = elsewhere(trained_run, tmp_path, checkpoint=str(alone))
+    infer(experiment)
+    found = store.open_store(experiment.predictions)
+    assert "untrained" not in found
+    wanted = store.open_store(trained_run.predictions)["qplot"][:]
+    np.testing.assert_array_equal(found["qplot"][:], wanted)
+
+
+def test_predictions_for_another_dataset_are_not_mixed(trained_run, tmp_path, ray_session):
+    generate(small(tmp_path, seed=4))
+    path = str(tmp_path / "dataset.zarr")
+    other = trained_run.model_copy(update={"store": trained_run.store.model_copy(update={"path": path})})
+    with pytest.raises(InputError, match=r"holds predictions for another dataset .*choose another workdir"):
+        infer(other)
+
+
+def test_predictions_grow_with_their_dataset(trained_run, tmp_path, ray_session):
+    """The events that were there stay as they are, the new ones are those of a whole run."""
+    grown, whole = (small(tmp_path / name, seed=4) for name in ("grown", "whole"))
+    network = trained_run.infer.model_copy(update={"checkpoint": trained_run.workdir, "untrained": False})
+    for events in (33, 40):
+        simulate = grown.simulate.model_copy(update={"events": events})
+        grown = grown.model_copy(update={"simulate": simulate, "infer": network})
+        generate(grown)
+        infer(grown)
+    whole = whole.model_copy(update={"simulate": grown.simulate, "infer": network})
+    generate(whole)
+    infer(whole)
+    found, wanted = (store.open_store(run.predictions) for run in (grown, whole))
+    for name in ("qplot", "event", "gps", "split"):
+        np.testing.assert_array_equal(found[name][:], wanted[name][:])
+
+
 def test_predictions_of_another_checkpoint_are_not_mixed(trained_run):
     settings = trained_run.infer.model_copy(update={"checkpoint": "initial"})
     with pytest.raises(InputError, match=r"predictions.zarr: holds predictions of .*--overwrite it"):
@@ -88,3 +155,46 @@ def test_a_store_of_another_geometry_is_refused(best, dataset):
     geometry = best.meta["geometry"] | {"qplot": best.meta["geometry"]["qplot"] | {"span": 1.5}}
     with pytest.raises(InputError, match=r"qplot.span = 2.0, but .* was trained on 1.5"):
         check_fit(checkpoint.Checkpoint(best.path, best.meta | {"geometry": geometry}), dataset)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("share", [0.2, 0.7])
+def test_killed_in_the_middle_it_resumes_to_the_same_predictions(trained_run, tmp_path, share):
+    """kill -9 of the driver once so many of the shards are there; what it left of its Ray is ended by hand."""
+    network = trained_run.infer.model_copy(update={"checkpoint": trained_run.workdir, "batch": 4})
+    simulate = trained_run.simulate.model_copy(update={"events": 1536})
+    changes = {"workdir": str(tmp_path), "simulate": simulate, "infer": network}
+    experiment = trained_run.model_copy(update=changes)
+    generate(experiment)
+    (tmp_path / "x.yaml").write_text(experiment.model_dump_json())
+    command = [str(Path(sys.executable).parent / "glitchflow"), "infer", str(tmp_path / "x.yaml")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    markers = experiment.predictions / store.MARKERS
+    shards = store.open_store(experiment.dataset).layout.shards
+    while running.poll() is None and len(list(markers.glob("*.json"))) < share * shards:
+        time.sleep(0.005)
+    left = [child for child, _ in descendants(running.pid)]
+    running.kill()
+    running.wait()
+    for child in left:
+        try:
+            os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    missing = store.missing_shards(experiment.predictions)
+    assert 0 < len(missing) < shards, "it was in the middle"
+    with pytest.raises(InputError, match=f"incomplete, {len(missing)} of {shards} shards missing"):
+        store.open_store(experiment.predictions)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    found = store.open_store(experiment.predictions)
+    assert store.damaged_shards(experiment.predictions) == {}
+    whole = experiment.model_copy(update={"workdir": str(tmp_path / "whole")})
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "dataset.zarr").symlink_to(experiment.dataset)
+    infer(whole)
+    wanted = store.open_store(whole.predictions)
+    for name in ("qplot", "untrained", "event", "gps", "label", "split"):
+        np.testing.assert_array_equal(found[name][:], wanted[name][:])

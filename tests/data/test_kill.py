@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import small
+from helpers import descendants, small
 
 from glitchflow.data import store
 
@@ -35,27 +35,6 @@ def start(workdir: Path) -> subprocess.Popen:
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-
-
-def descendants(pid: int) -> list[tuple[int, str]]:
-    """(process id, command line) of everything under a process."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-    found, line = [], [pid]
-    while line:
-        parent = line.pop()
-        for child in (c for c, p in parents.items() if p == parent):
-            line.append(child)
-            try:
-                found.append((child, Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")))
-            except OSError:
-                continue
-    return found
 
 
 def victim(running: subprocess.Popen, kind: str) -> int | None:

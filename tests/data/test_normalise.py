@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from glitchflow.data.normalise import Normalisation, build_normalisation, reduce_statistics, statistics
+from glitchflow.data.normalise import (
+    QUANTILES,
+    Normalisation,
+    build_normalisation,
+    loudness,
+    reduce_statistics,
+    statistics,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +45,23 @@ def test_shares_add_up_in_any_cut(energy, stored):
             found = reduce_statistics(order)
             for name, values in stored.items():
                 np.testing.assert_allclose(found[name], values, rtol=1e-9)
+
+
+def test_loudness_is_kept_as_quantiles_over_the_events(energy, stored):
+    by_hand = np.log1p(np.maximum(energy, 0).astype(float)).mean((2, 3))
+    np.testing.assert_allclose(loudness(energy), by_hand, rtol=1e-12)
+    found = np.array(stored["loudness"])
+    assert found.shape == (3, len(QUANTILES))
+    np.testing.assert_allclose(found[:, 0], by_hand.min(0), atol=1e-6)
+    np.testing.assert_allclose(found[:, -1], by_hand.max(0), atol=1e-6)
+    np.testing.assert_allclose(found[:, QUANTILES.index(0.5)], np.median(by_hand, axis=0), atol=1e-6)
+
+
+def test_shards_from_before_loudness_was_kept_add_up_without_it(energy, stored):
+    old, new = statistics(energy[:20]), statistics(energy[20:])
+    del old["loudness"]
+    found = reduce_statistics([old, new])
+    assert set(stored) - set(found) == {"loudness"}
 
 
 def test_nothing_to_add_up(energy):

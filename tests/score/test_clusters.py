@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
-from glitchflow.score.clusters import cleaned, cluster_level, find_clusters, pixel_areas, roc, veto
+from glitchflow.score.clusters import cleaned, cluster_level, find_clusters, pixel_areas, roc, roc_area, veto
 from glitchflow.score.metrics import NOISE_ENERGY, subtract
+from glitchflow.score.statistics import proportion
 
 F, T = np.geomspace(10, 200, 16), np.linspace(-0.5, 0.5, 21)
 AREAS = pixel_areas(F, T)
@@ -127,6 +129,32 @@ def test_efficiency_is_given_only_where_ten_background_events_decide_it():
     assert np.isnan(curve.efficiency_at(0.009))
     unknown = np.arange(1050) < 500  # the rest belongs to neither class
     assert roc(score, glitch, unknown).false.trials[0] == 500
+
+
+def test_the_area_is_that_of_the_curve_and_its_interval_holds_it_as_often_as_it_says():
+    """Normal scores a distance d apart: the area is the normal's cumulative share at d / sqrt(2)."""
+    generator, distance, held, rounds = np.random.default_rng(5), 1.0, 0, 400
+    positive = np.arange(120) < 50
+    truth = float(ndtr(distance / np.sqrt(2)))
+    for _ in range(rounds):
+        score = generator.normal(size=120) + distance * positive
+        found = roc_area(score, positive)
+        assert found.value == pytest.approx(roc(score, positive).area, abs=1e-12)
+        held += found.low <= truth <= found.high
+    assert held / rounds == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_areas_interval_at_its_ends():
+    yes = np.array([True] * 20 + [False] * 30)
+    apart = roc_area(yes.astype(float), yes)
+    assert apart.value == apart.high == 1
+    assert apart.low == pytest.approx(float(proportion(20, 20).low)), "as sure as 20 of 20 is"
+    assert roc_area(-yes.astype(float), yes).value == 0
+    same = roc_area(np.zeros(50), yes)
+    assert (same.value, same.low, same.high) == (0.5, 0.5, 0.5), (
+        "one score for all: chance, whatever the events"
+    )
+    assert np.isnan(roc_area(np.zeros(50), np.ones(50, bool)).value)
 
 
 def test_no_event_and_refusals():

@@ -1,0 +1,183 @@
+"""Attribution with networks known by heart: what carries their vetoes can be said without running them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glitchflow.analysis import attribute as module
+from glitchflow.analysis.attribute import (
+    EVERYTHING,
+    Attribution,
+    attribute,
+    find_variants,
+    quiet_images,
+    table,
+)
+from glitchflow.analysis.collect import NETWORK, collect, find_basis, open_predictions, pixel_areas
+from glitchflow.analysis.decide import cluster_levels
+from glitchflow.analysis.infer import infer
+from glitchflow.config import InputError
+from glitchflow.data import store
+from glitchflow.data.inspect import identity
+from glitchflow.score.clusters import cluster_level
+from glitchflow.train import checkpoint
+
+ACC, SUS, FRINGE = "SIM:ACC", "SIM:SUS", "SIM:FRINGE"
+VETO = 10.0
+
+
+@pytest.fixture(scope="module")
+def made(dataset_run, tmp_path_factory):
+    """For a way to choose: the experiment, and everything `attribute` takes."""
+
+    def make(how, **changes):
+        directory = tmp_path_factory.mktemp(how)
+        (directory / "dataset.zarr").symlink_to(dataset_run.dataset)
+        dataset = store.open_store(dataset_run.dataset)
+        meta = {
+            "step": 1,
+            "model": {"name": "helpers:Chosen", "options": {"how": how}},
+            "channels": dataset.channels,
+            "shape": [16, 16],
+            "geometry": {},
+            "normalisation": {"kind": "mean", "offset": [0.0] * 4, "scale": [1.0] * 4},
+            "dataset": {"path": dataset.path, "identity": identity(dataset)},
+        }
+        checkpoints = directory / "train" / "checkpoints"
+        network = checkpoint.build_model(meta["model"], 3, (16, 16))
+        checkpoint.mark_best(checkpoints, checkpoint.save(checkpoints, meta, network.state_dict(), {}), 0.0)
+        settings = dataset_run.evaluate.model_copy(update={"veto": VETO, **changes})
+        experiment = dataset_run.model_copy(update={"workdir": str(directory), "evaluate": settings})
+        infer(experiment)
+        predictions = open_predictions(experiment, dataset)
+        basis = find_basis(experiment, dataset, predictions)
+        sample, areas = collect(experiment, dataset, predictions, basis), pixel_areas(dataset)
+        levels = cluster_levels(experiment, sample, areas)
+        return experiment, (dataset, predictions, basis, sample, levels, areas)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def first(made):
+    return made("first")
+
+
+@pytest.fixture(scope="module")
+def witness_levels(first):
+    """The cluster level of ACC and SUS in each test event."""
+    experiment, (dataset, _, _, sample, _, areas) = first
+    energy = np.asarray(dataset["qplot"][:])[sample.events]
+    return [cluster_level(energy[:, c], areas, experiment.evaluate.area) for c in (1, 2)]
+
+
+def carried(found):
+    return {name: int(found.falls[:, v].sum()) for v, name in enumerate(found.variants)}
+
+
+def test_a_network_of_one_witness_owes_every_veto_to_it(first, witness_levels):
+    experiment, rest = first
+    found, vetoed = attribute(experiment, *rest), witness_levels[0] >= VETO
+    assert 3 < vetoed.sum() < len(vetoed)
+    np.testing.assert_array_equal(found.events, np.flatnonzero(vetoed))
+    expected = {ACC: vetoed.sum(), SUS: 0, FRINGE: 0, f"{SUS} + derived": 0, EVERYTHING: vetoed.sum()}
+    assert carried(found) == expected
+    assert found.carriers(len(vetoed)) == [ACC if v else "" for v in vetoed]
+    # without SUS nothing changes; without ACC what is left is its quiet image's own level
+    np.testing.assert_allclose(found.level[:, 1], witness_levels[0][vetoed], rtol=1e-5)
+    assert len(set(found.level[:, 0])) == 1
+
+
+def test_a_veto_that_takes_two_witnesses_falls_without_either(made, witness_levels):
+    experiment, rest = made("both", veto=5.0)
+    found = attribute(experiment, *rest)
+    count = len(found.events)
+    assert count > 3
+    assert carried(found) == {ACC: count, SUS: count, FRINGE: 0, f"{SUS} + derived": count, EVERYTHING: count}
+    assert set(found.carriers(len(rest[3].events))) <= {"", ACC, SUS}
+
+
+def test_where_two_witnesses_see_the_same_only_the_group_carries(made, witness_levels):
+    groups = {"floor": [ACC, SUS]}
+    experiment, rest = made("either", veto=5.0, groups=groups)
+    found = attribute(experiment, *rest)
+    a, b = (level >= 5.0 for level in witness_levels)
+    assert (a & b).sum() > 3, "some are seen by both"
+    expected = {ACC: (a & ~b).sum(), SUS: (b & ~a).sum(), FRINGE: 0, "floor": (a | b).sum()}
+    assert carried(found) == {**expected, EVERYTHING: (a | b).sum()}
+    carriers = np.array(found.carriers(len(a)))
+    assert set(carriers[a & b]) == {"floor"}
+    assert set(carriers[~(a | b)]) <= {""}
+
+
+def test_it_goes_on_where_it_stopped_and_starts_anew_for_other_settings(first, monkeypatch):
+    experiment, rest = first
+    before = attribute(experiment, *rest).level
+    made_again = []
+    run_shards = module.run_shards
+    monkeypatch.setattr(
+        module,
+        "run_shards",
+        lambda make, k, *a, **b: (made_again.append(list(k)), run_shards(make, k, *a, **b)),
+    )
+    path = Path(experiment.workdir) / "evaluation" / "attribution.zarr"
+    (path / store.MARKERS / "00003.json").unlink()
+    np.testing.assert_array_equal(attribute(experiment, *rest).level, before)
+    np.testing.assert_array_equal(attribute(experiment, *rest).level, before)
+    settings = experiment.evaluate.model_copy(update={"attribute": 3})
+    fewer = attribute(experiment.model_copy(update={"evaluate": settings}), *rest)
+    assert made_again == [[3], [], list(range(rest[0].layout.shards))]
+    assert len(fewer.events) == 3
+    assert fewer.events[0] == np.flatnonzero(rest[4].generated[NETWORK] >= VETO)[0]
+
+
+def test_the_quiet_image_is_the_median_of_the_train_splits_background(first):
+    _, (dataset, _, basis, *_) = first
+    quiet = (np.asarray(dataset["split"][:]) == 0) & (np.asarray(dataset["label"][:]) == 0)
+    energy = np.asarray(dataset["qplot"][:])[quiet, 1:].clip(0)
+    np.testing.assert_allclose(quiet_images(dataset, basis), np.median(energy, axis=0), rtol=1e-6)
+
+
+def test_derived_channels_go_with_their_parents():
+    derived = [
+        {"name": "D", "channels": ["B"]},
+        {"name": "E", "channels": ["A", "B"]},
+        {"name": "X", "channels": ["B"]},
+    ]
+    found = find_variants({}, ["A", "B", "C", "D", "E"], derived)
+    assert found == {
+        **{name: [i] for i, name in enumerate("ABCDE")},
+        "A + derived": [0, 4],
+        "B + derived": [1, 3, 4],
+        EVERYTHING: [0, 1, 2, 3, 4],
+    }
+
+
+def test_a_group_of_an_unknown_witness():
+    with pytest.raises(
+        InputError, match=r"evaluate.groups.ears = C: not a witness of the network; there are: A, B"
+    ):
+        find_variants({"ears": ["A", "C"]}, ["A", "B"], [])
+
+
+def test_nothing_to_attribute_is_said(made, capsys):
+    experiment, rest = made("first", veto=1e9)
+    assert attribute(experiment, *rest) is None
+    assert "no attribution: no event is vetoed at 1e+09" in capsys.readouterr().err
+
+
+def test_summed_with_binomial_intervals_and_by_family():
+    level = np.array([[1.0, 9, 1, 1], [9, 9, 9, 1], [1, 9, 1, 1], [9, 1, 1, 1]])
+    found = Attribution(
+        np.array([0, 2, 3, 5]), {"A": [0], "B": [1], "G": [0, 1], EVERYTHING: [0, 1]}, 2, level, 5.0
+    )
+    result = table(found, 7, ["x", "y", "x", "y", "y", "y"])
+    assert (result["vetoes"], result["attributed"], result["threshold"]) == (7, 4, 5.0)
+    a, b = result["witnesses"]
+    assert (a["name"], a["carried"], a["share"], a["families"]) == ("A", 2, 0.5, {"x": 1, "y": 1})
+    assert (b["name"], b["carried"], b["families"]) == ("B", 1, {"x": 0, "y": 1})
+    assert a["low"] == pytest.approx(0.150, abs=1e-3)  # Wilson, 2 of 4
+    assert [row["name"] for row in result["groups"]] == ["G"]
+    assert result["everything"]["share"] == 1
+    assert found.carriers(6) == ["A", "", "", "A", "", "B"]
