@@ -11,33 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from glitchflow.analysis import collect, decide, scores
-from glitchflow.analysis.collect import Sample, read_events
 from glitchflow.analysis.scores import share
-from glitchflow.config import Experiment, InputError, parse
+from glitchflow.analysis.wiener import add_wiener
+from glitchflow.config import Experiment, InputError
 from glitchflow.data import store
-from glitchflow.data.normalise import Normalisation
-from glitchflow.data.shard import build_engine
 from glitchflow.progress import say
-from glitchflow.score.baseline import fit
-from glitchflow.score.wiener import Wiener, fit_wiener
-from glitchflow.signal import QTransform
 
 BLIND = ("zero", "constant", "mean", "median")
 ORACLE = "oracle"
-SEGMENT = 1.0  # s of a segment, and of a filter
-WIENER_EVENTS = 1024  # train events that the filters are fitted to at most
-CURVE_EVENTS = 256  # of those, how many the energies' curve is fitted to: 4096 pixels each at 64 x 64
-BLOCK = 32  # events whose series are in memory at once
-
-Array = NDArray[np.float32]
 
 
 def baseline(experiment: Experiment) -> Path:
@@ -80,14 +65,12 @@ def measure(experiment: Experiment, dataset: store.Dataset) -> dict[str, Any]:
     )
     experiment = experiment.model_copy(update={"evaluate": settings})
     basis = collect.find_basis(experiment, dataset)
-    sample, strain = collect.collect(experiment, dataset, None, basis), basis.strain
+    sample = collect.collect(experiment, dataset, None, basis)
     say(f"scoring {len(sample.events)} test events")
-    if "series" in dataset:
-        for name, generated, residual in _wiener(experiment, dataset, sample, strain):
-            sample.generated[name], sample.residual[name] = generated, residual
+    add_wiener(experiment, dataset, basis, sample)
     levels = decide.cluster_levels(experiment, sample, collect.pixel_areas(dataset))
     masks, known = scores.families(dataset, sample), dataset.attributes["witnessed_labels"]
-    each, excess = scores.event_scores(experiment, sample, strain), scores.excess_scores(sample)
+    each, excess = scores.event_scores(experiment, sample, basis.strain), scores.excess_scores(sample)
     families = scores.score_table(experiment, sample, masks, known, each, excess, ORACLE)
     for name, entry in families.items():
         entry["thresholds"] = decide.threshold_table(experiment, sample, levels, masks[name])
@@ -176,71 +159,3 @@ def _fingerprint(experiment: Experiment, dataset: store.Dataset) -> str:
         experiment.baseline.thresholds,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-# -- the Wiener filters ------------------------------------------------------------------------------------------
-
-
-def _wiener(
-    experiment: Experiment, dataset: store.Dataset, sample: Sample, strain: Normalisation
-) -> Iterator[tuple[str, Array, Array]]:
-    """(name, generated, residual) energies of the filter of the recorded witnesses, and of all channels there are.
-
-    The residual is the cleaned strain's Q-plot, in the recorded strain's own whitening, plane and units; generated
-    is the loss-optimal function of the predicted strain's energy, as the oracle is of the witnessed part's.
-    """
-    made = parse(dataset.attributes["config"], dataset.path)
-    engine = build_engine(made)
-    train = dataset.indices("train")[: experiment.loader.subset.train]
-    chosen = train[:: max(1, len(train) // WIENER_EVENTS)][:WIENER_EVENTS]
-    derived = {item.name for item in made.derived}
-    names = experiment.loader.witnesses or dataset.channels[1:]
-    recorded = [name for name in names if name not in derived]
-    for name, channels in (("wiener", recorded), ("wiener + derived", names)):
-        if not channels or (channels == recorded and name != "wiener"):
-            continue
-        places = [dataset.channels.index(channel) for channel in channels]
-        blocks = _stretches(dataset, chosen, places, made)
-        length = 2 * round(SEGMENT * made.series.sample_rate / 2)
-        wiener = fit_wiener(blocks, length, made.series.sample_rate, made.qplot.frange)
-        some = chosen[:CURVE_EVENTS]
-        predicted, _ = _energies(dataset, engine, wiener, some, places)
-        target = collect.apply(strain, np.maximum(read_events(dataset, "qplot", some)[:, 0], 0))
-        curve = fit("oracle", target[:, None], target, collect.loss_kind(experiment), predicted)
-        predicted, residual = _energies(dataset, engine, wiener, sample.events, places)
-        yield name, collect.invert(strain, curve.predict(predicted[:, None], predicted)), residual
-
-
-def _stretches(
-    dataset: store.Dataset, events: NDArray[np.int64], places: list[int], made: Experiment
-) -> Iterator[tuple[NDArray, NDArray]]:
-    """Strain (E, N') and witnesses (E, W, N') of the part of the series that Q-plots show, and half a segment more:
-    averaged over the long quiet rest, a filter would mostly learn the noise."""
-    span = made.qplot.span if made.qplot.window == "fixed" else made.series.duration
-    half = round(min(span + SEGMENT, made.series.duration) * made.series.sample_rate / 2)
-    middle = made.series.samples // 2
-    for _, series in _series(dataset, events):
-        shown = series[:, :, middle - half : middle + half]
-        yield shown[:, 0], shown[:, places]
-
-
-def _energies(
-    dataset: store.Dataset, engine: QTransform, wiener: Wiener, events: NDArray[np.int64], places: list[int]
-) -> tuple[Array, Array]:
-    """Energies (E, F, T) of the strain that the witnesses predict, and of what is left without it."""
-    parts: list[list[Array]] = [[], []]
-    for _, series in _series(dataset, events):
-        predicted = wiener.predict(series[:, places])
-        for part, value in zip(parts, (predicted, series[:, 0] - predicted)):
-            companion = engine(series[:, :1], companion=value).companion
-            assert companion is not None
-            part.append(np.maximum(companion.numpy(), 0))
-    predicted_energy, left = (np.concatenate(part).astype(np.float32) for part in parts)
-    return predicted_energy, left
-
-
-def _series(
-    dataset: store.Dataset, events: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    for start in range(0, len(events), BLOCK):
-        yield from ((i, values) for i, (values,) in dataset.blocks(events[start : start + BLOCK], "series"))

@@ -30,6 +30,7 @@ from glitchflow.analysis.collect import NETWORK, Sample, plain
 from glitchflow.analysis.figures import figures
 from glitchflow.analysis.scores import share as share
 from glitchflow.analysis.scores import summary as summary
+from glitchflow.analysis.wiener import add_wiener
 from glitchflow.config import Experiment
 from glitchflow.data import store
 from glitchflow.progress import say
@@ -44,6 +45,7 @@ def evaluate(experiment: Experiment) -> Path:
     predictions = collect.open_predictions(experiment, dataset)
     basis = collect.find_basis(experiment, dataset, predictions)
     sample, areas = collect.collect(experiment, dataset, predictions, basis), collect.pixel_areas(dataset)
+    add_wiener(experiment, dataset, basis, sample)
     say(f"scoring {len(sample.events)} events")
     each, excess = scores.event_scores(experiment, sample, basis.strain), scores.excess_scores(sample)
     levels = decide.cluster_levels(experiment, sample, areas)

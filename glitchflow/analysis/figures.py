@@ -11,7 +11,7 @@ from glitchflow.analysis.collect import NETWORK, UNTRAINED
 from glitchflow.score import curves, plots
 from glitchflow.score.statistics import Interval, Proportion
 
-CURVES = (NETWORK, "linear", "median", UNTRAINED, "oracle")  # drawn; all are in the tables
+CURVES = (NETWORK, "linear", "median", UNTRAINED, "oracle", "wiener")  # drawn; all are in the tables
 
 
 def figures(result: dict[str, Any]) -> dict[str, Figure]:
