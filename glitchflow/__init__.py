@@ -15,6 +15,7 @@ _HOME = {
     "fit": "train.fit",
     "infer": "analysis.infer",
     "evaluate": "analysis.evaluate",
+    "clean": "analysis.clean",
     "report": "analysis.report",
     "QTransform": "signal",
 }

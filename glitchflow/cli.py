@@ -183,6 +183,12 @@ def evaluate(path: Config, overrides: Overrides = None, address: Address = "") -
     _run("analysis.evaluate", "evaluate", path, overrides, address)
 
 
+@stage("clean")
+def clean(path: Config, overrides: Overrides = None, overwrite: Overwrite = False) -> None:
+    """Subtract the generated noise from the strain, and write it with the veto segments: clean/."""
+    _run("analysis.clean", "clean", path, overrides, overwrite=overwrite)
+
+
 @stage("report")
 def report(path: Config, overrides: Overrides = None) -> None:
     """Draw everything there is so far on one page: report.html."""

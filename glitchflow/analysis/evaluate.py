@@ -5,6 +5,7 @@
     decide     clusters at every threshold, vetoes and their cost, ROC
     attribute  which sensor carries each veto
     drift      which events' witnesses are out of the range that the network was trained on
+    harm       what cleaning in the time domain takes from glitches, and what from signals
 
 Writes under `evaluation/`: `metrics.json` (every score), `events.csv` and `events.parquet` (a row per event),
 `attribution.csv` (a row per veto that was attributed), and the figures as PNG.
@@ -25,7 +26,7 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from glitchflow.analysis import attribute, collect, decide, drift, scores
+from glitchflow.analysis import attribute, collect, decide, drift, harm, scores
 from glitchflow.analysis.collect import NETWORK, Sample, plain
 from glitchflow.analysis.figures import figures
 from glitchflow.analysis.scores import share as share
@@ -71,6 +72,7 @@ def evaluate(experiment: Experiment) -> Path:
         "veto": decide.veto_table(experiment, dataset, sample, levels),
         "attribution": attribute.table(found, int(vetoed.sum()), family),
         "drift": drifted.table if drifted else None,
+        "do_no_harm": harm.measure(experiment, dataset, predictions, basis, sample.events),
     }
     carrier = found.carriers(len(sample.events)) if found else [""] * len(sample.events)
     trusted = ~drifted.flagged if drifted else np.ones(len(sample.events), bool)

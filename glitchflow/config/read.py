@@ -136,7 +136,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "tune": ("workdir", "seed", "loader", "model", "train", "tune", "cluster"),
     "export": ("workdir", "infer"),
     "infer": ("workdir", "infer", "cluster"),
-    "evaluate": ("workdir", "seed", "loader", "train", "infer", "evaluate", "cluster"),
+    "evaluate": ("workdir", "seed", "loader", "train", "infer", "evaluate", "clean", "harm", "cluster"),
+    "clean": ("workdir", "ingest", "clean", "veto", "evaluate"),
     "report": ("workdir", "report", "evaluate"),
     "doctor": ("workdir", "series", "simulate", "ingest", "derived", "qplot", "store", "train", "cluster"),
 }

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt, model_validator
 
-from glitchflow.config.base import Every, File, Range, Section, key
+from glitchflow.config.base import Every, File, Positive, Range, Section, key
 from glitchflow.config.base import every as every  # part of the meaning of `train.checkpoint_every`
 from glitchflow.config.checks import CHECKS
 from glitchflow.config.recipes import Detector, Notebook
@@ -301,6 +301,36 @@ class Baseline(Section):
     )
 
 
+class Clean(Section):
+    threshold: float = key(
+        5.0, "generated energy from which a pixel is subtracted; below, the strain stays as it is", gt=0
+    )
+    split: Literal["all", "train", "validation", "test"] = key("all", "events that are cleaned and vetoed")
+    format: Literal["", "gwf", "hdf5"] = key("", "of the cleaned strain; empty: GWF where it was read from GWF")
+
+
+class Veto(Section):
+    """Segments around the clusters that are vetoed; `evaluate.veto` and `evaluate.area` say which those are."""
+
+    padding: float = key(0.05, "added at each end of a veto segment", "s", ge=0)
+    minimum: float = key(0.1, "shorter veto segments are widened to this", "s", ge=0)
+    tag: str = key("GLITCHFLOW-VETO", "name of the flag, between detector and version", pattern=r"^[^:/]+$")
+    version: int = key(1, "version of the flag", ge=1)
+
+
+class Harm(Section):
+    """Compact-binary signals that `evaluate` injects in the strain alone, to see what cleaning leaves of them."""
+
+    signals: int = key(2, "signals injected into each event; 0: nothing is measured", ge=0)
+    mass: Positive = key((8.0, 30.0), "chirp mass of two equal masses, drawn log-uniformly", "solar masses")
+    snr: Positive = key((8.0, 30.0), "matched-filter SNR, drawn log-uniformly")
+    start: float = key(15.0, "frequency at which the inspiral fades in", "Hz", gt=0)
+    reach: float = key(0.3, "largest distance of the coalescence from the window's centre", "s", ge=0)
+    thresholds: list[float] = key(
+        [], "values of clean.threshold to try on the validation split, for choosing one"
+    )
+
+
 class Report(Section):
     gallery: int = key(3, "events drawn per family", ge=1)
     figures: int = key(
@@ -334,6 +364,9 @@ class Experiment(Section):
     infer: Infer = key(Infer(), "generation with a trained network")
     baseline: Baseline = key(Baseline(), "what a dataset can teach")
     evaluate: Evaluate = key(Evaluate(), "scores")
+    clean: Clean = key(Clean(), "the cleaned strain")
+    veto: Veto = key(Veto(), "veto segments")
+    harm: Harm = key(Harm(), "what cleaning does to signals")
     report: Report = key(Report(), "the page")
     cluster: Cluster = key(Cluster(), "Ray")
 

@@ -170,25 +170,30 @@ def _blip(instrument: Instrument, rng: Random, time: Array, gps: float) -> Trans
 
 
 def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
-    """The Newtonian inspiral of two equal masses, up to the innermost stable orbit of their sum at time 0.
-
-    With tau the time left, m = G Mc / c^3: phase -2 (tau / 5m)^(5/8), frequency (5 / 256 tau)^(3/8) m^(-5/8) / pi,
-    amplitude tau^(-1/4): Cutler & Flanagan, PRD 49, 2658 (1994), equations 2.2 and 2.13. It goes on as a damped
-    oscillation of Q = pi at its last frequency, so as not to end in a click: no model of the merger.
-    """
+    """The inspiral of a compact binary, which no witness sees."""
     settings = instrument.settings.families.chirp
-    m = SOLAR_MASS * np.exp(rng.uniform(*np.log(settings.mass)))
+    mass = np.exp(rng.uniform(*np.log(settings.mass)))
+    h = inspiral(time, mass, rng.uniform(0, 2 * np.pi), settings.start)
+    return Transient(strain=_whitened(h, instrument.colour[0]))
+
+
+def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:
+    """The Newtonian inspiral of two equal masses, up to the innermost stable orbit of their sum at time 0: (N,).
+
+    mass: chirp mass in solar masses; phase at time 0 in rad; start: Hz at which it fades in, later where the series
+    begins later. With tau the time left, m = G Mc / c^3: phase -2 (tau / 5m)^(5/8), frequency (5 / 256 tau)^(3/8)
+    m^(-5/8) / pi, amplitude tau^(-1/4): Cutler & Flanagan, PRD 49, 2658 (1994), equations 2.2 and 2.13. It goes on as
+    a damped oscillation of Q = pi at its last frequency, so as not to end in a click: no model of the merger.
+    """
+    m = SOLAR_MASS * mass
     last = 1 / (np.pi * 6**1.5 * m * 2**1.2)  # Hz: c^3 / (6^(3/2) pi G M), M = 2^(6/5) Mc
-    end, start = (
-        5 / 256 * (np.pi * f) ** (-8 / 3) * m ** (-5 / 3) for f in (last, min(settings.start, last))
-    )
-    start = min(start, end - 0.95 * float(time[0]))
+    end, begin = (5 / 256 * (np.pi * f) ** (-8 / 3) * m ** (-5 / 3) for f in (last, min(start, last)))
+    begin = min(begin, end - 0.95 * float(time[0]))
     left = np.maximum(end - time, end)
     after = np.maximum(time, 0.0)
-    phase = -2 * (left / (5 * m)) ** 0.625 + 2 * np.pi * last * after + rng.uniform(0, 2 * np.pi)
-    fade = np.sin(0.5 * np.pi * np.clip((start - left) / (0.1 * start), 0.0, 1.0)) ** 2
-    h = fade * (left / end) ** -0.25 * np.exp(-after * last) * np.cos(phase)
-    return Transient(strain=_whitened(h, instrument.colour[0]))
+    turns = -2 * (left / (5 * m)) ** 0.625 + 2 * np.pi * last * after + phase
+    fade = np.sin(0.5 * np.pi * np.clip((begin - left) / (0.1 * begin), 0.0, 1.0)) ** 2
+    return fade * (left / end) ** -0.25 * np.exp(-after * last) * np.cos(turns)
 
 
 def _pulse(rng: Random, time: Array, frequencies: tuple[float, float], qs: tuple[float, float]) -> Array:

@@ -62,7 +62,7 @@ def find_files(source: Source) -> tuple[str, ...]:
 def coverage(source: Source) -> list[tuple[float, float]]:
     """The GPS stretches that a channel's files cover, joined where they meet, ascending."""
     joined: list[tuple[float, float]] = []
-    for piece in _pieces(source):
+    for piece in pieces(source):
         if joined and piece.start <= joined[-1][1] + 1e-6:
             joined[-1] = (joined[-1][0], max(joined[-1][1], piece.stop))
         else:
@@ -80,7 +80,7 @@ def read_stretch(source: Source, start: float, stop: float, margin: float = 0.0)
         spans = ", ".join(f"{a:.3f}-{b:.3f}" for a, b in itertools.islice(coverage(source), 3)) or "nothing"
         raise Gap(f"ingest.channels {source.name}: its files cover GPS {spans}, not {start:.3f}-{stop:.3f}")
     start, stop = max(start - margin, covered[0]), min(stop + margin, covered[1])
-    paths = [p.path for p in _pieces(source) if p.start < stop and p.stop > start]
+    paths = [p.path for p in pieces(source) if p.start < stop and p.stop > start]
     return _read(source, paths, start=start, end=stop)
 
 
@@ -96,7 +96,8 @@ def _cached(source: Source, path: Path) -> list[str]:
         raise InputError(f"ingest.channels {source.name}: {path}: not a cache or ffl list: {error}") from None
 
 
-def _pieces(source: Source) -> tuple[Piece, ...]:
+def pieces(source: Source) -> tuple[Piece, ...]:
+    """A channel's files with the time each covers, by start. Raises `InputError` as `find_files`."""
     return _spans(source.model_dump_json())
 
 

@@ -82,3 +82,12 @@ def read_channel(source: Source, start: float, duration: float, sample_rate: flo
         values = resample_poly(values, ratio.numerator, ratio.denominator, padtype="line")
     first = round((start - float(data.t0.value)) * sample_rate)
     return values[first : first + round(duration * sample_rate)]
+
+
+def first_sample(source: Source, start: float, duration: float, sample_rate: float) -> float:
+    """GPS time of the first sample that `read_channel` gives where it resamples: `start`, but for the file's own grid.
+
+    Raises `Gap` as `read_channel`.
+    """
+    begin = float(read_stretch(source, start, start + duration, PADDING).t0.value)
+    return begin + round((start - begin) * sample_rate) / sample_rate

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -43,6 +43,7 @@ class Event:
         None  # (C, F, T) where Q-plots are all there is; series is then empty
     )
     skipped: str = ""  # why a recorded event cannot be used; series is then all zeros
+    transient: Array | None = None  # (N,): all that the transient adds to the strain, where the recipe knows
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))
 
 
-COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE, BACKGROUND = range(6)  # streams
+COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE, BACKGROUND, SIGNALS = range(7)  # streams
 
 
 def build_recipe(experiment: Experiment) -> Recipe:
@@ -206,7 +207,7 @@ def _detector_event(constants: _Constants, index: int) -> Event:
     rng = generator(experiment.seed, EVENTS, index)
     white = rng.standard_normal((len(instrument.colour), series.samples))
     motion: dict[int, Array] = {}
-    witnessed = np.zeros(series.samples)
+    added, witnessed = np.zeros(series.samples), False
     label, snr = 0, 0.0
     if rng.random() >= settings.background:
         label = 1 + int(rng.choice(len(constants.families), p=constants.share))
@@ -218,16 +219,19 @@ def _detector_event(constants: _Constants, index: int) -> Event:
         norm = float(np.linalg.norm(transient.strain))
         scale = drawn / norm if transient.scaled else 1.0
         snr = scale * norm
-        white[0] += scale * transient.strain
+        added = scale * transient.strain
+        white[0] += added
         if transient.witnesses is not None:
             white[1:] += scale * transient.witnesses
-        witnessed = scale * transient.strain * family.witnessed
+        witnessed = family.witnessed
         motion = transient.motion or {}
     values = colour(white, instrument.colour)
     for place, moved in motion.items():
         values[1 + place] += moved
-    explained = colour(witnessed[None], instrument.colour[:1])[0]
-    return _finish(experiment, index, values, settings.witnesses, explained, label, snr)
+    seen = colour(added[None], instrument.colour[:1])[0]  # of the transient, in the strain
+    explained = seen if witnessed else np.zeros_like(seen)
+    event = _finish(experiment, index, values, settings.witnesses, explained, label, snr)
+    return replace(event, transient=seen)
 
 
 def _gps(experiment: Experiment, index: int) -> float:
