@@ -6,9 +6,12 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from glitchflow.config import Experiment, parse
+from glitchflow.data import store
 from glitchflow.signal.families import FAMILIES
 from glitchflow.signal.simulate import build_recipe
 
@@ -43,6 +46,17 @@ def small(workdir: Path, **changes: object) -> Experiment:
     for name, value in changes.items():
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
     return parse(values)
+
+
+def write_predictions(experiment: Experiment, energy: NDArray[np.float32]) -> None:
+    """`predictions.zarr` of a dataset with energies (event, frequency, time) that no network generated."""
+    dataset = store.open_store(experiment.dataset)
+    arrays = {"qplot": store.Array(("frequency", "time"), energy.shape[1:], "float32")}
+    attributes = {"arrays": list(arrays), "source": "infer", "checkpoints": {"qplot": {"path": "none"}}}
+    store.create(experiment.predictions, arrays, dataset.layout, {}, attributes)
+    for shard in range(dataset.layout.shards):
+        store.write_shard(experiment.predictions, shard, {"qplot": energy[dataset.layout.span(shard)]}, {})
+    store.finalise(experiment.predictions, {})
 
 
 def detector_recipe(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis.classical import fit_series, train_events
 from glitchflow.analysis.collect import Basis
+from glitchflow.analysis.scores import share
 from glitchflow.analysis.treat import Twin, as_twin, tapered
 from glitchflow.config import Experiment, parse
 from glitchflow.data import store
@@ -102,7 +103,10 @@ def _line(split: str, threshold: float, entry: dict[str, Any]) -> str:
         for name, row in entry["kept"].items()
         if row["events"]
     )
-    return f"  {split}, clean.threshold {threshold:g}: excess removed {entry['excess_removed']['value']:.1%}; SNR kept {kept}"
+    removed = share(entry["excess_removed"])
+    return (
+        f"  {split}, clean.threshold {threshold:g}: excess power removed {removed}; SNR kept: {kept or '–'}"
+    )
 
 
 # -- scores of one threshold -------------------------------------------------------------------------------------

@@ -65,7 +65,9 @@ class Twin:
         if self.fixed is not None:
             return self.fixed
         half, qplot = self.made.series.duration / 2, self.made.qplot
-        first = {name: float(np.asarray(self.dataset[name][event])) for name in ("frequency0", "time0", "gps")}
+        first = {
+            name: float(np.asarray(self.dataset[name][event])) for name in ("frequency0", "time0", "gps")
+        }
         frequency = first["frequency0"] + qplot.fres * np.arange(qplot.shape[0])
         return Shown(frequency, first["time0"] - first["gps"] + half + qplot.tres * np.arange(qplot.shape[1]))
 
@@ -105,9 +107,7 @@ def tapered(twin: Twin, events: NDArray[np.int64], strain: Array, mask: NDArray[
     return found
 
 
-def _alike(
-    twin: Twin, events: NDArray[np.int64]
-) -> Iterator[tuple[Shown, float | None, NDArray[np.int64]]]:
+def _alike(twin: Twin, events: NDArray[np.int64]) -> Iterator[tuple[Shown, float | None, NDArray[np.int64]]]:
     """Places among `events` whose Q-plots have the same axes and plane, with those."""
     if not len(events):
         return

@@ -306,7 +306,9 @@ class Clean(Section):
         5.0, "generated energy from which a pixel is subtracted; below, the strain stays as it is", gt=0
     )
     split: Literal["all", "train", "validation", "test"] = key("all", "events that are cleaned and vetoed")
-    format: Literal["", "gwf", "hdf5"] = key("", "of the cleaned strain; empty: GWF where it was read from GWF")
+    format: Literal["", "gwf", "hdf5"] = key(
+        "", "of the cleaned strain; empty: GWF where it was read from GWF"
+    )
 
 
 class Veto(Section):

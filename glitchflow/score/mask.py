@@ -10,6 +10,7 @@ Units: times in s from the series' start unless they are GPS, frequencies in Hz,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from glitchflow.score.metrics import NOISE_ENERGY
 from glitchflow.signal import QTransform
 
 Array = NDArray[np.float64]
+Axis = NDArray[np.floating[Any]]
 EDGE = 1e-6  # s: what a window still weighs at its very edge
 
 
@@ -37,8 +39,8 @@ def removal_mask(generated: NDArray[np.float32], threshold: float) -> NDArray[np
 class Shown:
     """What a Q-plot shows of its series: frequencies (F,) and times (T,), the latter evenly spaced."""
 
-    frequency: Array
-    time: Array
+    frequency: Axis
+    time: Axis
 
     @property
     def start(self) -> float:
@@ -85,7 +87,7 @@ def _on_tiles(mask: Tensor, shown: Shown, rows: Tensor, tiles: int, duration: fl
     return found
 
 
-def _weights(known: Array, wanted: Array) -> Tensor:
+def _weights(known: Axis, wanted: Axis) -> Tensor:
     """(wanted, known): linear interpolation between ascending points, constant beyond both ends."""
     place = np.interp(wanted, known, np.arange(len(known)))
     below = np.minimum(place.astype(int), len(known) - 2)
@@ -104,7 +106,8 @@ def overlap_share(start: Array, stop: Array, index: int, time: Array) -> NDArray
     low, high = np.searchsorted(start, [start[index] - (stop - start).max(), stop[index]])
     near = np.minimum(time - start[low:high, None], stop[low:high, None] - time)
     weight = np.where(near >= -EDGE, np.maximum(near, EDGE), 0)
-    return (weight[index - low] / weight.sum(axis=0)).astype(np.float32)
+    own = weight[index - low]
+    return (own / np.where(own > 0, weight.sum(axis=0), 1)).astype(np.float32)
 
 
 def upsample(series: Array, duration: float, sample_rate: float, delay: float = 0.0) -> Array:

@@ -30,7 +30,9 @@ def inner(a: Array, b: Array, psd: Array, sample_rate: float, band: tuple[float,
     frequency = np.fft.rfftfreq(samples, 1 / sample_rate)
     inside = (frequency >= band[0]) & (frequency <= band[1])
     product = (np.fft.rfft(a) * np.fft.rfft(b).conj()).real[..., inside] / psd[..., inside]
-    return 4 * product.sum(axis=-1) / (sample_rate * samples)  # (1 / rate)^2 of the transforms, rate / N of df
+    return (
+        4 * product.sum(axis=-1) / (sample_rate * samples)
+    )  # (1 / rate)^2 of the transforms, rate / N of df
 
 
 def kept(signal: Array, left: Array, psd: Array, sample_rate: float, band: tuple[float, float]) -> Array:

@@ -27,9 +27,7 @@ def join(segments: Segments) -> Segments:
 
 def clip(segments: Segments, known: Segments) -> Segments:
     """The parts of segments that lie inside the known ones; both apart and ascending."""
-    inside = [
-        (max(a, start), min(b, stop)) for start, stop in known for a, b in _near(segments, start, stop)
-    ]
+    inside = [(max(a, start), min(b, stop)) for start, stop in known for a, b in _near(segments, start, stop)]
     return np.array(inside).reshape(-1, 2)
 
 
