@@ -72,8 +72,9 @@ def evaluate(experiment: Experiment) -> Path:
         "veto": decide.veto_table(experiment, dataset, sample, levels),
         "attribution": attribute.table(found, int(vetoed.sum()), family),
         "drift": drifted.table if drifted else None,
-        "do_no_harm": harm.measure(experiment, dataset, predictions, basis, sample.events),
     }
+    if "series" in dataset:
+        result["do_no_harm"] = harm.measure(experiment, dataset, predictions, basis, sample.events)
     carrier = found.carriers(len(sample.events)) if found else [""] * len(sample.events)
     trusted = ~drifted.flagged if drifted else np.ones(len(sample.events), bool)
     rows = event_rows(experiment, sample, family, levels, each[NETWORK], excess[NETWORK], trusted, carrier)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.analysis.classical import fit_series, train_events
-from glitchflow.analysis.collect import Basis
+from glitchflow.analysis.collect import Basis, plain
 from glitchflow.analysis.scores import share
 from glitchflow.analysis.treat import Twin, as_twin, tapered
 from glitchflow.config import Experiment, parse
@@ -54,13 +54,11 @@ def measure(
     predictions: store.Dataset,
     basis: Basis,
     events: NDArray[np.int64],
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """The scores of ascending events, beside the Wiener filter's, and of other thresholds on the validation split.
 
-    None where the dataset does not hold `series`.
+    The dataset must hold `series`.
     """
-    if "series" not in dataset:
-        return None
     twin, settings = as_twin(dataset, predictions), experiment.harm
     threshold = experiment.clean.threshold
     say(f"do no harm: {settings.signals} signals in each of {len(events)} events")
@@ -86,6 +84,7 @@ def measure(
         for value in settings.thresholds
         for tried in [_scores(experiment, twin, validation, value)]
     ]
+    result = plain(result)
     say(summary(result))
     return result
 
@@ -163,10 +162,10 @@ def _groups(
     dataset: store.Dataset, block: Block, names: tuple[str, ...] | list[str]
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Places in a block of the events that belong to each group that has any there."""
-    number = {name: i for i, name in enumerate(dataset.labels)}
+    number = {name: [i] for i, name in enumerate(dataset.labels)}
+    number |= {ALONE: [0], GLITCHES: [dataset.labels.index(name) for name in _glitches(dataset)]}
     for name in names:
-        labels = {ALONE: [0], GLITCHES: [number[g] for g in _glitches(dataset)]}.get(name) or [number[name]]
-        some = np.flatnonzero(np.isin(block.label, labels))
+        some = np.flatnonzero(np.isin(block.label, number[name]))
         if len(some):
             yield name, some
 

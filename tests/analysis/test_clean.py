@@ -138,7 +138,7 @@ def test_vetoes_cover_the_glitches_and_read_back_exactly(run):
     flags = [DataQualityFlag.read(directory / "veto.hdf5"), DataQualityFlag.read(directory / "veto.xml")]
     for flag in flags:
         assert flag.name == "X1:GLITCHFLOW-VETO:1"
-        assert [tuple(map(float, s)) for s in flag.known] == [(START + 8, START + 40 - 0.5)]
+        assert [tuple(map(float, s)) for s in flag.known] == [(START + 8, START + 40)]
         assert len(flag.active) == len(GLITCHES)
         for middle, segment in zip(GLITCHES, flag.active):
             assert START + middle in segment
