@@ -10,17 +10,33 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import zarr
 from zarr.abc.store import Store
 from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.storage import LocalStore, StorePath
 
 from glitchflow.config import InputError, RunError
 
 Location = str | Path
+
+
+class Place(Protocol):
+    """What holds objects: a Zarr group, or a plain directory."""
+
+    @property
+    def store_path(self) -> StorePath: ...
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A plain directory that holds such objects, as a training's."""
+
+    store_path: StorePath
 
 
 def is_url(path: Location) -> bool:
@@ -67,6 +83,13 @@ def storage(path: Location) -> Any:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 
 
+def directory(path: Path) -> Directory:
+    """A directory on a file system, made where it is missing."""
+    with writing(path, "cannot be made"):
+        path.mkdir(parents=True, exist_ok=True)
+    return Directory(StorePath(LocalStore(path)))
+
+
 def exists(path: Location) -> bool:
     """Whether a store is there that was created whole."""
     if not is_url(path):
@@ -87,17 +110,17 @@ def wipe(path: Location) -> None:
             shutil.rmtree(path)
 
 
-def put(group: zarr.Group, name: str, value: Any) -> None:
+def put(group: Place, name: str, value: Any) -> None:
     """Write a JSON object."""
     sync((group.store_path / name).set(cpu.Buffer.from_bytes(json.dumps(value).encode())))
 
 
-def put_new(group: zarr.Group, name: str, value: Any) -> None:
+def put_new(group: Place, name: str, value: Any) -> None:
     """Write a JSON object unless there is one of that name."""
     sync((group.store_path / name).set_if_not_exists(cpu.Buffer.from_bytes(json.dumps(value).encode())))
 
 
-def get(group: zarr.Group, name: str) -> Any:
+def get(group: Place, name: str) -> Any:
     """A JSON object, or None where there is none, or one cut off."""
     value = sync((group.store_path / name).get(default_buffer_prototype()))
     try:
@@ -106,7 +129,7 @@ def get(group: zarr.Group, name: str) -> Any:
         return None
 
 
-def delete(group: zarr.Group, name: str) -> None:
+def delete(group: Place, name: str) -> None:
     sync((group.store_path / name).delete())
 
 

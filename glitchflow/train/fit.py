@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.data import lease, objects
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import World, prepare, train
@@ -52,22 +53,33 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     `RunError` where the loss stopped being finite, the workers kept failing, or a signal ended the run.
     """
     directory = Path(experiment.workdir) / "train"
-    if overwrite:
-        shutil.rmtree(directory, ignore_errors=True)
-    _same_run(experiment, directory)
-    # every mistake in the settings shows here, before Ray starts; nothing is read into memory for it
-    light = experiment.loader.model_copy(update={"cache_gb": 0})
-    progress = prepare(experiment.model_copy(update={"loader": light}), World(rank=-1)).progress
-    if progress.epoch < experiment.train.epochs:
-        with mirrored(experiment, directory), session(experiment.cluster), follow(directory / "log.txt"):
-            flag = uuid.uuid4().hex
-            work = partial(launch, experiment, directory, flag, accelerated(experiment))
-            until_stopped(work, flag, experiment.train.grace)
-        ended(directory)
+    with lease.hold(directory, objects.directory(directory)) as check:
+        if overwrite:
+            _clear(directory)
+        _same_run(experiment, directory)
+        # every mistake in the settings shows here, before Ray starts; nothing is read into memory for it
+        light = experiment.loader.model_copy(update={"cache_gb": 0, "cache_dir": None})
+        progress = prepare(experiment.model_copy(update={"loader": light}), World(rank=-1)).progress
+        if progress.epoch < experiment.train.epochs:
+            with mirrored(experiment, directory), session(experiment.cluster), follow(directory / "log.txt"):
+                flag = uuid.uuid4().hex
+                work = partial(launch, experiment, directory, flag, accelerated(experiment))
+                until_stopped(work, flag, experiment.train.grace)
+            check()
+            ended(directory)
     found = checkpoint.best(directory / "checkpoints")
     if found is None:
         raise RunError(f"{directory}: no epoch was finished")
     return found
+
+
+def _clear(directory: Path) -> None:
+    """Delete an earlier run, not the lease."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != lease.NAME:
+            path.unlink()
 
 
 def accelerated(experiment: Experiment) -> bool:

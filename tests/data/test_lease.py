@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_a_second_driver_is_refused(path):
     with (
         lease.hold(path),
         pytest.raises(
-            RunError, match=rf"another driver is writing it \(process {os.getpid()} on .*heard of 0 s ago"
+            RunError, match=rf"another run is writing it \(process {os.getpid()} on .*heard of 0 s ago"
         ),
         lease.hold(path),
     ):
@@ -54,8 +55,38 @@ def test_a_second_driver_is_refused(path):
 
 def test_a_driver_of_another_host_is_believed_while_its_heart_beats(path):
     leave(path, host="elsewhere", pid=1)
+    beating = threading.Timer(0.7, leave, (path,), {"host": "elsewhere", "pid": 1})
+    beating.start()
     with pytest.raises(RunError, match="process 1 on elsewhere"), lease.hold(path):
         pytest.fail("taken over")
+
+
+def test_a_driver_of_another_host_that_lost_its_power_is_awaited_and_replaced(path, monkeypatch):
+    monkeypatch.setattr(lease, "SILENT", 1.5)
+    leave(path, host="elsewhere", pid=1)
+    started = time.monotonic()
+    with lease.hold(path):
+        assert json.loads((path / lease.NAME).read_text())["pid"] == os.getpid()
+    assert time.monotonic() - started > 1
+
+
+def test_a_lease_given_back_while_one_waits_is_taken(path):
+    leave(path, host="elsewhere", pid=1)
+    threading.Timer(0.7, (path / lease.NAME).unlink).start()
+    with lease.hold(path):
+        assert json.loads((path / lease.NAME).read_text())["pid"] == os.getpid()
+
+
+def test_a_plain_directory_can_be_held(tmp_path):
+    place = objects.directory(tmp_path / "train")
+    with lease.hold(tmp_path / "train", place):
+        assert [file.name for file in (tmp_path / "train").iterdir()] == [lease.NAME]
+        with (
+            pytest.raises(RunError, match="train: another run is writing it"),
+            lease.hold(tmp_path / "train", place),
+        ):
+            pytest.fail("held twice")
+    assert not list((tmp_path / "train").iterdir())
 
 
 def test_a_silent_driver_is_replaced(path):
@@ -84,7 +115,7 @@ def test_who_was_replaced_notices_and_leaves_the_lease_alone(path, monkeypatch):
     with lease.hold(path) as check:
         leave(path, host="elsewhere")
         time.sleep(0.3)
-        with pytest.raises(RunError, match="another driver has taken this store over"):
+        with pytest.raises(RunError, match="another run has taken it over"):
             check()
     assert objects.get(objects.open_group(path, "r"), lease.NAME)["host"] == "elsewhere"
 

@@ -6,6 +6,7 @@ import pytest
 from helpers import small
 
 from glitchflow.config import InputError, RunError
+from glitchflow.data import lease, objects
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import fit
 from glitchflow.train.loop import train
@@ -112,3 +113,13 @@ def test_the_best_checkpoint_is_returned(trained_run):
     best = checkpoint.open_checkpoint(checkpoint.best(directory))
     assert best.meta["metrics"]["validation_loss"] == min(losses(trained_run))
     assert best.meta["channels"] == ["SIM:STRAIN", "SIM:ACC", "SIM:SUS", "SIM:FRINGE"]
+
+
+def test_two_runs_in_one_directory_are_refused(trained_run):
+    directory = Path(trained_run.workdir) / "train"
+    with (
+        lease.hold(directory, objects.directory(directory)),
+        pytest.raises(RunError, match=r"train: another run is writing it \(process"),
+    ):
+        fit(trained_run)
+    assert fit(trained_run).exists()
