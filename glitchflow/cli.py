@@ -50,7 +50,10 @@ def stage(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 STAGE_OF = {"fit": "train", "sweep": "tune"}  # where a stage's function has another name
-GATES = {"fit": "analysis.baseline"}  # modules whose gate(experiment) may refuse a stage first
+GATES = {
+    "fit": "analysis.baseline",
+    "sweep": "analysis.baseline",
+}  # modules whose gate(experiment) may refuse a stage
 
 
 def _run(
@@ -62,7 +65,7 @@ def _run(
         started = time.monotonic()
         # imported only now: --help and a mistyped key answer without waiting for torch and Ray
         if function in GATES:
-            importlib.import_module(f"glitchflow.{GATES[function]}").gate(experiment)
+            options["gate"] = importlib.import_module(f"glitchflow.{GATES[function]}").gate
         written = getattr(importlib.import_module(f"glitchflow.{module}"), function)(experiment, **options)
         print(
             f"{STAGE_OF.get(function, function)}: wrote {_shown(written)} in {time.monotonic() - started:.1f} s"

@@ -46,9 +46,12 @@ FREE = (
 )
 
 
-def fit(experiment: Experiment, overwrite: bool = False) -> Path:
+def fit(
+    experiment: Experiment, overwrite: bool = False, gate: Callable[[Experiment], None] | None = None
+) -> Path:
     """Train, or go on training, under `workdir/train`; returns the best checkpoint's path.
 
+    `gate` is called before anything is trained, when the settings are known to be right, and may refuse.
     Raises `InputError` for settings that do not fit the store, the model, the cluster, or the run found there;
     `RunError` where the loss stopped being finite, the workers kept failing, or a signal ended the run.
     """
@@ -61,6 +64,8 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
         light = experiment.loader.model_copy(update={"cache_gb": 0, "cache_dir": None})
         progress = prepare(experiment.model_copy(update={"loader": light}), World(rank=-1)).progress
         if progress.epoch < experiment.train.epochs:
+            if gate:
+                gate(experiment)
             with mirrored(experiment, directory), session(experiment.cluster), follow(directory / "log.txt"):
                 flag = uuid.uuid4().hex
                 work = partial(launch, experiment, directory, flag, accelerated(experiment))

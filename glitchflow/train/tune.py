@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -43,9 +43,12 @@ ENVIRONMENT = {
 FREE = ("trials", "concurrent")  # keys of `tune` that may change from one part of a sweep to the next
 
 
-def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
+def sweep(
+    experiment: Experiment, overwrite: bool = False, gate: Callable[[Experiment], None] | None = None
+) -> Path:
     """Run the trials that `tune` asks for; returns the path of the best settings, `workdir/tune/best.yaml`.
 
+    `gate` is called before the first trial, when the settings are known to be right, and may refuse.
     Raises `InputError` before the first trial where the space, the store or the cluster cannot do; `RunError`
     where a signal ended the sweep or no trial finished an epoch.
     """
@@ -54,9 +57,11 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
     wanted = [] if experiment.tune.search == "optuna" else space.candidates(experiment)
     if overwrite:
         shutil.rmtree(directory, ignore_errors=True)
-    light = experiment.loader.model_copy(update={"cache_gb": 0})
+    light = experiment.loader.model_copy(update={"cache_gb": 0, "cache_dir": None})
     prepare(experiment.model_copy(update={"loader": light}), World(rank=-1), directory / "none")
     _same_sweep(experiment, directory)
+    if gate:
+        gate(experiment)
     with session(experiment.cluster):
         largest = _largest(experiment)
         gpu = accelerated(largest)

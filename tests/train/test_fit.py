@@ -11,6 +11,7 @@ from glitchflow.train import checkpoint
 from glitchflow.train.fit import fit
 from glitchflow.train.loop import train
 from glitchflow.train.tracking import read_metrics
+from glitchflow.train.tune import sweep
 
 
 def run_of_its_own(dataset_run, tmp_path, **train):
@@ -123,3 +124,23 @@ def test_two_runs_in_one_directory_are_refused(trained_run):
     ):
         fit(trained_run)
     assert fit(trained_run).exists()
+
+
+def test_the_gate_is_asked_when_the_settings_are_right_and_before_anything_is_trained(dataset_run, tmp_path):
+    (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
+    asked = []
+
+    def refuse(experiment):
+        asked.append(experiment.workdir)
+        raise InputError("teaches nothing")
+
+    wrong = small(tmp_path, model={"name": "unet", "options": {"depth": 9}})
+    with pytest.raises(InputError, match="depth"):
+        fit(wrong, gate=refuse)
+    assert not asked
+    with pytest.raises(InputError, match="teaches nothing"):
+        fit(small(tmp_path), gate=refuse)
+    with pytest.raises(InputError, match="teaches nothing"):
+        sweep(small(tmp_path, tune={"space": {"train.lr": {"uniform": [0.001, 0.01]}}}), gate=refuse)
+    assert asked == [str(tmp_path)] * 2
+    assert not (tmp_path / "train" / "checkpoints").exists()
