@@ -278,7 +278,7 @@ def _words_of(stage: str, words: list[str]) -> tuple[str, list[str], list[str]]:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     if stage not in config.STAGES:
         raise InputError(f"submit {stage}: not one of {', '.join(config.STAGES)}")
-    given = commands[stage].make_context(stage, list(words)).params
+    given = commands[stage].make_context(f"glitchflow {stage}", list(words)).params
     path, overrides = given["path"], given["overrides"] or []
     return path, overrides, [word for word in words if word not in (path, *overrides)]
 

@@ -34,6 +34,10 @@ def _absolute(value: str) -> str:
     return value if not value or "://" in value else str(Path(value).expanduser().absolute())
 
 
+def _checkpoint(value: str) -> str:
+    return value if value in ("best", "last", "initial") else _absolute(value)
+
+
 def _every(value: int | str) -> int | str:
     every(value)
     return value
@@ -52,3 +56,4 @@ Every = Annotated[int | str, AfterValidator(_every)]
 Range = Annotated[tuple[float, float], AfterValidator(ascending)]
 Positive = Annotated[Range, AfterValidator(positive)]
 File = Annotated[str, AfterValidator(_absolute)]
+Checkpoint = Annotated[str, AfterValidator(_checkpoint)]  # of a run by name, or any by path

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt, model_validator
 
-from glitchflow.config.base import Every, File, Positive, Range, Section, key
+from glitchflow.config.base import Checkpoint, Every, File, Positive, Range, Section, key
 from glitchflow.config.base import every as every  # part of the meaning of `train.checkpoint_every`
 from glitchflow.config.checks import CHECKS
 from glitchflow.config.recipes import Detector, Notebook
@@ -262,7 +262,7 @@ class Tune(Section):
 
 
 class Infer(Section):
-    checkpoint: str = key(
+    checkpoint: Checkpoint = key(
         "best", "best, last, initial (untrained), or a path: a checkpoint directory, or another run's workdir"
     )
     untrained: bool = key(True, "also store what the network generated before training, for comparison")

@@ -126,7 +126,9 @@ def test_overrides_change_values_of_every_kind(experiment_file):
     assert experiment.store.series is True
     assert (experiment.derived[0].gain, experiment.derived[0].name) == (2.5, "D")
     assert experiment.model.options == {"depth": 3}
-    assert experiment.infer.checkpoint == "a=b"
+    assert experiment.infer.checkpoint == str(Path("a=b").absolute()), (
+        "a path, relative to where the user stands"
+    )
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,22 @@ def test_ports_interfaces_and_files_as_they_are(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_behind_a_url(tmp_path, monkeypatch):
+    """The same calls that s3:// takes."""
+    pytest.importorskip("obstore", reason="URLs need the extra `s3`")
+    monkeypatch.setattr(probe, "PATIENCE", 0.2)
+    place = f"file://{tmp_path}"
+    (found,) = probe.exchange([place], "t", "n1", ["n1", "n2"]).values()
+    assert (found["write"], found["n1"]) == (None, None)
+    assert ".glitchflow-doctor-t-n2" in found["n2"]
+    assert [path.name for path in tmp_path.iterdir()] == [".glitchflow-doctor-t-n1"]
+    (tmp_path / ".glitchflow-doctor-t-n1").write_text("x")
+    assert probe.wait(place, "t-n1") == "holds 1 bytes of 4"
+    probe.remove(place, "t-n1")
+    assert list(tmp_path.iterdir()) == []
+    assert "nosuch" in (probe.write("nosuch://x", "t-n1") or "")
+
+
 def test_no_cluster_at_the_address_is_status_1(tmp_path):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     line = [COMMAND, "doctor", "--address", "127.0.0.1:1"]

@@ -43,7 +43,7 @@ def packed(directory: Path) -> list[str]:
 
 def test_what_goes_up_is_the_experiment_and_the_modules_it_names(here, tmp_path_factory):
     up = tmp_path_factory.mktemp("up")
-    experiment = config.load("x.yaml", ["train.epochs=3", "cluster.address=elsewhere:6379"])
+    experiment = config.load("x.yaml", ["train.epochs=3", "infer.checkpoint=other", "cluster.address=a:6379"])
     submit.pack(experiment, up, "x.yaml", here)
     modules = ["helper.py", "mine.py", "parts/__init__.py", "parts/curve.txt", "parts/noise.py"]
     assert packed(up) == sorted([*modules, "x.yaml"])
@@ -52,6 +52,7 @@ def test_what_goes_up_is_the_experiment_and_the_modules_it_names(here, tmp_path_
         "simulate": {"recipe": "mine:make"},
         "model": {"width": 8},
         "train": {"epochs": 3},
+        "infer": {"checkpoint": str(here / "other")},
     }
     unset = experiment.model_copy(update={"cluster": config.Experiment().cluster})
     assert config.load(up / "x.yaml") == unset
