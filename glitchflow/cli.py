@@ -230,7 +230,7 @@ def inspect(
 @stage("doctor")
 def doctor(
     path: Annotated[
-        str, typer.Argument(metavar="[CONFIG]", help="Also check what this experiment needs.")
+        str, typer.Argument(metavar="CONFIG", help="Also check what this experiment needs.")
     ] = "",
     overrides: Overrides = None,
     address: Address = "",
@@ -253,7 +253,7 @@ def doctor(
 def submit(
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="Any command that takes a CONFIG.")],
     words: Annotated[
-        list[str], typer.Argument(metavar="CONFIG ...", help="The rest of the stage's command line.")
+        list[str], typer.Argument(metavar="CONFIG", help="The rest of the stage's command line.")
     ],
     address: Annotated[
         str, typer.Option("--address", help="Dashboard of the cluster, or RAY_API_SERVER_ADDRESS.")

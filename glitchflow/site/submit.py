@@ -79,10 +79,11 @@ def connect(address: str) -> Any:
         raise InputError(
             "--address: which cluster? that of its dashboard, as http://127.0.0.1:8265, or RAY_API_SERVER_ADDRESS"
         )
-    logging.getLogger("ray").setLevel(logging.WARNING)  # not what it uploads and when a socket closes
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    for module in ("dashboard_sdk", "job.sdk"):  # not what is uploaded, and when a socket closes
+        logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
     try:
         knock(address)
         return JobSubmissionClient(address)
