@@ -12,6 +12,7 @@ _HOME = {
     "generate": "data.generate",
     "ingest": "data.generate",
     "open_store": "data.store",
+    "scan": "analysis.scan",
     "fit": "train.fit",
     "infer": "analysis.infer",
     "evaluate": "analysis.evaluate",

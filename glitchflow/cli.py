@@ -143,6 +143,12 @@ def baseline(path: Config, overrides: Overrides = None) -> None:
     _run("analysis.baseline", "baseline", path, overrides)
 
 
+@stage("scan")
+def scan(path: Config, overrides: Overrides = None, address: Address = "") -> None:
+    """Rank the witnesses by their coincidence with the strain: scan.json, scan.png and witnesses.txt."""
+    _run("analysis.scan", "scan", path, overrides, address)
+
+
 @stage("train")
 def train(
     path: Config,

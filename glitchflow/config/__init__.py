@@ -4,7 +4,7 @@ Every stage reads the same file and its own sections of it (`STAGES`). Unknown k
 nearest known one, and settings of different sections that contradict each other are refused with both values.
 """
 
-from glitchflow.config.read import STAGES, InputError, RunError, describe, import_path, load, parse
+from glitchflow.config.read import STAGES, InputError, RunError, describe, import_path, load, named, parse
 from glitchflow.config.schema import Derived, Experiment
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "describe",
     "import_path",
     "load",
+    "named",
     "parse",
 ]

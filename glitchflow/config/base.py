@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -38,6 +38,20 @@ def _checkpoint(value: str) -> str:
     return value if value in ("best", "last", "initial") else _absolute(value)
 
 
+def _names(value: Any) -> Any:
+    """A file of names, read now so that what a stage is made from holds the names; not there yet: its path stays."""
+    if not isinstance(value, str):
+        return value
+    path = Path(_absolute(value))
+    if not value or not path.is_file():
+        return str(path)
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise ValueError("names no channel")
+    return names
+
+
 def _every(value: int | str) -> int | str:
     every(value)
     return value
@@ -57,3 +71,5 @@ Range = Annotated[tuple[float, float], AfterValidator(ascending)]
 Positive = Annotated[Range, AfterValidator(positive)]
 File = Annotated[str, AfterValidator(_absolute)]
 Checkpoint = Annotated[str, AfterValidator(_checkpoint)]  # of a run by name, or any by path
+# names, or the path of a file of them that is not there yet
+Names = Annotated[list[str] | str, BeforeValidator(_names)]

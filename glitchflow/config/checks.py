@@ -101,8 +101,13 @@ def _channels(e: Experiment) -> None:
         names.append(derived.name)
     if len(set(names)) != len(names):
         raise ValueError(f"{where}: channel names must differ: {', '.join(names)}")
-    for name in e.loader.witnesses:
-        _known("loader.witnesses", name, names[1:], where)
+    for key, chosen in (("loader.witnesses", e.loader.witnesses), ("ingest.witnesses", e.ingest.witnesses)):
+        for name in chosen if isinstance(chosen, list) else ():  # a file that is not there yet names none
+            _known(key, name, names[1:], where)
+    if e.ingest.witnesses and (e.ingest.series_from or e.ingest.qplots_from):
+        raise ValueError(
+            "ingest.witnesses: chooses among the files of ingest.channels; of a store's channels, loader.witnesses does"
+        )
     if e.ingest.labels and len(e.ingest.labels) != len(e.ingest.times.gps):
         raise ValueError(f"ingest.labels: {len(e.ingest.labels)} for {len(e.ingest.times.gps)} ingest.times")
 

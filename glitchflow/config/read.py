@@ -45,6 +45,15 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
     return parse(typing.cast(dict[Any, Any], values), str(path), overrides)
 
 
+def named(key: str, names: list[str] | str) -> list[str]:
+    """The names of a key that takes a list or a file. Raises `InputError` where there is no such file."""
+    if isinstance(names, str):
+        raise InputError(
+            f"{key} = {names}: no such file; give a list of names, or run `glitchflow scan`, which writes one"
+        )
+    return names
+
+
 @contextlib.contextmanager
 def _named(origin: str) -> typing.Iterator[None]:
     """Turn the errors of YAML and OmegaConf into one line that begins with what was being read."""
@@ -132,6 +141,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "ingest": ("workdir", "seed", "series", "ingest", "derived", "qplot", "store", "split", "cluster"),
     "plan": ("workdir", "seed", "series", "simulate", "ingest", "derived", "qplot", "store", "cluster"),
     "baseline": ("workdir", "seed", "loader", "train", "evaluate", "baseline"),
+    "scan": ("workdir", "seed", "series", "ingest", "derived", "qplot", "store", "split", "scan", "cluster"),
     "train": ("workdir", "seed", "loader", "model", "train", "mlflow", "baseline", "cluster"),
     "tune": ("workdir", "seed", "loader", "model", "train", "tune", "cluster"),
     "export": ("workdir", "infer"),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt, model_validator
 
-from glitchflow.config.base import Checkpoint, Every, File, Positive, Range, Section, key
+from glitchflow.config.base import Checkpoint, Every, File, Names, Positive, Range, Section, key
 from glitchflow.config.base import every as every  # part of the meaning of `train.checkpoint_every`
 from glitchflow.config.checks import CHECKS
 from glitchflow.config.recipes import Detector, Notebook
@@ -73,6 +73,10 @@ class Times(Section):
 
 class Ingest(Section):
     channels: list[Source] = key([], "the strain first, then the witnesses")
+    witnesses: Names = key(
+        [],
+        "those of `channels`, and of `derived`, to take: names, or a file of them as `scan` writes; empty: all",
+    )
     times: Times = key(Times(), "the events")
     labels: list[str] = key([], "family of each event of a plain list; empty: all `recorded`")
     background: int = key(0, "quiet times added to the events, labelled `background`", ge=0)
@@ -183,7 +187,9 @@ class Loader(Section):
     cache_dir: str | None = key(
         None, "else, and where this is set, copy the Q-plots once to this directory on the node's own disk"
     )
-    witnesses: list[str] = key([], "witnesses to train on; empty: all in the store")
+    witnesses: Names = key(
+        [], "witnesses to train on: names, or a file of them as `scan` writes; empty: all in the store"
+    )
     subset: Subset = key(Subset(), "smaller parts of the splits")
 
 
@@ -301,6 +307,22 @@ class Baseline(Section):
     )
 
 
+class Scan(Section):
+    source: Literal["auto", "qplot", "series", "files"] = key(
+        "auto",
+        "qplot or series of the dataset, or the files of `ingest`; auto: qplot where there is a dataset, else files",
+    )
+    threshold: float = key(16.0, "normalised energy of a peak", gt=0)
+    time_tolerance: float = key(0.1, "largest distance in time of peaks that coincide", "s", ge=0)
+    frequency_tolerance: float = key(
+        0.1, "largest distance in frequency of peaks that coincide, as a share of the frequency", ge=0, lt=1
+    )
+    alpha: float = key(0.01, "largest chance that the channels chosen hold a false one", gt=0, lt=1)
+    block: int = key(32, "neighbouring events among which witnesses are shifted", gt=1)
+    draws: int = key(10_000, "draws of shifts behind each p-value; more where there are many channels", gt=0)
+    bootstrap: int = key(1000, "resamples behind each interval", gt=0)
+
+
 class Clean(Section):
     threshold: float = key(
         5.0, "generated energy from which a pixel is subtracted; below, the strain stays as it is", gt=0
@@ -366,6 +388,7 @@ class Experiment(Section):
     infer: Infer = key(Infer(), "generation with a trained network")
     baseline: Baseline = key(Baseline(), "what a dataset can teach")
     evaluate: Evaluate = key(Evaluate(), "scores")
+    scan: Scan = key(Scan(), "which witnesses coincide with the strain")
     clean: Clean = key(Clean(), "the cleaned strain")
     veto: Veto = key(Veto(), "veto segments")
     harm: Harm = key(Harm(), "what cleaning does to signals")

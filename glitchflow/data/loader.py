@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glitchflow.config import InputError
+from glitchflow.config import InputError, named
 from glitchflow.config.schema import Loader as Settings
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation
@@ -239,8 +239,9 @@ def build_loader(
     return loader
 
 
-def choose_channels(names: list[str], witnesses: list[str]) -> list[int]:
+def choose_channels(names: list[str], witnesses: list[str] | str) -> list[int]:
     """Indices of the strain and of the witnesses named (none: all). Raises `InputError` for an unknown one."""
+    witnesses = named("loader.witnesses", witnesses)
     for name in witnesses:
         if name not in names[1:]:
             raise InputError(

@@ -65,7 +65,7 @@ def make_block(
         images, dead = _transform(experiment, recipe, engine, events, indices)
         skipped = dead | skipped
         block |= images
-    split = [store.SKIPPED if i in skipped else _split(experiment, recipe.split_key(i)) for i in indices]
+    split = [store.SKIPPED if i in skipped else split_of(experiment, recipe.split_key(i)) for i in indices]
     block["split"] = np.array(split, dtype=np.int8)
     for i in skipped:
         block["qplot"][i - indices.start] = 0
@@ -112,7 +112,7 @@ def _empty(dataset: store.Dataset, name: str, span: slice) -> NDArray:
     return np.empty((span.stop - span.start, *array.shape[1:]), dtype=array.dtype)
 
 
-def _split(experiment: Experiment, key: int) -> int:
+def split_of(experiment: Experiment, key: int) -> int:
     """The split of an event, by its own random number: later events never change it."""
     # an event before the GPS epoch has a negative block of time, which no random stream has
     draw = generator(experiment.seed, SPLIT, abs(key)).random()

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from glitchflow.config import Experiment, InputError
-from glitchflow.config.schema import Source
+from glitchflow.config import Derived, Experiment, InputError, named
+from glitchflow.config.schema import Series, Source
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.frames import Gap, find_files, read_stretch
 from glitchflow.signal.simulate import DERIVED, Event, Recipe, generator
@@ -28,39 +28,64 @@ def recorded(experiment: Experiment, triggers: list[Trigger] | None = None) -> R
     An event whose time the files do not cover, or that has NaN, is `skipped`, with the reason.
     Raises `InputError` where no channel, no time or no file is given.
     """
-    ingest = experiment.ingest
-    if not ingest.channels:
-        raise InputError("ingest.channels = []: name the strain and at least one witness")
-    for source in ingest.channels:
+    channels, derived = chosen_channels(experiment)
+    for source in channels:
         find_files(source)
     found = find_triggers(experiment) if triggers is None else triggers
     labels = ["background", *(sorted({t.label for t in found} - {"background"}) or ["recorded"])]
     return Recipe(
         events=len(found),
-        channels=[*(c.name for c in ingest.channels), *(d.name for d in experiment.derived)],
+        channels=[*(c.name for c in channels), *(d.name for d in derived)],
         labels=labels,
         witnessed=[],
         couplings={},
-        event=partial(_event, experiment, labels, found),
+        event=partial(_event, experiment, channels, derived, labels, found),
         split_key=lambda i: int(found[i].gps // experiment.split.block),
         recorded=True,
         notes={"triggers": [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in found]},
     )
 
 
-def _event(experiment: Experiment, labels: list[str], triggers: list[Trigger], index: int) -> Event:
-    ingest, series, trigger = experiment.ingest, experiment.series, triggers[index]
-    # every channel starts at the same sample of the common rate, the one nearest to what was asked
-    start = round((trigger.gps - series.duration / 2) * series.sample_rate) / series.sample_rate
+def chosen_channels(experiment: Experiment) -> tuple[list[Source], list[Derived]]:
+    """The recorded channels, strain first, and the derived ones that `ingest.witnesses` asks for (none: all).
+
+    A derived channel brings along those it is computed from. Raises `InputError` where none are given.
+    """
+    ingest, derived = experiment.ingest, experiment.derived
+    if not ingest.channels:
+        raise InputError("ingest.channels = []: name the strain and at least one witness")
+    wanted = set(named("ingest.witnesses", ingest.witnesses))
+    if not wanted:
+        return ingest.channels, derived
+    for item in reversed(derived):  # a channel may be derived from one that was derived before it
+        wanted |= set(item.channels) if item.name in wanted else set()
+    strain, *witnesses = ingest.channels
+    return [strain, *(c for c in witnesses if c.name in wanted)], [d for d in derived if d.name in wanted]
+
+
+def event_start(series: Series, gps: float) -> float:
+    """GPS time of the first sample of an event: one of the common rate, so that all channels start together."""
+    return round((gps - series.duration / 2) * series.sample_rate) / series.sample_rate
+
+
+def _event(
+    experiment: Experiment,
+    sources: list[Source],
+    derived: list[Derived],
+    labels: list[str],
+    triggers: list[Trigger],
+    index: int,
+) -> Event:
+    series, trigger = experiment.series, triggers[index]
+    start = event_start(series, trigger.gps)
     rest = (None, labels.index(trigger.label), start + series.duration / 2, trigger.snr)
     try:
-        rows = [read_channel(c, start, series.duration, series.sample_rate) for c in ingest.channels]
+        rows = [read_channel(c, start, series.duration, series.sample_rate) for c in sources]
     except Gap as gap:
-        channels = len(ingest.channels) + len(experiment.derived)
-        return Event(np.zeros((channels, series.samples)), *rest, skipped=str(gap))
-    names = ["", *(c.name for c in ingest.channels[1:])]  # no channel may be derived from the strain
+        return Event(np.zeros((len(sources) + len(derived), series.samples)), *rest, skipped=str(gap))
+    names = ["", *(c.name for c in sources[1:])]  # no channel may be derived from the strain
     rng = generator(experiment.seed, DERIVED, index)
-    return Event(append_derived(np.stack(rows), names, experiment.derived, series.sample_rate, rng), *rest)
+    return Event(append_derived(np.stack(rows), names, derived, series.sample_rate, rng), *rest)
 
 
 def read_channel(source: Source, start: float, duration: float, sample_rate: float) -> NDArray[np.float64]:

@@ -66,7 +66,7 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))
 
 
-COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE, BACKGROUND, SIGNALS = range(7)  # streams
+COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE, BACKGROUND, SIGNALS, SHIFTS = range(8)  # streams
 
 
 def build_recipe(experiment: Experiment) -> Recipe:

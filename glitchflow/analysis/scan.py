@@ -1,0 +1,309 @@
+"""Which witnesses are worth training on: those that coincide with the strain more often than chance, over Ray tasks.
+
+    1. the events of the train and validation splits, in order of time -> blocks; the witnesses -> groups
+    2. a task reads one block of one group, an event at a time, and keeps a few numbers per event and witness
+    3. the driver tests each witness against circular shifts, corrects for their number, ranks and writes
+
+A task holds one event's channels of one group, and the block's masks; the driver a few numbers per event and witness.
+What it finds depends on the experiment alone, not on the number of tasks at work.
+
+Shapes: C witness, E event, B event of a block, K shift.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.analysis.evaluate import plain
+from glitchflow.cluster import session, threads
+from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.data import store
+from glitchflow.data.generate import provenance
+from glitchflow.data.read import READERS
+from glitchflow.data.shard import split_of
+from glitchflow.progress import say, track
+from glitchflow.score.coincidence import Peaks, Scores, Tolerance, block_scores, find_peaks, stack
+from glitchflow.score.scanplot import ranking
+from glitchflow.score.significance import holm, shift_test, smallest_p
+from glitchflow.score.statistics import bootstrap_mean
+from glitchflow.signal.frames import find_files
+from glitchflow.signal.ingest import chosen_channels
+from glitchflow.signal.simulate import SHIFTS, generator
+from glitchflow.signal.triggers import find_triggers
+
+GROUP = 16  # witnesses that a task reads beside the strain
+FEWEST = 4  # blocks at least, where there are events for it: shifts of a single one are few
+SHOWN = 20  # witnesses in the summary
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is scanned: every task gets the same one."""
+
+    experiment: str  # JSON
+    source: str
+    strain: str
+    groups: list[list[str]]
+    blocks: list[list[int]]  # indices of events, neighbours in time
+    gps: list[float]  # of recorded events, by index
+
+    @property
+    def witnesses(self) -> list[str]:
+        return [name for group in self.groups for name in group]
+
+    @property
+    def events(self) -> int:
+        return sum(map(len, self.blocks))
+
+
+def scan(experiment: Experiment) -> Path:
+    """Write `scan.json`, `scan.png` and `witnesses.txt` under `workdir`; returns the first one's path.
+
+    Raises `InputError` where there is nothing to scan: no dataset or files, fewer than 2 events outside of the test
+    split, or no peak in the strain.
+    """
+    survey = plan_survey(experiment)
+    say(f"scanning {len(survey.witnesses)} witnesses over {survey.events} events, from {survey.source}")
+    result = judge(experiment, survey, run_survey(experiment, survey))
+    directory = Path(experiment.workdir)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "scan.json"
+    path.write_text(json.dumps(plain(result | {"provenance": provenance()}), indent=1, allow_nan=False))
+    ranking(result).savefig(directory / "scan.png", dpi=150)
+    (directory / "witnesses.txt").write_text(channel_list(result), encoding="utf-8")
+    say(table(result))
+    return path
+
+
+# -- what is scanned ---------------------------------------------------------------------------------------------
+
+
+def plan_survey(experiment: Experiment) -> Survey:
+    """Events and witnesses, and how they are shared out. The test split is left alone: it judges what is chosen."""
+    source = experiment.scan.source
+    if source == "auto":
+        source = "qplot" if store.exists(experiment.dataset) else "files"
+    if source == "files":
+        strain, recorded, derived, events, gps = _recorded(experiment)
+        groups = _groups(recorded) + _groups(derived)
+    else:
+        dataset = store.open_store(experiment.dataset)
+        if source not in dataset:
+            raise InputError(f"scan.source = {source}: {dataset.path} has none; see store.series")
+        strain, *witnesses = dataset.channels
+        groups = _groups(witnesses)
+        times = np.asarray(dataset["gps"][:])
+        events, gps = np.concatenate([dataset.indices(s) for s in ("train", "validation")]), times.tolist()
+    if len(events) < 2:
+        raise InputError(
+            f"scan.source = {source}: {len(events)} events outside of the test split; shifting them needs two at least"
+        )
+    ordered = np.sort(events)
+    ordered = ordered[np.argsort(np.array(gps)[ordered], kind="stable")]
+    count = max(math.ceil(len(ordered) / experiment.scan.block), min(FEWEST, len(ordered) // 2))
+    blocks = [block.tolist() for block in np.array_split(ordered, count)]
+    return Survey(experiment.model_dump_json(), source, strain, groups, blocks, gps)
+
+
+def _groups(names: list[str]) -> list[list[str]]:
+    return [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
+
+
+def _recorded(
+    experiment: Experiment,
+) -> tuple[str, list[str], list[str], NDArray[np.int64], list[float]]:
+    """Strain, recorded and derived witnesses, events and GPS times of `ingest`. Every channel has files."""
+    sources, derived = chosen_channels(experiment)
+    for source in sources:
+        find_files(source)
+    gps = [trigger.gps for trigger in find_triggers(experiment)]
+    test, block = store.SPLITS.index("test"), experiment.split.block
+    events = [i for i, t in enumerate(gps) if split_of(experiment, int(t // block)) != test]
+    names = [source.name for source in sources]
+    return names[0], names[1:], [d.name for d in derived], np.array(events, np.int64), gps
+
+
+# -- over Ray ----------------------------------------------------------------------------------------------------
+
+
+def run_survey(experiment: Experiment, survey: Survey) -> list[list[Scores]]:
+    """Scores of every witness in every block, [block][witness]; two tasks per CPU in flight."""
+    work = [(b, g) for b in range(len(survey.blocks)) for g in range(len(survey.groups))]
+    found: dict[tuple[int, int], list[Scores]] = {}
+    total = survey.events * len(survey.witnesses)
+    with session(experiment.cluster), track(total, "scan", "events x witnesses") as advance:
+        import ray
+
+        task = ray.remote(num_cpus=1, max_retries=3)(_task)
+        shared, running = ray.put(survey), dict[Any, tuple[int, int]]()
+        slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        try:
+            for part in work:
+                while len(running) >= slots:
+                    _collect(running, found, survey, advance)
+                running[task.remote(shared, *part)] = part
+            while running:
+                _collect(running, found, survey, advance)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError | RunError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            raise RunError(
+                f"scan: a task died, and three more after it: {str(error).splitlines()[0]}"
+            ) from None
+    return [
+        [scores for g in range(len(survey.groups)) for scores in found[b, g]]
+        for b in range(len(survey.blocks))
+    ]
+
+
+def _collect(
+    running: dict[Any, tuple[int, int]],
+    found: dict[tuple[int, int], list[Scores]],
+    survey: Survey,
+    advance: Callable[[int], None],
+) -> None:
+    import ray
+
+    ready, _ = ray.wait(list(running), num_returns=1)
+    for reference in ready:
+        block, group = running.pop(reference)
+        found[block, group] = ray.get(reference)
+        advance(len(survey.blocks[block]) * len(survey.groups[group]))
+
+
+def _task(survey: Survey, block: int, group: int) -> list[Scores]:
+    threads(1)
+    return score_block(survey, survey.blocks[block], survey.groups[group])
+
+
+def score_block(survey: Survey, events: list[int], group: list[str]) -> list[Scores]:
+    """Scores of a group's witnesses over one block of events."""
+    experiment = _parse(survey.experiment)
+    settings = experiment.scan
+    tolerance = Tolerance(settings.threshold, settings.time_tolerance, settings.frequency_tolerance)
+    peaks: dict[int, Peaks] = {
+        image.event: find_peaks(image.energy, image.frequency, image.step, tolerance)
+        for image in READERS[survey.source](experiment, events, [survey.strain, *group], survey.gps)
+    }
+    return block_scores(stack([peaks[event] for event in events]))
+
+
+@lru_cache(maxsize=2)
+def _parse(experiment_json: str) -> Experiment:
+    return Experiment.model_validate_json(experiment_json)
+
+
+# -- judging -----------------------------------------------------------------------------------------------------
+
+
+def judge(experiment: Experiment, survey: Survey, blocks: list[list[Scores]]) -> dict[str, Any]:
+    """Everything `scan.json` says: settings, what could be resolved, and the witnesses, the most significant first.
+
+    Raises `InputError` where the strain has no peak in any event.
+    """
+    settings, witnesses = experiment.scan, survey.witnesses
+    draws = max(settings.draws, math.ceil(2 * len(witnesses) / settings.alpha))
+    tested = [np.stack([[s.shifted_overlap, s.shifted_correlation] for s in scores]) for scores in blocks]
+    found = shift_test(tested, generator(experiment.seed, SHIFTS), draws)
+    adjusted = holm(found.p)
+    entries = []
+    for c, name in enumerate(witnesses):
+        entry = _entry(experiment, [scores[c] for scores in blocks])
+        entries.append(
+            {
+                "channel": name,
+                "significance": float(found.deviation[c].max()),
+                "p": float(found.p[c]),
+                "p_adjusted": float(adjusted[c]),
+                "chosen": bool(adjusted[c] <= settings.alpha),
+                "deviation": dict(zip(("masks", "energies"), found.deviation[c].tolist())),
+                **entry,
+            }
+        )
+    usable = max(entry["events"] for entry in entries)
+    if not usable:
+        raise InputError(
+            f"scan.threshold = {settings.threshold:g}: the strain reaches it in none of {survey.events} events"
+        )
+    smallest = smallest_p([len(block) for block in survey.blocks], draws)
+    return {
+        "strain": survey.strain,
+        "source": survey.source,
+        "events": survey.events,
+        "events_with_peak": usable,
+        "settings": settings.model_dump(mode="json"),
+        "draws": draws,
+        "smallest_p": smallest,
+        "resolvable": smallest * len(witnesses) <= settings.alpha,
+        "channels": sorted(entries, key=lambda e: (-e["significance"], e["p"])),
+    }
+
+
+def _entry(experiment: Experiment, blocks: list[Scores]) -> dict[str, Any]:
+    """Means over a witness's events with their intervals, beside what chance gives."""
+    loud, iou, correlation = (
+        np.concatenate([getattr(s, n) for s in blocks]) for n in ("loud", "iou", "correlation")
+    )
+    events = int(np.isfinite(iou).sum())
+    entry: dict[str, Any] = {"events": events, "loud": float(np.nansum(loud) / max(events, 1))}
+    for name, values, shifted in (
+        ("iou", iou, [s.shifted_iou for s in blocks]),
+        ("correlation", correlation, [s.shifted_correlation for s in blocks]),
+    ):
+        interval = asdict(bootstrap_mean(values, experiment.seed, experiment.scan.bootstrap))
+        chance = sum(float(sums[1:].mean()) for sums in shifted) / max(events, 1)
+        entry[name] = interval | {"chance": chance}
+    return entry
+
+
+def chosen(result: dict[str, Any]) -> list[str]:
+    """The witnesses whose coincidence is not chance, the most significant first."""
+    return [entry["channel"] for entry in result["channels"] if entry["chosen"]]
+
+
+def channel_list(result: dict[str, Any]) -> str:
+    """The text of `witnesses.txt`, which `loader.witnesses` and `ingest.witnesses` read."""
+    names, alpha = chosen(result), result["settings"]["alpha"]
+    head = (
+        f"# {len(names)} of {len(result['channels'])} witnesses coincide with {result['strain']} in"
+        f" {result['events_with_peak']} events: `glitchflow scan`, at most {alpha:.1%} that any is false"
+    )
+    return "\n".join([head, *names]) + "\n"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The ranking as text, and what is chosen."""
+    names, alpha = chosen(result), result["settings"]["alpha"]
+    lines = [
+        f"{result['strain']}: a peak in {result['events_with_peak']} of {result['events']} events",
+        f"  {'witness':<28}{'significance':>13}{'p (adjusted)':>14}{'loud too':>10}  IoU (chance)   correlation",
+    ]
+    for entry in result["channels"][:SHOWN]:
+        iou, correlation = entry["iou"], entry["correlation"]
+        lines.append(
+            f"{'*' if entry['chosen'] else ' ':>2}{entry['channel']:<28}{entry['significance']:>11.1f} σ"
+            f"{entry['p_adjusted']:>14.2g}{entry['loud']:>10.0%}  {iou['value']:.3f} ({iou['chance']:.3f})"
+            f"  {correlation['value']:+.3f}"
+        )
+    if len(result["channels"]) > SHOWN:
+        lines.append(f"  and {len(result['channels']) - SHOWN} more in scan.json")
+    if not result["resolvable"]:
+        lines.append(
+            f"not resolvable: with so few events no p-value is below {result['smallest_p']:.2g}, and"
+            f" {len(result['channels'])} witnesses at scan.alpha = {alpha:g} need {alpha / len(result['channels']):.2g}"
+        )
+    lines.append(
+        f"{len(names)} chosen (*), in witnesses.txt; loader.witnesses and ingest.witnesses take that file"
+    )
+    return "\n".join(lines)
