@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.evaluate import plain
+from glitchflow.analysis.collect import plain
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.data import store
@@ -94,13 +94,13 @@ def plan_survey(experiment: Experiment) -> Survey:
         source = "qplot" if store.exists(experiment.dataset) else "files"
     if source == "files":
         strain, recorded, derived, events, gps = _recorded(experiment)
-        groups = _groups(recorded) + _groups(derived)
+        groups = grouped(recorded) + grouped(derived)
     else:
         dataset = store.open_store(experiment.dataset)
         if source not in dataset:
             raise InputError(f"scan.source = {source}: {dataset.path} has none; see store.series")
         strain, *witnesses = dataset.channels
-        groups = _groups(witnesses)
+        groups = grouped(witnesses)
         times = np.asarray(dataset["gps"][:])
         events, gps = np.concatenate([dataset.indices(s) for s in ("train", "validation")]), times.tolist()
     if len(events) < 2:
@@ -114,7 +114,7 @@ def plan_survey(experiment: Experiment) -> Survey:
     return Survey(experiment.model_dump_json(), source, strain, groups, blocks, gps)
 
 
-def _groups(names: list[str]) -> list[list[str]]:
+def grouped(names: list[str]) -> list[list[str]]:
     return [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
 
 
