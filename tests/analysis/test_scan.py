@@ -9,6 +9,7 @@ import pytest
 from helpers import small
 
 from glitchflow.analysis import scan as module
+from glitchflow.analysis.collect import plain
 from glitchflow.analysis.evaluate import evaluate
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.scan import chosen, judge, plan_survey, run_survey, scan, score_block
@@ -17,6 +18,7 @@ from glitchflow.data import store
 from glitchflow.data.generate import generate, ingest
 from glitchflow.train.checkpoint import find
 from glitchflow.train.fit import fit
+from glitchflow.train.loop import World, train
 
 NAMES = [f"SIM:W{i:02d}" for i in range(20)]
 NAMED = {
@@ -115,7 +117,7 @@ def test_the_number_of_tasks_at_work_changes_nothing(found):
         for a, b in zip(block, other, strict=True):
             for name, value in vars(a).items():
                 np.testing.assert_array_equal(value, getattr(b, name))
-    again = json.loads(json.dumps(judge(experiment, survey, alone)))
+    again = json.loads(json.dumps(plain(judge(experiment, survey, alone))))
     assert again == {name: value for name, value in result.items() if name != "provenance"}
 
 
@@ -175,7 +177,7 @@ def test_train_infer_and_evaluate_on_the_channels_chosen(found):
     names = chosen(result)
     subset = _with_list(experiment, "train.epochs=1", "train.workers=1", "infer.untrained=false")
     assert subset.loader.witnesses == names
-    fit(subset)
+    train(subset, World(), Path(subset.workdir) / "train")
     trained = find(Path(subset.workdir) / "train" / "checkpoints", "best")
     assert trained.meta["channels"] == ["SIM:STRAIN", *names]
     assert len(trained.normalisation.scale) == 6

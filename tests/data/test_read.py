@@ -27,7 +27,7 @@ def test_series_give_the_stored_qplots(dataset_run):
 
 
 def test_series_take_another_geometry(dataset_run):
-    qplot = dataset_run.qplot.model_copy(update={"shape": (8, 20), "q": 5.0})
+    qplot = dataset_run.qplot.model_copy(update={"shape": (8, 20), "q": 12.0})
     experiment = dataset_run.model_copy(update={"qplot": qplot})
     (image,) = READERS["series"](experiment, [5], ["SIM:STRAIN", "SIM:ACC"], [])
     assert image.energy.shape == (2, 8, 20)
