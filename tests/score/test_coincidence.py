@@ -130,7 +130,7 @@ def test_events_without_a_peak_in_the_strain_or_a_dead_witness_decide_nothing():
     np.testing.assert_array_equal(scores.iou, [1, np.nan, np.nan])
     np.testing.assert_allclose(scores.correlation, [1, np.nan, np.nan], rtol=1e-6)
     assert scores.shifted_iou[0] == 1
-    assert scores.shifted_iou.sum() == pytest.approx(3)  # strain 0 with witnesses 0, 1; strain 2 with 0 and 1
+    assert scores.shifted_iou.sum() == pytest.approx(4)  # strains 0 and 2 with witnesses 0 and 1
 
 
 # -- false alarms ----------------------------------------------------------------------------------------------------
