@@ -187,6 +187,15 @@ def test_the_image_has_the_lock_s_versions(apptainer, image):
     assert not [line for line in ours if pinned(*line.split("==")) not in lock]
 
 
+def test_the_hosts_packages_stay_outside(apptainer, image):
+    shown = ["exec", "--userns", str(image), "sh", "-c", "echo $PYTHONPATH; which python3 glitchflow"]
+    line = [*apptainer.command[:-1], "env", "PYTHONPATH=/host", "apptainer", *shown]
+    done = subprocess.run(line, env=apptainer.environment, cwd="/", capture_output=True, text=True)
+    assert done.stdout == "\n/opt/glitchflow/bin/python3\n/opt/glitchflow/bin/glitchflow\n"
+    own = apptainer.run("exec", "--env", "PYTHONPATH=/mine", *shown[1:])
+    assert own.stdout.startswith("/mine\n")
+
+
 def test_anyone_may_run_it_read_only(apptainer, image):
     """%test again, from the finished image, as a user who is not root."""
     started = time.monotonic()
