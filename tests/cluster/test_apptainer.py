@@ -32,7 +32,7 @@ MirrorURL: {mirror}
 Include: python3 python3-venv ca-certificates
 
 %files
-    {directory}/apt /etc/apt/apt.conf.d
+    {directory}/apt.conf /etc/apt/apt.conf.d/99site
 
 %post
     mkdir -p {binds}
@@ -109,6 +109,16 @@ def local_paths() -> list[Path]:
     return sorted(set(found))
 
 
+def debian() -> tuple[str, str]:
+    """The mirror that this machine's apt uses, and its settings for fetching."""
+    if not shutil.which("apt-config"):
+        return "http://deb.debian.org/debian", ""
+    lines = (["apt-get", "indextargets", "--format", "$(SITE)"], ["apt-config", "dump", "Acquire"])
+    sites, settings = (subprocess.run(x, capture_output=True, text=True, check=True).stdout for x in lines)
+    kept = re.findall(r"^Acquire::(?:Check-|https?::).*$", settings, flags=re.M)
+    return sites.split()[0], "".join(f"{line}\n" for line in kept)
+
+
 @pytest.fixture(scope="module")
 def apptainer(tmp_path_factory):
     if not shutil.which("apptainer"):
@@ -134,12 +144,11 @@ def apptainer(tmp_path_factory):
 def base(apptainer):
     """A Debian 12 with Python in place of the recipes' base, where pip finds its settings at /etc/pip.conf."""
     started, image = time.monotonic(), apptainer.directory / "base.sif"
-    shutil.copytree("/etc/apt/apt.conf.d", apptainer.directory / "apt")
     (apptainer.directory / "pip.conf").write_text(
         "[global]\n" + "".join(f"{name} = {value}\n" for name, value in pip_settings().items())
     )
-    sites = ["apt-get", "indextargets", "--format", "$(SITE)"]
-    mirror = subprocess.run(sites, capture_output=True, text=True, check=True).stdout.split()[0]
+    mirror, settings = debian()
+    (apptainer.directory / "apt.conf").write_text(settings)
     recipe = apptainer.directory / "base.def"
     binds = " ".join(apptainer.local) or "/opt"
     recipe.write_text(BASE.format(mirror=mirror, directory=apptainer.directory, binds=binds))
