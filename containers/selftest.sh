@@ -1,12 +1,12 @@
 #!/bin/sh
-# What every recipe's %test does, as `apptainer test IMAGE.sif`: is this machine fit for a run, and does a small one work?
+# What every recipe's %test does, as `apptainer test IMAGE.sif`: would this machine make a run fail; does a small one work?
 # Everything is written in a directory of its own: the image may be read-only.
 set -eu
 work=$(mktemp -d 2>/dev/null || mktemp -d -p /tmp) # TMPDIR may be a directory that is not bound
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-glitchflow --help >/dev/null
+glitchflow doctor
 set -- "$(dirname "$0")/../configs/quickstart.yaml" workdir="$work/run" simulate.events=160
 glitchflow generate "$@"
 glitchflow inspect run/dataset.zarr --verify
