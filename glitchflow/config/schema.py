@@ -325,7 +325,7 @@ class Scan(Section):
 
 class Clean(Section):
     threshold: float = key(
-        5.0, "generated energy from which a pixel is subtracted; below, the strain stays as it is", gt=0
+        16.0, "generated energy from which a pixel is subtracted; below, the strain stays as it is", gt=0
     )
     split: Literal["all", "train", "validation", "test"] = key("all", "events that are cleaned and vetoed")
     format: Literal["", "gwf", "hdf5"] = key(
