@@ -20,6 +20,7 @@ from glitchflow.score import clusters, deadtime, statistics
 from glitchflow.score.statistics import RESOLVABLE_EVENTS, Proportion
 
 POINTS = 256  # of an ROC curve that are kept for drawing, at most
+STEPS = 100  # between the thresholds of a curve of efficiency against cost
 QUOTED = (0.001, 0.01, 0.05, 0.1)  # background veto fractions or deadtimes at which efficiency is quoted
 
 Level = NDArray[np.float64]
@@ -123,30 +124,33 @@ def _thinned(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def veto_table(
     experiment: Experiment, dataset: store.Dataset, sample: Sample, levels: Levels
 ) -> dict[str, Any]:
-    """Efficiency against what it costs, at every threshold of the generated energy, per generator.
+    """Efficiency against what it costs, per generator, at every threshold of the generated energy and some between.
 
     Efficiency: share vetoed of the events with a recorded cluster at `evaluate.veto`. Cost: where the store slides
     over a stretch, `deadtime` = vetoed seconds / analysed seconds; else the share of the background events vetoed.
     """
-    truth, thresholds = (
-        levels.recorded >= experiment.evaluate.veto,
-        np.asarray(experiment.evaluate.thresholds),
-    )
-    stretch = window(dataset)
+    truth, stretch = levels.recorded >= experiment.evaluate.veto, window(dataset)
+    quiet = sample.label == 0 if stretch is None else ~truth
     table: dict[str, Any] = {"kind": "background veto fraction" if stretch is None else "deadtime"}
     for name, level in levels.generated.items():
+        thresholds = _steps(experiment.evaluate.thresholds, level[quiet])
         vetoed = level >= thresholds[:, None]
         efficiency = statistics.proportion((vetoed & truth).sum(axis=1), truth.sum())
         entry: dict[str, Any] = {"truth": experiment.evaluate.veto, "threshold": thresholds.tolist()}
         entry |= _named("efficiency", efficiency)
         if stretch is None:
-            quiet = sample.label == 0
             cost = statistics.proportion((vetoed & quiet).sum(axis=1), quiet.sum())
             entry |= _named("cost", cost) | {"resolvable": cost.resolvable.tolist()}
         else:
             entry |= _dead(experiment, sample.gps, stretch, vetoed, truth)
         table[name] = entry | {"quoted": quoted(entry)}
     return table
+
+
+def _steps(thresholds: list[float], level: Level) -> Level:
+    """The thresholds, and at most `STEPS` of the levels that quiet events have: where the cost changes."""
+    some = np.quantile(level, np.linspace(0, 1, STEPS), method="nearest") if len(level) else level
+    return np.unique(np.concatenate([thresholds, some]))
 
 
 def window(dataset: store.Dataset) -> float | None:

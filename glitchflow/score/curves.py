@@ -103,9 +103,7 @@ def drift(table: Mapping[str, Any]) -> Figure:
         axis.barh(place, share, left=left, color=COLOURS[index], height=0.7, label=words)
         left = left + share
     expected = 2 * table["beyond"]
-    axis.axvline(
-        expected, color="#555555", linewidth=1, linestyle="--", label=f"of the training: {expected:.2%}"
-    )
+    axis.axvline(expected, color="#555555", linewidth=1, linestyle="--", label=f"expected: {expected:.2%}")
     axis.set_yticks(place, [row["name"] for row in channels], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlim(0, max(0.02, 1.15 * float(left.max(initial=0)), 1.5 * expected))

@@ -46,11 +46,11 @@ def test_efficiency_against_background_veto_fraction(sample, levels, tmp_path):
     table = decide.veto_table(experiment, EVENT_STORE, sample, levels)
     assert table["kind"] == "background veto fraction"
     row = table["network"]
-    assert row["threshold"] == [0.5, 10, 25]
-    assert row["efficiency"] == [1.0, 0.75, 0.0]
-    assert row["cost"] == [1.0, 0.1, 0.0]
-    assert row["resolvable"] == [True, True, False]
-    assert row["cost_events"] == [200] * 3
+    assert row["threshold"] == [0.5, 1, 10, 20, 25], "those asked for, and the levels of background events"
+    assert row["efficiency"] == [1.0, 1.0, 0.75, 0.75, 0.0]
+    assert row["cost"] == [1.0, 1.0, 0.1, 0.1, 0.0]
+    assert row["resolvable"] == [True, True, True, True, False]
+    assert row["cost_events"] == [200] * 5
 
 
 def test_efficiency_is_quoted_only_where_ten_background_events_decide_it(sample, levels, tmp_path):
@@ -71,11 +71,13 @@ def test_deadtime_where_windows_slide_over_a_stretch(sample, levels, tmp_path):
     table = decide.veto_table(experiment, STRETCH, sample, levels)
     assert table["kind"] == "deadtime"
     row = table["network"]
-    np.testing.assert_allclose(row["cost"], [1.0, (150 + 20) / 400, 0.0])
-    np.testing.assert_allclose(row["vetoed_seconds"], [800, 340, 0])
+    np.testing.assert_allclose(row["cost"], np.array([400, 400, 170, 170, 0]) / 400)
+    np.testing.assert_allclose(row["vetoed_seconds"], [800, 800, 340, 340, 0])
     assert row["analysed_seconds"] == 800
-    np.testing.assert_allclose(row["efficiency_over_deadtime"], [1.0, 0.75 / 0.425, np.nan])
-    assert row["resolvable"] == [True, True, False]
+    np.testing.assert_allclose(
+        row["efficiency_over_deadtime"], [1.0, 1.0, 0.75 / 0.425, 0.75 / 0.425, np.nan]
+    )
+    assert row["resolvable"] == [True, True, True, True, False]
 
 
 def test_overlapping_windows_are_not_counted_twice(sample, levels, tmp_path):
