@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from glitchflow.model.lookup import resolve
@@ -43,13 +42,18 @@ def l2(prediction: Tensor, target: Tensor) -> Tensor:
 
 def _smooth(images: Tensor) -> Tensor:
     """Gaussian-weighted local mean of (event, 1, frequency, time), where the window lies inside the image."""
-    radii = [min(SSIM_RADIUS, (size - 1) // 2) for size in images.shape[-2:]]
-    for axis, radius in zip((-2, -1), radii):
-        offset = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
-        window = torch.exp(-0.5 * (offset / SSIM_SIGMA) ** 2)
-        window = window / window.sum()
-        images = F.conv2d(images, window[None, None, :, None] if axis == -2 else window[None, None, None, :])
-    return images
+    # as products with banded matrices: several times faster on a CPU than a convolution of one channel
+    over_frequency, over_time = (_window(size, images) for size in images.shape[-2:])
+    return over_frequency @ images @ over_time.T
+
+
+def _window(size: int, like: Tensor) -> Tensor:
+    """The Gaussian window along an axis of `size` pixels, as a matrix (size - 2 radius, size)."""
+    radius = min(SSIM_RADIUS, (size - 1) // 2)
+    place = torch.arange(size, dtype=like.dtype, device=like.device)
+    offset = place - (place[: size - 2 * radius, None] + radius)
+    weight = torch.exp(-0.5 * (offset / SSIM_SIGMA) ** 2) * (offset.abs() <= radius)
+    return weight / weight.sum(dim=1, keepdim=True)
 
 
 def ssim(prediction: Tensor, target: Tensor) -> Tensor:

@@ -84,12 +84,14 @@ def cluster_level(
             np.zeros(len(block), np.int64),
             np.full(len(block), ordered.shape[1]),
         )  # yes at low, no at high
+        # first near the top, where the level nearly always is: sparse masks are labelled faster
+        middle = high - np.maximum(1, high // 16)
         while (high - low).max(initial=0) > 1:
-            middle = np.where(high - low > 1, (low + high) // 2, low)
             mask = block >= ordered[events, middle][:, None, None]
             found = np.zeros(len(block), dtype=bool)
             found[_regions(mask, checked, minimum_area)[0]] = True
             low, high = np.where(found, middle, low), np.where(found, high, middle)
+            middle = np.where(high - low > 1, (low + high) // 2, low)
         return ordered[events, low].astype(np.float64)
 
     return per_event(score, energy)

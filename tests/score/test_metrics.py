@@ -116,7 +116,7 @@ def test_blocks_do_not_show():
         lambda a, b: excess_power(a, b).after,
     ):
         np.testing.assert_allclose(
-            score(t, g), np.concatenate([score(a[None], b[None]) for a, b in zip(t, g)]), rtol=1e-6
+            score(t, g), np.concatenate([score(a[None], b[None]) for a, b in zip(t, g)]), rtol=1e-6, atol=1e-6
         )
 
 
