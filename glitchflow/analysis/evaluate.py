@@ -74,7 +74,7 @@ def evaluate(experiment: Experiment) -> Path:
         "drift": drifted.table if drifted else None,
     }
     if "series" in dataset:
-        result["do_no_harm"] = harm.measure(experiment, dataset, predictions, basis, sample.events)
+        result["do_no_harm"] = harm.measure(experiment, dataset, predictions, sample)
     carrier = found.carriers(len(sample.events)) if found else [""] * len(sample.events)
     trusted = ~drifted.flagged if drifted else np.ones(len(sample.events), bool)
     rows = event_rows(experiment, sample, family, levels, each[NETWORK], excess[NETWORK], trusted, carrier)

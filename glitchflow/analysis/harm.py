@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.classical import fit_series, train_events
-from glitchflow.analysis.collect import Basis, plain
+from glitchflow.analysis.collect import Sample, plain
 from glitchflow.analysis.scores import share
 from glitchflow.analysis.treat import Twin, as_twin, tapered
-from glitchflow.config import Experiment, parse
+from glitchflow.config import Experiment
 from glitchflow.data import store
 from glitchflow.progress import say
 from glitchflow.score import matched, metrics
@@ -52,17 +51,16 @@ def measure(
     experiment: Experiment,
     dataset: store.Dataset,
     predictions: store.Dataset,
-    basis: Basis,
-    events: NDArray[np.int64],
+    sample: Sample,
 ) -> dict[str, Any]:
-    """The scores of ascending events, beside the Wiener filter's, and of other thresholds on the validation split.
+    """The scores of a sample of events, beside the Wiener filter's, and of other thresholds on the validation split.
 
     The dataset must hold `series`.
     """
     twin, settings = as_twin(dataset, predictions), experiment.harm
     threshold = experiment.clean.threshold
-    say(f"do no harm: {settings.signals} signals in each of {len(events)} events")
-    found = _scores(experiment, twin, events, threshold)
+    say(f"do no harm: {settings.signals} signals in each of {len(sample.events)} events")
+    found = _scores(experiment, twin, sample.events, threshold)
     result: dict[str, Any] = {
         "mask": {"threshold": threshold},
         "signals": settings.model_dump(mode="json", exclude={"thresholds"}),
@@ -75,7 +73,7 @@ def measure(
             for name, entry in found.kept.items()
         },
     }
-    wiener = _wiener_removed(experiment, twin, basis, events)
+    wiener = _wiener_removed(experiment, dataset, sample)
     if wiener is not None:
         result["wiener_excess_removed"] = asdict(wiener)
     validation = dataset.indices("validation")[: experiment.loader.subset.validation]
@@ -238,18 +236,11 @@ def _transients(twin: Twin) -> Callable[[int], Array] | None:
 # -- the classical subtraction beside it -------------------------------------------------------------------------
 
 
-def _wiener_removed(
-    experiment: Experiment, twin: Twin, basis: Basis, events: NDArray[np.int64]
-) -> Interval | None:
-    """Excess power removed by the Wiener filter of the channels that the network sees, derived ones too.
-
-    Fitted to the events that the network learned from; None where their series are not there any more.
-    """
-    training = basis.training
-    if training is None or "series" not in training or not len(train_events(experiment, training)):
+def _wiener_removed(experiment: Experiment, dataset: store.Dataset, sample: Sample) -> Interval | None:
+    """Excess power that the Wiener filter removes: that of all witnesses, derived channels among them."""
+    name = next((n for n in ("wiener + derived", "wiener") if n in sample.residual), None)
+    if name is None:
         return None
-    made = parse(training.attributes["config"], training.path)
-    there, here = ([d.channels.index(name) for name in basis.channels[1:]] for d in (training, twin.dataset))
-    wiener = fit_series(training, made, train_events(experiment, training), there)
-    parts = [_excess(twin, b, wiener.predict(b.series[:, here])) for b in _blocks(twin, events)]
-    return _join(parts).removed(experiment.seed, experiment.evaluate.bootstrap)
+    some = np.isin(sample.label, [dataset.labels.index(family) for family in _glitches(dataset)])
+    excess = metrics.residual_power(sample.recorded, sample.residual[name], sample.witnessed)
+    return excess.of(some).removed(experiment.seed, experiment.evaluate.bootstrap)

@@ -8,9 +8,8 @@ import pytest
 from helpers import write_predictions
 
 from glitchflow.analysis import harm
-from glitchflow.analysis.collect import Basis
+from glitchflow.analysis.collect import collect, find_basis
 from glitchflow.data import store
-from glitchflow.data.normalise import build_normalisation
 
 
 def measured(run, tmp_path, energy, **harm_keys):
@@ -21,9 +20,9 @@ def measured(run, tmp_path, energy, **harm_keys):
     dataset = store.open_store(experiment.dataset)
     write_predictions(experiment, energy(dataset))
     predictions = store.open_store(experiment.predictions)
-    normalisation = build_normalisation("log1p", dataset.attributes["normalisation"])
-    basis = Basis(dataset.channels, normalisation, dataset, None)
-    return harm.measure(experiment, dataset, predictions, basis, dataset.indices("test")), dataset
+    basis = find_basis(run, dataset)
+    sample = collect(run, dataset, predictions, basis)
+    return harm.measure(experiment, dataset, predictions, sample), dataset
 
 
 def test_it_is_part_of_the_evaluation(trained_run):
