@@ -29,6 +29,7 @@ from glitchflow.signal.families import inspiral
 from glitchflow.signal.simulate import SIGNALS, build_recipe, generator
 
 Array = NDArray[np.float64]
+Transients = Callable[[int], Array]
 ALONE, GLITCHES = "alone", "on_glitches"
 
 
@@ -60,7 +61,7 @@ def measure(
     twin, settings = as_twin(dataset, predictions), experiment.harm
     threshold = experiment.clean.threshold
     say(f"do no harm: {settings.signals} signals in each of {len(sample.events)} events")
-    found = _scores(experiment, twin, sample.events, threshold)
+    (found,) = _scores(experiment, twin, sample.events, [threshold])
     result: dict[str, Any] = {
         "mask": {"threshold": threshold},
         "signals": settings.model_dump(mode="json", exclude={"thresholds"}),
@@ -77,10 +78,10 @@ def measure(
     if wiener is not None:
         result["wiener_excess_removed"] = asdict(wiener)
     validation = dataset.indices("validation")[: experiment.loader.subset.validation]
+    tried = _scores(experiment, twin, validation, settings.thresholds) if settings.thresholds else []
     result["validation"] = [
-        {"threshold": value, "excess_removed": asdict(tried.removed), "kept": tried.kept}
-        for value in settings.thresholds
-        for tried in [_scores(experiment, twin, validation, value)]
+        {"threshold": value, "excess_removed": asdict(scores.removed), "kept": scores.kept}
+        for value, scores in zip(settings.thresholds, tried)
     ]
     result = plain(result)
     say(summary(result))
@@ -115,31 +116,67 @@ class _Scores:
     kept: dict[str, dict[str, Any]]
 
 
-def _scores(experiment: Experiment, twin: Twin, events: NDArray[np.int64], threshold: float) -> _Scores:
-    dataset = twin.dataset
+@dataclass(frozen=True)
+class _Case:
+    """Signals in some events of a block: with `sign` 1 they are added to the strain, with -1 they are in it already."""
+
+    group: str
+    some: NDArray[np.int64]  # places in the block
+    signal: Array
+    psd: Array
+    sign: int
+
+
+def _scores(
+    experiment: Experiment, twin: Twin, events: NDArray[np.int64], thresholds: list[float]
+) -> list[_Scores]:
+    """Scores at each threshold; the series are read once."""
     transient = _transients(twin)
-    unwitnessed = [name for name in dataset.labels[1:] if transient and name not in _glitches(dataset)]
-    kept: dict[str, list[Array]] = {name: [] for name in (ALONE, GLITCHES, *unwitnessed)}
-    excess = []
+    unwitnessed = [n for n in twin.dataset.labels[1:] if transient and n not in _glitches(twin.dataset)]
+    kept: list[dict[str, list[Array]]] = [
+        {name: [] for name in (ALONE, GLITCHES, *unwitnessed)} for _ in thresholds
+    ]
+    excess: list[list[metrics.Excess]] = [[] for _ in thresholds]
     for block in _blocks(twin, events):
-        mask = removal_mask(twin.generated(block.events), threshold)
-        removed = tapered(twin, block.events, block.strain, mask)
-        excess.append(_excess(twin, block, removed))
-        for name, some in _groups(dataset, block, (ALONE, GLITCHES)):
-            for number in range(experiment.harm.signals):
-                signal, psd = _signals(experiment, twin, block, some, number)
-                again = tapered(twin, block.events[some], block.strain[some] + signal, mask[some])
-                kept[name].append(_kept(twin, signal, signal - (again - removed[some]), psd))
-        for name, some in _groups(dataset, block, unwitnessed):
-            assert transient is not None
-            signal = np.stack([transient(i) for i in block.events[some].tolist()])
-            without = tapered(twin, block.events[some], block.strain[some] - signal, mask[some])
-            psd = matched.noise_psd(block.strain[some], twin.made.series.sample_rate)
-            kept[name].append(_kept(twin, signal, signal - (removed[some] - without), psd))
-    return _Scores(
-        _join(excess).removed(experiment.seed, experiment.evaluate.bootstrap),
-        {name: _quantiles(np.concatenate([np.empty(0), *parts])) for name, parts in kept.items()},
-    )
+        generated = twin.generated(block.events)
+        cases = list(_cases(experiment, twin, block, unwitnessed, transient))
+        for i, threshold in enumerate(thresholds):
+            mask = removal_mask(generated, threshold)
+            removed = tapered(twin, block.events, block.strain, mask)
+            excess[i].append(_excess(twin, block, removed))
+            for case in cases:
+                kept[i][case.group].append(_kept(twin, block, case, mask, removed))
+    interval = (experiment.seed, experiment.evaluate.bootstrap)
+    return [
+        _Scores(
+            _join(parts).removed(*interval),
+            {name: _quantiles(np.concatenate([np.empty(0), *values])) for name, values in by_group.items()},
+        )
+        for parts, by_group in zip(excess, kept)
+    ]
+
+
+def _cases(
+    experiment: Experiment, twin: Twin, block: Block, unwitnessed: list[str], transient: Transients | None
+) -> Iterator[_Case]:
+    for name, some in _groups(twin.dataset, block, (ALONE, GLITCHES)):
+        psd = matched.noise_psd(block.strain[some], twin.made.series.sample_rate)
+        for number in range(experiment.harm.signals):
+            yield _Case(name, some, _signals(experiment, twin, block.events[some], psd, number), psd, 1)
+    for name, some in _groups(twin.dataset, block, unwitnessed):
+        assert transient is not None
+        signal = np.stack([transient(i) for i in block.events[some].tolist()])
+        psd = matched.noise_psd(block.strain[some], twin.made.series.sample_rate)
+        yield _Case(name, some, signal, psd, -1)
+
+
+def _kept(twin: Twin, block: Block, case: _Case, mask: NDArray[np.float32], removed: Array) -> Array:
+    """Share of the signals' SNR that is in the cleaned strain with them, minus the cleaned strain without them."""
+    some, made = case.some, twin.made
+    other = block.strain[some] + case.sign * case.signal
+    again = tapered(twin, block.events[some], other, mask[some])
+    left = case.signal - case.sign * (again - removed[some])
+    return matched.kept(case.signal, left, case.psd, made.series.sample_rate, made.qplot.frange)
 
 
 def _blocks(twin: Twin, events: NDArray[np.int64]) -> Iterator[Block]:
@@ -187,11 +224,6 @@ def _join(parts: list[metrics.Excess]) -> metrics.Excess:
     return metrics.Excess(np.concatenate(before), np.concatenate(after), np.concatenate(pixels))
 
 
-def _kept(twin: Twin, signal: Array, left: Array, psd: Array) -> Array:
-    made = twin.made
-    return matched.kept(signal, left, psd, made.series.sample_rate, made.qplot.frange)
-
-
 def _quantiles(kept: Array) -> dict[str, Any]:
     median, low = np.quantile(kept, [0.5, 0.01]) if len(kept) else (None, None)
     return {"median": median, "p01": low, "events": len(kept)}
@@ -200,24 +232,21 @@ def _quantiles(kept: Array) -> dict[str, Any]:
 # -- signals -----------------------------------------------------------------------------------------------------
 
 
-def _signals(
-    experiment: Experiment, twin: Twin, block: Block, some: NDArray[np.int64], number: int
-) -> tuple[Array, Array]:
-    """The `number`th signal of each event at places `some`, in units of strain, and the events' PSDs (E, K)."""
+def _signals(experiment: Experiment, twin: Twin, events: NDArray[np.int64], psd: Array, number: int) -> Array:
+    """The `number`th signal of each event, in units of strain: (E, N). psd: (E, K)."""
     settings, series = experiment.harm, twin.made.series
-    psd = matched.noise_psd(block.strain[some], series.sample_rate)
     time = np.arange(series.samples) / series.sample_rate - series.duration / 2
-    signals, wanted = np.empty((len(some), series.samples)), np.empty(len(some))
-    for i, event in enumerate(block.events[some].tolist()):
+    signals, wanted = np.empty((len(events), series.samples)), np.empty(len(events))
+    for i, event in enumerate(events.tolist()):
         rng = generator(experiment.seed, SIGNALS, event, number)
         mass, wanted[i] = (float(np.exp(rng.uniform(*np.log(r)))) for r in (settings.mass, settings.snr))
         middle = rng.uniform(-settings.reach, settings.reach)
         signals[i] = inspiral(time - middle, mass, rng.uniform(0, 2 * np.pi), settings.start)
     own = np.sqrt(matched.inner(signals, signals, psd, series.sample_rate, twin.made.qplot.frange))
-    return signals * (wanted / own)[:, None], psd
+    return signals * (wanted / own)[:, None]
 
 
-def _transients(twin: Twin) -> Callable[[int], Array] | None:
+def _transients(twin: Twin) -> Transients | None:
     """An event's transient as the strain saw it, (N,), where the recipe knows it."""
     if twin.dataset.attributes["source"] != "simulate":
         return None
