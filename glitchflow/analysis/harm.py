@@ -77,12 +77,13 @@ def measure(
     wiener = _wiener_removed(experiment, dataset, sample)
     if wiener is not None:
         result["wiener_excess_removed"] = asdict(wiener)
-    validation = dataset.indices("validation")[: experiment.loader.subset.validation]
-    tried = _scores(experiment, twin, validation, settings.thresholds) if settings.thresholds else []
-    result["validation"] = [
-        {"threshold": value, "excess_removed": asdict(scores.removed), "kept": scores.kept}
-        for value, scores in zip(settings.thresholds, tried)
-    ]
+    if settings.thresholds:
+        validation = dataset.indices("validation")[: experiment.loader.subset.validation]
+        tried = _scores(experiment, twin, validation, settings.thresholds)
+        result["validation"] = [
+            {"threshold": value, "excess_removed": asdict(scores.removed), "kept": scores.kept}
+            for value, scores in zip(settings.thresholds, tried)
+        ]
     result = plain(result)
     say(summary(result))
     return result
@@ -91,7 +92,7 @@ def measure(
 def summary(result: dict[str, Any]) -> str:
     """A line for the events scored, and one for each threshold tried on the validation split."""
     lines = [_line("scored events", result["mask"]["threshold"], result)]
-    lines += [_line("validation", entry["threshold"], entry) for entry in result["validation"]]
+    lines += [_line("validation", entry["threshold"], entry) for entry in result.get("validation", [])]
     return "\n".join(lines)
 
 
