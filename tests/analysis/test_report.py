@@ -126,15 +126,36 @@ LEVELS = {  # recorded, generated, residual: at s = 16
 
 @pytest.fixture
 def told(full):
+    """Events of known levels; of no family it is known whether witnesses see it."""
     columns = zip(*LEVELS.values())
     scores = {
         f"{n}_level": np.array(v, float) for n, v in zip(("recorded", "generated", "residual"), columns)
     }
-    return dataclasses.replace(gather(full), scores={"event": np.array(list(LEVELS), float), **scores})
+    run = gather(full)
+    dataset = dataclasses.replace(run.dataset, attributes={**run.dataset.attributes, "witnessed_labels": []})
+    return dataclasses.replace(
+        run, dataset=dataset, scores={"event": np.array(list(LEVELS), float), **scores}
+    )
 
 
 def test_the_telling_events(told):
     assert events.choose(told) == {3: "best", 12: "worst", 6: "missed", 9: "false", 5: "best", 8: "missed"}
+
+
+def test_what_no_witness_sees_is_missed_last(full):
+    told = gather(full)
+    labels = np.asarray(told.dataset["label"][:])
+    blips, seen = (
+        np.flatnonzero(labels == told.dataset.labels.index(n))[0] for n in ("blip", "sine_gaussian")
+    )
+    scores = {
+        "event": [blips, seen],
+        "recorded_level": [90, 20],
+        "generated_level": [1, 1],
+        "residual_level": [9, 9],
+    }
+    ordered = {name: np.array(column, float) for name, column in scores.items()}
+    assert list(events.choose(dataclasses.replace(told, scores=ordered))) == [seen, blips]
 
 
 @pytest.mark.parametrize("most", [0, 1, 4])
@@ -289,7 +310,7 @@ def test_nothing_to_show_says_why(alter):
         result["attribution"] = result["drift"] = None
 
     page = render(alter(nothing))
-    assert "Nothing to show: no veto to attribute." in page
+    assert "Nothing to show: there is no veto to attribute, or the network is not there any more." in page
     assert "Nothing to show: the training’s ranges are not known." in page
 
 

@@ -52,7 +52,7 @@ COLUMNS = (
 )
 OUTCOMES = {
     "caught": "vetoed, and the recorded energy has a cluster",
-    "missed": "not vetoed although the recorded energy has a cluster",
+    "missed": "not vetoed although the recorded energy has a cluster; grey: of a family that no witness sees, and rightly so",
     "false": "vetoed although the recorded energy has no cluster",
     "quiet": "neither",
 }
@@ -60,7 +60,7 @@ WORDS = {"": None, "True": "yes", "False": "no"}  # of a CSV file, and of the pa
 WHY = {
     "best": "vetoed rightly, and the least is left after subtraction",
     "worst": "vetoed rightly, and the most is left after subtraction",
-    "missed": "the loudest of those that were not vetoed",
+    "missed": "the loudest of those that were not vetoed, first those that a witness sees",
     "false": "the loudest generated where nothing was recorded",
     "loudest": "the highest signal-to-noise ratio",
     "gallery": "shown in the gallery above",
@@ -134,12 +134,19 @@ def _telling(run: Run) -> dict[str, NDArray[np.int64]]:
     left = residual / np.maximum(recorded, 1e-9)
     best, worst = _halves(np.flatnonzero(truth & veto)[np.argsort(left[truth & veto], kind="stable")])
     missed, false = np.flatnonzero(truth & ~veto), np.flatnonzero(veto & ~truth)
+    unseen = np.isin(np.asarray(run.dataset["label"][:])[events], unwitnessed(run.dataset))
     return {
         "best": events[best],
         "worst": events[worst[::-1]],
-        "missed": events[missed[np.argsort(-recorded[missed], kind="stable")]],
+        "missed": events[missed[np.lexsort((-recorded[missed], unseen[missed]))]],
         "false": events[false[np.argsort(-generated[false], kind="stable")]],
     }
+
+
+def unwitnessed(dataset: store.Dataset) -> list[int]:
+    """Labels of the families that are known to be seen by no witness; none where nothing is known of it."""
+    known = dataset.attributes["witnessed_labels"]
+    return [i for i, name in enumerate(dataset.labels) if known and i and name not in known]
 
 
 def _halves(order: NDArray) -> tuple[NDArray, NDArray]:

@@ -137,7 +137,11 @@ def _drift(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] 
         f"In {drift['flagged']} of {drift['events']} events a witness is out of the range that the network was"
         " trained on: their vetoes are not to be trusted."
     )
-    return words, (f"{part:.1%}", "of events out of the trained range", f"{drift['flagged']} events")
+    return words, (
+        f"{part:.1%}",
+        "of events out of the trained range",
+        f"{drift['flagged']} of {drift['events']}",
+    )
 
 
 def _so_far(run: Run) -> Iterator[str]:

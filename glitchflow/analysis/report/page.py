@@ -69,6 +69,7 @@ def payload(run: Run, values: dict[str, Any]) -> dict[str, Any]:
         "threshold": run.threshold,
         "command": events.command(run),
         "formats": {column.key: column.decimals for column in events.COLUMNS},
+        "unwitnessed": [run.dataset.labels[i] for i in events.unwitnessed(run.dataset)],
         "columns": events.table(run, drawn),
         "figures": figures,
     }

@@ -209,18 +209,21 @@ class Section:
     title: str
     stage: str
     values: Callable[[Run], Values]
-    without: str = ""  # why there may be nothing to show although the stage has run
+    null: tuple[str, str] = ("", "")  # a key of metrics.json that may be null, and what that means
 
 
+NO_SERIES = ("do_no_harm", "the dataset was made without store.series=true")
+NO_VETO = ("attribution", "there is no veto to attribute, or the network is not there any more")
+NO_RANGE = ("drift", "the training’s ranges are not known")
 SECTIONS = (
     Section("run", "What was run", "", ran),
     Section("scores", "Scores", "evaluate", scores),
     Section("gallery", "Recorded, generated, residual", "infer", gallery),
     Section("thresholds", "Against the threshold", "evaluate", thresholds),
     Section("roc", "ROC, and what vetoes cost", "evaluate", roc),
-    Section("harm", "Do no harm", "evaluate", harm, "the dataset was made without store.series=true"),
-    Section("attribution", "Which witness carries the veto", "evaluate", attribution, "no veto to attribute"),
-    Section("drift", "Drift of the witnesses", "evaluate", drift, "the training’s ranges are not known"),
+    Section("harm", "Do no harm", "evaluate", harm, NO_SERIES),
+    Section("attribution", "Which witness carries the veto", "evaluate", attribution, NO_VETO),
+    Section("drift", "Drift of the witnesses", "evaluate", drift, NO_RANGE),
     Section("events", "All events", "", table),
     Section("training", "Training", "train", training),
     Section("scan", "Which witnesses are worth it", "scan", scan),

@@ -238,7 +238,11 @@ function cell(key, row) {
     const why = columns.why[row];
     return make("td", {}, make("button", { type: "button", "aria-expanded": "false" }, why ?? "command"));
   }
-  if (key === "outcome" && outcomes[row]) return make("td", {}, make("span", { class: `outcome ${outcomes[row]}` }, outcomes[row]));
+  if (key === "outcome" && outcomes[row]) {
+    const unseen = outcomes[row] === "missed" && data.unwitnessed.includes(columns.family[row]);
+    const title = unseen ? "no witness sees this family: it is left alone rightly" : "";
+    return make("td", {}, make("span", { class: `outcome ${unseen ? "quiet" : outcomes[row]}`, title }, outcomes[row]));
+  }
   return make("td", data.formats[key] === null ? {} : { class: "number" }, shown(key, row));
 }
 
