@@ -52,7 +52,7 @@ COLUMNS = (
 )
 OUTCOMES = {
     "caught": "vetoed, and the recorded energy has a cluster",
-    "missed": "not vetoed although the recorded energy has a cluster; grey: of a family that no witness sees, and rightly so",
+    "missed": "not vetoed although the recorded energy has a cluster; grey: rightly, no witness sees the family",
     "false": "vetoed although the recorded energy has no cluster",
     "quiet": "neither",
 }
