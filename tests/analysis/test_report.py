@@ -362,20 +362,27 @@ def test_the_finding_names_harm_and_drift(alter):
 
 
 @pytest.mark.parametrize(
-    "low, high, headline",
+    "low, high, headline, distance",
     [
-        (0.1, 0.3, "The network is better than every baseline"),
-        (-0.1, 0.3, "The network is not clearly better than the linear baseline"),
-        (-0.3, -0.1, "The network is worse than the linear baseline"),
+        (0.1, 0.3, "The network is better than every baseline", "0.2000 [0.1000, 0.3000] below"),
+        (
+            -0.1,
+            0.3,
+            "The network is not clearly better than the linear baseline",
+            "0.1000 [-0.1000, 0.3000] below",
+        ),
+        (-0.3, -0.1, "The network is worse than the linear baseline", "0.2000 [0.1000, 0.3000] above"),
     ],
 )
-def test_the_headline(alter, low, high, headline):
+def test_the_headline(alter, low, high, headline, distance):
     def change(result):
         for name, row in result["families"]["witnessed"]["scores"].items():
             row["loss"]["value"] = 1.0 if name == "linear" else 2.0
             row["loss_above_network"] = {"value": (low + high) / 2, "low": low, "high": high}
 
-    assert finding(alter(change)).headline == headline
+    told = finding(alter(change))
+    assert told.headline == headline
+    assert f"the network’s loss is {distance} that of the best baseline, linear" in told.sentences[0]
 
 
 def test_recorded_data_without_witnessed_families(alter):

@@ -66,11 +66,17 @@ def _against_baselines(family: str, entry: dict[str, Any], result: dict[str, Any
         headline = f"The network is not clearly better than the {best} baseline"
     which = "witnessed" if family == "witnessed" else f"“{family}”"
     words = (
-        f"On {entry['events']} {which} test events the best baseline, {best}, has a loss"
-        f" {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] from the network’s"
-        f" ({result['loss']} per pixel, {result['normalisation']} units; above 0 the network is better)."
+        f"On {entry['events']} {which} test events the network’s loss is {_distance(gain)} that of the best baseline,"
+        f" {best} ({result['loss']} per pixel, {result['normalisation']} units)."
     )
     return headline, words
+
+
+def _distance(gain: dict[str, Any]) -> str:
+    """How far the network's loss is below another one's, or above it."""
+    if gain["value"] >= 0:
+        return f"{gain['value']:.4f} [{gain['low']:.4f}, {gain['high']:.4f}] below"
+    return f"{-gain['value']:.4f} [{-gain['high']:.4f}, {-gain['low']:.4f}] above"
 
 
 def _exceptions(subject: str, result: dict[str, Any]) -> Iterator[str]:
@@ -80,7 +86,7 @@ def _exceptions(subject: str, result: dict[str, Any]) -> Iterator[str]:
         best = best_baseline(entry)
         gain = entry["scores"][best][f"loss_above_{NETWORK}"]
         if entry["witnessed"] and name != subject and not gain["low"] > 0:
-            behind.append(f"{name} ({best} {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}])")
+            behind.append(f"{name} ({_distance(gain)} {best})")
     if behind:
         yield f"It is not clearly better on {', '.join(behind)}."
 
