@@ -308,9 +308,11 @@ def test_every_section_is_there_with_its_numbers(alter):
 def test_nothing_to_show_says_why(alter):
     def nothing(result):
         result["attribution"] = result["drift"] = None
+        result.pop("do_no_harm", None)
 
     page = render(alter(nothing))
     assert "Nothing to show: there is no veto to attribute, or the network is not there any more." in page
+    assert "Nothing to show: that needs a dataset made with store.series=true." in page
     assert "Nothing to show: the training’s ranges are not known." in page
 
 
@@ -383,6 +385,17 @@ def test_the_headline(alter, low, high, headline, distance):
     told = finding(alter(change))
     assert told.headline == headline
     assert f"the network’s loss is {distance} that of the best baseline, linear" in told.sentences[0]
+
+
+def test_the_finding_names_who_removes_more(alter):
+    def change(result):
+        for name, row in result["families"]["witnessed"]["scores"].items():
+            value = {"network": 0.7, "linear": 0.2, "wiener": 0.9, "oracle": 1.0}.get(name, 0.1)
+            row["excess_removed"] = {"value": value, "low": value, "high": value}
+
+    told = " ".join(finding(alter(change)).sentences)
+    assert "Subtraction removes 70.0% [70.0%, 70.0%] of their excess power" in told
+    assert "More than the network: wiener 90.0% [90.0%, 90.0%]." in told
 
 
 def test_recorded_data_without_witnessed_families(alter):

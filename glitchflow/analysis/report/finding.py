@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from glitchflow.analysis.collect import NETWORK
+from glitchflow.analysis.collect import NETWORK, UNTRAINED
 from glitchflow.analysis.evaluate import share
 from glitchflow.analysis.report.run import Run
-from glitchflow.score.baseline import BASELINES
 
 ORACLE = "oracle"
 
@@ -49,10 +48,13 @@ def subject(result: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def best_baseline(entry: dict[str, Any]) -> str:
-    """The baseline of the lowest loss; the oracle, which knows the answer, is none."""
-    scores = entry["scores"]
-    known = [n for n in scores if n in BASELINES and n != ORACLE]
-    return min(known, key=lambda n: scores[n]["loss"]["value"])
+    """The baseline of the lowest loss."""
+    return min(baselines(entry), key=lambda n: entry["scores"][n]["loss"]["value"])
+
+
+def baselines(entry: dict[str, Any]) -> list[str]:
+    """What the network is compared with; the oracle, which knows the answer, is no baseline."""
+    return [name for name in entry["scores"] if name not in (NETWORK, UNTRAINED, ORACLE)]
 
 
 def _against_baselines(family: str, entry: dict[str, Any], result: dict[str, Any]) -> tuple[str, str]:
@@ -101,6 +103,10 @@ def _excess(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]]
     if ORACLE in scores:
         others += f", the oracle {_percent(scores[ORACLE]['excess_removed'])}"
     words = f"Subtraction removes {share(removed)} of their excess power; {others}."
+    more = {n: scores[n]["excess_removed"] for n in baselines(entry)}
+    more = {n: v for n, v in more.items() if v["value"] is not None and v["value"] > removed["value"]}
+    if more:
+        words += f" More than the network: {', '.join(f'{n} {share(v)}' for n, v in more.items())}."
     return words, (_percent(removed), "of the excess power removed", f"95 %: {_range(removed)}")
 
 

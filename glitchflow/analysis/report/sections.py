@@ -209,10 +209,10 @@ class Section:
     title: str
     stage: str
     values: Callable[[Run], Values]
-    null: tuple[str, str] = ("", "")  # a key of metrics.json that may be null, and what that means
+    null: tuple[str, str] = ("", "")  # a key of metrics.json that may hold nothing, and what that means
 
 
-NO_SERIES = ("do_no_harm", "the dataset was made without store.series=true")
+NO_SERIES = ("do_no_harm", "that needs a dataset made with store.series=true")
 NO_VETO = ("attribution", "there is no veto to attribute, or the network is not there any more")
 NO_RANGE = ("drift", "the training’s ranges are not known")
 SECTIONS = (
