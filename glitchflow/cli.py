@@ -249,7 +249,7 @@ def doctor(
         screen, failed = module.doctor(
             experiment, experiment.cluster if experiment else Cluster(address=address)
         )
-        print(screen)
+        print(screen, flush=True)  # before the line on standard error, where both go to one place
         if failed:
             raise RunError(f"doctor: would break a run: {', '.join(failed)}")
         print(f"doctor: nothing that would break a run, in {time.monotonic() - started:.1f} s")
