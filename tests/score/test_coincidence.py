@@ -159,13 +159,13 @@ def hours(energy, rng):
 
 @pytest.mark.parametrize("disturb", [middle, lines, edges, hours], ids=lambda f: f.__name__)
 def test_what_all_channels_share_is_no_coincidence(disturb):
-    """20 witnesses, 5 times: p-values of at most 0.05 are about 5 in 100, with whatever the channels share."""
+    """20 witnesses, 3 times: p-values of at most 0.05 are about 5 in 100, with whatever the channels share."""
     p = []
-    for seed in range(5):
+    for seed in range(3):
         rng = np.random.default_rng(seed)
         energy = noise(rng, 64, 21)
         disturb(energy, rng)
         p += shift_test([sums_of(scores_of(half)) for half in np.split(energy, 2)], rng, 400).p.tolist()
-    assert len(p) == 100
-    assert np.mean(np.array(p) <= 0.05) <= 0.12  # 5 % and three standard deviations
+    assert len(p) == 60
+    assert np.mean(np.array(p) <= 0.05) <= 0.135  # 5 % and three standard deviations
     assert 0.3 < np.mean(p) < 0.7
