@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ from glitchflow.signal.triggers import find_triggers
 GROUP = 16  # witnesses that a task reads beside the strain
 FEWEST = 4  # blocks at least, where there are events for it: shifts of a single one are few
 SHOWN = 20  # witnesses in the summary
+
+
+COLUMNS = tuple(field.name for field in fields(Scores))
+Table = NDArray[np.float32]  # (C, column, B): the Scores of some witnesses over a block
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,10 @@ def _recorded(
 # -- over Ray ----------------------------------------------------------------------------------------------------
 
 
-def run_survey(experiment: Experiment, survey: Survey) -> list[list[Scores]]:
-    """Scores of every witness in every block, [block][witness]; two tasks per CPU in flight."""
+def run_survey(experiment: Experiment, survey: Survey) -> list[Table]:
+    """Scores of every witness in every block, a table each; two tasks per CPU in flight."""
     work = [(b, g) for b in range(len(survey.blocks)) for g in range(len(survey.groups))]
-    found: dict[tuple[int, int], list[Scores]] = {}
+    found: dict[tuple[int, int], Table] = {}
     total = survey.events * len(survey.witnesses)
     with session(experiment.cluster), track(total, "scan", "events x witnesses") as advance:
         import ray
@@ -161,15 +165,13 @@ def run_survey(experiment: Experiment, survey: Survey) -> list[list[Scores]]:
             raise RunError(
                 f"scan: a task died, and three more after it: {str(error).splitlines()[0]}"
             ) from None
-    return [
-        [scores for g in range(len(survey.groups)) for scores in found[b, g]]
-        for b in range(len(survey.blocks))
-    ]
+    groups = range(len(survey.groups))
+    return [np.concatenate([found[b, g] for g in groups]) for b in range(len(survey.blocks))]
 
 
 def _collect(
     running: dict[Any, tuple[int, int]],
-    found: dict[tuple[int, int], list[Scores]],
+    found: dict[tuple[int, int], Table],
     survey: Survey,
     advance: Callable[[int], None],
 ) -> None:
@@ -182,13 +184,13 @@ def _collect(
         advance(len(survey.blocks[block]) * len(survey.groups[group]))
 
 
-def _task(survey: Survey, block: int, group: int) -> list[Scores]:
+def _task(survey: Survey, block: int, group: int) -> Table:
     threads(1)
     return score_block(survey, survey.blocks[block], survey.groups[group])
 
 
-def score_block(survey: Survey, events: list[int], group: list[str]) -> list[Scores]:
-    """Scores of a group's witnesses over one block of events."""
+def score_block(survey: Survey, events: list[int], group: list[str]) -> Table:
+    """Scores of a group's witnesses over one block of events, compact: the driver keeps all blocks'."""
     experiment = _parse(survey.experiment)
     settings = experiment.scan
     tolerance = Tolerance(settings.threshold, settings.time_tolerance, settings.frequency_tolerance)
@@ -196,7 +198,8 @@ def score_block(survey: Survey, events: list[int], group: list[str]) -> list[Sco
         image.event: find_peaks(image.energy, image.frequency, image.step, tolerance)
         for image in READERS[survey.source](experiment, events, [survey.strain, *group], survey.gps)
     }
-    return block_scores(stack([peaks[event] for event in events]))
+    scores = block_scores(stack([peaks[event] for event in events]))
+    return np.array([[getattr(s, name) for name in COLUMNS] for s in scores], dtype=np.float32)
 
 
 @lru_cache(maxsize=2)
@@ -207,19 +210,20 @@ def _parse(experiment_json: str) -> Experiment:
 # -- judging -----------------------------------------------------------------------------------------------------
 
 
-def judge(experiment: Experiment, survey: Survey, blocks: list[list[Scores]]) -> dict[str, Any]:
+def judge(experiment: Experiment, survey: Survey, blocks: list[Table]) -> dict[str, Any]:
     """Everything `scan.json` says: settings, what could be resolved, and the witnesses, the most significant first.
 
     Raises `InputError` where the strain has no peak in any event.
     """
     settings, witnesses = experiment.scan, survey.witnesses
     draws = max(settings.draws, math.ceil(2 * len(witnesses) / settings.alpha))
-    tested = [np.stack([[s.shifted_overlap, s.shifted_correlation] for s in scores]) for scores in blocks]
+    columns = [COLUMNS.index(name) for name in ("shifted_overlap", "shifted_correlation")]
+    tested = [block[:, columns].astype(np.float64) for block in blocks]
     found = shift_test(tested, generator(experiment.seed, SHIFTS), draws)
     adjusted = holm(found.p)
     entries = []
     for c, name in enumerate(witnesses):
-        entry = _entry(experiment, [scores[c] for scores in blocks])
+        entry = _entry(experiment, [block[c] for block in blocks])
         entries.append(
             {
                 "channel": name,
@@ -250,16 +254,15 @@ def judge(experiment: Experiment, survey: Survey, blocks: list[list[Scores]]) ->
     }
 
 
-def _entry(experiment: Experiment, blocks: list[Scores]) -> dict[str, Any]:
+def _entry(experiment: Experiment, blocks: list[Table]) -> dict[str, Any]:
     """Means over a witness's events with their intervals, beside what chance gives."""
-    loud, iou, correlation = (
-        np.concatenate([getattr(s, n) for s in blocks]) for n in ("loud", "iou", "correlation")
-    )
+    column = {name: [block[i].astype(np.float64) for block in blocks] for i, name in enumerate(COLUMNS)}
+    loud, iou, correlation = (np.concatenate(column[name]) for name in ("loud", "iou", "correlation"))
     events = int(np.isfinite(iou).sum())
     entry: dict[str, Any] = {"events": events, "loud": float(np.nansum(loud) / max(events, 1))}
     for name, values, shifted in (
-        ("iou", iou, [s.shifted_iou for s in blocks]),
-        ("correlation", correlation, [s.shifted_correlation for s in blocks]),
+        ("iou", iou, column["shifted_iou"]),
+        ("correlation", correlation, column["shifted_correlation"]),
     ):
         interval = asdict(bootstrap_mean(values, experiment.seed, experiment.scan.bootstrap))
         chance = sum(float(sums[1:].mean()) for sums in shifted) / max(events, 1)
