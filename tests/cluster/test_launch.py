@@ -170,14 +170,9 @@ def test_keys_change_what_would_run(tmp_path):
     assert command(text, "RAY_ADDRESS=")[1:] == ["glitchflow", "generate", "a b.yaml"]
 
 
-def test_in_a_container_everything_runs_within_it(tmp_path):
-    tool = tmp_path / "bin" / "apptainer"  # a container that is only a command line
-    tool.parent.mkdir()
-    tool.write_text('#!/bin/bash\nwhile [ "$1" != image.sif ]; do shift; done\nshift\nexec "$@"\n')
-    tool.chmod(0o755)
+def test_in_a_container_everything_runs_within_it():
     keys = {"IMAGE": "image.sif", "CONTAINER": "apptainer exec --nv", "BINDS": "/data"}
-    path = f"{tool.parent}:{os.environ['PATH']}"
-    text = dry_run("train", "c.yaml", PATH=path, **{f"GLITCHFLOW_{k}": v for k, v in keys.items()})
+    text = dry_run("train", "c.yaml", **{f"GLITCHFLOW_{k}": v for k, v in keys.items()})
     begins = ["apptainer", "exec", "--nv", "--bind"]
     stage, srun = command(text, "RAY_ADDRESS=")[1:], command(text, "'srun'")
     assert stage[:4] == begins and stage[-4:] == ["image.sif", "glitchflow", "train", "c.yaml"]

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "launch" / "slurm" / "glitchflow.sbatch"
 HERE = Path(__file__).parent
 PAUSE = "0.15"  # s per batch: 60 epochs outlast the walltime of the job that is cut
+WIDTH = 512  # ports of a job on a node
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -42,6 +44,7 @@ class Slurm:
             "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
             "GLITCHFLOW_VENV": str(Path(sys.executable).parents[1]),
             "GLITCHFLOW_OBJECT_STORE_MB": "200",
+            "GLITCHFLOW_TMP": str(self.directory / "t"),  # the nodes share this machine's /tmp
         }
 
     def run(self, *words: str, script: str = "fakenodes.sh", **keys: str) -> str:
@@ -124,10 +127,15 @@ def write(experiment, home: Path) -> str:
 
 def nothing_left(slurm: Slurm, job: int) -> None:
     """No process of Ray on the nodes, no temporary directory, no token."""
-    for node in (1, 2):
-        assert not re.findall(r"raylet|gcs_server|node\.py|ray::", slurm.on(node, "ps", "-eo", "args"))
-    assert not list(Path("/tmp").glob(f"gf-{job}-*"))
+    assert not processes(slurm)
+    assert not list(slurm.directory.glob("t/*"))
     assert not list((slurm.home / ".glitchflow-jobs").glob(f"{job}.*/token"))
+
+
+def processes(slurm: Slurm) -> list[str]:
+    """What of Ray runs on the nodes."""
+    lines = [line for node in (1, 2) for line in slurm.on(node, "ps", "-eo", "args").splitlines()]
+    return [line for line in lines if re.search(r"raylet|gcs_server|node\.py|ray::|dashboard", line)]
 
 
 def digests(path: Path) -> list[dict]:
@@ -222,19 +230,47 @@ def test_generation_stops_when_asked_and_goes_on_to_the_same_bytes(slurm, here):
     assert digests(experiment.dataset) == digests(alone.dataset)
 
 
-def test_two_jobs_at_once_do_not_disturb_each_other(slurm, here):
-    names = ("left", "right")
-    jobs = [slurm.submit("generate", write(small(slurm.home / name), slurm.home)) for name in names]
+def admits_nobody(slurm: Slurm, job: int) -> None:
+    """A running job's token is its owner's, its dashboard listens on loopback, its ports are of its block."""
+    directory = slurm.home / ".glitchflow-jobs" / f"{job}.0"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((directory / "token").stat().st_mode) == 0o600
+    assert len((directory / "token").read_text()) == 64
+    address, dashboard = (directory / "address").read_text().split()
+    listening = [line.split()[3].rsplit(":", 1) for line in slurm.on(1, "ss", "-Hltn").splitlines()]
+    assert {host for host, port in listening if port == dashboard} == {"127.0.0.1"}
+    first = int(address.split(":")[1]) - 1
+    assert sum(first <= int(port) < first + WIDTH for _, port in listening) >= 8
+    # what is neither of a block, nor slurmd's, came from the kernel
+    assert all(10000 <= int(port) < 61000 or port == "6818" for _, port in listening), listening
+
+
+def test_two_jobs_at_once_do_not_disturb_each_other(slurm):
+    left, right = (small(slurm.home / name, simulate={"events": 480}) for name in ("left", "right"))
+    jobs = [slurm.submit("generate", write(experiment, slurm.home)) for experiment in (left, right)]
     for job in jobs:
         slurm.wait_for(job, "Ray is up at")
     assert {slurm.state(job)["JobState"] for job in jobs} == {"RUNNING"}, "they were not at work together"
     addresses = {re.search(r"Ray is up at (\S+)", slurm.output(job))[1] for job in jobs}
     assert len(addresses) == 2
     for job in jobs:
+        admits_nobody(slurm, job)
+    for job in jobs:
         assert "Ray has 2 node(s), node1 node2: 2 CPUs" in slurm.completed(job)
+    for job in jobs:
         nothing_left(slurm, job)
-    for name in names:
-        assert digests(slurm.home / name / "dataset.zarr") == digests(here.dataset)
+    assert digests(left.dataset) == digests(right.dataset)
+
+
+def test_a_cancelled_job_leaves_nothing(slurm):
+    job = slurm.submit("generate", write(small(slurm.home / "gone", simulate={"events": 9600}), slurm.home))
+    slurm.wait_for(job, "Q-plots: ")
+    slurm.on(0, "scancel", str(job))
+    assert slurm.wait(job)["JobState"] == "CANCELLED"
+    until = time.monotonic() + 30
+    while processes(slurm) and time.monotonic() < until:
+        time.sleep(0.5)
+    nothing_left(slurm, job)
 
 
 def test_a_failing_stage_is_a_failed_job(slurm):

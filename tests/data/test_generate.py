@@ -63,7 +63,11 @@ def wait_for_shards(path: Path, count: int, running: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "end",
+    [
+        *(signal.SIGKILL, signal.SIGTERM),
+        *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGUSR1)),
+    ],
 )
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(dataset_run, tmp_path, end):
     """`dataset_run` was made by two CPUs undisturbed; this one by a CPU that is stopped, then by two."""
