@@ -22,7 +22,7 @@ from glitchflow.train.tracking import read_metrics
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "launch" / "slurm" / "glitchflow.sbatch"
 HERE = Path(__file__).parent
-PAUSE = "0.15"  # s per batch: 60 epochs outlast the walltime of the job that is cut
+PAUSE = "0.25"  # s per batch: 60 epochs outlast the walltime of the job that is cut
 WIDTH = 512  # ports of a job on a node
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
@@ -191,7 +191,7 @@ def test_a_job_cut_by_its_walltime_goes_on_in_the_queue_to_the_same_end(slurm, h
     cut = here.model_copy(update={"workdir": str(slurm.home / "cut")})
     (slurm.home / "cut").mkdir()
     (slurm.home / "cut" / "dataset.zarr").symlink_to(here.dataset)
-    options = ("-t", "2", "--signal=B:USR1@45")  # Slurm sends it up to half a minute early
+    options = ("-t", "3", "--signal=B:USR1@45")  # Slurm sends it up to half a minute early
     keys = {"GLITCHFLOW_REQUEUE": "9", "GLITCHFLOW_TEST_PAUSE": PAUSE}
     job = slurm.submit("train", write(cut, slurm.home), options=options, **keys)
     slurm.wait_for(job, "run 2")
