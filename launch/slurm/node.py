@@ -2,7 +2,7 @@
 
     1. claim a block of ports that follows from the job id, and is free here
     2. the head publishes its address as a file in the job's directory; the others poll for it
-    3. `ray start` in a temporary directory of its own; on SIGTERM it is ended, and the directory removed
+    3. `ray start` in a temporary directory of its own, until the job's directory has a file `stop`, or on SIGTERM
 
 Python's standard library alone, beside `ray`: it runs in the user's environment or in a container.
 """
@@ -198,16 +198,16 @@ def end(ray: subprocess.Popen, seconds: float = 15) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Bring Ray up on this node and stay until SIGTERM, which ends the process. Raises `NodeError`."""
+    """Bring Ray up on this node and stay until the job is over; then end it. Raises `NodeError`."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     shared, head = Path(arguments.directory), arguments.name == arguments.head
     peer = next((name for name in arguments.nodes if name != arguments.name), "")
     address = own_address(arguments.interface, peer)
     guard, first = claim(arguments.job)
-    file, head_address = shared / "address", ""
+    file, stop, head_address = shared / "address", shared / "stop", ""
     publish(shared / f"node.{arguments.name}", f"{address} {first}\n")
     if not head:
-        if not poll(lambda: published(file), arguments.timeout):
+        if not poll(lambda: published(file), arguments.timeout, lambda: not published(stop)):
             raise NodeError(f"{file}: the head has published no address for {arguments.timeout:g} s")
         head_address = file.read_text().split()[0]
     scratch = own_directory(arguments)
@@ -221,8 +221,10 @@ def run(arguments: argparse.Namespace) -> None:
                 lambda: answers(address, first + 1), arguments.timeout, lambda: ray.poll() is None
             ):
                 publish(file, f"{address}:{first + 1} {first + 2}\n")  # its address, and its dashboard's port
-            status = ray.wait()
-            raise NodeError(f"Ray ended by itself, with status {status}")
+            while not published(stop):
+                if ray.poll() is not None:
+                    raise NodeError(f"Ray ended by itself, with status {ray.returncode}")
+                time.sleep(1)
         finally:
             end(ray)
             shutil.rmtree(scratch, ignore_errors=True)
@@ -251,10 +253,11 @@ def main() -> int:
             print(shlex.join(command(arguments, first, "ADDRESS", head_address)))
             return 0
         run(arguments)
+        return 0
     except NodeError as error:
         print(f"glitchflow: {arguments.name}: {error}", file=sys.stderr)
         publish(Path(arguments.directory) / f"failed.{arguments.name}", f"{error}\n")
-    return 1
+        return 1
 
 
 if __name__ == "__main__":
