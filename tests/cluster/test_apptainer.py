@@ -243,7 +243,8 @@ def test_signals_reach_the_stage_inside(apptainer, image):
     text = (home / "log").read_text()
     assert status == 1, text  # as without a container: stopped, not done
     assert "SIGUSR1" in text
-    assert checkpoint.last(home / "run" / "train")
+    stopped = int(re.search(r"stopped after step (\d+), with a checkpoint", text)[1])
+    assert checkpoint.by_step(home / "run" / "train" / "checkpoints")[-1].name == f"step-{stopped:08d}"
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "cuda", "rocm"])
