@@ -203,7 +203,7 @@ def test_ctrl_c_leaves_the_job_running_and_ray_job_stop_ends_it(site, config):
     status, text = site.run(1, *shlex.split(stop))
     assert status == 0, text
     status, text = site.run(1, "ray", "job", "status", *shlex.split(stop)[3:])
-    assert "STOPPED" in text
+    assert "was stopped" in text, text
 
 
 # -- doctor ------------------------------------------------------------------------------------------------------
