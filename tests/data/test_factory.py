@@ -207,6 +207,33 @@ def test_quotas_are_warned_of(tmp_path):
     assert "warning" not in describe(small(tmp_path), found)
 
 
+MEMORY = """
+import resource, sys
+from glitchflow.cluster import threads
+from glitchflow.config import load
+from glitchflow.data.generate import _create
+from glitchflow.data.shard import make_shard
+experiment = load(sys.argv[1], sys.argv[2:])
+threads(1)
+_create(experiment, "simulate")
+make_shard(experiment.model_dump_json(), "simulate", str(experiment.dataset), 0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("config", ["quickstart", "synthetic", "notebook"])
+@pytest.mark.parametrize("count", [20_000, 1_000_000])
+def test_a_task_needs_less_than_a_gibibyte_whatever_the_datasets_size(config, count, tmp_path):
+    """The largest resident set of a process that makes one whole shard."""
+    path = Path(__file__).parents[2] / "configs" / f"{config}.yaml"
+    command = [sys.executable, "-c", MEMORY, str(path), f"workdir={tmp_path}", f"simulate.events={count}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) * 1024 < 2**30
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_node_that_dies_costs_no_shard_and_changes_no_byte(tmp_path):
