@@ -70,6 +70,14 @@ def test_recipes_differ_in_their_accelerator_only():
         "simple",
         "rocm7.2",
     ]
+
+
+def test_the_image_for_kubernetes_has_the_same_base_and_installation():
+    text = (ROOT / "launch" / "kubernetes" / "Dockerfile").read_text()
+    assert f"FROM {arguments('cuda')['FROM']}\n" in text
+    assert "RUN sh containers/install.sh" in text
+    for _, inside in re.findall(r"^    (\S+) /opt/source/(\S+)$", sections("cuda")["files"], re.M):
+        assert re.search(rf"^COPY .*\b{re.escape(inside)} ", text, re.M), inside
     for accelerator, flag in zip(ACCELERATORS, ("", " --nv", " --rocm")):
         assert f"apptainer run{flag} IMAGE.sif STAGE" in sections(accelerator)["help"]
 
