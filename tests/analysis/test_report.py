@@ -359,6 +359,7 @@ def test_the_finding_names_harm_and_drift(alter):
     told = finding(alter(add_everything))
     words = " ".join(told.sentences)
     assert "Cleaning keeps 99.5% (median; 1st percentile 97.0%)" in words
+    assert "Of 200 signals on top of glitches it keeps 75.0% (97.0%)" in words
     assert "In 3 of 24 events a witness is out of the range" in words
     assert [number[0] for number in told.numbers][-2:] == ["99.5%", "12.5%"]
 

@@ -137,6 +137,9 @@ def _harm(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] |
         f" of {kept['events']} signals that no witness sees, at a mask that removes"
         f" {share(harm['excess_removed'])} of the witnessed excess power."
     )
+    under = harm["kept"].get("on_glitches", {})
+    if under.get("median") is not None:
+        words += f" Of {under['events']} signals on top of glitches it keeps {under['median']:.1%} ({under['p01']:.1%})."
     return words, (f"{kept['median']:.1%}", "of a signal’s SNR kept", f"1st percentile {kept['p01']:.1%}")
 
 
