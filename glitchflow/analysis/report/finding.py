@@ -139,7 +139,8 @@ def _harm(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] |
     )
     under = harm["kept"].get("on_glitches", {})
     if under.get("median") is not None:
-        words += f" Of {under['events']} signals on top of glitches it keeps {under['median']:.1%} ({under['p01']:.1%})."
+        lost = f"{under['median']:.1%} ({under['p01']:.1%})"
+        words += f" Of {under['events']} signals on top of glitches it keeps {lost}."
     return words, (f"{kept['median']:.1%}", "of a signal’s SNR kept", f"1st percentile {kept['p01']:.1%}")
 
 
