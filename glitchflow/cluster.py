@@ -56,7 +56,7 @@ def session(cluster: Cluster) -> Iterator[None]:
     else:
         try:
             ray.init(
-                address="local",  # not whatever a `ray start` left its address of in /tmp/ray
+                address="local",  # not the Ray that somebody's `ray start` left the address of
                 num_cpus=cluster.cpus or available_cpus(),
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",

@@ -29,8 +29,8 @@ def templates(job: dict) -> dict[str, dict]:
     return found | {group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}
 
 
-def check(found: dict[str, dict]) -> None:
-    """Raises where a manifest is not what KubeRay and Kubernetes take."""
+def check(found: dict[str, dict]) -> list[str]:
+    """Raises where a manifest is not what KubeRay and Kubernetes take; returns what was checked."""
     job = found["RayJob"]
     jsonschema.validate(job, SCHEMA)
     for name, template in templates(job).items():
@@ -42,6 +42,7 @@ def check(found: dict[str, dict]) -> None:
             )
     for kind in found.keys() - {"RayJob"}:
         kubernetes_validate.validate(found[kind], VERSION, strict=True)
+    return [*found, *templates(job)]
 
 
 @pytest.fixture(params=MANIFESTS, ids=lambda path: path.stem)
@@ -62,7 +63,7 @@ def test_there_is_one_for_cpus_and_one_for_gpus():
 
 
 def test_it_is_valid(found):
-    check(found)
+    assert {"RayJob", "submitter", "head"} < set(check(found))
 
 
 @pytest.mark.parametrize(

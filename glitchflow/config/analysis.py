@@ -1,0 +1,103 @@
+"""The sections that a trained twin's stages read: what is scanned, generated, scored, cleaned and shown."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from glitchflow.config.base import Checkpoint, Positive, Section, key
+
+
+class Infer(Section):
+    checkpoint: Checkpoint = key(
+        "best", "best, last, initial (untrained), or a path: a checkpoint directory, or another run's workdir"
+    )
+    untrained: bool = key(True, "also store what the network generated before training, for comparison")
+    batch: int = key(64, "events per forward pass", gt=0)
+
+
+class Evaluate(Section):
+    split: Literal["test", "all"] = key(
+        "test", "events that are scored; all: every usable one of a store that the network was not trained on"
+    )
+    thresholds: list[float] = key(
+        [float(s) for s in range(1, 51)], "energies s of clusters and vetoes", min_length=1
+    )
+    veto: float = key(
+        16.0, "energy s at which events are vetoed, in the table of events, ROC and attribution", gt=0
+    )
+    area: float = key(0.5, "smallest area of a cluster", "s Hz", ge=0)
+    mask: float = key(10.0, "energy at which masks are compared (IoU)", gt=0)
+    bootstrap: int = key(1000, "resamples behind each interval", gt=0)
+    attribute: int = key(2000, "vetoes at most whose witnesses are left out one by one; 0: none", ge=0)
+    groups: dict[str, list[str]] = key(
+        {}, "witnesses left out together, by name; empty: each with the channels derived from it"
+    )
+    drift: float = key(
+        0.001,
+        "share of the training's events beyond each end of the range a witness is trusted in",
+        ge=0,
+        lt=0.5,
+    )
+
+
+class Baseline(Section):
+    thresholds: list[float] = key([10, 16, 20], "energies s of clusters and vetoes", min_length=1)
+    refuse: bool = key(
+        True, "train refuses a dataset where the oracle is not clearly better than blind baselines"
+    )
+
+
+class Scan(Section):
+    source: Literal["auto", "qplot", "series", "files"] = key(
+        "auto",
+        "qplot or series of the dataset, or the files of `ingest`; auto: qplot where there is a dataset, else files",
+    )
+    threshold: float = key(16.0, "normalised energy of a peak", gt=0)
+    time_tolerance: float = key(0.1, "largest distance in time of peaks that coincide", "s", ge=0)
+    frequency_tolerance: float = key(
+        0.1, "largest distance in frequency of peaks that coincide, as a share of the frequency", ge=0, lt=1
+    )
+    alpha: float = key(0.01, "largest chance that the channels chosen hold a false one", gt=0, lt=1)
+    block: int = key(32, "neighbouring events among which witnesses are shifted", gt=1)
+    draws: int = key(10_000, "draws of shifts behind each p-value; more where there are many channels", gt=0)
+    bootstrap: int = key(1000, "resamples behind each interval", gt=0)
+
+
+class Clean(Section):
+    threshold: float = key(
+        16.0, "generated energy from which a pixel is subtracted; below, the strain stays as it is", gt=0
+    )
+    split: Literal["all", "train", "validation", "test"] = key("all", "events that are cleaned and vetoed")
+    format: Literal["", "gwf", "hdf5"] = key(
+        "", "of the cleaned strain; empty: GWF where it was read from GWF"
+    )
+
+
+class Veto(Section):
+    """Segments around the clusters that are vetoed; `evaluate.veto` and `evaluate.area` say which those are."""
+
+    padding: float = key(0.05, "added at each end of a veto segment", "s", ge=0)
+    minimum: float = key(0.1, "shorter veto segments are widened to this", "s", ge=0)
+    tag: str = key("GLITCHFLOW-VETO", "name of the flag, between detector and version", pattern=r"^[^:/]+$")
+    version: int = key(1, "version of the flag", ge=1)
+
+
+class Harm(Section):
+    """Compact-binary signals that `evaluate` injects in the strain alone, to see what cleaning leaves of them."""
+
+    signals: int = key(2, "signals injected into each event; 0: nothing is measured", ge=0)
+    mass: Positive = key((8.0, 30.0), "chirp mass of two equal masses, drawn log-uniformly", "solar masses")
+    snr: Positive = key((8.0, 30.0), "matched-filter SNR, drawn log-uniformly")
+    start: float = key(15.0, "frequency at which the inspiral fades in", "Hz", gt=0)
+    reach: float = key(0.3, "largest distance of the coalescence from the window's centre", "s", ge=0)
+    thresholds: list[float] = key(
+        [], "values of clean.threshold to try on the validation split, for choosing one"
+    )
+
+
+class Report(Section):
+    gallery: int = key(3, "events drawn per family", ge=1)
+    figures: int = key(
+        300, "most telling events whose figures are in the page: best, worst, missed, false", ge=0
+    )
+    events: int = key(100_000, "events listed at most; those of the test split come first", gt=0)
