@@ -3,24 +3,28 @@
 A filter uses the witnesses' phase, which no image has: on families that couple linearly it may beat any network that
 sees images alone. It needs stores that kept their `series`.
 
-Shapes: E event, C channel, F frequency, T time, N sample.
+Shapes: E event, W witness, C channel, F frequency, T time, N sample, N' sample of the part that is fitted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.classical import fit_series, read_series, train_events
 from glitchflow.analysis.collect import Array, Basis, Sample, apply, invert, loss_kind, read_events
 from glitchflow.config import Experiment, parse
 from glitchflow.data import store
 from glitchflow.data.shard import build_engine
 from glitchflow.progress import say
 from glitchflow.score.baseline import fit
-from glitchflow.score.wiener import Wiener
+from glitchflow.score.wiener import Wiener, fit_wiener
 from glitchflow.signal import QTransform
 
+SEGMENT = 1.0  # s of a segment, and of a filter
+WIENER_EVENTS = 1024  # train events that the filters are fitted to at most
+BLOCK = 32  # events whose series are in memory at once
 CURVE_EVENTS = 256  # that the energies' curve is fitted to: 4096 pixels each at 64 x 64
 
 
@@ -34,7 +38,7 @@ def add_wiener(experiment: Experiment, dataset: store.Dataset, basis: Basis, sam
     training = basis.training
     if training is None or "series" not in training or "series" not in dataset:
         return
-    chosen = train_events(experiment, training)
+    chosen = _train_events(experiment, training)
     if not len(chosen):
         return
     say(f"Wiener filters: fitted to the train split, applied to {len(sample.events)} events")
@@ -47,7 +51,7 @@ def add_wiener(experiment: Experiment, dataset: store.Dataset, basis: Basis, sam
         if not channels or (channels == recorded and name != "wiener"):
             continue
         there, here = ([d.channels.index(channel) for channel in channels] for d in (training, dataset))
-        wiener = fit_series(training, made, chosen, there)
+        wiener = _fit_series(training, made, chosen, there)
         some = chosen[:CURVE_EVENTS]
         predicted, _ = _energies(training, engine, wiener, some, there)
         target = apply(basis.strain, np.maximum(read_events(training, "qplot", some)[:, 0], 0))
@@ -61,7 +65,7 @@ def _energies(
 ) -> tuple[Array, Array]:
     """Energies (E, F, T) of the strain that the witnesses predict, and of what is left without it."""
     parts: list[list[Array]] = [[], []]
-    for _, series in read_series(dataset, events):
+    for _, series in _read_series(dataset, events):
         predicted = wiener.predict(series[:, places])
         for part, value in zip(parts, (predicted, series[:, 0] - predicted)):
             companion = engine(series[:, :1], companion=value).companion
@@ -69,3 +73,39 @@ def _energies(
             part.append(np.maximum(companion.numpy(), 0))
     predicted_energy, left = (np.concatenate(part).astype(np.float32) for part in parts)
     return predicted_energy, left
+
+
+def _train_events(experiment: Experiment, dataset: store.Dataset) -> NDArray[np.int64]:
+    """The train events that filters are fitted to, spread over the split."""
+    train = dataset.indices("train")[: experiment.loader.subset.train]
+    return train[:: max(1, len(train) // WIENER_EVENTS)][:WIENER_EVENTS]
+
+
+def _fit_series(
+    dataset: store.Dataset, made: Experiment, events: NDArray[np.int64], places: list[int]
+) -> Wiener:
+    """The filters of the channels at `places`; `made`: the configuration of the dataset."""
+    length = 2 * round(SEGMENT * made.series.sample_rate / 2)
+    blocks = _stretches(dataset, events, places, made)
+    return fit_wiener(blocks, length, made.series.sample_rate, made.qplot.frange)
+
+
+def _read_series(
+    dataset: store.Dataset, events: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Series (E, C, N) of ascending events, some at a time, with their indices."""
+    for start in range(0, len(events), BLOCK):
+        yield from ((i, values) for i, (values,) in dataset.blocks(events[start : start + BLOCK], "series"))
+
+
+def _stretches(
+    dataset: store.Dataset, events: NDArray[np.int64], places: list[int], made: Experiment
+) -> Iterator[tuple[NDArray, NDArray]]:
+    """Strain (E, N') and witnesses (E, W, N') of the part of the series that Q-plots show, and half a segment more:
+    averaged over the long quiet rest, a filter would mostly learn the noise."""
+    span = made.qplot.span if made.qplot.window == "fixed" else made.series.duration
+    half = round(min(span + SEGMENT, made.series.duration) * made.series.sample_rate / 2)
+    middle = made.series.samples // 2
+    for _, series in _read_series(dataset, events):
+        shown = series[:, :, middle - half : middle + half]
+        yield shown[:, 0], shown[:, places]
