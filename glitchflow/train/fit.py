@@ -45,6 +45,10 @@ FREE = (
     "init_normalisation",
 )
 
+# glibc gives large arrays back to the kernel, which has to clear their pages anew: a sixth of a step on a CPU. Workers
+# keep what they once had; the same variables in the environment go first.
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+
 
 def fit(
     experiment: Experiment, overwrite: bool = False, gate: Callable[[Experiment], None] | None = None
@@ -156,6 +160,9 @@ def run_workers(
             name=uuid.uuid4().hex,
             storage_path=str(scratch.resolve()),
             failure_config=FailureConfig(max_failures=experiment.train.restarts),
+            worker_runtime_env={  # type: ignore[call-arg]  # the stubs are those of Train V1
+                "env_vars": {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
+            },
         ),
     )
     try:

@@ -6,8 +6,8 @@ alike. All have their batches in memory but `store 1`, which always reads the st
     ray 1, ray 2, store 1    Ray Train workers in our loop, with its metrics and meetings of workers
     bare 1, bare 2           one and two processes in the shortest PyTorch loop, no exchange
 
-Every worker has one thread and the same batch (weak scaling). A ratio is the median of the rounds' ratios. Exits with
-status 1 where a required one is missed.
+Every worker has one thread, the same batch (weak scaling) and the same settings of malloc. Sides that are not at turn
+are blocked. A ratio is the median of the rounds' ratios. Exits with status 1 where a required one is missed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +34,14 @@ from glitchflow.config import Experiment
 from glitchflow.config.schema import Cluster
 from glitchflow.data.generate import generate
 from glitchflow.train import loop
-from glitchflow.train.fit import join, run_workers
+from glitchflow.train.fit import ALLOCATOR, join, run_workers
 from glitchflow.train.loop import World, begin, forward, prepare, step
 from glitchflow.train.tracking import Tracker
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 BATCH = 32  # of each worker
 SIDES = {"ray 1": 1, "ray 2": 2, "store 1": 1, "bare 1": 1, "bare 2": 2}  # workers or processes
-POLL = 0.002
-END = "end"
+GO, END = b"go", b"end"
 
 
 def settings(workdir: Path, events: int, workers: int, cache_gb: int = 4) -> Experiment:
@@ -60,25 +61,12 @@ def settings(workdir: Path, events: int, workers: int, cache_gb: int = 4) -> Exp
     return config.load(QUICKSTART, keys)
 
 
-def turns(directory: Path, side: str, rank: int) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Wait for each of a side's turns; yields a call that says how it went."""
-    last = -1
-    while True:
-        text = (directory / "turn").read_text()
-        number, _, name = text.partition(" ")
-        if name == END:
-            return
-        if name == side and int(number) != last:
-            last = int(number)
-            answer = directory / f"{last}-{rank}"
-
-            def say(numbers: dict[str, float], answer: Path = answer) -> None:
-                partial = answer.with_suffix(".partial")
-                partial.write_text(json.dumps(numbers))
-                partial.rename(answer)
-
-            yield say
-        time.sleep(POLL)
+def turns(referee: str, side: str, rank: int) -> Iterator[Callable[[float, float], None]]:
+    """Wait, blocked, for each of a side's turns; yields a call that says how many seconds it took and waited."""
+    with Client(referee) as line:
+        line.send_bytes(json.dumps([side, rank]).encode())
+        while line.recv_bytes() == GO:
+            yield lambda seconds, waited: line.send_bytes(json.dumps([seconds, waited]).encode())
 
 
 def ray_worker(given: dict[str, Any]) -> None:
@@ -87,7 +75,7 @@ def ray_worker(given: dict[str, Any]) -> None:
     run = prepare(experiment, join(experiment), directory / given["side"])
     tracker = Tracker(run.directory, 0) if run.world.rank == 0 else None
     meter, batches = begin(run), iter(())
-    for say in turns(directory, given["side"], run.world.rank):
+    for say in turns(given["referee"], given["side"], run.world.rank):
         started, waited = time.monotonic(), 0.0
         for _ in range(given["steps"]):
             if run.progress.batch in (0, run.train.steps):
@@ -98,15 +86,15 @@ def ray_worker(given: dict[str, Any]) -> None:
             waited += meter.epoch.waited - before
             if run.progress.step % loop.REPORT_EVERY == 0 or run.progress.step >= meter.meet_at:
                 loop._meet(run, tracker, meter)
-        say({"seconds": time.monotonic() - started, "waited": waited})
+        say(time.monotonic() - started, waited)
 
 
-def bare_process(workdir: str, directory: str, side: str, rank: int, events: int, steps: int) -> None:
+def bare_process(workdir: str, referee: str, side: str, rank: int, events: int, steps: int) -> None:
     """Rounds of the shortest loop that does the same arithmetic."""
     threads(1)
-    run = prepare(settings(Path(workdir), events, 1), World(), Path(directory) / f"{side} {rank}")
+    run = prepare(settings(Path(workdir), events, 1), World(), Path(workdir) / f"{side} {rank}")
     kept = [batch for batch, _ in zip(run.train.epoch(0), range(8))]
-    for say in turns(Path(directory), side, rank):
+    for say in turns(referee, side, rank):
         started = time.monotonic()
         for i in range(steps):
             run.optimizer.zero_grad(set_to_none=True)
@@ -114,54 +102,55 @@ def bare_process(workdir: str, directory: str, side: str, rank: int, events: int
             loss.backward()
             torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
             run.optimizer.step()
-        say({"seconds": time.monotonic() - started, "waited": 0.0})
+        say(time.monotonic() - started, 0.0)
 
 
-def take_turns(directory: Path, rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
+def take_turns(referee: Listener, rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
     """Events per second and share of waiting of every side in every round; the first round is not counted."""
+    lines: dict[str, list[Connection]] = {side: [] for side in SIDES}
+    for _ in range(sum(SIDES.values())):
+        line = referee.accept()
+        side, _rank = json.loads(line.recv_bytes())
+        lines[side].append(line)
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    number = 0
     for i in range(rounds + 1):
         for side in list(SIDES)[:: 1 if i % 2 else -1]:
-            number += 1
-            (directory / "next").write_text(f"{number} {side}")
-            (directory / "next").rename(directory / "turn")
-            answers = [directory / f"{number}-{rank}" for rank in range(SIDES[side])]
-            while not all(answer.exists() for answer in answers):
-                time.sleep(POLL)
-            numbers = [json.loads(answer.read_text()) for answer in answers]
-            seconds = max(n["seconds"] for n in numbers)
-            speed = BATCH * steps * SIDES[side] / seconds
+            for line in lines[side]:
+                line.send_bytes(GO)
+            numbers = [json.loads(line.recv_bytes()) for line in lines[side]]
+            seconds, waited = (max(column) for column in zip(*numbers))
             if i:
-                found[side].append({"speed": speed, "waiting": max(n["waited"] for n in numbers) / seconds})
-    (directory / "turn").write_text(f"0 {END}")
+                found[side].append(
+                    {"speed": BATCH * steps * SIDES[side] / seconds, "waiting": waited / seconds}
+                )
+    for side in SIDES:
+        for line in lines[side]:
+            line.send_bytes(END)
     return found
 
 
 def measure(workdir: Path, events: int, rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
-    directory = workdir / "turns"
-    directory.mkdir()
-    (directory / "turn").write_text("0 nobody")
     others: list[Any] = []
-    with session(Cluster(cpus=5)):
+    os.environ.update(ALLOCATOR)  # of the bare processes
+    with session(Cluster(cpus=5)), Listener(str(workdir / "referee"), backlog=8) as referee:
         generate(settings(workdir, events, 1))
         for side, workers in SIDES.items():
             if not side.startswith("bare"):
                 experiment = settings(workdir, events, workers, 0 if side == "store 1" else 4)
-                given = {"experiment": experiment.model_dump(mode="json"), "directory": str(directory)}
-                given |= {"side": side, "steps": steps}
-                home = directory / f"home {side}"
+                given = {"experiment": experiment.model_dump(mode="json"), "directory": str(workdir)}
+                given |= {"referee": referee.address, "side": side, "steps": steps}
+                home = workdir / f"home {side}"
                 others.append(
                     threading.Thread(target=run_workers, args=(ray_worker, given, experiment, home, False))
                 )
             else:
                 context = multiprocessing.get_context("spawn")
                 for rank in range(workers):
-                    arguments = (str(workdir), str(directory), side, rank, events, steps)
+                    arguments = (str(workdir), referee.address, side, rank, events, steps)
                     others.append(context.Process(target=bare_process, args=arguments))
         for other in others:
             other.start()
-        found = take_turns(directory, rounds, steps)
+        found = take_turns(referee, rounds, steps)
         for other in others:
             other.join()
     return found
