@@ -1,13 +1,15 @@
 """Ray: join a running cluster or start an embedded one, for the length of a `with` block.
 
-An embedded Ray listens on loopback, has no dashboard, reports no usage, and admits only clients with the token
-that this process made.
+An embedded Ray listens on loopback, has no dashboard, reports no usage, admits only clients with the token that
+this process made, and keeps its files where no other user can enter.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
+import functools
 import logging
 import os
 import secrets
@@ -60,13 +62,18 @@ def session(cluster: Cluster) -> Iterator[None]:
                 num_cpus=cluster.cpus or available_cpus(),
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
+                _temp_dir=str(_private() / "r"),
                 logging_level=logging.WARNING,
                 log_to_driver=False,  # stages report for their tasks; Ray's own logs stay in its session directory
             )
         except (
             Exception
         ) as error:  # Ray raises bare exceptions: a machine too busy, a full disk, no shared memory
-            raise RunError(f"Ray could not start on this machine: {' '.join(str(error).split())}") from error
+            atexit.unregister(shutil.rmtree)  # its logs stay, for the reason; the next run removes them
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"Ray could not start on this machine: {reason} (its files: {_private()}/r)"
+            ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(
             signal.SIGTERM, handler
@@ -103,12 +110,36 @@ def _token() -> None:
     """
     if "RAY_AUTH_MODE" in os.environ or "ray" in sys.modules:  # Ray reads the mode once, when it is imported
         return
-    directory = tempfile.mkdtemp(prefix="glitchflow-")  # mode 0700
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    path = Path(directory) / "token"
+    path = _private() / "token"
     path.touch(mode=0o600)
     path.write_text(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+
+
+@functools.cache
+def _private() -> Path:
+    """A directory of mode 0700 for this process's token and its Ray, removed when the process ends.
+
+    Ray opens its own directory to everybody, and who can change that runs code as its user. Directories of killed
+    processes are removed here: this host's of this user, whose lock nobody holds. Names are short: Ray's sockets
+    lie under them, and the path of a socket has 107 bytes.
+    """
+    base, host = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()), socket.gethostname()
+    try:
+        for left in base.glob(f"gf.*/{host}"):
+            with contextlib.suppress(OSError), left.open("r+") as file:  # OSError: in use, or a stranger's
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if left.parent.lstat().st_uid == os.geteuid():
+                    shutil.rmtree(left.parent, ignore_errors=True)
+        directory = Path(tempfile.mkdtemp(prefix="gf.", dir=base))
+        lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)  # held until the process ends
+        with contextlib.suppress(OSError):  # a file system without locks: then nobody else gets one either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        (directory / "lock").rename(directory / host)  # locked before it can be found
+    except OSError as error:
+        raise RunError(f"no directory for Ray's files can be made in {base}: {error.strerror}") from None
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 def threads(count: int) -> None:

@@ -31,6 +31,8 @@ with session(Cluster(cpus=1)):
         "bits": Path(os.environ["RAY_AUTH_TOKEN_PATH"]).stat().st_mode,
         "length": len(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()),
         "usage": ray.get(task.remote())["RAY_USAGE_STATS_ENABLED"],
+        "files": ray._private.worker.global_worker.node.get_session_dir_path(),
+        "ways": {str(p): p.stat().st_mode & 0o777 for p in Path(os.environ["TMPDIR"]).iterdir()},
     }
 found["after"] = ray.is_initialized()
 print(json.dumps(found))
@@ -44,8 +46,18 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_an_embedded_ray_admits_nobody_else_and_leaves_nothing(tmp_path):
-    done = run(EMBEDDED, HOME=str(tmp_path))
+DIRECTORY = "from glitchflow.cluster import _private; print(_private(), flush=True); input()"
+
+
+@pytest.fixture
+def temporary():
+    """A directory of a name so short that Ray's sockets can lie under it."""
+    with tempfile.TemporaryDirectory(prefix="gf-") as directory:
+        yield Path(directory)
+
+
+def test_an_embedded_ray_admits_nobody_else_and_leaves_nothing(tmp_path, temporary):
+    done = run(EMBEDDED, HOME=str(tmp_path), TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["cpus"] == 1
@@ -57,14 +69,50 @@ def test_an_embedded_ray_admits_nobody_else_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.rglob("*token*")), (
         "nothing in the user's home that would change other Ray clusters"
     )
+    ((way, mode),) = found["ways"].items()
+    assert found["files"].startswith(f"{way}/")
+    assert mode == 0o700, "Ray lets everybody into its own directory"
+    assert list(temporary.iterdir()) == []
 
 
-def test_an_address_that_another_ray_left_behind_is_not_followed():
+def test_what_a_killed_run_left_is_removed_and_what_another_uses_is_not(temporary):
+    def start() -> tuple[subprocess.Popen, Path]:
+        line, pipe = [sys.executable, "-c", DIRECTORY], subprocess.PIPE
+        environment = os.environ | {"TMPDIR": str(temporary)}
+        started = subprocess.Popen(line, env=environment, stdin=pipe, stdout=pipe, text=True)
+        return started, Path(started.stdout.readline().strip())
+
+    (killed, left), (living, used) = start(), start()
+    (left / "r" / "sockets").mkdir(parents=True)
+    killed.kill()
+    killed.wait()
+    assert left.exists() and used.exists()
+    other, own = start()
+    assert set(temporary.iterdir()) == {used, own}
+    for process in (living, other):
+        process.communicate("\n", timeout=60)
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_ray_that_cannot_start_says_why_and_where(tmp_path):
+    long = tmp_path / ("long" * 20)
+    done = run(EMBEDDED, RAY_TMPDIR=str(long))
+    said = f"no directory for Ray's files can be made in {long}: No such file or directory"
+    assert done.stderr.splitlines()[-1] == f"glitchflow.config.read.RunError: {said}"
+    long.mkdir()
+    done = run(EMBEDDED, RAY_TMPDIR=str(long))
+    assert "Ray could not start on this machine: " in done.stderr
+    assert "AF_UNIX path length cannot exceed 107 bytes" in done.stderr
+    (left,) = long.iterdir()
+    assert done.stderr.endswith(f"(its files: {left}/r)\n")
+    assert (left / "r" / "session_latest" / "logs").is_dir()
+
+
+def test_an_address_that_another_ray_left_behind_is_not_followed(temporary):
     """As `ray start` leaves it in its directory, and does not remove where it was killed."""
-    with tempfile.TemporaryDirectory(prefix="gf-") as directory:  # short: Ray's sockets live under it
-        (Path(directory) / "ray").mkdir()
-        (Path(directory) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
-        done = run(EMBEDDED, RAY_TMPDIR=directory)
+    (temporary / "ray").mkdir()
+    (temporary / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    done = run(EMBEDDED, RAY_TMPDIR=str(temporary), TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["cpus"] == 1
 
