@@ -138,14 +138,17 @@ def command(arguments: argparse.Namespace, first: int, address: str, head_addres
         where[1:] = ["--include-dashboard=false"]
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", *where),
-        *(f"--node-ip-address={address}", f"--num-cpus={cpus()}", f"--temp-dir={own_directory(arguments)}"),
+        *(f"--node-ip-address={address}", f"--num-cpus={cpus()}", f"--temp-dir={own_directory(arguments)}/r"),
         f"--object-store-memory={arguments.object_store_mb * 1_000_000}",
         *(*port_options(first, head), "--disable-usage-stats", "--block"),
     ]
 
 
 def own_directory(arguments: argparse.Namespace) -> Path:
-    """This node's temporary directory. Numbered, should the disk be shared after all; short, for Ray's sockets."""
+    """This node's temporary directory. Numbered, should the disk be shared after all; short, for Ray's sockets.
+
+    Ray opens the directory that it is given (`r` in this one) to everybody, with the sockets and the code in it.
+    """
     return Path(f"{arguments.temporary}-{arguments.nodes.index(arguments.name)}")
 
 

@@ -144,7 +144,7 @@ def test_a_dry_run_shows_what_would_run_and_leaves_nothing(tmp_path):
     ray = command(text, r"\S*python3 -m ray")
     assert {"--head", "--dashboard-host=127.0.0.1", "--port=10001", "--block"} <= set(ray)
     assert f"--num-cpus={len(os.sched_getaffinity(0))}" in ray
-    assert "--temp-dir=/tmp/gf-0-0" in ray
+    assert "--temp-dir=/tmp/gf-0-0/r" in ray
     stage = command(text, "RAY_ADDRESS=")
     assert stage == ["RAY_ADDRESS=HEAD:PORT", "glitchflow", "train", "configs/mine.yaml", "train.workers=8"]
     assert f"RAY_AUTH_TOKEN_PATH={tmp_path}/jobs/0.0/token" in text
@@ -166,7 +166,7 @@ def test_keys_change_what_would_run(tmp_path):
     assert {"GLOO_SOCKET_IFNAME=ib0", "NCCL_SOCKET_IFNAME=ib0,ib1", "OMP_NUM_THREADS=4"} <= lines
     assert command(text, "'srun'")[-2:] == ["--interface", "ib0"]
     assert "--include-dashboard=false" in command(text, r"\S*python3 -m ray")
-    assert "--temp-dir=/scratch/gf-0-0" in text
+    assert "--temp-dir=/scratch/gf-0-0/r" in text
     assert command(text, "RAY_ADDRESS=")[1:] == ["glitchflow", "generate", "a b.yaml"]
 
 

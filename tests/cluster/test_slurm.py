@@ -238,9 +238,10 @@ def test_generation_stops_when_asked_and_goes_on_to_the_same_bytes(slurm, here):
 
 
 def admits_nobody(slurm: Slurm, job: int) -> None:
-    """A running job's token is its owner's, its dashboard listens on loopback, its ports are of its block."""
-    directory = slurm.home / ".glitchflow-jobs" / f"{job}.0"
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    """A running job's files and token are its owner's, its dashboard is on loopback, its ports are of its block."""
+    directory = slurm.home / JOBS / f"{job}.0"
+    for private in (directory, *(slurm.directory / "t" / f"gf-{job}-{k}" for k in (0, 1))):
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
     assert stat.S_IMODE((directory / "token").stat().st_mode) == 0o600
     assert len((directory / "token").read_text()) == 64
     address, dashboard = (directory / "address").read_text().split()
