@@ -22,7 +22,8 @@ from glitchflow.train.tracking import read_metrics
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "launch" / "slurm" / "glitchflow.sbatch"
 HERE = Path(__file__).parent
-PAUSE = "0.25"  # s per batch: 60 epochs outlast the walltime of the job that is cut
+PAUSE = "0.4"  # s per batch: 60 epochs outlast the walltime of the job that is cut
+JOBS = f".glitchflow-jobs-{getpass.getuser()}"
 WIDTH = 512  # ports of a job on a node
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
@@ -88,8 +89,8 @@ class Slurm:
             assert time.monotonic() < until and self.state(job)["JobState"] not in OVER, self.output(job)
             time.sleep(0.1)
 
-    def completed(self, job: int) -> str:
-        state = self.wait(job)
+    def completed(self, job: int, seconds: float = 400) -> str:
+        state = self.wait(job, seconds)
         assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), self.output(job)
         return self.output(job)
 
@@ -197,13 +198,14 @@ def test_a_job_cut_by_its_walltime_goes_on_in_the_queue_to_the_same_end(slurm, h
     cut = here.model_copy(update={"workdir": str(slurm.home / "cut")})
     (slurm.home / "cut").mkdir()
     (slurm.home / "cut" / "dataset.zarr").symlink_to(here.dataset)
-    options = ("-t", "3", "--signal=B:USR1@45")  # Slurm sends it up to half a minute early
+    options = ("-t", "4", "--signal=B:USR1@45")  # Slurm sends it up to half a minute early
     keys = {"GLITCHFLOW_REQUEUE": "9", "GLITCHFLOW_TEST_PAUSE": PAUSE}
     job = slurm.submit("train", write(cut, slurm.home), options=options, **keys)
-    slurm.wait_for(job, "run 2")
-    text = slurm.completed(job)
+    slurm.wait_for(job, "run 2", 600)
+    text = slurm.completed(job, 1500)
     assert "SIGUSR1: the stage is asked to stop" in text
     assert re.search(r"stopped after step \d+, with a checkpoint", text)
+@pytest.mark.timeout(2400)
     assert f"job {job} goes on in the queue" in text
     assert int(slurm.state(job)["Restarts"]) == text.count("goes on in the queue") >= 1
     here_too(slurm, "train", here)  # undisturbed
