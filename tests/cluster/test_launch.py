@@ -1,5 +1,6 @@
 """launch/slurm and launch/sites without a Slurm: ports, dry runs, what is said of nodes that are missing."""
 
+import getpass
 import os
 import re
 import shlex
@@ -179,12 +180,65 @@ def test_in_a_container_everything_runs_within_it():
     assert stage[4].split(",") == [
         str(Path.cwd()),
         str(SCRIPT.parent),
-        f"{Path.cwd()}/.glitchflow-jobs",
+        f"{Path.cwd()}/.glitchflow-jobs-{getpass.getuser()}",
         "/tmp",
         "/data",
     ]
     at = srun.index("apptainer")
     assert srun[at : at + 4] == begins and srun[srun.index("image.sif") + 1] == "python3"
+
+
+def program(directory: Path, name: str, *lines: str) -> str:
+    """A stand-in for a program; returns the PATH on which it comes first."""
+    directory.mkdir(exist_ok=True)
+    (directory / name).write_text("\n".join(("#!/bin/bash", *lines)))
+    (directory / name).chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}"
+
+
+def test_a_restarted_job_keeps_what_its_first_run_wrote(tmp_path):
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a", "SLURMD_NODENAME": "a"}
+    job["PATH"] = program(tmp_path, "scontrol", "echo a")
+    words = ["train", "c.yaml", "--overwrite", "train.epochs=3"]
+    for count, kept in (("0", words), ("1", [word for word in words if word != "--overwrite"])):
+        text = dry_run(*words, **job, SLURM_RESTART_COUNT=count)
+        assert command(text, "RAY_ADDRESS=")[1:] == ["glitchflow", *kept]
+
+
+def test_the_helpers_are_beside_the_script_that_sbatch_was_given(tmp_path):
+    given, copy = tmp_path / "my scripts", tmp_path / "slurm_script"
+    shutil.copytree(SCRIPT.parent, given)
+    shutil.copy(SCRIPT, copy)
+    record = f"   Command={given}/glitchflow.sbatch train c.yaml"  # of an array, as many as it has jobs
+    path = program(tmp_path / "bin", "scontrol", f"[ $2 = hostnames ] && echo a || echo '{record}\n{record}'")
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a", "SLURMD_NODENAME": "a", "PATH": path}
+    done = shell(shlex.join([str(copy), "--dry-run", "train", "c.yaml"]), **job)
+    assert done.returncode == 0, done.stderr
+    assert f"{given}/node.py" in command(done.stdout, "'srun'")
+
+
+def test_what_another_cluster_left_in_the_environment_is_neither_used_nor_shown():
+    text = dry_run("train", "c.yaml", RAY_AUTH_TOKEN="0123abcd", RAY_ADDRESS="elsewhere:6379")
+    assert "0123abcd" not in text and "elsewhere" not in text
+
+
+def test_modules():
+    loads = {"GLITCHFLOW_MODULES": "Python CUDA/12", "BASH_FUNC_module%%": '() { echo "$@ $UNSET"; }'}
+    assert "load Python CUDA/12 \n" in dry_run("train", "c.yaml", **loads)
+    assert "load Python" not in dry_run("train", "c.yaml", **loads, GLITCHFLOW_IMAGE="image.sif")
+    loads["BASH_FUNC_module%%"] = "() { return 3; }"
+    done = shell(f"{SCRIPT} --dry-run train c.yaml", **loads)
+    assert (done.returncode, done.stderr) == (2, "glitchflow: module load Python CUDA/12: exit status 3\n")
+
+
+def test_a_dry_run_needs_no_new_python(tmp_path):
+    text = dry_run("train", "c.yaml", PATH=program(tmp_path, "python3", "exit 1"))
+    assert "# (no python3 of 3.8 or newer here" in text
+    assert command(text, "RAY_ADDRESS=")[1:] == ["glitchflow", "train", "c.yaml"]
+
+
+def test_keys_that_sbatch_kept_back_are_missed_aloud():
+    assert "sbatch --export=NONE" in dry_run("train", "c.yaml", SLURM_EXPORT_ENV="NONE")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """launch/slurm on a real Slurm of two nodes, each with its own network, processes, address and name."""
 
+import contextlib
+import getpass
 import os
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -104,6 +107,7 @@ def slurm(tmp_path_factory):
     if os.geteuid() != 0 or missing:
         pytest.skip(f"a Slurm of one's own needs root and {', '.join(missing) or 'nothing else'}")
     made = Slurm(tmp_path_factory.mktemp("slurm"))
+    open_to_all(made.home)
     try:
         made.run("up", "2", script="netslurm.sh")
     except AssertionError as error:
@@ -111,6 +115,13 @@ def slurm(tmp_path_factory):
         pytest.skip(f"no Slurm here: {' '.join(str(error).split())[:300]}")
     yield made
     down(made)
+
+
+def open_to_all(directory: Path) -> None:
+    """Give a directory a default ACL, as shared ones have: whatever the umask, all may open what is made in it."""
+    owner, group, others = (struct.pack("<HHI", who, 7, 0xFFFFFFFF) for who in (0x01, 0x04, 0x20))  # all: rwx
+    with contextlib.suppress(OSError):  # a file system without
+        os.setxattr(directory, "system.posix_acl_default", struct.pack("<I", 2) + owner + group + others)
 
 
 def down(slurm: Slurm) -> None:
@@ -130,7 +141,7 @@ def nothing_left(slurm: Slurm, job: int) -> None:
     """No process of Ray on the nodes, no temporary directory, no token."""
     assert not processes(slurm)
     assert not list(slurm.directory.glob("t/*"))
-    assert not list((slurm.home / ".glitchflow-jobs").glob(f"{job}.*/token"))
+    assert not list((slurm.home / JOBS).glob(f"{job}.*/token"))
 
 
 def nothing_runs_on(slurm: Slurm, seconds: float) -> None:
@@ -191,9 +202,10 @@ def test_generate_and_train_over_two_nodes(slurm, here):
     ) == 2
     for job in (first, second):
         nothing_left(slurm, job)
-        assert not list((slurm.home / ".glitchflow-jobs").glob(f"{job}.*"))
+        assert not list((slurm.home / JOBS).glob(f"{job}.*"))
 
 
+@pytest.mark.timeout(2400)
 def test_a_job_cut_by_its_walltime_goes_on_in_the_queue_to_the_same_end(slurm, here):
     cut = here.model_copy(update={"workdir": str(slurm.home / "cut")})
     (slurm.home / "cut").mkdir()
@@ -205,7 +217,6 @@ def test_a_job_cut_by_its_walltime_goes_on_in_the_queue_to_the_same_end(slurm, h
     text = slurm.completed(job, 1500)
     assert "SIGUSR1: the stage is asked to stop" in text
     assert re.search(r"stopped after step \d+, with a checkpoint", text)
-@pytest.mark.timeout(2400)
     assert f"job {job} goes on in the queue" in text
     assert int(slurm.state(job)["Restarts"]) == text.count("goes on in the queue") >= 1
     here_too(slurm, "train", here)  # undisturbed
