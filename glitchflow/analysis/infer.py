@@ -26,6 +26,7 @@ from glitchflow.data.inspect import identity
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
+from glitchflow.train.setup import geometry
 
 COPIED = ("gps", "label", "split", "frequency0", "time0")  # so that predictions can be read alone
 ABOUT = (
@@ -91,12 +92,13 @@ def check_fit(network: Checkpoint, dataset: store.Dataset) -> None:
             raise InputError(f"{dataset.path}: has no channel {name}, which {network.path} was trained on")
     if wanted[0] != there[0]:
         raise InputError(f"{dataset.path}: its strain is {there[0]}, that of {network.path} is {wanted[0]}")
+    stored = geometry(dataset, wanted)
     for section, values in network.meta["geometry"].items():
-        stored = dataset.attributes["config"][section]
         for key, value in values.items():
-            if stored[key] != value:
+            if stored[section].get(key) != value:
                 raise InputError(
-                    f"{dataset.path}: {section}.{key} = {stored[key]}, but {network.path} was trained on {value}"
+                    f"{dataset.path}: {section}.{key} = {stored[section].get(key)}, but {network.path} was trained"
+                    f" on {value}"
                 )
 
 

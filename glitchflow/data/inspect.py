@@ -60,11 +60,23 @@ def identity(dataset: store.Dataset) -> str:
 
     Of its configuration (without the number of events) and of when it was made.
     """
+    return _hash([_recipe(dataset), dataset.attributes["provenance"]["date"]])
+
+
+def recipe(dataset: store.Dataset) -> str:
+    """A hash of what a dataset is made from: the same when it is made again, or extended."""
+    return _hash(_recipe(dataset))
+
+
+def _recipe(dataset: store.Dataset) -> dict[str, Any]:
     config = dict(dataset.attributes["config"])
     if "simulate" in config:
         config["simulate"] = {k: v for k, v in config["simulate"].items() if k != "events"}
-    made = dataset.attributes["provenance"]["date"]
-    return hashlib.sha256(json.dumps([config, made], sort_keys=True).encode()).hexdigest()[:16]
+    return config
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _text(facts: dict[str, Any], verified: bool) -> str:

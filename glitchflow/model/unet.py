@@ -51,11 +51,11 @@ class Gate(nn.Module):
         regions = tuple(math.ceil(size / TOKENS_A_SIDE) for size in coarse.shape[-2:])
         pooled = F.avg_pool2d(coarse, regions, ceil_mode=True)
         query, key, value = (
-            layer(image).flatten(2).transpose(1, 2)
+            layer(image).flatten(2).transpose(1, 2)[:, None]  # one head: fused kernels want its dimension
             for layer, image in ((self.query, skip), (self.key, pooled), (self.value, pooled))
         )
         answer = F.scaled_dot_product_attention(query, key, value)
-        answer = answer.transpose(1, 2).reshape(skip.shape[0], -1, *skip.shape[-2:])
+        answer = answer[:, 0].transpose(1, 2).reshape(skip.shape[0], -1, *skip.shape[-2:])
         return skip * torch.sigmoid(self.out(answer))
 
 

@@ -11,6 +11,7 @@ Inference needs weights.pt and meta.json and nothing else. Everything is loaded 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -62,11 +63,11 @@ def build_model(settings: dict[str, Any], witnesses: int, shape: tuple[int, int]
 
 
 def save(
-    directory: Path, meta: dict[str, Any], weights: dict[str, Any], state: dict[str, Any], name: str = ""
+    directory: Path, meta: dict[str, Any], weights: dict[str, Any], state: dict[str, Any], label: str = ""
 ) -> Path:
-    """Write a checkpoint into `directory` as `name` (default: by its step) and return its path."""
-    name = name or f"step-{meta['step']:08d}"
-    path, temporary = directory / name, directory / f".{name}.{os.getpid()}"
+    """Write a checkpoint into `directory` under a label (default: by its step) and return its path."""
+    label = label or name(meta["step"])
+    path, temporary = directory / label, directory / f".{label}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     torch.save(weights, temporary / "weights.pt")
@@ -77,9 +78,23 @@ def save(
     ) in temporary.iterdir():  # on disk before it has a name: a node that loses power loses no checkpoint
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
-    shutil.rmtree(path, ignore_errors=True)  # the same step again, after a resume
+    old = _hide(path)  # the same step again, after a resume or with an epoch's metrics
     temporary.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _hide(path: Path) -> Path:
+    """Rename what is to be deleted: a kill meanwhile leaves no half of a checkpoint under its name."""
+    hidden = path.with_name(f".{path.name}.deleted")
+    shutil.rmtree(hidden, ignore_errors=True)
+    if path.exists():
+        path.rename(hidden)
+    return hidden
 
 
 def mark_best(directory: Path, path: Path, loss: float) -> None:
@@ -106,15 +121,30 @@ def by_loss(directory: Path) -> list[Path]:
         path: open_checkpoint(path).meta.get("metrics", {}).get("validation_loss")
         for path in by_step(directory)
     }
-    return sorted((p for p, loss in losses.items() if loss is not None), key=lambda p: losses[p])
+    validated = (path for path, loss in losses.items() if loss is not None and math.isfinite(loss))
+    return sorted(validated, key=lambda path: losses[path])
+
+
+def newest_good(directory: Path) -> Path | None:
+    """The newest checkpoint with finite weights and, where it was validated, a finite loss."""
+    for path in reversed(by_step(directory)):
+        found = open_checkpoint(path)
+        weights = found.weights().values()
+        if all(bool(torch.isfinite(value).all()) for value in weights) and math.isfinite(
+            found.meta.get("metrics", {}).get("validation_loss", 0.0)
+        ):
+            return path
+    return None
 
 
 def prune(directory: Path, keep: int, keep_best: int = 1) -> None:
     """Delete all but the newest `keep` and the best `keep_best`, and what a killed writer left."""
     spared = {*by_step(directory)[-keep:], *by_loss(directory)[:keep_best], best(directory)}
-    for path in [*by_step(directory), *directory.glob(".step-*")]:
+    for path in by_step(directory):
         if path not in spared:
-            shutil.rmtree(path)
+            _hide(path)
+    for left in directory.glob(".step-*"):
+        shutil.rmtree(left)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -55,7 +55,7 @@ def export(experiment: Experiment) -> Path:
     if not difference <= TOLERANCE:
         raise RunError(f"{trained.path}: its exported program differs from the network by {difference:.1e}")
     path = directory / "export"
-    path.mkdir(exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, path / "partial.pt2")
     (path / "partial.pt2").replace(path / "twin.pt2")
     about = {

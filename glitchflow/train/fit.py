@@ -24,26 +24,33 @@ from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.data import lease, objects
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
-from glitchflow.train.loop import World, prepare, train
+from glitchflow.train.loop import World, train
+from glitchflow.train.mirror import NAME as MIRROR
 from glitchflow.train.mirror import mirrored
+from glitchflow.train.setup import check
 from glitchflow.train.stopping import until_stopped, watch
 from glitchflow.train.tracking import read_metrics
 
-# keys of `train` that may change from one part of a run to the next
-FREE = (
-    "epochs",
-    "workers",
-    "threads",
-    "restarts",
-    "checkpoint_every",
-    "keep",
-    "keep_best",
-    "samples",
-    "early_stop",
-    "grace",
-    "init_from",  # counts at the beginning only; the checkpoint may be gone by now
-    "init_normalisation",
-)
+# keys that change nothing in a result
+HARMLESS = {
+    "loader.cache_gb",
+    "loader.cache_dir",
+    "train.threads",
+    "train.restarts",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.keep_best",
+    "train.samples",
+    "train.grace",
+}
+# and those that may change, too, from one part of a run to the next
+FREE = HARMLESS | {
+    "train.epochs",
+    "train.workers",
+    "train.early_stop",
+    "train.init_from",  # counts at the beginning only; the checkpoint may be gone by now
+    "train.init_normalisation",
+}
 
 # glibc gives large arrays back to the kernel, which has to clear their pages anew: a sixth of a step on a CPU. Workers
 # keep what they once had; the same variables in the environment go first.
@@ -60,21 +67,21 @@ def fit(
     `RunError` where the loss stopped being finite, the workers kept failing, or a signal ended the run.
     """
     directory = Path(experiment.workdir) / "train"
-    with lease.hold(directory, objects.directory(directory)) as check:
+    with lease.hold(directory, objects.directory(directory)) as still_mine:
         if overwrite:
-            _clear(directory)
-        _same_run(experiment, directory)
-        # every mistake in the settings shows here, before Ray starts; nothing is read into memory for it
-        light = experiment.loader.model_copy(update={"cache_gb": 0, "cache_dir": None})
-        progress = prepare(experiment.model_copy(update={"loader": light}), World(rank=-1)).progress
-        if progress.epoch < experiment.train.epochs:
+            _spared(experiment, directory)
+        else:
+            _same_run(experiment, directory)
+        if not check(experiment, directory / "none" if overwrite else directory).over(experiment.train):
             if gate:
                 gate(experiment)
-            with mirrored(experiment, directory), session(experiment.cluster), follow(directory / "log.txt"):
-                flag = uuid.uuid4().hex
-                work = partial(launch, experiment, directory, flag, accelerated(experiment))
-                until_stopped(work, flag, experiment.train.grace)
-            check()
+            with session(experiment.cluster):
+                gpu = accelerated(experiment)
+                with mirrored(experiment, directory, overwrite):
+                    if overwrite:  # now that nothing can be wrong with what comes in its place
+                        clear(directory, spare=MIRROR)
+                    _launch_until_stopped(experiment, directory, gpu)
+            still_mine()
             ended(directory)
     found = checkpoint.best(directory / "checkpoints")
     if found is None:
@@ -82,13 +89,25 @@ def fit(
     return found
 
 
-def _clear(directory: Path) -> None:
+def _launch_until_stopped(experiment: Experiment, directory: Path, gpu: bool) -> None:
+    flag = uuid.uuid4().hex
+    with follow(directory / "log.txt"):
+        until_stopped(partial(launch, experiment, directory, flag, gpu), flag, experiment.train.grace)
+
+
+def clear(directory: Path, spare: str = "") -> None:
     """Delete an earlier run, not the lease."""
     for path in directory.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != lease.NAME:
+        elif path.name not in (lease.NAME, spare):
             path.unlink()
+
+
+def _spared(experiment: Experiment, directory: Path) -> None:
+    origin = experiment.train.init_from
+    if origin and Path(origin).resolve().is_relative_to(directory.resolve()):
+        raise InputError(f"train.init_from = {origin}: --overwrite would delete it; choose another workdir")
 
 
 def accelerated(experiment: Experiment) -> bool:
@@ -257,8 +276,8 @@ def _same_run(experiment: Experiment, directory: Path) -> None:
     for section in ("seed", "loader", "model", "train"):
         before, now = ({"": v[section]} if section == "seed" else v[section] for v in (old, new))
         for key in now:
-            if before.get(key) != now[key] and not (section == "train" and key in FREE):
-                name = f"{section}.{key}".rstrip(".")
+            name = f"{section}.{key}".rstrip(".")
+            if before.get(key) != now[key] and name not in FREE:
                 raise InputError(
                     f"{directory}: was begun with {name} = {before.get(key)}, not {now[key]};"
                     " --overwrite it or choose another workdir"

@@ -4,7 +4,7 @@
 
 A run that finds checkpoints goes on from the last one. On the same number of workers the result is bit for bit
 that of a run that was never stopped: the loader's position, the optimiser and the sums of a half-finished epoch
-are part of the checkpoint, and nothing here draws random numbers.
+are part of the checkpoint, and random numbers (of a network with dropout) follow from the step.
 
 A step only launches work. Every few steps the workers meet (`_meet`): they look at the device, add up losses, and
 agree whether to write a checkpoint or to stop, so that no worker is ever left alone in a collective.
@@ -36,6 +36,8 @@ from glitchflow.train.validate import samples, validate
 from glitchflow.train.world import World, apart
 
 REPORT_EVERY = 10  # optimiser steps between lines of metrics.jsonl
+STRIDE = 0x9E3779B1  # between the seeds of steps, for networks with dropout: a resumed run draws the same
+NAMED = 8  # events of a worker that are named where the loss is not finite
 MEET_EVERY = 0.5  # seconds between meetings, where a step takes less; at least one every REPORT_EVERY steps
 
 __all__ = ["Progress", "Run", "World", "learning_rate", "prepare", "train"]
@@ -63,7 +65,9 @@ class Meter:
     norms: list[torch.Tensor] = field(
         default_factory=list
     )  # of the gradient, of each step since the last meeting
-    events: list[NDArray] = field(default_factory=list)  # of this worker in those steps
+    batches: list[tuple[int, torch.Tensor, NDArray]] = field(
+        default_factory=list
+    )  # step, loss and events of each batch of this worker in those steps
     window: Clock = field(default_factory=Clock)  # since the last line of metrics or checkpoint
     epoch: Clock = field(default_factory=Clock)
     saved: float = field(default_factory=time.monotonic)
@@ -80,12 +84,12 @@ def train(
     entry after a checkpoint, both the same on every worker.
     """
     run = prepare(experiment, world or World(), directory)
-    tracker = Tracker(run.directory, run.progress.step) if run.world.rank == 0 else None
+    tracker = Tracker(run.directory, run.progress.step, run.progress.epoch) if run.world.rank == 0 else None
     if tracker and run.progress.step == 0:
-        save(run, {}, name="initial")
+        save(run, {}, label="initial")
     meter = begin(run)
     metrics: dict[str, Any] = {}
-    while run.progress.epoch < run.settings.epochs:
+    while not run.progress.over(run.settings):
         ended = _train_epoch(run, tracker, meter)
         if ended:
             metrics = ended
@@ -95,8 +99,6 @@ def train(
             break
         metrics = _finish_epoch(run, tracker, meter)
         run.world.report(metrics)
-        if run.settings.early_stop and run.progress.stale >= run.settings.early_stop:
-            break
     if tracker:
         tracker.close()
     return metrics
@@ -135,10 +137,11 @@ def step(run: Run, batches: Iterator[Batch], meter: Meter, exchange: bool = True
 
     `exchange=False` leaves gradients on their worker, which only a measurement wants.
     """
-    settings, progress = run.settings, run.progress
+    settings, progress, world = run.settings, run.progress, run.world
     group, waited = min(settings.accumulate, run.train.steps - progress.batch), 0.0
     for values in run.optimizer.param_groups:
         values["lr"] = learning_rate(settings, progress, run.train.steps)
+    torch.manual_seed(run.meta["model"]["seed"] + (progress.step * world.size + world.rank + 1) * STRIDE)
     run.optimizer.zero_grad(set_to_none=True)
     for i in range(group):
         asked = time.monotonic()
@@ -148,8 +151,7 @@ def step(run: Run, batches: Iterator[Batch], meter: Meter, exchange: bool = True
             loss, *_ = forward(run, run.network, batch)
             (loss / group).backward()
         meter.sums[:2] += loss.detach()
-        if i == 0:
-            meter.events.append(batch.events)
+        meter.batches.append((progress.step + 1, loss.detach(), batch.events))
     meter.sums[2] += group
     meter.norms.append(nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip or math.inf))
     run.optimizer.step()
@@ -185,9 +187,9 @@ def _meet(run: Run, tracker: Tracker | None, meter: Meter) -> dict[str, str]:
     norms = torch.stack(meter.norms).tolist()
     bad = next((i for i, norm in enumerate(norms) if not math.isfinite(norm)), None)
     if bad is not None:
-        return {"failed": _blown_up(run, progress.step - len(norms) + bad + 1, meter.events[bad])}
+        return {"failed": _blown_up(run, meter, progress.step - len(norms) + bad + 1)}
     meter.norms.clear()
-    meter.events.clear()
+    meter.batches.clear()
     pace = max(1, min(REPORT_EVERY, int(MEET_EVERY * window.steps / window.seconds)))
     clock = every(run.settings.checkpoint_every)[1]
     late = bool(clock) and time.monotonic() - meter.saved >= clock
@@ -222,12 +224,19 @@ def _report(run: Run, tracker: Tracker | None, rows: list[list[float]], norm: fl
     tracker.write("step", run.progress.step, values)
 
 
-def _blown_up(run: Run, step: int, events: NDArray) -> str:
-    where = ", ".join(str(i) for i in events[:8])
-    last = checkpoint.by_step(run.directory / "checkpoints")
+def _blown_up(run: Run, meter: Meter, step: int) -> str:
+    """What to look at: the events of the batches whose loss is not finite, on whichever worker; where all losses are
+    and the gradient is not, of all batches of that step."""
+    mine = [(loss, events) for when, loss, events in meter.batches if when == step]
+    guilty = [events for loss, events in mine if not math.isfinite(loss)]
+    named = [int(i) for events in guilty or [events for _, events in mine] for i in events][:NAMED]
+    rows = run.world.gather([bool(guilty), *named, *[-1] * (NAMED - len(named))])
+    shown = [row for row in rows if row[0]] or rows
+    where = ", ".join(f"{i:.0f}" for row in shown for i in row[1:] if i >= 0)
+    good = checkpoint.newest_good(run.directory / "checkpoints")
     return (
-        f"the loss is not finite at step {step} (events {where}, ...);"
-        f" last good checkpoint: {last[-1] if last else 'none'}"
+        f"the loss is not finite at step {step} (epoch {run.progress.epoch + 1}, batches with events {where}, ...);"
+        f" last good checkpoint: {good or 'none'}"
     )
 
 
@@ -276,18 +285,27 @@ def _finish_epoch(run: Run, tracker: Tracker | None, meter: Meter) -> dict[str, 
 
 
 def _validate(run: Run) -> dict[str, float]:
-    return validate(run.model, partial(forward, run), run.validation, run.train.batch, run.world)
+    """A signal does not wait for the end of a long validation: rank 0 has all that a checkpoint needs."""
+    saved = False
+
+    def between() -> None:
+        nonlocal saved
+        if not saved and run.world.rank == 0 and run.world.stop():
+            save(run, {})
+            saved = True
+
+    return validate(run.model, partial(forward, run), run.validation, run.train.batch, run.world, between)
 
 
-def save(run: Run, metrics: dict[str, float], name: str = "") -> None:
+def save(run: Run, metrics: dict[str, float], label: str = "") -> None:
     """Write a checkpoint, on rank 0; with an epoch's metrics it is ranked among the best. Delete old ones."""
     if run.world.rank != 0:
         return
     directory = run.directory / "checkpoints"
     meta = run.meta | {"step": run.progress.step, "epoch": run.progress.epoch, "metrics": metrics}
     state = {"optimizer": run.optimizer.state_dict(), "progress": vars(run.progress)}
-    path = checkpoint.save(directory, meta, run.model.state_dict(), state, name)
+    path = checkpoint.save(directory, meta, run.model.state_dict(), state, label)
     if metrics and run.progress.stale == 0:
         checkpoint.mark_best(directory, path, metrics["validation_loss"])
-    if not name:
+    if not label:
         checkpoint.prune(directory, run.settings.keep, run.settings.keep_best)

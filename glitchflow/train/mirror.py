@@ -21,8 +21,9 @@ from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.config.schema import Mlflow
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
-from glitchflow.train.tracking import ENDS, read_metrics
+from glitchflow.train.tracking import ENDS, read_metrics, write_text
 
+NAME = "mlflow.json"
 EVERY = 5.0  # seconds between looks at metrics.jsonl
 BATCH = 1000  # metrics that MLflow takes in one request
 PARAMETERS = ("seed", "loader", "model", "train")
@@ -37,20 +38,23 @@ class Mirror:
     sent: int = 0  # lines of metrics.jsonl, without the words of how it ended
 
     def remember(self) -> None:
-        (self.directory / "mlflow.json").write_text(json.dumps({"run": self.run, "sent": self.sent}))
+        write_text(self.directory / NAME, json.dumps({"run": self.run, "sent": self.sent}))
 
 
 @contextlib.contextmanager
-def mirrored(experiment: Experiment, directory: Path) -> Iterator[None]:
-    """Keep a run in MLflow up to date while the block runs; nothing without `mlflow.uri`.
+def mirrored(experiment: Experiment, directory: Path, afresh: bool = False) -> Iterator[None]:
+    """Keep a run in MLflow up to date while the block runs; nothing without `mlflow.uri`. `afresh`: a new one there,
+    whatever `directory` has.
 
-    Raises `InputError` where MLflow is not installed or nothing answers there.
+    Raises `InputError` where MLflow is not installed or, for a new run, nothing answers there.
     """
     settings = experiment.mlflow
     if not settings.uri:
+        if afresh:
+            (directory / NAME).unlink(missing_ok=True)
         yield
         return
-    mirror = _open(experiment, directory)
+    mirror = _open(experiment, directory, afresh)
     over = threading.Event()
 
     def send() -> None:
@@ -68,7 +72,7 @@ def mirrored(experiment: Experiment, directory: Path) -> Iterator[None]:
         _quietly(mirror, settings, lambda: _finish(mirror, settings, stopped))
 
 
-def _open(experiment: Experiment, directory: Path) -> Mirror:
+def _open(experiment: Experiment, directory: Path, afresh: bool) -> Mirror:
     """The run that `directory` has already, or a new one."""
     for name, value in TIMES.items():
         os.environ.setdefault(name, value)
@@ -80,11 +84,12 @@ def _open(experiment: Experiment, directory: Path) -> Mirror:
     settings, client = experiment.mlflow, MlflowClient(experiment.mlflow.uri)
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        found = directory / "mlflow.json"
-        if found.exists():
+        found = directory / NAME
+        if found.exists() and not afresh:
             known = json.loads(found.read_text())
-            client.update_run(known["run"], status="RUNNING")
-            return Mirror(client, known["run"], directory, known["sent"])
+            mirror = Mirror(client, known["run"], directory, known["sent"])
+            _quietly(mirror, settings, lambda: client.update_run(known["run"], status="RUNNING"))
+            return mirror
         there = client.get_experiment_by_name(settings.experiment)
         number = there.experiment_id if there else client.create_experiment(settings.experiment)
         name = settings.run or Path(experiment.workdir).name

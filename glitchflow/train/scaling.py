@@ -33,7 +33,7 @@ from glitchflow.progress import say
 from glitchflow.score.plots import COLOURS
 from glitchflow.train.fit import accelerated, join, run_workers
 from glitchflow.train.loop import Meter, begin, prepare, step
-from glitchflow.train.setup import Run
+from glitchflow.train.setup import Run, check
 
 ROUND = 10  # steps between switches
 WARM = 5  # steps before the clock starts: thread pools, allocators, autotuning
@@ -66,6 +66,8 @@ def scaling(experiment: Experiment, workers: str | Sequence[int], steps: int = 2
     counts = sorted({int(word) for word in words})
     directory = Path(experiment.workdir) / "scaling"
     runs = [(mode, _at(experiment, mode, n)) for mode in MODES for n in counts]
+    for _, run in runs:
+        check(run, directory / "none")
     found: list[Measurement] = []
     with session(experiment.cluster):
         accelerated(max((run for _, run in runs), key=lambda run: run.train.workers))
@@ -92,7 +94,7 @@ def _renamed(one: Measurement, mode: str) -> Measurement:
 
 
 def _at(experiment: Experiment, mode: str, workers: int) -> Experiment:
-    """The experiment on that many workers; the lanes are cut so that every number of workers divides them."""
+    """The experiment on that many workers, with as many times the lanes and the batch where scaling is weak."""
     tree = experiment.model_dump(mode="json")
     tree["train"] |= {"workers": workers, "init_from": "", "accumulate": 1}
     if mode == "weak":
@@ -163,7 +165,7 @@ def _steps(run: Run, batches: Iterator[Batch], meter: Meter, count: int, exchang
         step(run, batches, meter, exchange)
     torch.stack(meter.norms).tolist()
     meter.norms.clear()
-    meter.events.clear()
+    meter.batches.clear()
 
 
 def _endless(run: Run) -> Iterator[Batch]:

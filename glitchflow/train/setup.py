@@ -9,6 +9,7 @@ Where weights, normalisation and progress come from, in this order:
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from glitchflow.config import Experiment, InputError
+from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.config.schema import Train
 from glitchflow.data.generate import provenance
-from glitchflow.data.inspect import identity
+from glitchflow.data.inspect import identity, recipe
 from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store import Dataset, open_store
@@ -28,6 +29,8 @@ from glitchflow.model import build_loss
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
 from glitchflow.train.world import World
+
+HIDDEN = 90.0  # s for which a network file system may hide from one node what another has written
 
 
 @dataclass
@@ -41,6 +44,10 @@ class Progress:
     stale: int = 0  # epochs since the best validation loss
     best: float = math.inf
     sums: list[list[float]] = field(default_factory=list)  # of each worker, see `loop.Meter`
+
+    def over(self, settings: Train) -> bool:
+        """Whether there is nothing left to train."""
+        return self.epoch >= settings.epochs or 0 < (settings.early_stop or 0) <= self.stale
 
     def mine(self, world: World) -> list[float]:
         """This worker's sums. Another number of workers than before: rank 0 takes them all, shared out evenly."""
@@ -68,19 +75,23 @@ class Run:
     directory: Path
 
 
+def check(experiment: Experiment, directory: Path | None = None) -> Progress:
+    """Where the run in `directory` stands. Raises `InputError` for every mistake in the settings that a worker would
+    find, without reading data into memory."""
+    light = experiment.loader.model_copy(update={"cache_gb": 0, "cache_dir": None})
+    return prepare(experiment.model_copy(update={"loader": light}), World(rank=-1), directory).progress
+
+
 def prepare(experiment: Experiment, world: World, directory: Path | None = None) -> Run:
     """Open the store, build the model, and load the last checkpoint of `directory` where there is one."""
     settings, dataset = experiment.train, open_store(experiment.dataset)
     directory = directory or Path(experiment.workdir) / "train"
     channels = [dataset.channels[i] for i in choose_channels(dataset.channels, experiment.loader.witnesses)]
-    last, first = _origins(settings, directory, channels)
+    last, first = _origins(settings, directory, channels, dataset, world)
     normalisation = _normalisation(experiment, dataset, last, first)
     seed = experiment.seed if settings.seed is None else settings.seed
     dtype = torch.float64 if settings.precision == "float64" else torch.float32
-    shuffled, validation = (
-        build_loader(dataset, split, experiment.loader, normalisation, seed, dtype)
-        for split in ("train", "validation")
-    )
+    loss = _loss(settings.loss)
     shape = (dataset["qplot"].shape[2], dataset["qplot"].shape[3])
     model_settings = experiment.model.model_dump(mode="json") | {"seed": seed}
     model = checkpoint.build_model(model_settings, len(channels) - 1, shape).to(world.device, dtype)
@@ -88,15 +99,19 @@ def prepare(experiment: Experiment, world: World, directory: Path | None = None)
         _load_weights(model, last or first, world)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shuffled, validation = (  # once everything else is known to be right: it may fill the cache
+        build_loader(dataset, split, experiment.loader, normalisation, seed, dtype)
+        for split in ("train", "validation")
+    )
     known = dataset.attributes["normalisation"].get("loudness")
     meta = {
         "config": experiment.model_dump(mode="json"),
         "model": model_settings,
         "channels": channels,
         "shape": list(shape),
-        "geometry": {key: dataset.attributes["config"][key] for key in ("series", "qplot")},
+        "geometry": geometry(dataset, channels),
         "normalisation": shuffled.normalisation.to_json(),
-        "dataset": {"path": dataset.path, "identity": identity(dataset)},
+        "dataset": {"path": dataset.path, "identity": identity(dataset), "recipe": recipe(dataset)},
         "loudness": [known[i] for i in shuffled.channels] if known else None,
         "provenance": provenance(),
     }
@@ -109,19 +124,29 @@ def prepare(experiment: Experiment, world: World, directory: Path | None = None)
     network = world.wrap(model)
     if settings.compile:
         network = torch.compile(network)  # type: ignore[assignment]
-    loss = _loss(settings.loss)
     return Run(
         settings, model, network, loss, optimizer, shuffled, validation, world, progress, meta, directory
     )
 
 
+def geometry(dataset: Dataset, channels: list[str]) -> dict[str, Any]:
+    """What the images of those channels are made with."""
+    config = dataset.attributes["config"]
+    derived = {one["name"]: one for one in config["derived"] if one["name"] in channels}
+    return {"series": config["series"], "qplot": config["qplot"], "derived": derived}
+
+
 def _origins(
-    settings: Train, directory: Path, channels: list[str]
+    settings: Train, directory: Path, channels: list[str], dataset: Dataset, world: World
 ) -> tuple[Checkpoint | None, Checkpoint | None]:
     """The last checkpoint of this run, else the one to start from. Raises `InputError` where channels differ."""
-    steps = checkpoint.by_step(directory / "checkpoints")
-    if steps:
-        last = checkpoint.open_checkpoint(steps[-1])
+    last = _last(directory / "checkpoints", world)
+    if last:
+        if last.meta["dataset"]["recipe"] != recipe(dataset):
+            raise InputError(
+                f"{directory}: was begun on another dataset than {dataset.path} is now; --overwrite it, choose"
+                " another workdir, or fine-tune in one with train.init_from"
+            )
         if last.meta["channels"] != channels:
             raise InputError(
                 f"{directory}: was begun on channels {', '.join(last.meta['channels'])}, the store now has"
@@ -138,6 +163,23 @@ def _origins(
             f" ({', '.join(channels[1:])}); see loader.witnesses"
         )
     return None, first
+
+
+def _last(directory: Path, world: World) -> Checkpoint | None:
+    """The newest checkpoint that rank 0 sees, on every worker: ranks that began from different ones would drift
+    apart. Raises `RunError` where it does not come into sight here."""
+    newest = [int(path.name.removeprefix("step-")) for path in checkpoint.by_step(directory)[-1:]]
+    step = int(world.gather(newest or [-1])[0][0])
+    if step < 0:
+        return None
+    path, until = directory / checkpoint.name(step), time.monotonic() + HIDDEN
+    while not path.exists():
+        if time.monotonic() > until:
+            raise RunError(
+                f"{path}: rank 0 sees this checkpoint, rank {world.rank} does not; is it on shared storage?"
+            )
+        time.sleep(0.2)
+    return checkpoint.open_checkpoint(path)
 
 
 def _normalisation(

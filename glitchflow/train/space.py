@@ -37,17 +37,25 @@ def check(experiment: Experiment) -> None:
     if not settings.space:
         raise InputError("tune.space: is empty; give keys to vary, as train.lr: {loguniform: [1e-4, 1e-2]}")
     for key, domain in settings.space.items():
-        kind, values = _domain(key, domain)
+        kind, _ = _domain(key, domain)
         if settings.search == "grid" and kind not in ("choice", "int"):
             raise InputError(f"tune.space.{key}: a grid takes choice or int, not {kind}")
         if key.split(".")[0] not in READ:
             raise InputError(f"tune.space.{key}: training does not read it; a sweep varies {', '.join(READ)}")
+        if key == "train.device":
+            raise InputError("tune.space.train.device: is the same for all trials")
         if settings.metric == "validation_loss" and key in ("train.loss", "loader.normalise"):
             raise InputError(
                 f"tune.space.{key}: changes what a loss of 1 means; compare by tune.metric=validation_iou"
             )
-        for value in values:
-            apply(experiment, {key: value}, partly=len(settings.space) > 1)
+    for alone in each_alone(experiment):
+        apply(experiment, alone, partly=len(settings.space) > 1)
+
+
+def each_alone(experiment: Experiment) -> list[Values]:
+    """Every choice and every end of a range, one key at a time."""
+    domains = experiment.tune.space.items()
+    return [{key: value} for key, domain in domains for value in _domain(key, domain)[1]]
 
 
 def _domain(key: str, domain: Mapping[str, Any]) -> tuple[str, list[Any]]:

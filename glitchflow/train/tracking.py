@@ -6,6 +6,7 @@ The file is the record; everything else (TensorBoard, MLflow, reports) shows wha
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,19 @@ ENDS = ("failed", "stopped")  # kinds of a run's last line, which a resumed run 
 
 
 class Tracker:
-    """Appends to a run's metrics. After a resume, lines beyond the step resumed from are dropped first."""
+    """Appends to a run's metrics. After a resume, lines beyond the step and epoch resumed from are dropped first."""
 
-    def __init__(self, directory: Path, step: int) -> None:
+    def __init__(self, directory: Path, step: int, epoch: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "metrics.jsonl"
-        kept = [line for line in read_metrics(self.path) if line["step"] <= step and line["kind"] not in ENDS]
-        temporary = self.path.with_suffix(".partial")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(self.path)
+        kept = [
+            line
+            for line in read_metrics(self.path)
+            if line["step"] <= step
+            and line["kind"] not in ENDS
+            and not (line["kind"] == "epoch" and line["epoch"] >= epoch)
+        ]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
         self.figures = directory / "figures"
         self.artist, self.drawing = ThreadPoolExecutor(1), Future[None]()
@@ -57,6 +62,13 @@ class Tracker:
         self.drawing.result()
         self.artist.shutdown()
         self.board.close()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Under another name first: a file that is read back is never half there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def _read(home: Path, metric: str, mode: str) -> Trial:
     curve = [line.get(metric, math.nan) for line in epochs]
     score = (min if mode == "min" else max)((v for v in curve if math.isfinite(v)), default=None)
     state = "unfinished"
-    if lines and lines[-1]["kind"] == "failed":
+    if (lines and lines[-1]["kind"] == "failed") or (home / "error").exists():
         state = "failed"
     elif len(curve) >= about["epochs"]:
         state = "trained"

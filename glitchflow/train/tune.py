@@ -11,7 +11,7 @@ trials have reported before, which takes no training, and goes on from their las
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import logging
 import os
@@ -28,19 +28,20 @@ from omegaconf import OmegaConf
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.data import lease, objects
 from glitchflow.progress import say
 from glitchflow.train import space
-from glitchflow.train.fit import accelerated, launch, resources, room
-from glitchflow.train.loop import World, prepare
+from glitchflow.train.fit import HARMLESS, accelerated, clear, launch, resources, room
+from glitchflow.train.setup import check
 from glitchflow.train.stopping import POLL, flag_is_up, in_thread, raise_flag, until_stopped
-from glitchflow.train.tracking import read_metrics
+from glitchflow.train.tracking import read_metrics, write_text
 from glitchflow.train.trials import draw_trials, read_trials, write_table
 
 ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that blows up ends without a metric
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-FREE = ("trials", "concurrent")  # keys of `tune` that may change from one part of a sweep to the next
+FREE = HARMLESS | {"tune.trials", "tune.concurrent"}  # may change from one part of a sweep to the next
 
 
 def sweep(
@@ -55,27 +56,43 @@ def sweep(
     directory = Path(experiment.workdir) / "tune"
     space.check(experiment)
     wanted = [] if experiment.tune.search == "optuna" else space.candidates(experiment)
-    if overwrite:
-        shutil.rmtree(directory, ignore_errors=True)
-    light = experiment.loader.model_copy(update={"cache_gb": 0, "cache_dir": None})
-    prepare(experiment.model_copy(update={"loader": light}), World(rank=-1), directory / "none")
-    _same_sweep(experiment, directory)
-    if gate:
-        gate(experiment)
-    with session(experiment.cluster):
-        largest = _largest(experiment)
-        gpu = accelerated(largest)
-        at_once = room(resources(largest, gpu)) // largest.train.workers
-        at_once = min(at_once, experiment.tune.concurrent or at_once)
-        say(f"up to {at_once} trials at once, {largest.train.workers} worker(s) each")
-        flag = uuid.uuid4().hex
-        work = partial(_tune, experiment, wanted, directory, flag, gpu, at_once)
+    with lease.hold(directory, objects.directory(directory)):
+        if not overwrite:
+            _same_sweep(experiment, directory)
+        _check(experiment, wanted, directory / "none")
+        if gate:
+            gate(experiment)
+        with session(experiment.cluster):
+            largest = _largest(experiment)
+            gpu = accelerated(largest)
+            if overwrite:  # now that nothing can be wrong with what comes in its place
+                clear(directory)
+            write_text(directory / "sweep.json", json.dumps(_settings(experiment)))
+            at_once = room(resources(largest, gpu)) // largest.train.workers
+            at_once = min(at_once, experiment.tune.concurrent or at_once)
+            say(f"up to {at_once} trials at once, {largest.train.workers} worker(s) each")
+            flag = uuid.uuid4().hex
+            work = partial(_tune, experiment, wanted, directory, flag, gpu, at_once)
+            try:
+                until_stopped(work, flag, experiment.train.grace)
+            finally:
+                shutil.rmtree(directory / "ray", ignore_errors=True)
+            stopped = flag_is_up(flag)
+        return _conclude(experiment, directory, stopped)
+
+
+def _check(experiment: Experiment, wanted: list[space.Values], directory: Path) -> None:
+    """Raises `InputError` naming the values with which no trial could begin. Numbers with a fraction, as a learning
+    rate, decide nothing here, so that of candidates that differ in them one stands for all."""
+    kinds = {}
+    for values in wanted or space.each_alone(experiment):
+        kinds[space.name({k: v for k, v in values.items() if not isinstance(v, float)})] = values
+    check(experiment, directory)
+    for values in kinds.values():
         try:
-            until_stopped(work, flag, experiment.train.grace)
-        finally:
-            shutil.rmtree(directory / "ray", ignore_errors=True)
-        stopped = flag_is_up(flag)
-    return _conclude(experiment, directory, stopped)
+            check(space.apply(experiment, values, partly=not wanted), directory)
+        except InputError as error:
+            raise InputError(f"tune.space: a trial with {values}: {error}") from None
 
 
 def _largest(experiment: Experiment) -> Experiment:
@@ -164,8 +181,10 @@ def _journal(directory: Path, metric: str, flag: str) -> Any:
                 (directory / "trials" / space.name(_values(trial.config)) / "ended").touch()
 
         def on_trial_error(self, iteration, trials, trial, **info):
-            reason = str(trial.get_error()).strip().splitlines()[-1:]
-            say(f"trial {space.name(_values(trial.config))}: failed: {' '.join(reason)[-300:]}")
+            label = space.name(_values(trial.config))
+            reason = " ".join(str(trial.get_error()).strip().splitlines()[-1:])[-300:]
+            (directory / "trials" / label / "error").write_text(reason)
+            say(f"trial {label}: failed: {reason}")
 
     return Journal()
 
@@ -189,10 +208,10 @@ def _driver(base: dict[str, Any], directory: str, stop_all: str, gpu: bool) -> A
             self.experiment = space.apply(Experiment.model_validate(base), self.values)
             self.home = Path(directory) / "trials" / space.name(self.values)
             self.home.mkdir(parents=True, exist_ok=True)
-            self.lock = (self.home / "lock").open("w")  # Optuna may suggest the same values twice at a time
-            fcntl.flock(self.lock, fcntl.LOCK_EX)
+            self.lease = _in_turn(self.home)
             about = {"values": self.values, "epochs": self.experiment.train.epochs}
-            (self.home / "trial.json").write_text(json.dumps(about))
+            write_text(self.home / "trial.json", json.dumps(about))
+            (self.home / "error").unlink(missing_ok=True)  # of an earlier attempt
             self.flag, self.told = uuid.uuid4().hex, 0
             self.training: Future[Any] | None = None
 
@@ -214,8 +233,10 @@ def _driver(base: dict[str, Any], directory: str, stop_all: str, gpu: bool) -> A
 
         def cleanup(self) -> None:
             raise_flag(self.flag)
-            self.finish()
-            self.lock.close()
+            try:
+                self.finish()
+            finally:
+                self.lease.close()
 
         def finish(self) -> None:
             """Wait for the workers; their error, if they had one, is the trial's."""
@@ -226,18 +247,36 @@ def _driver(base: dict[str, Any], directory: str, stop_all: str, gpu: bool) -> A
     return Driver
 
 
+def _in_turn(home: Path) -> contextlib.ExitStack:
+    """The lease of a trial's directory, when it is free: Optuna may suggest the same values twice at a time."""
+    stack = contextlib.ExitStack()
+    while True:
+        try:
+            stack.enter_context(lease.hold(home, objects.directory(home)))
+            return stack
+        except RunError:
+            time.sleep(lease.WATCH)
+
+
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """What must stay the same from one part of a sweep to the next."""
+    now = experiment.model_dump(mode="json")
+    kept = {"seed": now["seed"]}
+    for section in ("loader", "model", "train", "tune"):
+        kept |= {f"{section}.{key}": value for key, value in now[section].items()}
+    return {key: value for key, value in kept.items() if key not in FREE}
+
+
 def _same_sweep(experiment: Experiment, directory: Path) -> None:
-    """Refuse to go on with a sweep that was begun with other settings; note those of a new one."""
-    found, now = directory / "sweep.json", experiment.model_dump(mode="json")
-    kept = {name: now[name] for name in ("seed", "loader", "model", "train", "tune")}
-    for key in FREE:
-        kept["tune"].pop(key)
-    if found.exists() and json.loads(found.read_text()) != kept:
-        raise InputError(
-            f"{directory}: was begun with other settings; --overwrite it or choose another workdir"
-        )
-    directory.mkdir(parents=True, exist_ok=True)
-    found.write_text(json.dumps(kept))
+    """Refuse to go on with a sweep that was begun with other settings."""
+    found, now = directory / "sweep.json", _settings(experiment)
+    before = json.loads(found.read_text()) if found.exists() else now
+    for key in now:
+        if before.get(key) != now[key]:
+            raise InputError(
+                f"{directory}: was begun with {key} = {before.get(key)}, not {now[key]};"
+                " --overwrite it or choose another workdir"
+            )
 
 
 def _conclude(experiment: Experiment, directory: Path, stopped: bool) -> Path:
@@ -251,10 +290,15 @@ def _conclude(experiment: Experiment, directory: Path, stopped: bool) -> Path:
     draw_trials(trials, metric).savefig(directory / "trials.png", dpi=120)
     best, path = scored[0], directory / "best.yaml"
     settings = space.apply(experiment, best.values).model_dump(mode="json", exclude_defaults=True)
-    settings = {"workdir": experiment.workdir, **{k: v for k, v in settings.items() if k != "tune"}}
-    path.write_text(
+    settings.get("cluster", {}).pop("address", None)  # of this sweep's cluster, which may be gone
+    settings = {
+        "workdir": experiment.workdir,
+        **{k: v for k, v in settings.items() if k != "tune" and v != {}},
+    }
+    write_text(
+        path,
         f"# trial {best.name}, {metric} {best.score:.6g} after epoch {best.epoch}\n"
-        + OmegaConf.to_yaml(settings)
+        + OmegaConf.to_yaml(settings),
     )
     say(f"best of {len(trials)} trials: {best.name}, {metric} {best.score:.4f}: {best.values}")
     if stopped:

@@ -22,12 +22,17 @@ Forward = Callable[[nn.Module, Batch], tuple[torch.Tensor, torch.Tensor, torch.T
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, forward: Forward, loader: Loader, batch: int, world: World
+    model: nn.Module,
+    forward: Forward,
+    loader: Loader,
+    batch: int,
+    world: World,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Mean loss, share of excess power removed and IoU of masks, each event counted once over all workers.
 
     `model` is the bare one, not the wrapped one: ranks may have one batch more or less than others. A score
-    without any event it is defined for is left out.
+    without any event it is defined for is left out. `between` is called after each batch.
     """
     model.eval()
     total = torch.zeros(6, dtype=torch.float64, device=world.device)
@@ -36,6 +41,7 @@ def validate(
         scores = _scores(_energies(loader, target), _energies(loader, generated))
         total[0] += loss.double() * len(part.events)
         total[1:] += torch.tensor([len(part.events), *scores], dtype=torch.float64).to(total.device)
+        between()
     loss_sum, events, before, after, overlap, masks = world.add(total).tolist()
     found = {"validation_loss": loss_sum / events}
     if before > 0:

@@ -157,6 +157,26 @@ def test_a_store_of_another_geometry_is_refused(best, dataset):
         check_fit(checkpoint.Checkpoint(best.path, best.meta | {"geometry": geometry}), dataset)
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("series", "sample_rate", 512.0, "series.sample_rate = 256.0, but .* was trained on 512.0"),
+        ("qplot", "newer", 1, "qplot.newer = None, but .* was trained on 1"),
+        ("derived", "SIM:FRINGE", {"function": "rms"}, "derived.SIM:FRINGE = {.*'scatter'.*}, but .*'rms'"),
+    ],
+)
+def test_a_store_whose_images_are_made_otherwise_is_refused(best, dataset, section, key, value, words):
+    geometry = best.meta["geometry"] | {section: best.meta["geometry"][section] | {key: value}}
+    with pytest.raises(InputError, match=words):
+        check_fit(checkpoint.Checkpoint(best.path, best.meta | {"geometry": geometry}), dataset)
+
+
+def test_a_store_of_another_strain_is_refused(best, dataset):
+    other = checkpoint.Checkpoint(best.path, best.meta | {"channels": ["SIM:ACC", "SIM:STRAIN"]})
+    with pytest.raises(InputError, match=r"its strain is SIM:STRAIN, that of .* is SIM:ACC"):
+        check_fit(other, dataset)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("share", [0.2, 0.7])

@@ -73,7 +73,7 @@ def ray_worker(given: dict[str, Any]) -> None:
     """Rounds of our own loop: what `glitchflow train` does between the beginnings of two epochs."""
     directory, experiment = Path(given["directory"]), Experiment.model_validate(given["experiment"])
     run = prepare(experiment, join(experiment), directory / given["side"])
-    tracker = Tracker(run.directory, 0) if run.world.rank == 0 else None
+    tracker = Tracker(run.directory, 0, 0) if run.world.rank == 0 else None
     meter, batches = begin(run), iter(())
     for say in turns(given["referee"], given["side"], run.world.rank):
         started, waited = time.monotonic(), 0.0

@@ -187,7 +187,7 @@ def test_gate_looks_at_a_bounded_number_of_regions(size, monkeypatch):
     attention = torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
         "torch.nn.functional.scaled_dot_product_attention",
-        lambda q, k, v: (seen.append(k.shape[1]), attention(q, k, v))[1],
+        lambda q, k, v: (seen.append(k.shape[-2]), attention(q, k, v))[1],
     )
     Gate(4)(torch.zeros(1, 4, 2 * size, 2 * size), torch.zeros(1, 8, size, size))
     assert seen[0] <= 64

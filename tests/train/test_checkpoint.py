@@ -43,6 +43,33 @@ def test_prune_keeps_the_newest_and_the_best(tmp_path):
     assert not list(tmp_path.glob(".step-*"))
 
 
+def test_a_kill_while_checkpoints_are_deleted_or_replaced_leaves_whole_ones(tmp_path, monkeypatch):
+    paths = [write(tmp_path, step, metrics={"validation_loss": 1.0 / step}) for step in (1, 2, 3)]
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("glitchflow.train.checkpoint.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.prune(tmp_path, keep=1)
+    for path in checkpoint.by_step(tmp_path):
+        assert checkpoint.open_checkpoint(path).weights()
+    assert write(tmp_path, 3, again=True, metrics={"validation_loss": 0.1}) == paths[2]
+    assert checkpoint.open_checkpoint(paths[2]).meta["again"]
+    checkpoint.prune(tmp_path, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+def test_a_loss_that_is_not_finite_is_no_best_and_no_last_good(tmp_path):
+    good = write(tmp_path, 1, metrics={"validation_loss": 2.0})
+    write(tmp_path, 2, metrics={"validation_loss": float("nan")})
+    checkpoint.save(tmp_path, {"step": 3}, {"w": torch.tensor([1.0, float("inf")])}, {})
+    assert checkpoint.by_loss(tmp_path) == [good]
+    assert checkpoint.newest_good(tmp_path) == good
+    assert checkpoint.newest_good(tmp_path / "none") is None
+
+
 def test_find_by_name_and_by_path(tmp_path):
     first, last = write(tmp_path, 1), write(tmp_path, 2)
     checkpoint.mark_best(tmp_path, first, 0.5)

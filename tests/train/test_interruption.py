@@ -3,15 +3,13 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from helpers import command
 
 from glitchflow.config import Experiment, RunError
 from glitchflow.train import checkpoint
@@ -117,12 +115,15 @@ def test_workers_that_keep_failing_end_the_run_in_one_line(undisturbed, tmp_path
 
 
 @pytest.mark.slow
-def test_going_on_with_another_number_of_workers(undisturbed, tmp_path):
-    experiment = on_the_same_data(undisturbed, tmp_path, precision="float64", checkpoint_every=0)
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_going_on_with_another_number_of_workers(undisturbed, tmp_path, before, after):
+    experiment = on_the_same_data(
+        undisturbed, tmp_path, precision="float64", checkpoint_every=0, workers=before
+    )
     when_at(experiment, 30, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(RunError, match="stopped after step"):
         fit(experiment)
-    fit(experiment.model_copy(update={"train": experiment.train.model_copy(update={"workers": 1})}))
+    fit(experiment.model_copy(update={"train": experiment.train.model_copy(update={"workers": after})}))
     (tmp_path / "one").mkdir()
     alone = on_the_same_data(undisturbed, tmp_path / "one", precision="float64", workers=1)
     fit(alone)
@@ -134,27 +135,16 @@ def test_going_on_with_another_number_of_workers(undisturbed, tmp_path):
     assert steps[0] == pytest.approx(steps[1], rel=1e-9)  # the sums of a window that two wrote and one ended
 
 
-def command(experiment: Experiment) -> subprocess.Popen:
-    path = Path(experiment.workdir) / "config.yaml"
-    path.write_text(yaml.safe_dump(experiment.model_dump(mode="json")))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    line = [sys.executable, "-m", "glitchflow.cli", "train", str(path)]
-    script = [sys.executable, "-c", "from glitchflow.cli import main; main()", *line[3:]]
-    return subprocess.Popen(
-        script, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
 @pytest.mark.slow
 def test_a_killed_driver_goes_on_when_the_command_is_given_again(undisturbed, tmp_path):
     experiment = on_the_same_data(undisturbed, tmp_path)
-    first = command(experiment)
+    first = command(experiment, "train")
     wait_for_step(experiment, 40)
     workers = worker_processes(experiment).values()
     first.kill()
     first.wait()
     assert all(gone(process) for process in workers), "workers outlive their driver"
-    second = command(experiment)
+    second = command(experiment, "train")
     assert second.wait(timeout=200) == 0, second.stderr.read()
     same_end(experiment, undisturbed)
 
@@ -170,7 +160,7 @@ def gone(process: int, seconds: float = 30) -> bool:
 @pytest.mark.slow
 def test_the_command_ends_in_one_line_after_sigterm(undisturbed, tmp_path):
     experiment = on_the_same_data(undisturbed, tmp_path, epochs=500)
-    running = command(experiment)
+    running = command(experiment, "train")
     wait_for_step(experiment, 20)
     running.terminate()
     assert running.wait(timeout=60) == 1

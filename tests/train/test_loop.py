@@ -10,7 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from glitchflow.config import Experiment, InputError
+from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.config.schema import Train
 from glitchflow.train import checkpoint, loop, setup
 from glitchflow.train.loop import Progress, World, learning_rate, train
@@ -48,7 +48,10 @@ def test_training_lowers_the_validation_loss(experiment):
     assert losses[-1] < losses[0]
 
 
-def test_resuming_inside_an_epoch_gives_the_same_bits(experiment, tmp_path, monkeypatch):
+@pytest.mark.parametrize("model", ["unet", "helpers:ModelWithDropout"])
+def test_resuming_inside_an_epoch_gives_the_same_bits(experiment, tmp_path, monkeypatch, model):
+    named = experiment.model.model_copy(update={"name": model} | ({"options": {}} if ":" in model else {}))
+    experiment = experiment.model_copy(update={"model": named})
     settings = change(experiment, epochs=3, checkpoint_every=2)
     train(settings)
     undisturbed = last_weights(settings)
@@ -101,6 +104,21 @@ def test_accumulated_batches_are_one_large_batch(experiment, tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("clip", [1e-3, 1e9])
+def test_the_last_accumulated_group_may_be_short_and_its_gradient_is_clipped(experiment, clip):
+    run = loop.prepare(change(experiment, accumulate=4, precision="float64", clip=clip), World())
+    assert run.train.steps % 4 == 2
+    last = list(run.train.epoch(0))[4:]
+    (sum(run.loss(run.model(b.inputs), b.target) for b in last) / 2).backward()
+    expected = torch.cat([p.grad.flatten() for p in run.model.parameters()])
+    expected *= min(1.0, clip / float(expected.norm()))
+    seen = []
+    run.optimizer.step = lambda: seen.append(torch.cat([p.grad.flatten() for p in run.model.parameters()]))
+    loop._train_epoch(run, None, loop.begin(run))
+    assert len(seen) == 2
+    torch.testing.assert_close(seen[-1], expected, rtol=1e-5, atol=1e-12)
+
+
 def test_a_seed_of_the_training_alone_changes_weights_and_order(experiment, tmp_path):
     def first(seed):
         run = setup.prepare(change(experiment, seed=seed), World(), tmp_path / str(seed))
@@ -116,13 +134,85 @@ def test_a_seed_of_the_training_alone_changes_weights_and_order(experiment, tmp_
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(experiment):
     result = train(change(experiment, loss="helpers:loss_not_finite"))
-    assert "the loss is not finite at step 1 (events " in result["failed"]
+    assert "the loss is not finite at step 1 (epoch 1, batches with events " in result["failed"]
     assert "last good checkpoint: none" in result["failed"]
 
 
 def test_early_stop(experiment):
-    metrics = train(change(experiment, epochs=50, lr=1e-12, warmup=0, early_stop=2))
+    settings = change(experiment, epochs=50, lr=1e-12, warmup=0, early_stop=2)
+    metrics = train(settings)
     assert metrics["epoch"] < 10
+    assert setup.check(settings).over(settings.train)
+    assert train(settings) == {}  # over again: there is nothing left to train
+    lines = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
+    assert [x["epoch"] for x in lines if x["kind"] == "epoch"] == list(range(metrics["epoch"] + 1))
+    patient = change(settings, early_stop=4)
+    assert not setup.check(patient).over(patient.train)
+
+
+def test_a_run_goes_on_with_the_dataset_it_was_begun_on(experiment, monkeypatch):
+    train(change(experiment, epochs=1))
+    monkeypatch.setattr(setup, "recipe", lambda _: "another")
+    with pytest.raises(InputError, match=r"train: was begun on another dataset than .*dataset.zarr is now"):
+        train(change(experiment, epochs=2))
+
+
+def test_every_rank_begins_from_the_checkpoint_that_rank_0_sees(experiment, tmp_path, monkeypatch):
+    train(change(experiment, epochs=2, keep=9))
+    steps = [
+        checkpoint.open_checkpoint(p).step for p in checkpoint.by_step(tmp_path / "train" / "checkpoints")
+    ]
+
+    def rank_1(step_of_rank_0):
+        return World(
+            1, 2, add=lambda table: torch.cat([torch.full_like(table[:1], step_of_rank_0), table[1:]])
+        )
+
+    assert setup._last(tmp_path / "train" / "checkpoints", rank_1(steps[0])).step == steps[0]
+    assert setup._last(tmp_path / "train" / "checkpoints", rank_1(-1)) is None
+    monkeypatch.setattr(setup, "HIDDEN", 0.3)
+    with pytest.raises(RunError, match=r"step-00000999: rank 0 sees this checkpoint, rank 1 does not"):
+        setup._last(tmp_path / "train" / "checkpoints", rank_1(999))
+
+
+def test_a_signal_during_validation_does_not_wait_for_its_end(experiment, tmp_path, monkeypatch):
+    settings = change(experiment, epochs=2)
+    undisturbed = train(settings, directory=tmp_path / "undisturbed")
+    monkeypatch.setattr(loop, "validate", lambda *given: (given[-1](), killed()))
+
+    def killed():
+        raise Stop
+
+    asked = iter([False] * 100)
+    world = World(stop=lambda: next(asked, True))
+    with pytest.raises(Stop):
+        run = loop.prepare(settings, world)
+        asked = iter([])
+        loop._train_epoch(replace(run, world=World()), None, loop.begin(run))
+        loop._finish_epoch(run, None, loop.begin(run))
+    last = checkpoint.find(tmp_path / "train" / "checkpoints", "last")
+    assert last.state()["progress"]["batch"] == run.train.steps
+    monkeypatch.undo()
+    assert train(settings)["validation_loss"] == undisturbed["validation_loss"]
+
+
+def test_killed_between_an_epochs_metrics_and_its_checkpoint(experiment, tmp_path, monkeypatch):
+    """A checkpoint by steps is there at that very step."""
+    steps = loop.prepare(experiment, World(rank=-1)).train.steps
+    settings, save = change(experiment, epochs=2, checkpoint_every=steps), loop.save
+
+    def killed(run, metrics, *rest, **named):
+        if metrics:
+            raise Stop
+        save(run, metrics, *rest, **named)
+
+    monkeypatch.setattr(loop, "save", killed)
+    with pytest.raises(Stop):
+        train(settings)
+    monkeypatch.undo()
+    train(settings)
+    lines = read_metrics(tmp_path / "train" / "metrics.jsonl")
+    assert [x["epoch"] for x in lines if x["kind"] == "epoch"] == [0, 1]
 
 
 def test_plateau_halves_the_rate(experiment):
@@ -245,10 +335,30 @@ def test_a_model_of_ones_own(experiment):
     assert math.isfinite(metrics["validation_loss"])
 
 
-def test_a_model_that_cannot_take_the_image_is_refused_before_data_is_read(experiment):
+def test_the_networks_keys_reach_it(experiment, monkeypatch):
+    """bfloat16 and channels_last as the first convolution has them; compile as torch is asked."""
+    taken, seen, asked = [], [], []
+    monkeypatch.setattr(torch, "compile", lambda model: asked.append(model) or model)
+    for precision, channels_last in (("bfloat16", True), ("float32", False)):
+        settings = change(experiment, precision=precision, channels_last=channels_last, compile=channels_last)
+        run = loop.prepare(settings, World())
+        run.model.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+        first = next(m for m in run.model.modules() if isinstance(m, torch.nn.Conv2d))
+        first.register_forward_hook(lambda _, given, out: seen.append(out))
+        loss, *_ = loop.forward(run, run.network, next(run.train.epoch(0)))
+        assert loss.dtype == torch.float32
+        assert first.weight.is_contiguous(memory_format=torch.channels_last) or not channels_last
+    assert [out.dtype for out in seen] == [torch.bfloat16, torch.float32]
+    for images in (taken, seen):
+        assert [x.is_contiguous(memory_format=torch.channels_last) for x in images] == [True, False]
+    assert len(asked) == 1
+
+
+def test_a_model_that_cannot_take_the_image_is_refused_before_data_is_read(experiment, monkeypatch):
     deep = experiment.model.model_copy(update={"options": {"depth": 7}})
+    monkeypatch.setattr("glitchflow.data.loader.Loader.read", lambda *_: pytest.fail("data was read"))
     with pytest.raises(InputError, match=r"model: .*16"):
-        loop.prepare(experiment.model_copy(update={"model": deep}), World(rank=-1))
+        loop.prepare(experiment.model_copy(update={"model": deep}), World())
 
 
 def test_metrics_in_tensorboard(experiment):

@@ -18,6 +18,7 @@ from glitchflow.config import InputError, RunError
 from glitchflow.config.schema import Mlflow
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import fit
+from glitchflow.train.mirror import mirrored
 from glitchflow.train.tracking import read_metrics
 
 
@@ -125,6 +126,15 @@ def test_no_server_is_said_before_anything_runs(dataset_run, tmp_path):
     with pytest.raises(InputError, match=r"mlflow.uri = http://127.0.0.1:1: no MLflow server answers there"):
         fit(experiment)
     assert not (tmp_path / "train" / "metrics.jsonl").exists()
+
+
+def test_a_run_goes_on_without_its_server(dataset_run, tmp_path, capsys):
+    pytest.importorskip("mlflow", reason="the extra [mlflow] is not installed")
+    (tmp_path / "mlflow.json").write_text('{"run": "known", "sent": 3}')
+    with mirrored(run_of_its_own(dataset_run, tmp_path, "http://127.0.0.1:1"), tmp_path):
+        pass
+    assert "mlflow.uri = http://127.0.0.1:1: not up to date: " in capsys.readouterr().err
+    assert json.loads((tmp_path / "mlflow.json").read_text()) == {"run": "known", "sent": 3}
 
 
 def test_without_the_extra_it_says_what_to_install(dataset_run, tmp_path, monkeypatch):

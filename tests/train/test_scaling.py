@@ -23,6 +23,14 @@ def test_a_number_of_workers_that_the_lanes_cannot_serve(dataset_run):
         scaling(dataset_run, "1,3")
 
 
+def test_settings_that_some_number_of_workers_cannot_have(dataset_run, monkeypatch):
+    """Weak scaling's batch grows beyond the train split: said before anything is trained."""
+    monkeypatch.setattr("glitchflow.train.scaling._measure", lambda *_: pytest.fail("something ran"))
+    wide = dataset_run.model_copy(update={"loader": dataset_run.loader.model_copy(update={"batch": 32})})
+    with pytest.raises(InputError, match=r"loader.batch = 64: more than the 5\d events to train on"):
+        scaling(wide, "1,2")
+
+
 def test_rounds_go_over_the_ends_of_epochs(dataset_run, tmp_path):
     run = prepare(dataset_run, World(), tmp_path)
     rounds = list(measure(run, 50))

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import command
 
 from glitchflow.config import InputError, RunError, load
+from glitchflow.data import lease, objects
 from glitchflow.train import space
 from glitchflow.train.fit import fit
 from glitchflow.train.trials import read_trials, write_table
@@ -29,6 +31,10 @@ def sweeping(dataset_run, tmp_path, train=None, **tune):
     )
 
 
+def tuning(experiment, **tune):
+    return experiment.model_copy(update={"tune": experiment.tune.model_copy(update=tune)})
+
+
 def table(experiment):
     with (Path(experiment.workdir) / "tune" / "trials.csv").open() as file:
         return list(csv.DictReader(file))
@@ -42,11 +48,51 @@ def test_a_request_that_the_cluster_can_never_hold(dataset_run, tmp_path):
 
 def test_other_settings_are_refused(dataset_run, tmp_path, monkeypatch):
     monkeypatch.setattr("glitchflow.train.tune._tune", lambda *_: None)
+    experiment = sweeping(dataset_run, tmp_path, space={"train.workers": {"choice": [1, 4]}})
+    with pytest.raises(InputError, match="the cluster has 2"):
+        sweep(experiment)
+    corrected = tuning(experiment, space=SPACE)  # what was refused has not begun
     with pytest.raises(RunError, match="no trial has finished an epoch"):
-        sweep(sweeping(dataset_run, tmp_path))
-    (tmp_path / "dataset.zarr").unlink()
-    with pytest.raises(InputError, match="was begun with other settings; --overwrite it"):
-        sweep(sweeping(dataset_run, tmp_path, metric="validation_iou"))
+        sweep(corrected)
+    with pytest.raises(
+        InputError, match=r"begun with tune.metric = validation_loss, not validation_iou; --over"
+    ):
+        sweep(tuning(corrected, metric="validation_iou"))
+    harmless = {"train": corrected.train.model_copy(update={"grace": 90.0}), "loader": corrected.loader}
+    harmless["loader"] = corrected.loader.model_copy(update={"cache_dir": str(tmp_path / "cache")})
+    with pytest.raises(RunError, match="no trial has finished an epoch"):
+        sweep(corrected.model_copy(update=harmless))
+    with (
+        lease.hold(tmp_path / "tune", objects.directory(tmp_path / "tune")),
+        pytest.raises(RunError, match=r"tune: another run is writing it \(process"),
+    ):
+        sweep(corrected)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "words"),
+    [
+        ("model.options.dpth", [1, 2], r"a trial with {'model.options.dpth': 1}: model: .*dpth"),
+        ("model.options.depth", [2, 7], r"a trial with {'model.options.depth': 7}: model: .*16"),
+        ("model.name", ["unet", "vnet"], r"a trial with {'model.name': 'vnet'}: model: .*allowed are"),
+        ("train.device", ["cpu", "gpu"], r"tune.space.train.device: is the same for all trials"),
+    ],
+)
+@pytest.mark.parametrize("search", ["grid", "optuna"])
+def test_values_with_which_no_trial_could_begin(dataset_run, tmp_path, key, values, words, search):
+    experiment = sweeping(dataset_run, tmp_path, space={key: {"choice": values}}, search=search)
+    with pytest.raises(InputError, match=words):
+        sweep(experiment)
+    assert not (tmp_path / "tune" / "trials").exists()
+
+
+def test_overwrite_deletes_nothing_before_the_new_sweep_can_begin(dataset_run, tmp_path):
+    experiment = sweeping(dataset_run, tmp_path)
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "trials.csv").write_text("precious")
+    with pytest.raises(InputError, match="the cluster has 2"):
+        sweep(tuning(experiment, space={"train.workers": {"choice": [4]}}), overwrite=True)
+    assert (tmp_path / "tune" / "trials.csv").read_text() == "precious"
 
 
 def test_a_table_of_trials(tmp_path):
@@ -54,7 +100,8 @@ def test_a_table_of_trials(tmp_path):
         ("a", [0.5, 0.4], True),
         ("b", [0.6], True),
         ("c", [0.7], False),
-        ("d", [], 0),
+        ("d", [], False),
+        ("e", [], False),
     ):
         home = tmp_path / "trials" / name
         home.mkdir(parents=True)
@@ -63,9 +110,10 @@ def test_a_table_of_trials(tmp_path):
         (home / "metrics.jsonl").write_text("".join(line.format(loss) for loss in losses))
         if ended:
             (home / "ended").touch()
+    (tmp_path / "trials" / "e" / "error").write_text("RuntimeError: no")
     trials = read_trials(tmp_path)
-    assert [t.name for t in trials] == ["a", "b", "c", "d"]
-    assert [t.state for t in trials] == ["trained", "stopped early", "unfinished", "unfinished"]
+    assert [t.name for t in trials] == ["a", "b", "c", "d", "e"]
+    assert [t.state for t in trials] == ["trained", "stopped early", "unfinished", "unfinished", "failed"]
     write_table(trials, tmp_path / "t.csv", "validation_loss")
     assert (tmp_path / "t.csv").read_text().splitlines()[1] == "a,trained,2,0.4,2,10.0,1"
 
@@ -96,6 +144,28 @@ def test_a_sweep_stopped_and_resumed_and_its_best_settings_trained(dataset_run, 
     assert f"{found.train.lr:.6g}" == f"{float(rows[0]['train.lr']):.6g}"
     assert fit(found).exists()
     assert sweep(experiment) == best  # over again: everything is there already
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_driver_of_a_sweep(dataset_run, tmp_path):
+    """kill -9; what its trials have done is not done again, and the best settings do not name its cluster."""
+    experiment = sweeping(dataset_run, tmp_path, trials=3, train={"epochs": 6})
+    first = command(experiment, "tune")
+    while not any(trial.curve for trial in read_trials(tmp_path / "tune")):
+        assert first.poll() is None
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    before = {trial.name: trial.curve for trial in read_trials(tmp_path / "tune")}
+    second = command(experiment, "tune")
+    assert second.wait(timeout=600) == 0, second.stderr.read()
+    trials = {trial.name: trial for trial in read_trials(tmp_path / "tune")}
+    assert {trial.state for trial in trials.values()} <= {"trained", "stopped early"}
+    assert len(trials) == 3
+    for name, curve in before.items():
+        assert trials[name].curve[: len(curve)] == curve
+    assert load(tmp_path / "tune" / "best.yaml").cluster.address == ""
 
 
 @pytest.mark.slow
