@@ -1,7 +1,7 @@
 # LUMI-G, CSC Kajaani (AMD MI250X, ROCm):
 #   export SBATCH_ACCOUNT=project_...; . launch/sites/lumi.sh; sbatch -N 2 -c 56 launch/slurm/glitchflow.sbatch train ...
-# From LUMI's documentation: standard-g gives whole nodes for up to 2 days, dev-g parts of nodes for 3 hours; a node has
-# 4 MI250X, which Slurm and torch see as 8 GPUs. From public job scripts: interfaces, modules, the MIOpen cache.
+# From LUMI's documentation: standard-g gives whole nodes for up to 2 days, dev-g parts of nodes for 3 hours (so -p dev-g
+# -t 3:00:00); a node has 4 MI250X, which Slurm and torch see as 8 GPUs. From public job scripts: interfaces, the NCCL key.
 # NOT CHECKED on the machine: 56 usable cores a node (8 are kept for the system), RCCL over Slingshot from this image,
 # Ray with HIP_VISIBLE_DEVICES in place of Slurm's ROCR_VISIBLE_DEVICES, which the script translates.
 export SBATCH_PARTITION="${SBATCH_PARTITION:-standard-g}"
@@ -12,5 +12,4 @@ export GLITCHFLOW_CONTAINER="${GLITCHFLOW_CONTAINER:-singularity exec --rocm}"
 export GLITCHFLOW_BINDS="${GLITCHFLOW_BINDS:-/pfs,/scratch,/projappl,/project,/flash}"
 export GLITCHFLOW_INTERFACE="${GLITCHFLOW_INTERFACE:-hsn0}"
 export GLITCHFLOW_NCCL_INTERFACE="${GLITCHFLOW_NCCL_INTERFACE:-hsn0,hsn1,hsn2,hsn3}"
-export NCCL_NET_GDR_LEVEL=3
-export MIOPEN_USER_DB_PATH=/tmp/miopen-$UID MIOPEN_CUSTOM_CACHE_DIR=/tmp/miopen-$UID # its locks fail on Lustre
+export NCCL_NET_GDR_LEVEL="${NCCL_NET_GDR_LEVEL:-3}"

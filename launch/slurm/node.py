@@ -39,6 +39,7 @@ PORTS = (  # the block's first ports; `guard` is held open by this process, so t
     "metrics-export-port",
 )
 HEAD_ONLY = ("port", "dashboard-port", "ray-client-server-port")
+MIOPEN = ("MIOPEN_USER_DB_PATH", "MIOPEN_CUSTOM_CACHE_DIR")  # AMD's kernels: locks fail in homes on Lustre
 POLL = 0.2  # s
 SIOCGIFADDR = 0x8915  # netdevice(7): the address of an interface
 
@@ -120,11 +121,12 @@ def cpus() -> int:
 def use_rocr() -> None:
     """Slurm names AMD's GPUs in ROCR_VISIBLE_DEVICES, where Ray refuses to look: the same list under HIP's name.
 
-    The runtime that ROCR hides devices from counts the rest from 0, so it must go.
+    The runtime that ROCR hides devices from counts the rest from 0, so it must go. A list that is there already is that
+    of the node where the job's script runs.
     """
     devices = os.environ.pop("ROCR_VISIBLE_DEVICES", None)
     if devices is not None:
-        os.environ.setdefault("HIP_VISIBLE_DEVICES", devices)
+        os.environ["HIP_VISIBLE_DEVICES"] = devices
 
 
 # -- Ray ------------------------------------------------------------------------------------------------------------
@@ -215,6 +217,8 @@ def run(arguments: argparse.Namespace) -> None:
         head_address = file.read_text().split()[0]
     scratch = own_directory(arguments)
     make_private(scratch)
+    for name in MIOPEN:
+        os.environ.setdefault(name, str(scratch))
     line = command(arguments, first, address, head_address)
     print(shlex.join(line), flush=True)
     with guard:

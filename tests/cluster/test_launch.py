@@ -103,7 +103,7 @@ def test_cpus_are_those_that_the_job_has_here(monkeypatch):
 
 def test_amd_gpus_are_named_where_ray_looks(monkeypatch):
     monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "0,1,2")
-    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "4,5,6")  # the head's, which srun hands on
     node.use_rocr()
     assert os.environ["HIP_VISIBLE_DEVICES"] == "0,1,2"
     assert "ROCR_VISIBLE_DEVICES" not in os.environ
@@ -272,6 +272,9 @@ def test_a_site_sets_options_of_sbatch_and_keys_of_the_script(site):
     assert {name for name in names if name.startswith("GLITCHFLOW_")} <= known
     options = {"ACCOUNT", "PARTITION", "TIMELIMIT", "GRES", "GPUS_PER_NODE"}
     assert {name.removeprefix("SBATCH_") for name in names if name.startswith("SBATCH_")} <= options
-    shown = shell(f"set -eu; . {site}; env", SBATCH_PARTITION="chosen").stdout
-    assert "SBATCH_PARTITION=chosen" in shown  # what the user has set stays
+    exported = re.findall(r"^export (\w+)", site.read_text(), flags=re.M)
+    assert len(exported) >= 6
+    shown = shell(f". {site}; env", **dict.fromkeys(exported, "chosen")).stdout.splitlines()
+    assert {f"{name}=chosen" for name in exported} <= set(shown)  # what the user has set stays
+    shown = shell(f"set -eu; . {site}; env").stdout
     assert not re.findall(r"^SBATCH_\w+=$", shown, flags=re.M)
