@@ -92,6 +92,12 @@ class Slurm:
             assert time.monotonic() < until and self.state(job)["JobState"] not in OVER, self.output(job)
             time.sleep(0.1)
 
+    def wait_for_state(self, job: int, key: str, value: str, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (state := self.state(job))[key] != value:
+            assert time.monotonic() < until, f"{state}\n{self.output(job)}"
+            time.sleep(0.5)
+
     def completed(self, job: int, seconds: float = 400) -> str:
         state = self.wait(job, seconds)
         assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), self.output(job)
@@ -248,6 +254,62 @@ def test_generation_stops_when_asked_and_goes_on_to_the_same_bytes(slurm, here):
     alone = experiment.model_copy(update={"workdir": str(slurm.home / "alone")})
     here_too(slurm, "generate", alone)
     assert digests(experiment.dataset) == digests(alone.dataset)
+
+
+def test_a_job_goes_on_after_its_first_node_has_died(slurm):
+    experiment = small(slurm.home / "died", simulate={"events": 960})
+    job = slurm.submit("generate", write(experiment, slurm.home))
+    slurm.wait_for(job, "Q-plots: ")
+    slurm.run("crash", "1")
+    slurm.wait_for_state(job, "Restarts", "1", 120)
+    slurm.run("boot", "1")
+    slurm.on(1, "slurmd", "-N", "node1")
+    text = slurm.completed(job)
+    there = re.search(r"(\d+) of (\d+) shards are there already", text)
+    assert there and int(there[1]) < int(there[2])
+    alone = experiment.model_copy(update={"workdir": str(slurm.home / "undisturbed")})
+    here_too(slurm, "generate", alone)
+    assert digests(experiment.dataset) == digests(alone.dataset)
+    nothing_left(slurm, job)
+
+
+def test_the_network_asked_for_is_that_of_ray_and_its_workers(slurm):
+    name = slurm.environment["GF_PREFIX"]
+    slurm.on(
+        0, "ip", "-n", f"{name}1", "link", "add", "hs0", "type", "veth", "peer", "hs0", "netns", f"{name}2"
+    )
+    for number in (1, 2):
+        slurm.on(number, "ip", "addr", "add", f"10.79.0.{number}/24", "dev", "hs0")
+        slurm.on(number, "ip", "link", "set", "hs0", "up")
+    config = write(small(slurm.home / "pinned", simulate={"events": 480}), slurm.home)
+    job = slurm.submit("generate", config, GLITCHFLOW_INTERFACE="hs0")
+    slurm.wait_for(job, "Q-plots: ")
+    assert "Ray is up at 10.79.0.1:" in slurm.output(job)
+    for number in (1, 2):
+        file = slurm.home / JOBS / f"{job}.0" / f"node.node{number}"
+        assert file.read_text().startswith(f"10.79.0.{number} ")
+        ray = slurm.on(number, "sh", "-c", "cat /proc/$(pgrep -o raylet)/environ").split(
+            "\0"
+        )  # and its workers
+        assert {"GLOO_SOCKET_IFNAME=hs0", "NCCL_SOCKET_IFNAME=hs0"} <= set(ray)
+    slurm.completed(job)
+    nothing_left(slurm, job)
+
+
+def test_a_job_in_an_image_sees_what_is_bound_alone(slurm, here):
+    experiment = small(slurm.home / "within")
+    (slurm.directory / "t").mkdir(exist_ok=True)
+    keys = {
+        "GLITCHFLOW_VENV": "",
+        "GLITCHFLOW_IMAGE": slurm.environment["GLITCHFLOW_VENV"],
+        "GLITCHFLOW_CONTAINER": f"{HERE / 'container.sh'} exec",
+        "GLITCHFLOW_BINDS": f"{ROOT},{slurm.environment['GLITCHFLOW_VENV']}",
+        "GLITCHFLOW_MODULES": "none/that/is",
+    }
+    job = slurm.submit("generate", write(experiment, slurm.home), **keys)
+    assert "Ray has 2 node(s)" in slurm.completed(job)
+    assert digests(experiment.dataset) == digests(here.dataset)
+    nothing_left(slurm, job)
 
 
 def admits_nobody(slurm: Slurm, job: int) -> None:
