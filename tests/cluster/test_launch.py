@@ -205,6 +205,22 @@ def test_a_restarted_job_keeps_what_its_first_run_wrote(tmp_path):
         assert command(text, "RAY_ADDRESS=")[1:] == ["glitchflow", *kept]
 
 
+def test_a_job_that_is_cut_goes_back_to_the_queue_or_says_that_it_may_not(tmp_path):
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a", "GLITCHFLOW_JOBS": str(tmp_path / "jobs")}
+    program(tmp_path, "srun", "exit 0")
+    program(tmp_path, "python3", 'echo "a:1 2" >$2/address')  # joined.py
+    program(tmp_path, "glitchflow", "trap 'exit 1' USR1", "kill -USR1 $PPID", "while sleep 0.05; do :; done")
+    requeue, refused = "job 7 goes on in the queue", "or rather not: Slurm refused"
+    for restart, status, said in (("0", 0, [requeue]), ("0", 3, [requeue, refused]), ("1", 0, [])):
+        scontrol = f"[ $1 = requeue ] && exit {status} || echo a"
+        keys = {"PATH": program(tmp_path, "scontrol", scontrol), "SLURM_RESTART_COUNT": restart}
+        done = shell(f"{SCRIPT} train c.yaml", **job, **keys, GLITCHFLOW_REQUEUE="1")
+        assert done.returncode == 1, done.stderr
+        assert "SIGUSR1: the stage is asked to stop" in done.stdout
+        assert [text for text in (requeue, refused) if text in done.stdout] == said
+        assert not list(tmp_path.glob("jobs/*/token"))
+
+
 def test_the_helpers_are_beside_the_script_that_sbatch_was_given(tmp_path):
     given, copy = tmp_path / "my scripts", tmp_path / "slurm_script"
     shutil.copytree(SCRIPT.parent, given)
