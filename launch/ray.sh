@@ -4,35 +4,57 @@
 #   launch/ray.sh worker HOST:PORT [RAY START OPTIONS]   on each of the others, with the head's token file
 # PORT (6379), DASHBOARD_PORT (8265), NODE_IP (this machine's first address) and RAY_AUTH_TOKEN_PATH (a new token
 # under ~/.glitchflow) are taken from the environment. Needs `ray` and `glitchflow` on the PATH: jobs find them there.
+# Ray's own files are under RAY_TMPDIR (/tmp) while it runs, and stay there if it fails.
 set -euo pipefail
+unset RAY_AUTH_TOKEN RAY_ADDRESS # Ray would take them before the token's file and the address given here
 address=$(hostname -I 2>/dev/null | cut -d' ' -f1) || address=
 address=${NODE_IP:-${address:-127.0.0.1}} port=${PORT:-6379} dashboard=${DASHBOARD_PORT:-8265}
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.glitchflow/$(hostname)-$port.token}
 
+start() {
+  # Ray opens its own directory to everybody, and who can change that runs code as its user: so it lies in a private
+  # one, of a short name for its sockets
+  private=$(mktemp -d "${RAY_TMPDIR:-${TMPDIR:-/tmp}}/gf.XXXXXX")
+  ended='' status=0
+  # nproc counts what this shell may use, once OpenMP's variables are out of its way
+  ray start --block --temp-dir "$private/r" --node-ip-address "$address" \
+    --num-cpus "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)" "$@" &
+  ray=$!
+  trap 'ended=1; kill "$ray" 2>/dev/null || true' INT TERM HUP
+  wait "$ray" || status=$?
+  while kill -0 "$ray" 2>/dev/null; do # the signal ended `wait`, not yet Ray
+    status=0
+    wait "$ray" || status=$?
+  done
+  if [ -n "$ended" ]; then rm -rf "$private"; else echo "ray.sh: Ray's logs are under $private" >&2; fi
+  exit "$status"
+}
+
 case ${1:-} in
 head)
   shift
-  mkdir -p -m 700 "$(dirname "$RAY_AUTH_TOKEN_PATH")"
-  [ -s "$RAY_AUTH_TOKEN_PATH" ] || (umask 077; od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
-  chmod 600 "$RAY_AUTH_TOKEN_PATH"
+  keys=$(dirname "$RAY_AUTH_TOKEN_PATH")
+  [ -d "$keys" ] || { mkdir -p "$keys" && chmod 700 "$keys"; }
+  [ -s "$RAY_AUTH_TOKEN_PATH" ] || : >"$RAY_AUTH_TOKEN_PATH"
+  chmod 600 "$RAY_AUTH_TOKEN_PATH" # before it is written: a default ACL of the directory overrules umask
+  [ -s "$RAY_AUTH_TOKEN_PATH" ] || od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH"
   cat <<END
 In every shell that uses this cluster:
-  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH
+  unset RAY_AUTH_TOKEN; export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH
 Another node joins with        launch/ray.sh worker $address:$port
 What would break a run         glitchflow doctor --address $address:$port
 A stage, from a node           glitchflow STAGE CONFIG --address $address:$port
 A stage as a job               glitchflow submit STAGE CONFIG --address http://127.0.0.1:$dashboard
   and from elsewhere, first    ssh -N -L $dashboard:127.0.0.1:$dashboard $(id -un)@$(hostname)
 END
-  exec ray start --head --block --node-ip-address "$address" --port "$port" --num-cpus "$(nproc)" \
-    --dashboard-host 127.0.0.1 --dashboard-port "$dashboard" "$@" ;;
+  start --head --port "$port" --dashboard-host 127.0.0.1 --dashboard-port "$dashboard" "$@" ;;
 worker)
   head=${2:?HOST:PORT of the head}
   shift 2
   [ -s "$RAY_AUTH_TOKEN_PATH" ] || { echo "RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH: copy the head's token there" >&2; exit 2; }
-  exec ray start --block --address "$head" --node-ip-address "$address" --num-cpus "$(nproc)" "$@" ;;
+  start --address "$head" "$@" ;;
 *)
-  sed -n 2,6p "$0" >&2
+  sed -n 2,7p "$0" >&2
   exit 2 ;;
 esac

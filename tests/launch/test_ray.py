@@ -1,0 +1,109 @@
+"""launch/ray.sh with a recorder in Ray's place; for real: tests/cluster/test_site.py."""
+
+import contextlib
+import os
+import re
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "launch" / "ray.sh"
+# notes its words and the variables that Ray reads, opens its directory to everybody as Ray does, waits for SIGTERM
+RECORDER = """#!/usr/bin/env bash
+while [ "$1" != --temp-dir ]; do words+=("$1"); shift; done
+mkdir "$2" && chmod 777 "$2"
+trap 'exit 1' TERM
+{ echo "$2"; echo "${words[*]} ${*:3}"; env | grep ^RAY_; } >"$RECORD.new"
+mv "$RECORD.new" "$RECORD"
+until [ -e "$RECORD.fail" ]; do sleep 0.05; done
+exit 3
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts ray.sh; returns the process and, once Ray would run, its directory, its words, and the variables."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ray").write_text(RECORDER)
+    (tmp_path / "bin" / "ray").chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    record, started = tmp_path / "record", []
+
+    def start(*words: str, **environment: str) -> tuple[subprocess.Popen, Path, str, dict[str, str]]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        own = {"PATH": f"{tmp_path}/bin:{kept['PATH']}", "HOME": str(tmp_path), "NODE_IP": "10.0.0.1"}
+        own |= {"TMPDIR": str(tmp_path / "tmp"), "RECORD": str(record)}
+        pipe = subprocess.PIPE
+        line = ["bash", str(SCRIPT), *words]
+        kept |= own | environment
+        process = subprocess.Popen(
+            line, env=kept, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+        started.append(process)
+        until = time.monotonic() + 30
+        while not record.exists():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        directory, said, *variables = record.read_text().splitlines()
+        return process, Path(directory), said, dict(line.split("=", 1) for line in variables)
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):  # ended, with what it had started
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_the_head_s_token_and_nothing_in_its_way(start, tmp_path):
+    given = {"OMP_NUM_THREADS": "77", "RAY_AUTH_TOKEN": "stale", "RAY_ADDRESS": "10.9.9.9:6379"}
+    process, _, words, variables = start("head", "--num-gpus=0", **given)
+    cpus = len(os.sched_getaffinity(0))
+    assert words == (
+        f"start --block --node-ip-address 10.0.0.1 --num-cpus {cpus} --head --port 6379"
+        " --dashboard-host 127.0.0.1 --dashboard-port 8265 --num-gpus=0"
+    )
+    token = Path(variables.pop("RAY_AUTH_TOKEN_PATH"))
+    assert variables == {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    assert re.fullmatch(r"[0-9a-f]{64}", token.read_text())
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=30)
+    assert f"unset RAY_AUTH_TOKEN; export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}\n" in printed
+    assert token.read_text() not in printed
+
+
+def test_a_token_that_is_there_stays(start, tmp_path):
+    (tmp_path / "token").write_text("mine")
+    (tmp_path / "token").chmod(0o644)
+    start("head", RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    assert (tmp_path / "token").read_text() == "mine"
+    assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_ray_s_files_lie_where_nobody_else_enters_until_it_ends(start, tmp_path, number):
+    (tmp_path / "token").write_text("mine")
+    process, directory, words, _ = start(
+        "worker", "10.0.0.9:6379", RAY_AUTH_TOKEN_PATH=str(tmp_path / "token")
+    )
+    assert "--address 10.0.0.9:6379" in words
+    assert directory.parent.parent == tmp_path / "tmp"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o777
+    assert stat.S_IMODE(directory.parent.stat().st_mode) == 0o700
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 1, "Ray's own"
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_where_ray_fails_its_logs_stay(start, tmp_path):
+    process, directory, _, _ = start("head")
+    (tmp_path / "record.fail").touch()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert said == f"ray.sh: Ray's logs are under {directory.parent}\n"
+    assert directory.is_dir()
