@@ -118,7 +118,7 @@ def _measure(
     together, alone = ([r for r in rounds if r["exchange"] is wanted] for wanted in (True, False))
     seconds = statistics.median(r["seconds"] for r in together)
     waiting = statistics.median(r["waiting"] for r in together)
-    without = statistics.median(r["seconds"] - r["waiting"] for r in alone or together)
+    without = statistics.median(r["seconds"] - r["waiting"] for r in alone) if alone else seconds - waiting
     speed = experiment.loader.batch / seconds
     ideal = base.samples_per_second / base.workers if base else speed / experiment.train.workers
     return Measurement(
