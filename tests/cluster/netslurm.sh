@@ -28,7 +28,7 @@ DefMemPerCPU=2000
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0
 ReturnToService=2
-KillWait=3
+KillWait=30
 SlurmctldTimeout=10
 SlurmdTimeout=10
 TCPTimeout=2

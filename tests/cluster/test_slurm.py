@@ -146,7 +146,7 @@ def write(experiment, home: Path) -> str:
 def nothing_left(slurm: Slurm, job: int) -> None:
     """No process of Ray on the nodes, no temporary directory, no token."""
     assert not processes(slurm)
-    assert not list(slurm.directory.glob("t/*"))
+    assert not list(slurm.directory.glob(f"t/gf-{job}-*"))
     assert not list((slurm.home / JOBS).glob(f"{job}.*/token"))
 
 
@@ -345,12 +345,13 @@ def test_two_jobs_at_once_do_not_disturb_each_other(slurm):
     assert digests(left.dataset) == digests(right.dataset)
 
 
-def test_a_cancelled_job_leaves_no_process(slurm):
+def test_a_cancelled_job_leaves_nothing(slurm):
     job = slurm.submit("generate", write(small(slurm.home / "gone", simulate={"events": 9600}), slurm.home))
     slurm.wait_for(job, "Q-plots: ")
     slurm.on(0, "scancel", str(job))
     assert slurm.wait(job)["JobState"] == "CANCELLED"
-    nothing_runs_on(slurm, 30)
+    nothing_runs_on(slurm, 60)
+    nothing_left(slurm, job)
 
 
 def test_a_failing_stage_is_a_failed_job(slurm):
