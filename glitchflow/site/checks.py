@@ -224,7 +224,9 @@ def space(f: Facts) -> Iterator[Finding]:
         if (found := f.here["space"].get(path))
     )
     yield Finding(
-        "ok", f"free: {room}" + (f"; the dataset needs {size / GB:.2f} GB, {files} files" if f.need else "")
+        "ok",
+        f"free, whatever quotas say: {room}"
+        + (f"; the dataset needs {size / GB:.2f} GB, {files} files" if f.need else ""),
     )
 
 

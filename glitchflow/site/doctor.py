@@ -24,6 +24,9 @@ from glitchflow.site import probe
 from glitchflow.site.checks import HERE, Facts, judge
 
 PATIENCE = 20.0  # s for all nodes to answer a question
+FIRST = (
+    120.0  # s for the first, which imports torch: on a cold parallel file system that alone takes a minute
+)
 USUAL = (6379, 8265)  # ports of a head: GCS and dashboard
 
 
@@ -88,6 +91,8 @@ def _asked(facts: Facts, experiment: Experiment | None) -> Facts:
 
 def _token() -> tuple[str, str, int | None]:
     mode, path = os.environ.get("RAY_AUTH_MODE", ""), os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+    if os.environ.get("RAY_AUTH_TOKEN"):  # Ray prefers it
+        path = ""
     try:
         return mode, path, stat.S_IMODE(Path(path).stat().st_mode) if path else None
     except OSError:
@@ -117,7 +122,7 @@ def _of_ray(facts: Facts, experiment: Experiment | None) -> Facts:
     if not facts.address:
         return facts  # the one node is this machine
     ids = {name: node["NodeID"] for name, node in alive.items()}
-    nodes_facts, silent = on_each(ids, probe.facts, lambda name: (facts.places,))
+    nodes_facts, silent = on_each(ids, probe.facts, lambda name: (facts.places,), FIRST)
     return replace(_answering(facts, {n: alive[n] for n in nodes_facts}), nodes=nodes_facts, silent=silent)
 
 
@@ -203,15 +208,15 @@ def _listening(host: str) -> Iterator[int]:
 
 
 def _offsets(ids: dict[str, str]) -> dict[str, tuple[float, float]]:
-    """How far each node's clock is ahead, in s, and the error of that: half of the way there and back."""
+    """How far each node's clock is ahead, in s, and the error of that: half of the way there and back of all."""
     found: dict[str, tuple[float, float]] = {}
-    for name, node in ids.items():
-        for _ in range(3):  # the quickest of three counts
-            sent = time.time()
-            answer, _ = on_each({name: node}, probe.clock, lambda name: (), seconds=5)
-            half = (time.time() - sent) / 2
-            if answer and half < found.get(name, (0.0, float("inf")))[1]:
-                found[name] = (answer[name] - sent - half, half)
+    for _ in range(3):  # the quickest of three counts
+        sent = time.time()
+        answers, _ = on_each(ids, probe.clock, lambda name: (), seconds=5)
+        half = (time.time() - sent) / 2
+        for name, answer in answers.items():
+            if half < found.get(name, (0.0, float("inf")))[1]:
+                found[name] = (answer - sent - half, half)
     return found
 
 

@@ -26,6 +26,8 @@ PATIENCE = 3.0  # s until a file that another machine wrote must be seen
 def facts(places: list[str]) -> dict[str, Any]:
     """What this machine is. Spaces are (bytes free, bytes in all, inodes free); inodes None where not counted."""
     directories = [p for p in places if "://" not in p]
+    _unhide()
+    hidden = any(os.environ.get(name) == "" for name in DEVICES)
     return {
         "host": socket.gethostname(),
         "python": platform.python_version(),
@@ -36,7 +38,7 @@ def facts(places: list[str]) -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "files": _open_files(),
         "torch": _torch(),
-        "hardware": [path for path in HARDWARE if Path(path).exists()],
+        "hardware": [path for path in HARDWARE if not hidden and Path(path).exists()],
         "missing_interfaces": _missing_interfaces(),
         "auth": os.environ.get("RAY_AUTH_MODE", ""),
         "space": {p: _space(p) for p in [*directories, ray_directory(), "/dev/shm"]},
@@ -89,10 +91,22 @@ def _missing_interfaces() -> list[str]:
     ]
 
 
+def _unhide() -> None:
+    """Ray hides the GPUs from a task that reserves none: see those of the raylet that started this process.
+
+    Never more than those: others may be a stranger's. Elsewhere than in a task nothing changes.
+    """
+    parent = Path(f"/proc/{os.getppid()}")
+    with contextlib.suppress(OSError):
+        if (parent / "comm").read_text().strip() == "raylet":
+            lines = (parent / "environ").read_text(errors="replace").split("\0")
+            given = dict(line.split("=", 1) for line in lines if "=" in line)
+            for name in DEVICES:
+                os.environ.pop(name, None)
+            os.environ.update({name: given[name] for name in DEVICES if name in given})
+
+
 def _torch() -> dict[str, Any]:
-    for name in DEVICES:
-        if os.environ.get(name) == "":  # Ray hides the GPUs from a task that reserves none
-            del os.environ[name]
     try:
         import torch
     except Exception as error:  # noqa: BLE001  a broken driver library can raise anything

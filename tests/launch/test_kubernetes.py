@@ -100,7 +100,7 @@ def test_nothing_runs_as_root_or_without_limits(found):
             inside = container["securityContext"]
             assert inside["capabilities"] == {"drop": ["ALL"]}
             assert inside["allowPrivilegeEscalation"] is inside["privileged"] is False
-            assert re.fullmatch(r"glitchflow:\d+\.\d+\.\d+(-\w+)?", container["image"]), (
+            assert re.fullmatch(r"glitchflow:\d+\.\d+\.\d+-(cpu|cuda)", container["image"]), (
                 "no registry, no `latest`"
             )
 
@@ -123,6 +123,13 @@ def test_what_is_mounted_is_there_and_the_experiment_is_one(found):
     experiment = parse(yaml.safe_load(found["ConfigMap"]["data"]["experiment.yaml"]))
     assert experiment.workdir.startswith("/data/")
     assert str(experiment.dataset).startswith(("/data/", "s3://"))
+
+
+def test_the_readme_builds_the_image_with_what_the_probes_need(found):
+    (tag,) = {c["image"] for t in templates(found["RayJob"]).values() for c in t["spec"]["containers"]}
+    assert f" -t {tag} " in (ROOT / "launch" / "README.md").read_text()
+    dockerfile = (ROOT / "launch" / "kubernetes" / "Dockerfile").read_text()
+    assert re.search(r"^RUN apt-get update .* wget ", dockerfile, flags=re.M)
 
 
 def test_ray_is_the_pinned_one(found):

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from helpers import small
 
 from glitchflow.config.schema import Cluster
 from glitchflow.site import checks, probe
+from glitchflow.site import doctor as asking
 from glitchflow.site.checks import HERE, Facts
 from glitchflow.site.doctor import doctor
 
@@ -190,6 +192,55 @@ def test_ports_interfaces_and_files_as_they_are(tmp_path, monkeypatch):
     }
     probe.remove(place, "t-n1")
     assert list(tmp_path.iterdir()) == []
+
+
+PARENT = """
+import os, subprocess, sys
+open("/proc/self/comm", "w").write(sys.argv[1])
+child = "import os; from glitchflow.site import probe; probe._unhide(); print(os.environ.get('CUDA_VISIBLE_DEVICES'))"
+hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+print(subprocess.run([sys.executable, "-c", child], env=hidden, capture_output=True, text=True).stdout)
+"""
+
+
+@pytest.mark.parametrize(
+    "parent, given, seen", [("raylet", "3,4", "3,4"), ("raylet", None, "None"), ("bash", "3", "")]
+)
+def test_a_task_sees_the_gpus_that_ray_has_and_no_others(parent, given, seen):
+    """Ray empties the variable for its tasks; where a user has emptied it, it stays."""
+    environment = {k: v for k, v in os.environ.items() if k not in probe.DEVICES}
+    environment |= {"CUDA_VISIBLE_DEVICES": given} if given else {}
+    line = [sys.executable, "-c", PARENT, parent]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == seen, done.stderr
+
+
+def test_hidden_gpus_are_not_missed(monkeypatch):
+    monkeypatch.setattr(probe, "HARDWARE", ("/dev/null",))
+    assert probe.facts([])["hardware"] == ["/dev/null"]
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "")
+    assert probe.facts([])["hardware"] == []
+
+
+def test_a_token_in_the_environment_goes_before_the_file(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/some/file")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0")
+    assert asking._token()[1:] == ("", None)
+
+
+def test_clocks_are_asked_all_at_once(monkeypatch):
+    """The error is that of the quickest round; who does not answer has none."""
+    rounds = []
+
+    def on_each(ids, function, arguments, seconds):
+        rounds.append(list(ids))
+        return {"n1": time.time() + 7, **({"n2": time.time()} if len(rounds) == 2 else {})}, {}
+
+    monkeypatch.setattr(asking, "on_each", on_each)
+    found = asking._offsets({"n1": "a", "n2": "b", "n3": "c"})
+    assert rounds == [["n1", "n2", "n3"]] * 3
+    assert set(found) == {"n1", "n2"}
+    assert abs(found["n1"][0] - 7) <= 0.1 + found["n1"][1]
 
 
 def test_a_place_behind_a_url(tmp_path, monkeypatch):
