@@ -1,6 +1,8 @@
 """A token-protected cluster of two nodes, started by launch/ray.sh: who is let in, jobs on it, doctor's eye for it."""
 
+import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -14,12 +16,18 @@ import yaml
 from helpers import small
 
 from glitchflow.data import store
+from glitchflow.train import checkpoint
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 HEAD = "10.77.0.1:6379"
 DASHBOARD = "http://127.0.0.1:8265"
 JOIN = f"import ray; ray.init(address='{HEAD}'); print('joined', len(ray.nodes()))"
+WHERE = f"""
+import ray
+ray.init(address={HEAD!r})
+print(ray._private.worker.global_worker.node.get_session_dir_path())
+"""
 ASK = """
 import sys, urllib.request, urllib.error
 try:
@@ -28,6 +36,43 @@ except urllib.error.HTTPError as error:
     print(error.code)
 except OSError as error:
     print(error.reason)
+"""
+# asks every port that something listens on, over HTTP and with one method of each of Ray's gRPC services
+KNOCK = """
+import http.client, json, subprocess, sys
+import grpc
+METHODS = (
+    "NodeInfoGcsService/GetAllNodeInfo", "InternalKVGcsService/InternalKVKeys", "JobInfoGcsService/GetAllJobInfo",
+    "NodeManagerService/RequestWorkerLease", "NodeManagerService/GetNodeStats", "ObjectManagerService/Pull",
+    "CoreWorkerService/PushTask", "CoreWorkerService/Exit", "RayletDriver/KVGet", "ReporterService/ReportMetrics",
+    "LogService/ListLogs",
+)
+def web(host, port):
+    connection = http.client.HTTPConnection(host, port, timeout=3)
+    try:
+        connection.request("GET", "/api/jobs/")
+        answer = connection.getresponse()
+        return "metrics" if answer.read(6) == b"# HELP" else str(answer.status)
+    except (OSError, http.client.HTTPException):
+        return ""
+def call(channel, method):
+    try:
+        channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=3)
+        return "OK"
+    except grpc.RpcError as error:
+        return error.code().name
+found = {}
+for line in subprocess.run(["ss", "-Hltn"], capture_output=True, text=True).stdout.splitlines():
+    host, _, port = line.split()[3].rpartition(":")  # the local address
+    host = host if host[0].isdigit() and host != "0.0.0.0" else sys.argv[1]
+    codes = set()
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        for method in METHODS:
+            codes.add(call(channel, method))
+            if codes == {"UNAVAILABLE"}:
+                break
+    found[port] = sorted((codes | {web(host, int(port))}) - {"", "UNAVAILABLE"})
+print(json.dumps(found))
 """
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -135,6 +180,25 @@ def test_the_dashboard_listens_on_loopback_and_asks_for_the_token(site):
     assert "Connection refused" in text
 
 
+def test_nobody_else_enters_the_directories_of_ray(site):
+    for node in (1, 2):
+        status, text = site.run(node, sys.executable, "-c", WHERE)
+        assert status == 0, text
+        outer = Path(text.splitlines()[-1]).parent.parent  # of temporary directory and session
+        assert outer.name.startswith("gf.")
+        assert stat.S_IMODE(outer.stat().st_mode) == 0o700
+
+
+def test_no_port_of_the_head_answers_without_the_token(site):
+    status, text = site.run(1, sys.executable, "-c", KNOCK, "10.77.0.1")
+    assert status == 0, text
+    found = json.loads(text.splitlines()[-1])
+    print(found)
+    assert {"6379", "8265"} <= set(found)
+    served = {tuple(answers) for answers in found.values()}
+    assert served == {("UNAUTHENTICATED", "UNIMPLEMENTED"), ("401",), ("metrics",)}, found
+
+
 # -- jobs --------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +268,28 @@ def test_ctrl_c_leaves_the_job_running_and_ray_job_stop_ends_it(site, config):
     assert status == 0, text
     status, text = site.run(1, "ray", "job", "status", *shlex.split(stop)[3:])
     assert "was stopped" in text, text
+
+
+def test_a_training_that_ray_job_stop_ends_has_a_checkpoint(site, config):
+    config = config.rename(config.with_name("stopped.yaml"))  # which names the job: others have run
+    status, lines = submit(site, "generate", config, cwd=config.parent)
+    assert status == 0, lines
+    words = ["train", config, "train.epochs=10000", "train.workers=1"]
+    process = site.start(1, "glitchflow", "submit", *words, "--address", DASHBOARD, cwd=config.parent)
+    log = config.parent / "runs" / "small" / "train" / "log.txt"
+    until = time.monotonic() + 240
+    while not log.exists() or "epoch 3/" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.5)
+    status, text = site.run(1, "ray", "job", "list", "--address", DASHBOARD)
+    (job,) = set(re.findall(r"\btrain-stopped-\w+", text))
+    status, text = site.run(1, "ray", "job", "stop", "--address", DASHBOARD, job)
+    assert status == 0, text
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, text
+    stopped = int(re.search(r"stopped after step (\d+), with a checkpoint", text)[1])
+    written = config.parent / "runs" / "small" / "train" / "checkpoints"
+    assert checkpoint.by_step(written)[-1].name == f"step-{stopped:08d}"
 
 
 # -- doctor ------------------------------------------------------------------------------------------------------
