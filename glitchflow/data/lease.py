@@ -26,13 +26,17 @@ WATCH = 0.5  # s between looks at another one's
 SILENT = 30.0  # s without one after which an owner counts as gone; clocks of hosts may differ by some of it
 
 
+class Held(RunError):
+    """Another driver is at it."""
+
+
 @contextlib.contextmanager
 def hold(path: objects.Location, place: objects.Place | None = None) -> Iterator[Callable[[], None]]:
     """Hold the lease of a store for the length of the block; yields a check that it has not been taken over.
 
     `place`: where the lease is kept, if `path` is not a store. Of an owner on another host one heartbeat is awaited:
     after a power cut a job comes back sooner than its own lease falls silent.
-    Raises `RunError` where another driver holds it, and from the check where one has taken it.
+    Raises `Held` where another driver holds it, `RunError` from the check where one has taken it.
     """
     group = place or objects.open_group(path, "r+")
     mine = {
@@ -90,7 +94,7 @@ def _wait_for(path: objects.Location, group: objects.Place, owner: dict[str, Any
 
 def _refuse(path: objects.Location, owner: dict[str, Any]) -> None:
     age = max(0.0, time.time() - owner.get("time", time.time()))
-    raise RunError(
+    raise Held(
         f"{path}: another run is writing it (process {owner['pid']} on {owner['host']}, heard of {age:.0f} s ago);"
         f" wait for it, or end it: {SILENT:g} s after its last heartbeat it can be taken over"
     )

@@ -3,8 +3,8 @@
     checkpoints/step-00001234/weights.pt    the network
                               state.pt      optimiser and loop: what resuming needs beyond the weights
                               meta.json     config, channels, geometry, normalisation, step, metrics, versions
-    checkpoints/best.json                   names the best one
 
+The best one is the one whose metrics say so: there is no second record of it that a kill could leave behind.
 Inference needs weights.pt and meta.json and nothing else. Everything is loaded with `weights_only=True`.
 """
 
@@ -14,6 +14,7 @@ import json
 import math
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,22 @@ def save(
     torch.save(weights, temporary / "weights.pt")
     torch.save(state, temporary / "state.pt")
     (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
-    for (
-        file
-    ) in temporary.iterdir():  # on disk before it has a name: a node that loses power loses no checkpoint
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
+    # on disk before it has a name, and then the name: a node that loses power loses no checkpoint
+    for file in temporary.iterdir():
+        _sync(file)
     old = _hide(path)  # the same step again, after a resume or with an epoch's metrics
     temporary.rename(path)
+    _sync(directory)
     shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def name(step: int) -> str:
@@ -90,29 +98,19 @@ def name(step: int) -> str:
 
 def _hide(path: Path) -> Path:
     """Rename what is to be deleted: a kill meanwhile leaves no half of a checkpoint under its name."""
-    hidden = path.with_name(f".{path.name}.deleted")
-    shutil.rmtree(hidden, ignore_errors=True)
+    hidden = path.with_name(f".{path.name}.{time.time_ns()}")
     if path.exists():
         path.rename(hidden)
     return hidden
 
 
-def mark_best(directory: Path, path: Path, loss: float) -> None:
-    temporary = directory / ".best.json"
-    temporary.write_text(json.dumps({"checkpoint": path.name, "validation_loss": loss}))
-    temporary.replace(directory / "best.json")
-
-
 def best(directory: Path) -> Path | None:
-    try:
-        return directory / json.loads((directory / "best.json").read_text())["checkpoint"]
-    except FileNotFoundError:
-        return None
+    return next(iter(by_loss(directory)), None)
 
 
 def by_step(directory: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(directory.glob("step-*"))
+    return sorted(path for path in directory.glob("step-*") if path.name.removeprefix("step-").isdigit())
 
 
 def by_loss(directory: Path) -> list[Path]:
@@ -139,12 +137,12 @@ def newest_good(directory: Path) -> Path | None:
 
 def prune(directory: Path, keep: int, keep_best: int = 1) -> None:
     """Delete all but the newest `keep` and the best `keep_best`, and what a killed writer left."""
-    spared = {*by_step(directory)[-keep:], *by_loss(directory)[:keep_best], best(directory)}
+    spared = {*by_step(directory)[-keep:], *by_loss(directory)[:keep_best]}
     for path in by_step(directory):
         if path not in spared:
             _hide(path)
     for left in directory.glob(".step-*"):
-        shutil.rmtree(left)
+        shutil.rmtree(left, ignore_errors=True)  # a reader on NFS may hold one open: the next time, then
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +26,6 @@ from glitchflow.data import lease, objects
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import World, train
-from glitchflow.train.mirror import NAME as MIRROR
 from glitchflow.train.mirror import mirrored
 from glitchflow.train.setup import check
 from glitchflow.train.stopping import until_stopped, watch
@@ -53,7 +53,7 @@ FREE = HARMLESS | {
 }
 
 # glibc gives large arrays back to the kernel, which has to clear their pages anew: a sixth of a step on a CPU. Workers
-# keep what they once had; the same variables in the environment go first.
+# keep what they once had, up to their peak; the same variables in the driver's environment go first.
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
@@ -77,9 +77,8 @@ def fit(
                 gate(experiment)
             with session(experiment.cluster):
                 gpu = accelerated(experiment)
-                with mirrored(experiment, directory, overwrite):
-                    if overwrite:  # now that nothing can be wrong with what comes in its place
-                        clear(directory, spare=MIRROR)
+                # an earlier run is deleted when nothing can be wrong any more with what comes in its place
+                with mirrored(experiment, directory, partial(clear, directory) if overwrite else None):
                     _launch_until_stopped(experiment, directory, gpu)
             still_mine()
             ended(directory)
@@ -95,13 +94,15 @@ def _launch_until_stopped(experiment: Experiment, directory: Path, gpu: bool) ->
         until_stopped(partial(launch, experiment, directory, flag, gpu), flag, experiment.train.grace)
 
 
-def clear(directory: Path, spare: str = "") -> None:
-    """Delete an earlier run, not the lease."""
+def clear(directory: Path) -> None:
+    """Delete an earlier run, not the lease. Directories go out of sight first: a kill leaves no half of them."""
+    for path in [path for path in directory.iterdir() if path.is_dir()]:
+        path.rename(path.with_name(f".{path.name}.{time.time_ns()}"))
     for path in directory.iterdir():
         if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in (lease.NAME, spare):
-            path.unlink()
+            shutil.rmtree(path, ignore_errors=True)
+        elif not path.name.startswith(lease.NAME):
+            path.unlink(missing_ok=True)
 
 
 def _spared(experiment: Experiment, directory: Path) -> None:

@@ -141,7 +141,9 @@ def step(run: Run, batches: Iterator[Batch], meter: Meter, exchange: bool = True
     group, waited = min(settings.accumulate, run.train.steps - progress.batch), 0.0
     for values in run.optimizer.param_groups:
         values["lr"] = learning_rate(settings, progress, run.train.steps)
-    torch.manual_seed(run.meta["model"]["seed"] + (progress.step * world.size + world.rank + 1) * STRIDE)
+    torch.manual_seed(
+        (run.meta["model"]["seed"] + (progress.step * world.size + world.rank + 1) * STRIDE) % 2**63
+    )
     run.optimizer.zero_grad(set_to_none=True)
     for i in range(group):
         asked = time.monotonic()
@@ -225,18 +227,18 @@ def _report(run: Run, tracker: Tracker | None, rows: list[list[float]], norm: fl
 
 
 def _blown_up(run: Run, meter: Meter, step: int) -> str:
-    """What to look at: the events of the batches whose loss is not finite, on whichever worker; where all losses are
+    """What to look at: some events of the batches whose loss is not finite, on whichever worker; where all losses are
     and the gradient is not, of all batches of that step."""
     mine = [(loss, events) for when, loss, events in meter.batches if when == step]
     guilty = [events for loss, events in mine if not math.isfinite(loss)]
     named = [int(i) for events in guilty or [events for _, events in mine] for i in events][:NAMED]
     rows = run.world.gather([bool(guilty), *named, *[-1] * (NAMED - len(named))])
-    shown = [row for row in rows if row[0]] or rows
-    where = ", ".join(f"{i:.0f}" for row in shown for i in row[1:] if i >= 0)
-    good = checkpoint.newest_good(run.directory / "checkpoints")
+    bad = [row for row in rows if row[0]]
+    where = ", ".join([f"{i:.0f}" for row in bad or rows for i in row[1:] if i >= 0][: 2 * NAMED])
+    good = checkpoint.newest_good(run.directory / "checkpoints") or "none"
     return (
-        f"the loss is not finite at step {step} (epoch {run.progress.epoch + 1}, batches with events {where}, ...);"
-        f" last good checkpoint: {good or 'none'}"
+        f"the {'loss' if bad else 'gradient'} is not finite at step {step} (epoch {run.progress.epoch + 1},"
+        f" batches with events {where}, ...); last good checkpoint: {good}"
     )
 
 
@@ -257,7 +259,7 @@ def _finish_epoch(run: Run, tracker: Tracker | None, meter: Meter) -> dict[str, 
     progress, settings, world, clock = run.progress, run.settings, run.world, meter.epoch
     metrics: dict[str, float] = {
         "epoch": progress.epoch,
-        "loss": sum(row[0] for row in progress.sums) / world.size / run.train.steps,
+        "loss": sum(row[0] for row in progress.sums) / len(progress.sums) / run.train.steps,
         "lr": run.optimizer.param_groups[0]["lr"],
     }
     if clock.steps:  # a resume may begin at an epoch's end
@@ -285,7 +287,7 @@ def _finish_epoch(run: Run, tracker: Tracker | None, meter: Meter) -> dict[str, 
 
 
 def _validate(run: Run) -> dict[str, float]:
-    """A signal does not wait for the end of a long validation: rank 0 has all that a checkpoint needs."""
+    """A checkpoint does not wait for the end of a long validation, once a signal has come: rank 0 has all of it."""
     saved = False
 
     def between() -> None:
@@ -304,8 +306,6 @@ def save(run: Run, metrics: dict[str, float], label: str = "") -> None:
     directory = run.directory / "checkpoints"
     meta = run.meta | {"step": run.progress.step, "epoch": run.progress.epoch, "metrics": metrics}
     state = {"optimizer": run.optimizer.state_dict(), "progress": vars(run.progress)}
-    path = checkpoint.save(directory, meta, run.model.state_dict(), state, label)
-    if metrics and run.progress.stale == 0:
-        checkpoint.mark_best(directory, path, metrics["validation_loss"])
+    checkpoint.save(directory, meta, run.model.state_dict(), state, label)
     if not label:
         checkpoint.prune(directory, run.settings.keep, run.settings.keep_best)

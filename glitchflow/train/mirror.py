@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,25 +36,30 @@ class Mirror:
     run: str
     directory: Path
     sent: int = 0  # lines of metrics.jsonl, without the words of how it ended
+    trouble: str = ""  # what was last said of the server
 
     def remember(self) -> None:
         write_text(self.directory / NAME, json.dumps({"run": self.run, "sent": self.sent}))
 
 
 @contextlib.contextmanager
-def mirrored(experiment: Experiment, directory: Path, afresh: bool = False) -> Iterator[None]:
-    """Keep a run in MLflow up to date while the block runs; nothing without `mlflow.uri`. `afresh`: a new one there,
-    whatever `directory` has.
+def mirrored(
+    experiment: Experiment, directory: Path, clear: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Keep a run in MLflow up to date while the block runs; nothing without `mlflow.uri`.
+
+    `clear` deletes an earlier run, once the server has answered; this one is then a new one there, too.
 
     Raises `InputError` where MLflow is not installed or, for a new run, nothing answers there.
     """
     settings = experiment.mlflow
-    if not settings.uri:
-        if afresh:
-            (directory / NAME).unlink(missing_ok=True)
+    mirror = _open(experiment, directory, afresh=clear is not None) if settings.uri else None
+    if clear:
+        clear()
+    if mirror is None:
         yield
         return
-    mirror = _open(experiment, directory, afresh)
+    mirror.remember()
     over = threading.Event()
 
     def send() -> None:
@@ -98,7 +103,6 @@ def _open(experiment: Experiment, directory: Path, afresh: bool) -> Mirror:
     except MlflowException as error:
         text = " ".join(str(error).split())[:200]
         raise InputError(f"mlflow.uri = {settings.uri}: no MLflow server answers there: {text}") from None
-    mirror.remember()
     return mirror
 
 
@@ -178,7 +182,11 @@ def _quietly(mirror: Mirror, settings: Mlflow, send: Any) -> None:
     """Say what MLflow refuses, and go on: the run is worth more than its copy."""
     from mlflow.exceptions import MlflowException
 
+    trouble = ""
     try:
         send()
     except (MlflowException, OSError, RunError) as error:
-        say(f"mlflow.uri = {settings.uri}: not up to date: {' '.join(str(error).split())[:200]}")
+        trouble = f"mlflow.uri = {settings.uri}: not up to date: {' '.join(str(error).split())[:200]}"
+    if trouble and trouble[:80] != mirror.trouble[:80]:  # what follows may be an address in memory
+        say(trouble)
+    mirror.trouble = trouble

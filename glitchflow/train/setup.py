@@ -142,7 +142,8 @@ def _origins(
     """The last checkpoint of this run, else the one to start from. Raises `InputError` where channels differ."""
     last = _last(directory / "checkpoints", world)
     if last:
-        if last.meta["dataset"]["recipe"] != recipe(dataset):
+        now = recipe(dataset)
+        if last.meta["dataset"].get("recipe", now) != now:  # the first versions did not write it
             raise InputError(
                 f"{directory}: was begun on another dataset than {dataset.path} is now; --overwrite it, choose"
                 " another workdir, or fine-tune in one with train.init_from"

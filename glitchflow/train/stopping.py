@@ -53,7 +53,7 @@ def until_stopped(work: Callable[[], Any], flag: str, grace: float) -> Any:
             if _done(future):
                 return future.result()
         raise RunError(
-            f"{name}: no checkpoint within train.grace = {grace:g} s; the same command goes on from the last one"
+            f"{name}: not ended within train.grace = {grace:g} s; the same command goes on from the last checkpoint"
         )
     finally:
         for number, handler in before.items():

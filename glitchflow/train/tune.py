@@ -29,6 +29,8 @@ from omegaconf import OmegaConf
 from glitchflow.cluster import session
 from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.data import lease, objects
+from glitchflow.data.inspect import recipe
+from glitchflow.data.store import open_store
 from glitchflow.progress import say
 from glitchflow.train import space
 from glitchflow.train.fit import HARMLESS, accelerated, clear, launch, resources, room
@@ -82,11 +84,15 @@ def sweep(
 
 
 def _check(experiment: Experiment, wanted: list[space.Values], directory: Path) -> None:
-    """Raises `InputError` naming the values with which no trial could begin. Numbers with a fraction, as a learning
-    rate, decide nothing here, so that of candidates that differ in them one stands for all."""
+    """Raises `InputError` naming the values with which no trial could begin. A number of `train`, as a learning rate,
+    decides nothing here, so that of candidates that differ in such one stands for all."""
+
+    def decides(key: str, value: Any) -> bool:
+        return not (key.startswith("train.") and isinstance(value, (int, float)))
+
     kinds = {}
     for values in wanted or space.each_alone(experiment):
-        kinds[space.name({k: v for k, v in values.items() if not isinstance(v, float)})] = values
+        kinds[space.name({k: v for k, v in values.items() if decides(k, v)})] = values
     check(experiment, directory)
     for values in kinds.values():
         try:
@@ -181,9 +187,16 @@ def _journal(directory: Path, metric: str, flag: str) -> Any:
                 (directory / "trials" / space.name(_values(trial.config)) / "ended").touch()
 
         def on_trial_error(self, iteration, trials, trial, **info):
-            label = space.name(_values(trial.config))
-            reason = " ".join(str(trial.get_error()).strip().splitlines()[-1:])[-300:]
-            (directory / "trials" / label / "error").write_text(reason)
+            values = _values(trial.config)
+            label, home = space.name(values), directory / "trials" / space.name(values)
+            lines = Path(trial.error_file).read_text().split("\n") if trial.error_file else []
+            reason = next((line.strip() for line in reversed(lines) if line.strip()), "its driver ended")[
+                -300:
+            ]
+            home.mkdir(parents=True, exist_ok=True)
+            if not (home / "trial.json").exists():  # its settings are what is wrong with it
+                write_text(home / "trial.json", json.dumps({"values": values, "epochs": 0}))
+            write_text(home / "error", reason)
             say(f"trial {label}: failed: {reason}")
 
     return Journal()
@@ -254,14 +267,14 @@ def _in_turn(home: Path) -> contextlib.ExitStack:
         try:
             stack.enter_context(lease.hold(home, objects.directory(home)))
             return stack
-        except RunError:
+        except lease.Held:
             time.sleep(lease.WATCH)
 
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
     """What must stay the same from one part of a sweep to the next."""
     now = experiment.model_dump(mode="json")
-    kept = {"seed": now["seed"]}
+    kept = {"seed": now["seed"], "dataset": recipe(open_store(experiment.dataset))}
     for section in ("loader", "model", "train", "tune"):
         kept |= {f"{section}.{key}": value for key, value in now[section].items()}
     return {key: value for key, value in kept.items() if key not in FREE}

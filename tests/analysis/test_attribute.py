@@ -37,6 +37,7 @@ def made(dataset_run, tmp_path_factory):
         dataset = store.open_store(dataset_run.dataset)
         meta = {
             "step": 1,
+            "metrics": {"validation_loss": 0.0},
             "model": {"name": "helpers:Chosen", "options": {"how": how}},
             "channels": dataset.channels,
             "shape": [16, 16],
@@ -46,7 +47,7 @@ def made(dataset_run, tmp_path_factory):
         }
         checkpoints = directory / "train" / "checkpoints"
         network = checkpoint.build_model(meta["model"], 3, (16, 16))
-        checkpoint.mark_best(checkpoints, checkpoint.save(checkpoints, meta, network.state_dict(), {}), 0.0)
+        checkpoint.save(checkpoints, meta, network.state_dict(), {})
         settings = dataset_run.evaluate.model_copy(update={"veto": VETO, **changes})
         experiment = dataset_run.model_copy(update={"workdir": str(directory), "evaluate": settings})
         infer(experiment)

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import torch
 
@@ -31,8 +29,8 @@ def test_nothing_but_weights_is_ever_unpickled(tmp_path):
 
 
 def test_prune_keeps_the_newest_and_the_best(tmp_path):
-    paths = [write(tmp_path, step) for step in range(1, 6)]
-    checkpoint.mark_best(tmp_path, paths[1], 0.5)
+    for step in range(1, 6):
+        write(tmp_path, step, metrics={"validation_loss": 0.5 + abs(step - 2)})
     (tmp_path / ".step-00000009.123").mkdir()  # what a killed writer leaves
     checkpoint.prune(tmp_path, keep=2)
     assert [p.name for p in checkpoint.by_step(tmp_path)] == [
@@ -46,13 +44,15 @@ def test_prune_keeps_the_newest_and_the_best(tmp_path):
 def test_a_kill_while_checkpoints_are_deleted_or_replaced_leaves_whole_ones(tmp_path, monkeypatch):
     paths = [write(tmp_path, step, metrics={"validation_loss": 1.0 / step}) for step in (1, 2, 3)]
 
-    def killed(*_, **__):
+    def killed(path, **__):
+        (path / "weights.pt").unlink()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("glitchflow.train.checkpoint.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.prune(tmp_path, keep=1)
+    assert len(list(tmp_path.glob(".step-*"))) == 2  # or nothing was tried
     for path in checkpoint.by_step(tmp_path):
         assert checkpoint.open_checkpoint(path).weights()
     assert write(tmp_path, 3, again=True, metrics={"validation_loss": 0.1}) == paths[2]
@@ -71,12 +71,10 @@ def test_a_loss_that_is_not_finite_is_no_best_and_no_last_good(tmp_path):
 
 
 def test_find_by_name_and_by_path(tmp_path):
-    first, last = write(tmp_path, 1), write(tmp_path, 2)
-    checkpoint.mark_best(tmp_path, first, 0.5)
+    first, last = write(tmp_path, 1, metrics={"validation_loss": 0.5}), write(tmp_path, 2)
     assert checkpoint.find(tmp_path, "best").path == first
     assert checkpoint.find(tmp_path, "last").path == last
     assert checkpoint.find(tmp_path, str(first)).step == 1
-    assert json.loads((tmp_path / "best.json").read_text())["validation_loss"] == 0.5
 
 
 @pytest.mark.parametrize("name", ["best", "last"])

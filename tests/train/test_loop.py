@@ -183,11 +183,8 @@ def test_a_signal_during_validation_does_not_wait_for_its_end(experiment, tmp_pa
     def killed():
         raise Stop
 
-    asked = iter([False] * 100)
-    world = World(stop=lambda: next(asked, True))
+    run = loop.prepare(settings, World(stop=lambda: True))
     with pytest.raises(Stop):
-        run = loop.prepare(settings, world)
-        asked = iter([])
         loop._train_epoch(replace(run, world=World()), None, loop.begin(run))
         loop._finish_epoch(run, None, loop.begin(run))
     last = checkpoint.find(tmp_path / "train" / "checkpoints", "last")

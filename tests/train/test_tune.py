@@ -15,7 +15,7 @@ from glitchflow.data import lease, objects
 from glitchflow.train import space
 from glitchflow.train.fit import fit
 from glitchflow.train.trials import read_trials, write_table
-from glitchflow.train.tune import sweep
+from glitchflow.train.tune import _conclude, sweep
 
 SPACE = {"train.lr": {"loguniform": [1e-4, 2e-2]}, "model.norm": {"choice": ["group", "instance"]}}
 
@@ -146,6 +146,29 @@ def test_a_sweep_stopped_and_resumed_and_its_best_settings_trained(dataset_run, 
     assert sweep(experiment) == best  # over again: everything is there already
 
 
+def test_the_best_settings_do_not_name_the_cluster_of_the_sweep(dataset_run, tmp_path):
+    cluster = dataset_run.cluster.model_copy(update={"address": "head:6379", "cpus": 2})
+    experiment = sweeping(dataset_run, tmp_path).model_copy(update={"cluster": cluster})
+    home = tmp_path / "tune" / "trials" / "a"
+    home.mkdir(parents=True)
+    (home / "trial.json").write_text('{"values": {"train.lr": 0.007}, "epochs": 1}')
+    (home / "metrics.jsonl").write_text('{"kind": "epoch", "step": 1, "validation_loss": 0.5}\n')
+    found = load(_conclude(experiment, tmp_path / "tune", stopped=False))
+    assert (found.cluster.address, found.cluster.cpus, found.train.lr) == ("", 2, 0.007)
+
+
+def test_optuna_may_suggest_what_does_not_fit_together(dataset_run, tmp_path):
+    """That trial is lost and says why, not the sweep."""
+    pytest.importorskip("optuna", reason="the extra [optuna] is not installed")
+    domains = {"loader.lanes": {"choice": [3]}, "loader.batch": {"choice": [8]}}
+    experiment = sweeping(dataset_run, tmp_path, search="optuna", trials=1, space=domains)
+    with pytest.raises(RunError, match="no trial has finished an epoch"):
+        sweep(experiment)
+    (trial,) = read_trials(tmp_path / "tune")
+    assert trial.state == "failed"
+    assert "loader.lanes = 3" in (tmp_path / "tune" / "trials" / trial.name / "error").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_driver_of_a_sweep(dataset_run, tmp_path):
@@ -165,7 +188,6 @@ def test_a_killed_driver_of_a_sweep(dataset_run, tmp_path):
     assert len(trials) == 3
     for name, curve in before.items():
         assert trials[name].curve[: len(curve)] == curve
-    assert load(tmp_path / "tune" / "best.yaml").cluster.address == ""
 
 
 @pytest.mark.slow
