@@ -27,7 +27,11 @@ start() {
     status=0
     wait "$ray" || status=$?
   done
-  if [ -n "$ended" ]; then rm -rf "$private"; else echo "ray.sh: Ray's logs are under $private" >&2; fi
+  if [ -n "$ended" ]; then
+    rm -rf "$private"
+  elif ! rmdir "$private" 2>/dev/null; then # Ray got so far as to write into it
+    echo "ray.sh: Ray's logs are under $private" >&2
+  fi
   exit "$status"
 }
 

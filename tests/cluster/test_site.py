@@ -1,5 +1,6 @@
 """A token-protected cluster of two nodes, started by launch/ray.sh: who is let in, jobs on it, doctor's eye for it."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shlex
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +85,7 @@ class Site:
     nodes: object
     directory: Path
     token: Path
+    temporary: str
 
     def start(
         self, node: int, *command: object, cwd: Path | None = None, **environment: str
@@ -96,6 +99,7 @@ class Site:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "GLOO_SOCKET_IFNAME": "eth0",
+            "RAY_TMPDIR": self.temporary,
         }
         values |= environment
         words = [f"{name}={value}" for name, value in values.items()]
@@ -126,10 +130,14 @@ class Site:
 @pytest.fixture(scope="module")
 def site(shared_nodes, tmp_path_factory):
     directory = tmp_path_factory.mktemp("site")
-    made = Site(shared_nodes, directory, directory / "keys" / "token")
-    made.ray(1, "head")
-    made.ray(2, "worker", HEAD)
-    return made
+    with tempfile.TemporaryDirectory(prefix="gf-", ignore_cleanup_errors=True) as short:  # for Ray's sockets
+        made = Site(shared_nodes, directory, directory / "keys" / "token", short)
+        made.ray(1, "head")
+        made.ray(2, "worker", HEAD)
+        yield made
+        for node in ("1", "2"):  # nobody writes there any more
+            with contextlib.suppress(subprocess.CalledProcessError):
+                shared_nodes.script("crash", node)
 
 
 @pytest.fixture
@@ -169,6 +177,7 @@ def test_a_worker_without_the_token_is_refused(site, tmp_path):
     line = ["bash", ROOT / "launch" / "ray.sh", "worker", HEAD]
     status, text = site.run(2, *line, RAY_AUTH_TOKEN_PATH=str(tmp_path / "wrong"))
     assert status != 0, text
+    assert "Ray's logs are under" not in text, "it has written none"
     status, text = site.run(2, *line, RAY_AUTH_TOKEN_PATH=str(tmp_path / "none"))
     assert status == 2
     assert text == f"RAY_AUTH_TOKEN_PATH={tmp_path}/none: copy the head's token there\n"

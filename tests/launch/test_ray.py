@@ -15,11 +15,11 @@ SCRIPT = Path(__file__).parents[2] / "launch" / "ray.sh"
 # notes its words and the variables that Ray reads, opens its directory to everybody as Ray does, waits for SIGTERM
 RECORDER = """#!/usr/bin/env bash
 while [ "$1" != --temp-dir ]; do words+=("$1"); shift; done
-mkdir "$2" && chmod 777 "$2"
+[ -n "${REFUSED:-}" ] || { mkdir "$2" && chmod 777 "$2"; }
 trap 'exit 1' TERM
 { echo "$2"; echo "${words[*]} ${*:3}"; env | grep ^RAY_; } >"$RECORD.new"
 mv "$RECORD.new" "$RECORD"
-until [ -e "$RECORD.fail" ]; do sleep 0.05; done
+until [ -e "$RECORD.fail" ] || [ -n "${REFUSED:-}" ]; do sleep 0.05; done
 exit 3
 """
 
@@ -107,3 +107,10 @@ def test_where_ray_fails_its_logs_stay(start, tmp_path):
     assert process.returncode == 3
     assert said == f"ray.sh: Ray's logs are under {directory.parent}\n"
     assert directory.is_dir()
+
+
+def test_where_ray_is_refused_there_is_nothing_to_stay(start, tmp_path):
+    process, *_ = start("head", REFUSED="1")
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (3, "")
+    assert not list((tmp_path / "tmp").iterdir())
