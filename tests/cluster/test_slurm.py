@@ -350,7 +350,9 @@ def test_a_cancelled_job_leaves_no_process(slurm):
     slurm.wait_for(job, "Q-plots: ")
     slurm.on(0, "scancel", str(job))
     assert slurm.wait(job)["JobState"] == "CANCELLED"
-    nothing_runs_on(slurm, 60)  # files may be left: its srun is signalled too, and kills node.py while it removes them
+    nothing_runs_on(
+        slurm, 60
+    )  # files may be left: its srun is signalled too, and kills node.py while it removes them
 
 
 def test_a_failing_stage_is_a_failed_job(slurm):
