@@ -41,7 +41,14 @@ def start(tmp_path):
         line = ["bash", str(SCRIPT), *words]
         kept |= own | environment
         process = subprocess.Popen(
-            line, env=kept, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+            line,
+            env=kept,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            start_new_session=True,
+            # a shell cannot trap what was ignored when it began, as SIGINT is where the tests run in the background
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         until = time.monotonic() + 30
