@@ -2,7 +2,7 @@
 # What every recipe's %test does, as `apptainer test IMAGE.sif`: would this machine make a run fail; does a small one work?
 # Everything is written in a directory of its own: the image may be read-only.
 set -eu
-work=$(mktemp -d 2>/dev/null || mktemp -d -p /tmp) # TMPDIR may be a directory that is not bound
+work=$(mktemp -d 2>/dev/null || TMPDIR="" mktemp -d) # TMPDIR may be a directory that is not bound
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 

@@ -4,7 +4,7 @@
 #   launch/ray.sh worker HOST:PORT [RAY START OPTIONS]   on each of the others, with the head's token file
 # PORT (6379), DASHBOARD_PORT (8265), NODE_IP (this machine's first address) and RAY_AUTH_TOKEN_PATH (a new token
 # under ~/.glitchflow) are taken from the environment. Needs `ray` and `glitchflow` on the PATH: jobs find them there.
-# Ray's own files are under RAY_TMPDIR (/tmp) while it runs, and stay there if it fails.
+# Ray's own files are under RAY_TMPDIR (or TMPDIR) while it runs, and stay there if it fails.
 set -euo pipefail
 unset RAY_AUTH_TOKEN RAY_ADDRESS # Ray would take them before the token's file and the address given here
 address=$(hostname -I 2>/dev/null | cut -d' ' -f1) || address=
@@ -15,7 +15,7 @@ export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.glitchflow/$(hostname)-
 start() {
   # Ray opens its own directory to everybody, and who can change that runs code as its user: so it lies in a private
   # one, of a short name for its sockets
-  private=$(mktemp -d "${RAY_TMPDIR:-${TMPDIR:-/tmp}}/gf.XXXXXX")
+  private=$(TMPDIR=${RAY_TMPDIR:-${TMPDIR:-}} mktemp -d -t gf.XXXXXX)
   ended='' status=0
   # nproc counts what this shell may use, once OpenMP's variables are out of its way
   ray start --block --temp-dir "$private/r" --node-ip-address "$address" \

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -142,3 +143,10 @@ def names(group: zarr.Group, prefix: str) -> list[str]:
     root = group.store_path.path
     found = sync(collect(group.store_path.store, f"{root}/{prefix}".lstrip("/")))
     return sorted(key.removeprefix(root).lstrip("/") for key in found)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A plain file, under another name first: one that is read back is never half there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -69,7 +69,7 @@ def fit(
     directory = Path(experiment.workdir) / "train"
     with lease.hold(directory, objects.directory(directory)) as still_mine:
         if overwrite:
-            _spared(experiment, directory)
+            _keeps_its_origin(experiment, directory)
         else:
             _same_run(experiment, directory)
         if not check(experiment, directory / "none" if overwrite else directory).over(experiment.train):
@@ -105,7 +105,8 @@ def clear(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _spared(experiment: Experiment, directory: Path) -> None:
+def _keeps_its_origin(experiment: Experiment, directory: Path) -> None:
+    """Refuse to delete the checkpoint that the new run is to start from."""
     origin = experiment.train.init_from
     if origin and Path(origin).resolve().is_relative_to(directory.resolve()):
         raise InputError(f"train.init_from = {origin}: --overwrite would delete it; choose another workdir")

@@ -19,9 +19,10 @@ from typing import Any
 
 from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.config.schema import Mlflow
+from glitchflow.data.objects import write_text
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
-from glitchflow.train.tracking import ENDS, read_metrics, write_text
+from glitchflow.train.tracking import ENDS, read_metrics
 
 NAME = "mlflow.json"
 EVERY = 5.0  # seconds between looks at metrics.jsonl

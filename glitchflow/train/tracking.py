@@ -6,7 +6,6 @@ The file is the record; everything else (TensorBoard, MLflow, reports) shows wha
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
+
+from glitchflow.data.objects import write_text
 
 ENDS = ("failed", "stopped")  # kinds of a run's last line, which a resumed run takes back
 
@@ -62,13 +63,6 @@ class Tracker:
         self.drawing.result()
         self.artist.shutdown()
         self.board.close()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Under another name first: a file that is read back is never half there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

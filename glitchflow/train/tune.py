@@ -30,13 +30,14 @@ from glitchflow.cluster import session
 from glitchflow.config import Experiment, InputError, RunError
 from glitchflow.data import lease, objects
 from glitchflow.data.inspect import recipe
+from glitchflow.data.objects import write_text
 from glitchflow.data.store import open_store
 from glitchflow.progress import say
 from glitchflow.train import space
 from glitchflow.train.fit import HARMLESS, accelerated, clear, launch, resources, room
 from glitchflow.train.setup import check
 from glitchflow.train.stopping import POLL, flag_is_up, in_thread, raise_flag, until_stopped
-from glitchflow.train.tracking import read_metrics, write_text
+from glitchflow.train.tracking import read_metrics
 from glitchflow.train.trials import draw_trials, read_trials, write_table
 
 ENVIRONMENT = {

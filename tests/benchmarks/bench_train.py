@@ -7,7 +7,8 @@ alike. All have their batches in memory but `store 1`, which always reads the st
     bare 1, bare 2           one and two processes in the shortest PyTorch loop, no exchange
 
 Every worker has one thread, the same batch (weak scaling) and the same settings of malloc. Sides that are not at turn
-are blocked. A ratio is the median of the rounds' ratios. Exits with status 1 where a required one is missed.
+are blocked. A ratio is the median of the rounds' ratios, over several repeats with new processes: where a process's
+memory lies makes it some percent faster or slower for all its life. Exits with status 1 where a required one is missed.
 """
 
 from __future__ import annotations
@@ -129,17 +130,34 @@ def take_turns(referee: Listener, rounds: int, steps: int) -> dict[str, list[dic
     return found
 
 
-def measure(workdir: Path, events: int, rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
-    others: list[Any] = []
+def measure(
+    workdir: Path, events: int, repeats: int, rounds: int, steps: int
+) -> dict[str, list[dict[str, float]]]:
+    """All rounds of all repeats, each with processes of its own."""
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     os.environ.update(ALLOCATOR)  # of the bare processes
-    with session(Cluster(cpus=5)), Listener(str(workdir / "referee"), backlog=8) as referee:
+    with session(Cluster(cpus=5)):
         generate(settings(workdir, events, 1))
+        for i in range(repeats):
+            directory = workdir / str(i)
+            directory.mkdir()
+            for side, numbers in compete(workdir, directory, events, rounds, steps).items():
+                found[side] += numbers
+    return found
+
+
+def compete(
+    workdir: Path, directory: Path, events: int, rounds: int, steps: int
+) -> dict[str, list[dict[str, float]]]:
+    """Start every side and let them take turns."""
+    others: list[Any] = []
+    with Listener(str(directory / "referee"), backlog=8) as referee:
         for side, workers in SIDES.items():
             if not side.startswith("bare"):
                 experiment = settings(workdir, events, workers, 0 if side == "store 1" else 4)
-                given = {"experiment": experiment.model_dump(mode="json"), "directory": str(workdir)}
+                given = {"experiment": experiment.model_dump(mode="json"), "directory": str(directory)}
                 given |= {"referee": referee.address, "side": side, "steps": steps}
-                home = workdir / f"home {side}"
+                home = directory / f"home {side}"
                 others.append(
                     threading.Thread(target=run_workers, args=(ray_worker, given, experiment, home, False))
                 )
@@ -160,12 +178,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="of all processes, which differ in luck by 5 %%"
+    )
+    parser.add_argument("--rounds", type=int, default=6, help="of each repeat")
     parser.add_argument("--steps", type=int, default=20, help="of each round")
     parser.add_argument("--events", type=int, default=2000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        found = measure(Path(directory), options.events, options.rounds, options.steps)
+        found = measure(Path(directory), options.events, options.repeats, options.rounds, options.steps)
     speed = {side: [n["speed"] for n in numbers] for side, numbers in found.items()}
     for side, values in speed.items():
         print(

@@ -21,6 +21,7 @@ from glitchflow.analysis.report.finding import finding
 from glitchflow.analysis.report.run import Run, gather
 from glitchflow.analysis.report.sections import SECTIONS
 from glitchflow.config import Experiment
+from glitchflow.data.objects import write_text
 from glitchflow.progress import say
 
 
@@ -30,9 +31,7 @@ def report(experiment: Experiment) -> Path:
     if run.result:
         say(summary(run.result))
     path = Path(experiment.workdir) / "report.html"
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(render(run), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, render(run))
     return path
 
 
