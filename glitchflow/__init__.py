@@ -11,14 +11,14 @@ _HOME = {
     "load": "config",
     "generate": "data.generate",
     "ingest": "data.generate",
-    "open_store": "data.store",
+    "open_store": "data.store.dataset",
     "scan": "analysis.scan",
     "fit": "train.fit",
     "infer": "analysis.infer",
-    "evaluate": "analysis.evaluate",
-    "clean": "analysis.clean",
+    "evaluate": "analysis.evaluate.evaluate",
+    "clean": "analysis.clean.clean",
     "report": "analysis.report",
-    "QTransform": "signal",
+    "QTransform": "signal.qtransform",
 }
 __all__ = sorted(_HOME)
 

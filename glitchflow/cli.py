@@ -18,8 +18,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from glitchflow import config
-from glitchflow.config import Experiment, InputError, RunError
-from glitchflow.config.schema import Cluster
+from glitchflow.config import Experiment
+from glitchflow.config.sections import Cluster
+from glitchflow.errors import InputError, RunError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -103,7 +104,7 @@ def plan(
 ) -> None:
     """Say what a dataset will cost, from a few seconds' calibration here. Writes nothing."""
     with _one_line():
-        from glitchflow.data import plan as module
+        from glitchflow.site import plan as module
 
         experiment = _load(path, overrides, address)
         print(module.describe(experiment, module.plan(experiment, nodes=nodes, cores=cores)))
@@ -169,7 +170,7 @@ def tune(
     path: Config, overrides: Overrides = None, overwrite: Overwrite = False, address: Address = ""
 ) -> None:
     """Search for the best settings with Ray Tune: tune/, with best.yaml to train. Goes on where it stopped."""
-    _run("train.tune", "sweep", path, overrides, address, overwrite=overwrite)
+    _run("train.tune.sweep", "sweep", path, overrides, address, overwrite=overwrite)
 
 
 @stage("export")
@@ -189,13 +190,13 @@ def infer(
 @stage("evaluate")
 def evaluate(path: Config, overrides: Overrides = None, address: Address = "") -> None:
     """Score the predictions on the test split, beside baselines and oracle: evaluation/."""
-    _run("analysis.evaluate", "evaluate", path, overrides, address)
+    _run("analysis.evaluate.evaluate", "evaluate", path, overrides, address)
 
 
 @stage("clean")
 def clean(path: Config, overrides: Overrides = None, overwrite: Overwrite = False) -> None:
     """Subtract the generated noise from the strain, and write it with the veto segments: clean/."""
-    _run("analysis.clean", "clean", path, overrides, overwrite=overwrite)
+    _run("analysis.clean.clean", "clean", path, overrides, overwrite=overwrite)
 
 
 @stage("report")
@@ -217,11 +218,11 @@ def inspect(
     ] = "",
 ) -> None:
     """Show what a store holds, or draw one event of it."""
-    from glitchflow.data.inspect import inspect
+    from glitchflow.analysis.inspect import inspect
 
     with _one_line():
         if event is not None or figure:
-            from glitchflow.analysis.draw import draw
+            from glitchflow.analysis.event_figure import draw
 
             print(f"inspect: wrote {_shown(draw(store, event, figure))}")
             return

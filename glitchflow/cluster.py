@@ -22,8 +22,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from glitchflow.config import RunError
-from glitchflow.config.schema import Cluster
+from glitchflow.config.sections import Cluster
+from glitchflow.errors import RunError
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -11,7 +11,7 @@ from helpers import small
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
-from glitchflow.config.schema import Cluster
+from glitchflow.config.sections import Cluster
 
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # how soon Ray Train notices that workers are done
 
@@ -42,7 +42,7 @@ def dataset_run(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def trained_run(dataset_run: Experiment) -> Experiment:
     """The same experiment trained by two DDP workers, inferred and evaluated. Read only."""
-    from glitchflow.analysis.evaluate import evaluate
+    from glitchflow.analysis.evaluate.evaluate import evaluate
     from glitchflow.analysis.infer import infer
     from glitchflow.train.fit import fit
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow.config import Experiment, parse
-from glitchflow.data import store
-from glitchflow.signal.families import FAMILIES
-from glitchflow.signal.simulate import build_recipe
+from glitchflow.data.store import dataset as store
+from glitchflow.signal.simulation.events import build_recipe
+from glitchflow.signal.simulation.families import FAMILIES
 
 
 def small(workdir: Path, **changes: object) -> Experiment:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from glitchflow import cluster
-from glitchflow.config import RunError
-from glitchflow.config.schema import Cluster
+from glitchflow.config.sections import Cluster
+from glitchflow.errors import RunError
 
 EMBEDDED = """
 import json, os, sys

@@ -9,9 +9,23 @@ import glitchflow
 
 ROOT = Path(glitchflow.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-ORDER = ["signal", "data", "model", "score", "train", "analysis", "site", "cli"]
-COMMON = {"config", "cluster", "progress"}
-RAY = {"cluster.py", "data/generate.py", "train/", "analysis/infer.py", "analysis/scan.py", "site/"}
+ORDER = [
+    "config",
+    "signal",
+    "data",
+    "model",
+    "score",
+    "twin",
+    "methods",
+    "figures",
+    "train",
+    "analysis",
+    "online",
+    "site",
+    "cli",
+]
+COMMON = {"errors", "progress", "cluster"}
+RAY = {"cluster.py", "data/build.py", "train/", "site/"}
 
 
 def imported(text: str, module: str) -> set[str]:

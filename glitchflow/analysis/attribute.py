@@ -20,13 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.collect import NETWORK, Basis, Sample, network_path, normalised, read_events
-from glitchflow.analysis.decide import Levels
+from glitchflow.analysis.evaluate.scored import NETWORK, Basis, Sample, network_path, normalised, read_events
+from glitchflow.analysis.evaluate.veto_scores import Levels
 from glitchflow.analysis.infer import generate_energy, load_network
-from glitchflow.config import Experiment, InputError
-from glitchflow.data import lease, store
+from glitchflow.config import Experiment
+from glitchflow.data import lease
 from glitchflow.data.generate import provenance, run_shards
-from glitchflow.data.inspect import identity
+from glitchflow.data.identity import identity
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.score import clusters
 from glitchflow.score.statistics import proportion

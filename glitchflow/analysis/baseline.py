@@ -14,11 +14,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from glitchflow.analysis import collect, decide, scores
-from glitchflow.analysis.scores import share
-from glitchflow.analysis.wiener import add_wiener
-from glitchflow.config import Experiment, InputError
-from glitchflow.data import store
+from glitchflow.analysis.evaluate import event_scores as scores
+from glitchflow.analysis.evaluate import scored as collect
+from glitchflow.analysis.evaluate import veto_scores as decide
+from glitchflow.analysis.evaluate.event_scores import share
+from glitchflow.config import Experiment
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
+from glitchflow.methods.wiener import add_wiener
 from glitchflow.progress import say
 
 BLIND = ("zero", "constant", "mean", "median")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.collect import FIT_EVENTS, Basis, Sample, read_events
+from glitchflow.analysis.evaluate.scored import FIT_EVENTS, Basis, Sample, read_events
 from glitchflow.config import Experiment
 from glitchflow.data.normalise import QUANTILES, loudness, loudness_quantiles
 from glitchflow.progress import say

@@ -19,10 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow.cluster import device
-from glitchflow.config import Experiment, InputError
-from glitchflow.data import lease, store
+from glitchflow.config import Experiment
+from glitchflow.data import lease
 from glitchflow.data.generate import provenance, run_shards
-from glitchflow.data.inspect import identity
+from glitchflow.data.identity import identity
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint

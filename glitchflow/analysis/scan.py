@@ -23,22 +23,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.collect import plain
+from glitchflow.analysis.evaluate.scored import plain
 from glitchflow.cluster import session, threads
-from glitchflow.config import Experiment, InputError, RunError
-from glitchflow.data import store
+from glitchflow.config import Experiment
+from glitchflow.data.event_images import READERS
 from glitchflow.data.generate import provenance
-from glitchflow.data.read import READERS
-from glitchflow.data.shard import split_of
+from glitchflow.data.shard_events import split_of
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError, RunError
+from glitchflow.figures.scan import ranking
 from glitchflow.progress import say, track
 from glitchflow.score.coincidence import Peaks, Scores, Tolerance, block_scores, find_peaks, stack
-from glitchflow.score.scanplot import ranking
 from glitchflow.score.significance import holm, shift_test, smallest_p
 from glitchflow.score.statistics import bootstrap_mean
-from glitchflow.signal.frames import find_files
-from glitchflow.signal.ingest import chosen_channels
-from glitchflow.signal.simulate import SHIFTS, generator
-from glitchflow.signal.triggers import find_triggers
+from glitchflow.signal.recorded.events import chosen_channels
+from glitchflow.signal.recorded.frames import find_files
+from glitchflow.signal.recorded.triggers import find_triggers
+from glitchflow.signal.simulation.events import SHIFTS, generator
 
 GROUP = 16  # witnesses that a task reads beside the strain
 FEWEST = 4  # blocks at least, where there are events for it: shifts of a single one are few

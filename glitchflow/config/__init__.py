@@ -4,15 +4,14 @@ Every stage reads the same file and its own sections of it (`STAGES`). Unknown k
 nearest known one, and settings of different sections that contradict each other are refused with both values.
 """
 
-from glitchflow.config.read import STAGES, InputError, RunError, describe, import_path, load, named, parse
-from glitchflow.config.schema import Derived, Experiment
+from glitchflow.config.experiment import Experiment
+from glitchflow.config.read import STAGES, describe, import_path, load, named, parse
+from glitchflow.config.sections import Derived
 
 __all__ = [
     "STAGES",
     "Derived",
     "Experiment",
-    "InputError",
-    "RunError",
     "describe",
     "import_path",
     "load",

@@ -15,15 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from glitchflow.config.schema import Experiment, Section
-
-
-class InputError(Exception):
-    """The user's input is wrong: one line that names file, key, value and what is allowed. Exit status 2."""
-
-
-class RunError(Exception):
-    """A run cannot go on for a reason the user can act on: one line. Exit status 1."""
+from glitchflow.config.base import Section
+from glitchflow.config.experiment import Experiment
+from glitchflow.errors import InputError
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:

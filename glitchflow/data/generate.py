@@ -25,14 +25,16 @@ from typing import Any
 import numpy as np
 
 from glitchflow.cluster import available_cpus, session, threads
-from glitchflow.config import Experiment, InputError, RunError
-from glitchflow.config.schema import Cluster
-from glitchflow.data import lease, store
+from glitchflow.config import Experiment
+from glitchflow.config.sections import Cluster
+from glitchflow.data import lease
 from glitchflow.data.normalise import reduce_statistics
-from glitchflow.data.shard import make_block, make_shard, prepare
+from glitchflow.data.shard_events import make_block, make_shard, prepare
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say, track
-from glitchflow.signal import QTransform
-from glitchflow.signal.simulate import Recipe
+from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.simulation.events import Recipe
 
 CONTENT = {
     "simulate": ("seed", "series", "simulate", "derived", "qplot", "store", "split"),

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from glitchflow.config import RunError
 from glitchflow.data import objects
+from glitchflow.errors import RunError
 from glitchflow.progress import say
 
 NAME = ".lease.json"

@@ -24,12 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glitchflow.config import InputError, named
-from glitchflow.config.schema import Loader as Settings
+from glitchflow.config import named
+from glitchflow.config.sections import Loader as Settings
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation
-from glitchflow.data.store import Dataset
-from glitchflow.signal.simulate import SHUFFLE, generator
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.errors import InputError
+from glitchflow.signal.simulation.events import SHUFFLE, generator
 
 BLOCK = 4  # neighbouring chunks that are read at once
 GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory

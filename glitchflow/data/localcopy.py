@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.data import store
 from glitchflow.data.objects import writing
+from glitchflow.data.store import dataset as store
 from glitchflow.progress import say
 
 

@@ -21,7 +21,7 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, StorePath
 
-from glitchflow.config import InputError, RunError
+from glitchflow.errors import InputError, RunError
 
 Location = str | Path
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glitchflow.score.metrics import NOISE_ENERGY
-from glitchflow.signal import QTransform
+from glitchflow.signal.qtransform import QTransform
 
 Array = NDArray[np.float64]
 Axis = NDArray[np.floating[Any]]

@@ -21,7 +21,7 @@ from scipy.fft import next_fast_len
 from scipy.signal import get_window
 from torch import Tensor
 
-from glitchflow.signal.kernels import irfft, mean, median_of_few, rfft, squared_modulus, take
+from glitchflow.signal.batch_invariant import irfft, mean, median_of_few, rfft, squared_modulus, take
 
 TINY = 1e-200  # keeps a vanishing ASD from dividing by zero; far below any physical one
 METHODS = ("median", "median-mean", "welch", "bartlett")

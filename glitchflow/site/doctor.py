@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from glitchflow.cluster import session
-from glitchflow.config import Experiment, InputError, RunError
-from glitchflow.config.schema import Cluster
+from glitchflow.config import Experiment
+from glitchflow.config.sections import Cluster
+from glitchflow.errors import InputError, RunError
 from glitchflow.site import probe
 from glitchflow.site.checks import HERE, Facts, judge
 
@@ -77,7 +78,8 @@ def _asked(facts: Facts, experiment: Experiment | None) -> Facts:
     """What the stages that make a dataset would say, and how much room it takes."""
     if experiment is None:
         return facts
-    from glitchflow.data import plan, store
+    from glitchflow.data.store import dataset as store
+    from glitchflow.site import plan
 
     try:
         if store.exists(experiment.dataset):

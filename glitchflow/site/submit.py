@@ -24,7 +24,8 @@ from typing import Any
 import yaml
 
 from glitchflow.cluster import ENVIRONMENT, knock
-from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.config import Experiment
+from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
 
 LIMIT = 10.0  # MB of a working directory: settings and code

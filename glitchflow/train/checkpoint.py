@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from glitchflow.config import InputError
 from glitchflow.data.normalise import Normalisation
+from glitchflow.errors import InputError
 from glitchflow.model import build
 
 

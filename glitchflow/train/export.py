@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from glitchflow.config import Experiment, RunError
+from glitchflow.config import Experiment
 from glitchflow.data.normalise import Normalisation
+from glitchflow.errors import RunError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 

@@ -21,12 +21,13 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from glitchflow.cluster import session, threads
-from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.config import Experiment
 from glitchflow.data import lease, objects
+from glitchflow.errors import InputError, RunError
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import World, train
-from glitchflow.train.mirror import mirrored
+from glitchflow.train.mlflow_copy import mirrored
 from glitchflow.train.setup import check
 from glitchflow.train.stopping import until_stopped, watch
 from glitchflow.train.tracking import read_metrics

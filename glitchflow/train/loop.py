@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from glitchflow.config import Experiment
-from glitchflow.config.schema import Train, every
+from glitchflow.config.sections import Train, every
 from glitchflow.data.loader import Batch
 from glitchflow.train import checkpoint
 from glitchflow.train.setup import Progress, Run, prepare
 from glitchflow.train.tracking import Tracker
 from glitchflow.train.validate import samples, validate
-from glitchflow.train.world import World, apart
+from glitchflow.train.workers import World, apart
 
 REPORT_EVERY = 10  # optimiser steps between lines of metrics.jsonl
 STRIDE = 0x9E3779B1  # between the seeds of steps, for networks with dropout: a resumed run draws the same

@@ -27,10 +27,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from glitchflow.cluster import session
-from glitchflow.config import Experiment, InputError, parse
+from glitchflow.config import Experiment, parse
 from glitchflow.data.loader import Batch
+from glitchflow.errors import InputError
+from glitchflow.figures.qplots import COLOURS
 from glitchflow.progress import say
-from glitchflow.score.plots import COLOURS
 from glitchflow.train.fit import accelerated, join, run_workers
 from glitchflow.train.loop import Meter, begin, prepare, step
 from glitchflow.train.setup import Run, check

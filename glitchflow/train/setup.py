@@ -18,17 +18,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from glitchflow.config import Experiment, InputError, RunError
-from glitchflow.config.schema import Train
+from glitchflow.config import Experiment
+from glitchflow.config.sections import Train
 from glitchflow.data.generate import provenance
-from glitchflow.data.inspect import identity, recipe
+from glitchflow.data.identity import identity, recipe
 from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation, build_normalisation
-from glitchflow.data.store import Dataset, open_store
+from glitchflow.data.store.dataset import Dataset, open_store
+from glitchflow.errors import InputError, RunError
 from glitchflow.model import build_loss
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
-from glitchflow.train.world import World
+from glitchflow.train.workers import World
 
 HIDDEN = 90.0  # s for which a network file system may hide from one node what another has written
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from glitchflow.config import RunError
+from glitchflow.errors import RunError
 from glitchflow.progress import say
 
 SIGNALS = (

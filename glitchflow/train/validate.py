@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from glitchflow.data.loader import Batch, Loader
-from glitchflow.score import metrics, plots
-from glitchflow.train.world import World
+from glitchflow.figures import qplots as plots
+from glitchflow.score import metrics
+from glitchflow.train.workers import World
 
 MASK = metrics.RECORDED_LEVEL  # energy at which masks are compared while training
 Forward = Callable[[nn.Module, Batch], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]

@@ -14,12 +14,12 @@ from glitchflow.analysis.attribute import (
     quiet_images,
     table,
 )
-from glitchflow.analysis.collect import NETWORK, collect, find_basis, open_predictions, pixel_areas
-from glitchflow.analysis.decide import cluster_levels
+from glitchflow.analysis.evaluate.scored import NETWORK, collect, find_basis, open_predictions, pixel_areas
+from glitchflow.analysis.evaluate.veto_scores import cluster_levels
 from glitchflow.analysis.infer import infer
-from glitchflow.config import InputError
-from glitchflow.data import store
-from glitchflow.data.inspect import identity
+from glitchflow.data.identity import identity
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
 from glitchflow.score.clusters import cluster_level
 from glitchflow.train import checkpoint
 

@@ -9,8 +9,8 @@ from helpers import small
 
 from glitchflow.analysis import baseline as module
 from glitchflow.analysis.baseline import baseline, gate, table, verdict
-from glitchflow.config import InputError
 from glitchflow.data.generate import generate
+from glitchflow.errors import InputError
 
 NAMES = {"zero", "constant", "mean", "median", "linear", "oracle", "wiener", "wiener + derived"}
 

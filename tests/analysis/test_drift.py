@@ -7,7 +7,7 @@ import pytest
 from helpers import small
 
 from glitchflow.analysis import drift
-from glitchflow.analysis.collect import Basis
+from glitchflow.analysis.evaluate.scored import Basis
 from glitchflow.data.normalise import QUANTILES, Normalisation, loudness_quantiles
 
 

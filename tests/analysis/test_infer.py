@@ -13,9 +13,9 @@ from helpers import descendants, small
 
 from glitchflow.analysis import infer as module
 from glitchflow.analysis.infer import check_fit, generate_energy, infer
-from glitchflow.config import InputError
-from glitchflow.data import store
 from glitchflow.data.generate import generate
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
 from glitchflow.train import checkpoint
 
 

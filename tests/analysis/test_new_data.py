@@ -9,12 +9,12 @@ import pytest
 from gwpy.timeseries import TimeSeries
 from helpers import small
 
-from glitchflow.analysis.collect import Basis, collect, find_basis, open_predictions
-from glitchflow.analysis.evaluate import evaluate
+from glitchflow.analysis.evaluate.evaluate import evaluate
+from glitchflow.analysis.evaluate.scored import Basis, collect, find_basis, open_predictions
 from glitchflow.analysis.infer import infer
-from glitchflow.config import InputError
-from glitchflow.data import store
 from glitchflow.data.generate import generate, ingest
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
 
 RATE, START, SECONDS = 256, 1_000_000_000, 128
 

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from helpers import small
 
-from glitchflow.analysis.figures import figures
 from glitchflow.analysis.report import charts, events, images, report
 from glitchflow.analysis.report.finding import finding
 from glitchflow.analysis.report.page import render
 from glitchflow.analysis.report.run import gather
 from glitchflow.analysis.report.sections import SECTIONS
-from glitchflow.config import InputError
-from glitchflow.data import store
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
+from glitchflow.figures.evaluation import figures
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from glitchflow.analysis.report import images, report
-from glitchflow.data import store
+from glitchflow.data.store import dataset as store
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:

@@ -9,13 +9,14 @@ import pytest
 from helpers import small
 
 from glitchflow.analysis import scan as module
-from glitchflow.analysis.collect import plain
-from glitchflow.analysis.evaluate import evaluate
+from glitchflow.analysis.evaluate.evaluate import evaluate
+from glitchflow.analysis.evaluate.scored import plain
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.scan import chosen, judge, plan_survey, run_survey, scan, score_block
-from glitchflow.config import InputError, load
-from glitchflow.data import store
+from glitchflow.config import load
 from glitchflow.data.generate import generate, ingest
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
 from glitchflow.train.checkpoint import find
 from glitchflow.train.fit import fit
 from glitchflow.train.loop import World, train

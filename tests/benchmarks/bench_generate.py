@@ -28,8 +28,9 @@ import numpy as np
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment, parse
 from glitchflow.data import generate as module
-from glitchflow.data import shard, store
-from glitchflow.signal.simulate import build_recipe
+from glitchflow.data import shard_events as shard
+from glitchflow.data.store import dataset as store
+from glitchflow.signal.simulation.events import build_recipe
 
 REQUIRED_SPEED, AIM_SPEED, REQUIRED_SCALING, REQUIRED_BASELINE = 15.0, 25.0, 0.9, 3.0
 BATCH = 16  # events per HDF5 write of the baseline

@@ -20,11 +20,11 @@ import h5py
 import numpy as np
 
 from glitchflow.cluster import threads
-from glitchflow.config.schema import Loader
-from glitchflow.data import store
+from glitchflow.config.sections import Loader
 from glitchflow.data.loader import build_loader
 from glitchflow.data.normalise import build_normalisation, reduce_statistics
 from glitchflow.data.normalise import statistics as share_of
+from glitchflow.data.store import dataset as store
 
 REQUIRED = 0.5
 STEP = 128  # events of the plain loop's reads

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from gwpy.timeseries import TimeSeries
 
-from glitchflow.signal import QTransform
+from glitchflow.signal.qtransform import QTransform
 from glitchflow.signal.whiten import whiten
 
 try:

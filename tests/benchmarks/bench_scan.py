@@ -22,7 +22,7 @@ import numpy as np
 
 from glitchflow.analysis.scan import chosen, scan
 from glitchflow.config import parse
-from glitchflow.data import store
+from glitchflow.data.store import dataset as store
 
 SIZES = ((10, 100), (100, 10_000))
 ALLOWED = 1.25

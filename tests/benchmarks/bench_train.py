@@ -32,7 +32,7 @@ import torch
 from glitchflow import config
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment
-from glitchflow.config.schema import Cluster
+from glitchflow.config.sections import Cluster
 from glitchflow.data.generate import generate
 from glitchflow.train import loop
 from glitchflow.train.fit import ALLOCATOR, join, run_workers

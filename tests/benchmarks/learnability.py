@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glitchflow.data import store
+from glitchflow.data.store import dataset as store
 from glitchflow.score.statistics import Interval
 
 CONFIG = Path(__file__).parents[2] / "configs" / "synthetic.yaml"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from helpers import small
 
-from glitchflow.data import store
+from glitchflow.data.store import dataset as store
 from glitchflow.train import checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import torch
 import yaml
 from helpers import small
 
-from glitchflow.data import store
+from glitchflow.data.store import dataset as store
 from glitchflow.train import checkpoint
 from glitchflow.train.tracking import read_metrics
 

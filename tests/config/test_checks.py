@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from glitchflow.config import InputError, load, parse
+from glitchflow.config import load, parse
 from glitchflow.config.recipes import Families
+from glitchflow.errors import InputError
 
 FAMILIES = "simulate.detector.families"
 

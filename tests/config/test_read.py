@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from glitchflow.config import STAGES, Experiment, InputError, describe, import_path, load, parse
-from glitchflow.config.schema import Section
+from glitchflow.config import STAGES, Experiment, describe, import_path, load, parse
+from glitchflow.config.sections import Section
+from glitchflow.errors import InputError
 
 
 @pytest.fixture

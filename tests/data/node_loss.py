@@ -12,8 +12,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from glitchflow.config import load
-from glitchflow.data import store
 from glitchflow.data.generate import generate
+from glitchflow.data.store import dataset as store
 
 
 def cut(cluster: Cluster, node, path: Path) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from helpers import small
 
-from glitchflow.config import InputError, RunError
-from glitchflow.data import store
+from glitchflow.analysis.inspect import inspect
 from glitchflow.data.generate import generate
-from glitchflow.data.inspect import inspect
-from glitchflow.data.plan import Plan, describe, plan
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError, RunError
+from glitchflow.site.plan import Plan, describe, plan
 
 ALL = ("qplot", "gps", "label", "split", "witnessed", "snr", "q")
 

@@ -16,13 +16,14 @@ import ray
 from gwpy.timeseries import TimeSeries
 from helpers import small
 
-from glitchflow.config import Experiment, InputError, RunError
+from glitchflow.config import Experiment
 from glitchflow.data import generate as stage
-from glitchflow.data import store
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.normalise import reduce_statistics, statistics
-from glitchflow.data.shard import make_block, prepare
-from glitchflow.signal.families import FAMILIES
+from glitchflow.data.shard_events import make_block, prepare
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError, RunError
+from glitchflow.signal.simulation.families import FAMILIES
 
 SERIES = {"store": {"series": True}}  # as `dataset_run` was made
 
@@ -241,7 +242,7 @@ def test_what_cannot_be_made_is_said_before_anything_is_replaced(dataset_run, tm
 RECIPE = """
 import os
 import numpy as np
-from glitchflow.config import InputError
+from glitchflow.errors import InputError
 from glitchflow.signal.families import FAMILIES
 from glitchflow.signal.simulate import Event, Recipe, generator
 

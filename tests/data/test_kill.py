@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from helpers import descendants, small
 
-from glitchflow.data import store
+from glitchflow.data.store import dataset as store
 
 EVENTS, ROUNDS = 1536, 7
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

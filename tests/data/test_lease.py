@@ -11,8 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from glitchflow.config import RunError
-from glitchflow.data import lease, objects, store
+from glitchflow.data import lease, objects
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import RunError
 
 
 @pytest.fixture

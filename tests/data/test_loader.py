@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from glitchflow.config import InputError, RunError
-from glitchflow.config.schema import Loader as Settings
-from glitchflow.data import store
+from glitchflow.config.sections import Loader as Settings
 from glitchflow.data.loader import Loader, build_loader
 from glitchflow.data.normalise import build_normalisation, reduce_statistics, statistics
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError, RunError
 
 EVENTS = 1500
 

@@ -5,7 +5,7 @@ import pytest
 
 from glitchflow.score.mask import Shown, noise_in_strain, overlap_share, removal_mask, upsample
 from glitchflow.score.metrics import NOISE_ENERGY
-from glitchflow.signal import QTransform
+from glitchflow.signal.qtransform import QTransform
 
 RATE, SECONDS = 256.0, 8.0
 SHOWN = Shown(np.geomspace(15, 80, 16), 3 + np.arange(32) / 16)  # 3 to 5 s

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import small
 
-from glitchflow.config.schema import Cluster
+from glitchflow.config.sections import Cluster
 from glitchflow.site import checks, probe
 from glitchflow.site import doctor as asking
 from glitchflow.site.checks import HERE, Facts

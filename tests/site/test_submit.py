@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from glitchflow import cli, config
-from glitchflow.config import InputError
+from glitchflow.errors import InputError
 from glitchflow.site import submit
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"

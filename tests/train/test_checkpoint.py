@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from glitchflow.config import InputError
+from glitchflow.errors import InputError
 from glitchflow.train import checkpoint
 
 

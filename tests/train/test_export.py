@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from glitchflow.analysis.infer import generate_energy
-from glitchflow.config import InputError, RunError
 from glitchflow.data.normalise import Normalisation
-from glitchflow.data.store import open_store
+from glitchflow.data.store.dataset import open_store
+from glitchflow.errors import InputError, RunError
 from glitchflow.model import MODELS, build
 from glitchflow.train import checkpoint
 from glitchflow.train.export import Twin, _difference, _program, export

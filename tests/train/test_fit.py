@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from helpers import small
 
-from glitchflow.config import InputError, RunError
 from glitchflow.data import lease, objects
+from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import accelerated, fit
 from glitchflow.train.loop import World, prepare, train
 from glitchflow.train.tracking import read_metrics
-from glitchflow.train.tune import sweep
+from glitchflow.train.tune.sweep import sweep
 
 
 def run_of_its_own(dataset_run, tmp_path, **train):

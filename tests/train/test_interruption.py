@@ -11,7 +11,8 @@ import pytest
 import torch
 from helpers import command
 
-from glitchflow.config import Experiment, RunError
+from glitchflow.config import Experiment
+from glitchflow.errors import RunError
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import fit
 from glitchflow.train.tracking import read_metrics

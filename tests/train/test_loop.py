@@ -10,8 +10,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from glitchflow.config import Experiment, InputError, RunError
-from glitchflow.config.schema import Train
+from glitchflow.config import Experiment
+from glitchflow.config.sections import Train
+from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint, loop, setup
 from glitchflow.train.loop import Progress, World, learning_rate, train
 from glitchflow.train.tracking import read_metrics

@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from glitchflow.config import InputError
+from glitchflow.errors import InputError
 from glitchflow.train.loop import prepare
 from glitchflow.train.scaling import Measurement, draw, measure, scaling
-from glitchflow.train.world import World
+from glitchflow.train.workers import World
 
 
 @pytest.mark.parametrize("workers", ["", "0", "two", "1,,2"])

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glitchflow.score import plots
+from glitchflow.figures import qplots as plots
 
 # what matplotlib writes, and the page's colour for it: ink, lines, shades, then the network's
 COLOURS = {"#000000": "currentColor", "#222222": "currentColor", "#dddddd": "var(--line)"}

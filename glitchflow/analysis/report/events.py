@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis.report import images
 from glitchflow.analysis.report.run import Run
-from glitchflow.data import store
+from glitchflow.data.store import dataset as store
 
 
 @dataclass(frozen=True)

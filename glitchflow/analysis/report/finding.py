@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from glitchflow.analysis.collect import NETWORK, UNTRAINED
-from glitchflow.analysis.evaluate import share
+from glitchflow.analysis.evaluate.evaluate import share
+from glitchflow.analysis.evaluate.scored import NETWORK, UNTRAINED
 from glitchflow.analysis.report.run import Run
 
 ORACLE = "oracle"

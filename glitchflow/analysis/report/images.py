@@ -15,9 +15,9 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis import draw
+from glitchflow.analysis import event_figure as draw
 from glitchflow.analysis.report.run import Run
-from glitchflow.score import plots
+from glitchflow.figures import qplots as plots
 
 PIXELS = 64  # along each axis at most: finer Q-plots are averaged
 LEVELS = 127  # of the square root of the energy, from 0 to the loudest in the image

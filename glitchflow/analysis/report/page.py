@@ -14,8 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from glitchflow.analysis.collect import NETWORK
-from glitchflow.analysis.evaluate import share, summary
+from glitchflow.analysis.evaluate.evaluate import share, summary
+from glitchflow.analysis.evaluate.scored import NETWORK
 from glitchflow.analysis.report import events, images
 from glitchflow.analysis.report.finding import finding
 from glitchflow.analysis.report.run import Run, gather

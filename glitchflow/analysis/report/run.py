@@ -18,10 +18,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glitchflow.analysis.collect import NETWORK, network_path, open_predictions
-from glitchflow.analysis.figures import figures
-from glitchflow.config import Experiment, InputError
-from glitchflow.data import store
+from glitchflow.analysis.evaluate.scored import NETWORK, network_path, open_predictions
+from glitchflow.config import Experiment
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
+from glitchflow.figures.evaluation import figures
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.tracking import read_metrics

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from markupsafe import Markup
 
-from glitchflow.analysis import draw
-from glitchflow.analysis.collect import NETWORK
+from glitchflow.analysis import event_figure as draw
+from glitchflow.analysis.evaluate.scored import NETWORK
+from glitchflow.analysis.inspect import inspect
 from glitchflow.analysis.report import charts, events, images
 from glitchflow.analysis.report.finding import at, best_baseline, nearest
 from glitchflow.analysis.report.run import Run
 from glitchflow.data.generate import provenance
-from glitchflow.data.inspect import inspect
-from glitchflow.score import plots
+from glitchflow.figures import qplots as plots
 from glitchflow.signal.whiten import whiten
 
 QUOTED = (1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50)  # thresholds of the table, as far as they are there

@@ -1,0 +1,93 @@
+"""Veto segments of a store's predictions, as data-quality flags that gwpy reads.
+
+Shapes: E event, S segment; segments are (S, 2) of GPS start and stop in s.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.analysis.clean.subtraction import Twin
+from glitchflow.config import Experiment
+from glitchflow.score import clusters, segments
+
+if TYPE_CHECKING:
+    from gwpy.segments import DataQualityFlag
+
+BLOCK = 256  # events whose clusters are sought at once
+
+
+@dataclass(frozen=True)
+class Vetoes:
+    """Analysed and vetoed time, both (S, 2) of GPS s, apart and ascending."""
+
+    known: segments.Segments
+    active: segments.Segments
+
+    @property
+    def deadtime(self) -> float:
+        """Vetoed seconds over analysed seconds."""
+        return segments.deadtime(self.active, self.known)
+
+
+def find_vetoes(experiment: Experiment, twin: Twin, events: NDArray[np.int64]) -> Vetoes:
+    """The vetoes of ascending events: wherever the generated energy has a cluster at `evaluate.veto`."""
+    settings = experiment.veto
+    known, spans = [np.empty((0, 2))], [np.empty((0, 2))]
+    for start in range(0, len(events), BLOCK):
+        block = events[start : start + BLOCK]
+        begin, columns = _windows(twin, block)
+        known.append(np.stack([columns[:, 0], columns[:, -1]], axis=1) + begin[:, None])
+        energy = twin.generated(block)
+        shown = twin.shown(int(block[0]))  # pixels are of one size in all events
+        areas = clusters.pixel_areas(shown.frequency, shown.time)
+        found = segments.cluster_spans(energy, experiment.evaluate.veto, areas, experiment.evaluate.area)
+        event = found[:, 0]
+        edges = [columns[event, found[:, i]] + begin[event] for i in (1, 2)]
+        spans.append(np.stack(edges, axis=1))
+    analysed = segments.join(np.concatenate(known))
+    return Vetoes(
+        analysed,
+        segments.veto_segments(np.concatenate(spans), analysed, settings.padding, settings.minimum),
+    )
+
+
+def _windows(twin: Twin, events: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    """GPS times at which the events' series begin, (E,), and edges of their Q-plots' columns from there, (E, T + 1)."""
+    begin = np.concatenate([gps for _, (gps,) in twin.dataset.blocks(events, "gps")])
+    shown = [twin.shown(event) for event in events.tolist()] if "time0" in twin.dataset else None
+    alike = shown or [twin.shown(int(events[0]))] * len(events)
+    edges = np.stack([np.append(s.time, s.stop) for s in alike])
+    return begin - twin.made.series.duration / 2, edges
+
+
+def as_flag(vetoes: Vetoes, name: str) -> DataQualityFlag:
+    """The same as a flag of gwpy's, to the nanosecond that its files keep."""
+    from gwpy.segments import DataQualityFlag, Segment, SegmentList
+    from gwpy.time import LIGOTimeGPS
+
+    def exact(values: segments.Segments) -> SegmentList:
+        return SegmentList(Segment(LIGOTimeGPS(a), LIGOTimeGPS(b)) for a, b in values.tolist())
+
+    return DataQualityFlag(
+        name, known=exact(vetoes.known), active=exact(vetoes.active), description="GlitchFlow"
+    )
+
+
+def write_flag(flag: DataQualityFlag, directory: Path) -> list[Path]:
+    """Write `veto.hdf5`, and `veto.xml` (LIGO_LW) where its backend is installed; returns what was written.
+
+    LIGO_LW wants a detector, a letter and a digit before the flag's first colon: not for simulated ones.
+    """
+    written = [directory / "veto.hdf5"]
+    flag.write(written[0], format="hdf5", path=flag.name)
+    if flag.ifo is not None and importlib.util.find_spec("igwn_ligolw") is not None:
+        written.append(directory / "veto.xml")
+        flag.write(written[1], format="ligolw")
+    return written

@@ -1,0 +1,103 @@
+"""The figure of one event of a store: `glitchflow inspect STORE --event N`.
+
+dataset.zarr      -> the strain above its witnesses
+predictions.zarr  -> recorded, generated (before training where it is stored), residual
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
+from glitchflow.figures import qplots as plots
+from glitchflow.score import metrics
+
+FAINTEST = 20.0  # a colour scale never ends below, so that noise does not look like a signal
+
+
+def draw(path: str, event: int | None, figure: str = "") -> Path:
+    """Write the figure of an event and return its path, `event-N.png` unless told.
+
+    Raises `InputError`: no such event, no format of that name, the dataset behind predictions is not there.
+    """
+    if event is None:
+        raise InputError(f"--figure {figure}: is of one event: give its index with --event N")
+    opened = store.open_store(path)
+    if not 0 <= event < len(opened):
+        raise InputError(f"--event {event}: {path} holds events 0 to {len(opened) - 1}")
+    target = Path(figure or f"event-{event}.png")
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if target.suffix[1:] not in formats:
+        raise InputError(f"--figure {figure}: its name must end in one of {', '.join(sorted(formats))}")
+    drawn = _response(opened, event) if "checkpoints" in opened.attributes else _channels(opened, event)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        drawn.savefig(target, dpi=150)
+    except OSError as error:
+        raise InputError(f"--figure {figure}: cannot be written: {error.strerror}") from None
+    return target
+
+
+def _channels(dataset: store.Dataset, event: int) -> Figure:
+    energy = np.maximum(np.asarray(dataset["qplot"][event]), 0)
+    title, top = _title(dataset, event), loud(energy[0])
+    return plots.witnesses_and_strain(
+        energy, dataset.channels, *axes(dataset, event), title=title, maximum=top
+    )
+
+
+def _response(predictions: store.Dataset, event: int) -> Figure:
+    dataset = _behind(predictions)
+    images = response(dataset, predictions, event, untrained=True)
+    title, top = _title(dataset, event), loud(images["recorded"])
+    return plots.qplot_row(images, *axes(dataset, event), title, top)
+
+
+def _behind(predictions: store.Dataset) -> store.Dataset:
+    """The dataset that predictions are of: where it was, else beside them, as in a run that was moved."""
+    known = predictions.attributes["dataset"]
+    beside = Path(predictions.path).parent / "dataset.zarr"
+    path = known if store.exists(known) else beside
+    if not store.exists(path):
+        raise InputError(f"{predictions.path}: the dataset it is of is at neither {known} nor {beside}")
+    return store.open_store(path)
+
+
+def response(
+    dataset: store.Dataset, predictions: store.Dataset | None, event: int, untrained: bool = False
+) -> dict[str, NDArray]:
+    """Images (F, T) of an event by name: recorded, and where there are predictions generated and residual."""
+    recorded = np.maximum(np.asarray(dataset["qplot"][event, 0]), 0)
+    images = {"recorded": recorded}
+    if predictions is not None:
+        if untrained and "untrained" in predictions:
+            images["generated before training"] = np.asarray(predictions["untrained"][event])
+        images["generated"] = np.asarray(predictions["qplot"][event])
+        images["residual"] = metrics.subtract(recorded[None], images["generated"][None])[0]
+    return images
+
+
+def axes(dataset: store.Dataset, event: int) -> tuple[NDArray, NDArray]:
+    """Frequencies (F,) in Hz and times (T,) in s from the event's GPS time."""
+    if "frequency" in dataset:
+        return np.asarray(dataset["frequency"][:]), np.asarray(dataset["time"][:])
+    qplot, (f, t) = dataset.attributes["config"]["qplot"], dataset["qplot"].shape[2:]
+    f0, t0, gps = (float(np.asarray(dataset[name][event])) for name in ("frequency0", "time0", "gps"))
+    return f0 + qplot["fres"] * np.arange(f), t0 - gps + qplot["tres"] * np.arange(t)
+
+
+def loud(strain: NDArray) -> float:
+    """Where a colour scale ends: the strain's loudest pixel."""
+    return max(FAINTEST, float(strain.max()))
+
+
+def _title(dataset: store.Dataset, event: int) -> str:
+    label, gps, snr = (float(np.asarray(dataset[name][event])) for name in ("label", "gps", "snr"))
+    words = f"event {event}, {dataset.labels[int(label)]}, GPS {gps:.3f}"
+    return f"{words}, SNR {snr:.1f}" if snr > 0 else words

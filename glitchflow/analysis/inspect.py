@@ -1,0 +1,106 @@
+"""What a store holds, as text or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from glitchflow.data.store import dataset as store
+
+
+def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str, bool]:
+    """A description of the store at `path`, and whether it is complete and (with `verify`) undamaged.
+
+    Raises `InputError` where there is no store of this schema.
+    """
+    dataset = store.open_store(path, complete=False)
+    damaged = store.damaged_shards(path) if verify else dict.fromkeys(store.missing_shards(path), "missing")
+    foreign = store.foreign_objects(path) if verify else []
+    facts = describe(dataset) | {
+        "damaged": {str(k): reason for k, reason in damaged.items()},
+        "foreign": foreign,
+    }
+    intact = bool(not damaged and not foreign and facts["complete"])
+    return (json.dumps(facts, indent=1) if as_json else _text(facts, verify)), intact
+
+
+def describe(dataset: store.Dataset) -> dict[str, Any]:
+    """The facts of a store that a reader asks for first; JSON."""
+    attributes, layout = dataset.attributes, dataset.layout
+    facts: dict[str, Any] = {
+        "path": dataset.path,
+        "source": attributes["source"],
+        "complete": attributes["complete"],
+        "events": layout.events,
+        "shards": layout.shards,
+        "events_per_shard": layout.shard,
+        "events_per_chunk": layout.chunk,
+        "channels": dataset.channels,
+        "arrays": {
+            name: [list(dataset[name].shape), str(dataset[name].dtype)] for name in attributes["arrays"]
+        },
+        "bytes": sum(dataset[name].nbytes for name in attributes["arrays"]),
+        "couplings": attributes.get("couplings", {}),
+        "provenance": attributes["provenance"],
+    }
+    if attributes["complete"]:
+        for name, words in (("label", dataset.labels), ("split", list(store.SPLITS))):
+            values = np.asarray(dataset[name][:])
+            facts[name] = {word: int((values == i).sum()) for i, word in enumerate(words)}
+        facts["skipped"] = dict(attributes.get("skipped", []))
+    return facts
+
+
+def _text(facts: dict[str, Any], verified: bool) -> str:
+    provenance = facts["provenance"]
+    lines = [
+        f"{facts['path']}: {facts['events']} events of source {facts['source']}, {facts['bytes'] / 1e6:.1f} MB",
+        f"  made      {provenance['date']} on {provenance['host']}, glitchflow {provenance['versions']['glitchflow']}"
+        f" ({(provenance['revision'] or 'no revision')[:12]})",
+        f"  layout    {facts['shards']} shards of {facts['events_per_shard']} events,"
+        f" chunks of {facts['events_per_chunk']}",
+        f"  channels  {', '.join(facts['channels'])}",
+        *(
+            f"  {name:<9} {' '.join(map(str, shape))} {kind}"
+            for name, (shape, kind) in facts["arrays"].items()
+        ),
+    ]
+    for name in ("label", "split"):
+        if name in facts:
+            lines.append(f"  {name + 's':<9} " + ", ".join(f"{word} {n}" for word, n in facts[name].items()))
+    lines += list(_couplings(facts["couplings"]))
+    lines += [f"  shard {k}: {reason}" for k, reason in facts["damaged"].items()]
+    if facts.get("skipped"):
+        lines.append(f"  skipped   {len(facts['skipped'])} events that could not be used, in no split")
+    lines += [f"  foreign: {name}" for name in facts["foreign"]]
+    if not facts["complete"]:
+        lines.append("  incomplete")
+    elif verified and not facts["damaged"]:
+        lines.append("  every shard matches its checksum")
+    return "\n".join(lines)
+
+
+def _couplings(couplings: dict[str, Any]) -> Iterator[str]:
+    """A synthetic dataset's couplings, a line for each path from a disturbance to a witness."""
+    for family, channels in couplings.get("linear", {}).items():
+        for channel, path in list(channels.items())[1:]:  # the first is the strain's own: gain 1, no delay
+            gain, delay = path["gain"], path["delay"] * 1e3
+            yield f"  coupling  {family} to {channel}: gain {gain:.2f}, delay {delay:+.1f} ms"
+    if "scattered_light" in couplings:
+        light = couplings["scattered_light"]
+        yield (
+            f"  coupling  scattered_light of {light['witness']}: strain amplitude {light['strain_amplitude']:.3g}"
+        )
+    if "bilinear" in couplings:
+        bilinear = couplings["bilinear"]
+        yield (
+            f"  coupling  bilinear of {bilinear['vibration']} and {bilinear['swing']}: strength"
+            f" {bilinear['strength']:.2f}"
+        )
+    if couplings.get("deaf"):
+        yield f"  deaf      {', '.join(couplings['deaf'])}"
+    if "drift" in couplings:
+        yield f"  drift     {couplings['drift']['size']:.0%} over {couplings['drift']['period']:g} s"

@@ -1,0 +1,270 @@
+"""The sections of an experiment and their keys: default, meaning, unit and limits of each."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import PositiveInt, model_validator
+
+from glitchflow.config.base import Every, File, Names, Range, Section, key
+from glitchflow.config.base import every as every
+from glitchflow.config.recipes import Detector, Notebook
+
+
+class Series(Section):
+    """The stretch of time series behind each event."""
+
+    duration: float = key(16.0, "length of the series around each event", "s", gt=0)
+    sample_rate: float = key(512.0, "rate that every channel is simulated at or resampled to", "Hz", gt=0)
+
+    @property
+    def samples(self) -> int:
+        return round(self.duration * self.sample_rate)
+
+
+class Simulate(Section):
+    recipe: str = key("detector", "detector, notebook, or an import path package.module:function of your own")
+    events: int = key(2500, "number of events", gt=0)
+    start: float = key(1_400_000_000.0, "GPS time of the first event", "s")
+    stride: float = key(64.0, "GPS time from one event to the next", "s", gt=0)
+    detector: Detector = key(Detector(), "settings of the detector recipe")
+    notebook: Notebook = key(Notebook(), "settings of the notebook recipe")
+    options: dict[str, Any] = key({}, "settings of a recipe of your own")
+
+
+class Source(Section):
+    """One recorded channel."""
+
+    name: str = key(..., "channel name in the store and, unless `channel` says otherwise, in the files")
+    files: list[File] = key(..., "HDF5 or GWF files, or glob patterns", min_length=1)
+    channel: str = key("", "channel (GWF) or dataset (HDF5) inside the files; empty: `name`")
+    format: str = key("", "gwpy's name of the file format, as hdf5.gwosc; empty: as gwpy guesses")
+
+
+class Times(Section):
+    """When to look: a list, a trigger table, or a stretch to slide over; a plain list in YAML is `gps`."""
+
+    gps: list[float] = key([], "GPS times of the events", "s")
+    file: File = key("", "trigger table: CSV (Gravity Spy), HDF5, GWF, ROOT (Omicron) ..., read by gwpy")
+    format: str = key("", "gwpy's name of the table's format; empty: as gwpy guesses")
+    time: str = key("", "the table's column of GPS times; empty: the usual names")
+    label: str = key("", "the table's column of families; empty: the usual names")
+    snr: str = key("", "the table's column of SNRs; empty: the usual names")
+    where: list[str] = key([], "conditions on the table's columns, as `snr > 10`")
+    start: float | None = key(None, "stretch: GPS time of its begin", "s")
+    end: float | None = key(None, "stretch: GPS time of its end", "s")
+    stride: float | None = key(None, "stretch: from one window to the next; null: qplot.span", "s", gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return {"gps": value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Times:
+        if bool(self.gps) + bool(self.file) + (self.start is not None or self.end is not None) > 1:
+            raise ValueError("give a list, or a file, or a start and an end, not several")
+        if (self.start is None) != (self.end is None):
+            raise ValueError("a stretch takes both start and end")
+        return self
+
+
+class Ingest(Section):
+    channels: list[Source] = key([], "the strain first, then the witnesses")
+    witnesses: Names = key(
+        [],
+        "those of `channels`, and of `derived`, to take: names, or a file of them as `scan` writes; empty: all",
+    )
+    times: Times = key(Times(), "the events")
+    labels: list[str] = key([], "family of each event of a plain list; empty: all `recorded`")
+    background: int = key(0, "quiet times added to the events, labelled `background`", ge=0)
+    quiet: float = key(16.0, "smallest distance of a quiet time from every event", "s", ge=0)
+    series_from: File = key(
+        "", "path of a store with `series`: make its Q-plots anew instead of reading files"
+    )
+    qplots_from: File = key(
+        "",
+        "HDF5 file of ready Q-plots, dataset `virgo_dataset` (event, channel, time, frequency), strain first",
+    )
+
+
+class Derived(Section):
+    """A function of recorded witnesses that joins them as one more channel."""
+
+    name: str = key(..., "name of the new channel")
+    function: Literal["scatter", "product"] = key(
+        ..., "scatter: sine of 4 pi n x / wavelength; product: of a whitened one and a slow one"
+    )
+    channels: list[str] = key(..., "the witnesses it is computed from", min_length=1, max_length=2)
+    phase: Literal["sin", "cos"] = key("sin", "scatter: quadrature")
+    bounces: int = key(1, "scatter: reflections n", ge=1)
+    wavelength: float = key(1.064, "scatter: laser wavelength, in the unit of the witness", "um", gt=0)
+    lowpass: float = key(
+        8.0,
+        "corner of the low-pass on the (product: second) witness, which keeps sensor noise out",
+        "Hz",
+        gt=0,
+    )
+    gain: float = key(1.0, "factor on the result", gt=0)
+    floor: float = key(0.1, "white noise added, as standard deviation: what the sensor cannot resolve", ge=0)
+
+    @model_validator(mode="after")
+    def _count(self) -> Derived:
+        wanted = {"scatter": 1, "product": 2}[self.function]
+        if len(self.channels) != wanted:
+            raise ValueError(f"channels: {self.function} takes {wanted}, not {len(self.channels)}")
+        return self
+
+
+class QPlot(Section):
+    """Geometry of the Q-plots."""
+
+    q: float | None = key(12.0, "Q of the one plane shown; null: the loudest plane in qrange")
+    qrange: Range = key((4.0, 64.0), "range of Q searched where q is null")
+    frange: Range = key((10.0, 200.0), "frequency band", "Hz")
+    mismatch: float = key(0.2, "largest fractional mismatch between neighbouring tiles", gt=0, lt=1)
+    shape: tuple[PositiveInt, PositiveInt] = key((64, 64), "pixels: (frequency, time)")
+    log_frequency: bool = key(True, "rows spaced evenly in log frequency")
+    window: Literal["fixed", "loudest"] = key(
+        "fixed", "fixed: `span` seconds at the event's time; loudest: a crop at the strain's loudest pixel"
+    )
+    span: float = key(2.0, "length of the fixed window", "s", gt=0)
+    tres: float = key(0.016, "loudest: time per pixel of the image that is cropped", "s", gt=0)
+    fres: float = key(0.5, "loudest: frequency per pixel of the image that is cropped", "Hz", gt=0)
+    select: Literal["strain", "channel"] = key(
+        "strain", "where q is null: plane chosen by the strain, or per channel"
+    )
+    fduration: float = key(
+        2.0, "length of the whitening filter; half of it at each end is never shown", "s", gt=0
+    )
+    fftlength: float | None = key(None, "segment length of the ASD; null: gwpy's default for the rate", "s")
+    highpass: float | None = key(None, "high-pass corner of the whitening filter", "Hz")
+
+
+class Store(Section):
+    path: File = key("", "where the dataset goes, a path or s3://bucket/...; empty: workdir/dataset.zarr")
+    compression: Literal["none", "zstd"] = key("none", "compression of the arrays")
+    chunk_mb: float = key(2.0, "size of a chunk of `qplot`, the unit of reading", "MiB", gt=0)
+    shard_mb: float = key(64.0, "size of a shard over all arrays, the unit of writing", "MiB", gt=0)
+    series: bool = key(False, "keep the time series beside the Q-plots")
+    quota_gb: float | None = key(None, "`plan` warns of a dataset beyond this size", "GB", gt=0)
+    quota_files: int | None = key(None, "`plan` warns of more files and directories than this", gt=0)
+
+
+class Split(Section):
+    validation: float = key(0.1, "share of events for validation", ge=0, lt=1)
+    test: float = key(0.15, "share of events for testing", ge=0, lt=1)
+    block: float = key(
+        256.0, "recorded data: neighbours inside a block of this length share a split", "s", gt=0
+    )
+
+    @model_validator(mode="after")
+    def _sum(self) -> Split:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation + test = {self.validation + self.test:g} leaves nothing to train on"
+            )
+        return self
+
+
+class Subset(Section):
+    train: int | None = key(None, "use only the first n events of the train split", gt=0)
+    validation: int | None = key(None, "use only the first n events of the validation split", gt=0)
+    test: int | None = key(None, "use only the first n events of the test split", gt=0)
+
+
+class Loader(Section):
+    batch: int = key(32, "events in a global batch, over all workers", gt=0)
+    lanes: int = key(4, "shuffling lanes; the number of workers must divide it, and it the batch", gt=0)
+    normalise: Literal["log1p", "max", "mean"] = key(
+        "log1p", "log1p: log(1 + energy) standardised; max: to [0, 1]; mean: by the mean; per channel"
+    )
+    cache_gb: float = key(
+        4.0, "keep a split in memory where it fits in this much; 0: always read the store", "GB", ge=0
+    )
+    cache_dir: str | None = key(
+        None, "else, and where this is set, copy the Q-plots once to this directory on the node's own disk"
+    )
+    witnesses: Names = key(
+        [], "witnesses to train on: names, or a file of them as `scan` writes; empty: all in the store"
+    )
+    subset: Subset = key(Subset(), "smaller parts of the splits")
+
+
+class Model(Section):
+    name: str = key("unet", "decoder, decoder_deep, resnet, unet, attention_unet, or an import path")
+    width: int = key(16, "channels of the first layer", gt=0)
+    norm: Literal["group", "instance"] = key("group", "normalisation between layers")
+    init: Literal["kaiming", "xavier", "normal"] = key("kaiming", "distribution of the initial weights")
+    init_scale: float | None = key(
+        None, "factor on kaiming's or xavier's deviation (null: 1), or normal's deviation (null: 0.02)", gt=0
+    )
+    coordinates: bool = key(True, "give the network each pixel's frequency and time")
+    options: dict[str, Any] = key({}, "further arguments of the model, as depth")
+
+
+class Train(Section):
+    workers: int = key(1, "DDP workers", gt=0)
+    threads: int = key(1, "CPU threads (and Ray CPUs) of each worker", gt=0)
+    device: Literal["auto", "cpu", "gpu"] = key("auto", "auto: a GPU per worker where the cluster has them")
+    seed: int | None = key(
+        None,
+        "seed of weights and shuffling, to train again on the same dataset; null: the experiment's",
+        ge=0,
+    )
+    epochs: int = key(20, "passes over the train split", gt=0)
+    loss: str = key("l1", "l1, l2, l1+ssim, or an import path; on normalised values")
+    lr: float = key(2e-3, "learning rate", gt=0)
+    weight_decay: float = key(1e-4, "AdamW's weight decay", ge=0)
+    schedule: Literal["constant", "cosine", "plateau"] = key("cosine", "learning rate over time")
+    warmup: int = key(50, "steps of linear warm-up", ge=0)
+    patience: int = key(3, "plateau: epochs without progress before the rate is halved", gt=0)
+    early_stop: int | None = key(None, "stop after this many epochs without a better validation loss", gt=0)
+    clip: float | None = key(1.0, "largest gradient norm; null: no clipping", gt=0)
+    accumulate: int = key(1, "batches per optimiser step", gt=0)
+    precision: Literal["float32", "bfloat16", "float64"] = key("float32", "bfloat16: autocast")
+    channels_last: bool = key(True, "memory layout of images and weights")
+    compile: bool = key(False, "torch.compile the model")
+    checkpoint_every: Every = key(
+        0, "steps between checkpoints inside an epoch, or seconds as in 600s; 0: at each epoch's end"
+    )
+    keep: int = key(2, "newest checkpoints kept, beside the best", gt=0)
+    keep_best: int = key(1, "checkpoints of the lowest validation losses that are kept", gt=0)
+    samples: int = key(3, "validation events drawn after each epoch; 0: none", ge=0)
+    init_from: File = key("", "checkpoint directory whose weights to start from")
+    init_normalisation: Literal["old", "new"] = key(
+        "old", "with init_from: that of its data, which its weights expect, or that of the new data"
+    )
+    restarts: int = key(2, "times that Ray Train may replace failed workers", ge=0)
+    grace: float = key(60.0, "after SIGTERM, SIGUSR1 or Ctrl-C: time to write a checkpoint in", "s", gt=0)
+
+
+class Mlflow(Section):
+    uri: str = key(
+        "", "MLflow server to copy runs to, as http://host:5000; needs the extra [mlflow]; empty: none"
+    )
+    experiment: str = key("glitchflow", "MLflow experiment that runs are filed under")
+    run: str = key("", "name of the run; empty: that of workdir")
+    model: str = key("", "registered model that the best checkpoint becomes a version of; empty: none")
+
+
+class Tune(Section):
+    space: dict[str, dict[str, Any]] = key(
+        {}, "by key, as train.lr: {loguniform: [1e-4, 1e-2]}; or choice: [...], uniform or int: [low, high]"
+    )
+    search: Literal["random", "grid", "optuna"] = key(
+        "random", "grid: every combination of the choices and ints; optuna needs the extra [optuna]"
+    )
+    trials: int = key(8, "trials of a random or Optuna search", gt=0)
+    metric: Literal["validation_loss", "validation_excess_removed", "validation_iou"] = key(
+        "validation_loss", "what is compared: the lowest loss, or the highest score"
+    )
+    scheduler: Literal["asha", "none"] = key("asha", "asha stops trials that fall behind the others")
+    patience: int = key(1, "asha: epochs before a trial may be stopped", gt=0)
+    reduction: int = key(3, "asha: one in so many goes on past a rung; rungs grow by this factor", gt=1)
+    concurrent: int | None = key(None, "trials at the same time; null: as many as the cluster holds", gt=0)
+
+
+class Cluster(Section):
+    address: str = key("", "running Ray cluster; empty: RAY_ADDRESS, else an embedded local Ray")
+    cpus: int | None = key(None, "CPUs of the embedded Ray; null: those this process may use", gt=0)

@@ -1,0 +1,119 @@
+"""Figures of decisions: ROC, what vetoes cost, which sensor carries them, which witnesses have drifted.
+
+Drawn from the tables of `metrics.json`. Every function returns a matplotlib Figure that belongs to the caller.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from glitchflow.figures.qplots import COLOURS, empty_axes, look
+from glitchflow.score.statistics import RESOLVABLE_EVENTS
+
+
+def roc(generators: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """ROC of each generator, the model first, with the area under it; shaded where fewer than 10 events decide."""
+    figure, axis = empty_axes("events wrongly vetoed", "events rightly vetoed", 5.6, 5.0)
+    negatives = min((g["negatives"] for g in generators.values()), default=0)
+    if negatives:
+        label = f"fewer than {RESOLVABLE_EVENTS} events"
+        axis.axvspan(0, min(1.0, RESOLVABLE_EVENTS / negatives), color="#eeeeee", label=label, zorder=0)
+    axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 3)), label="chance")
+    for index, (name, curve) in enumerate(generators.items()):
+        area = curve["auc"]
+        words = (
+            "" if area["value"] is None else f" {area['value']:.3f} [{area['low']:.3f}, {area['high']:.3f}]"
+        )
+        axis.plot(
+            numbers(curve["false_positive"]),
+            numbers(curve["true_positive"]),
+            label=f"{name}{words}",
+            **look(index),
+        )
+    axis.set(xlim=(0, 1), ylim=(0, 1.02))
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.legend(frameon=False, fontsize=8, loc="lower right", title="area [95 %]", title_fontsize=8)
+    return figure
+
+
+def veto(generators: Mapping[str, Mapping[str, Any]], kind: str) -> Figure:
+    """Efficiency against `kind` of cost on a logarithmic axis; hollow where fewer than 10 background events decide."""
+    figure, axis = empty_axes(kind, "efficiency", 6.4, 4.4)
+    least = 1.0
+    for index, (name, curve) in enumerate(generators.items()):
+        cost, efficiency = numbers(curve["cost"]), numbers(curve["efficiency"])
+        there, sure = cost > 0, np.array(curve["resolvable"], bool)
+        if not there.any():
+            continue
+        least = min(least, float(cost[there].min()))
+        low, high = numbers(curve["efficiency_low"]), numbers(curve["efficiency_high"])
+        axis.fill_between(
+            cost[there], low[there], high[there], color=COLOURS[index % 8], alpha=0.15, linewidth=0
+        )
+        axis.plot(cost[there], efficiency[there], label=name, **look(index))
+        points: dict[str, Any] = {
+            "color": COLOURS[index % 8],
+            "linestyle": "none",
+            "marker": "o",
+            "markersize": 4,
+        }
+        axis.plot(cost[there & sure], efficiency[there & sure], **points)
+        axis.plot(cost[there & ~sure], efficiency[there & ~sure], **points, markerfacecolor="white")
+    axis.plot([], [], "o", color="#555555", markerfacecolor="white", label="not resolvable")
+    diagonal = np.geomspace(least, 1.0, 50)
+    axis.plot(diagonal, diagonal, color="#999999", linewidth=1, linestyle=(0, (1, 3)), label="chance")
+    axis.set(xscale="log", xlim=(least / 1.2, 1.05), ylim=(0, 1.02))
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def attribution(table: Mapping[str, Any]) -> Figure:
+    """Share of the vetoes that each witness carries, the most important first, then each group. See `metrics.json`."""
+    rows = [sorted(table[part], key=lambda row: -row["share"]) for part in ("witnesses", "groups")]
+    together = [*rows[0], *rows[1], table["everything"]]
+    colours = [COLOURS[0]] * len(rows[0]) + [COLOURS[4]] * len(rows[1]) + [COLOURS[7]]
+    figure, axis = empty_axes("vetoes that fall without it", "", 6.4, 1.4 + 0.3 * len(together))
+    place = np.arange(len(together))
+    share, low, high = (np.array([row[key] for row in together]) for key in ("share", "low", "high"))
+    axis.barh(place, share, color=colours, height=0.7)
+    error = np.maximum(0, [share - low, high - share])
+    axis.errorbar(share, place, xerr=error, fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
+    axis.set_yticks(place, [row["name"] for row in together], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.02)
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.grid(False, axis="y")
+    axis.set_title(f"{table['attributed']} vetoes at s = {table['threshold']:g}", fontsize=10)
+    return figure
+
+
+def drift(table: Mapping[str, Any]) -> Figure:
+    """Share of the events that each witness puts out of the trusted range, quieter and louder. See `metrics.json`."""
+    channels = table["channels"]
+    figure, axis = empty_axes("events out of the range trained on", "", 6.4, 1.4 + 0.3 * len(channels))
+    place, left = np.arange(len(channels)), np.zeros(len(channels))
+    for index, (part, words) in enumerate((("below", "quieter"), ("above", "louder"))):
+        share = np.array([row[part] for row in channels]) / table["events"]
+        axis.barh(place, share, left=left, color=COLOURS[index], height=0.7, label=words)
+        left = left + share
+    expected = 2 * table["beyond"]
+    axis.axvline(expected, color="#555555", linewidth=1, linestyle="--", label=f"expected: {expected:.2%}")
+    axis.set_yticks(place, [row["name"] for row in channels], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, max(0.02, 1.15 * float(left.max(initial=0)), 1.5 * expected))
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.grid(False, axis="y")
+    axis.legend(frameon=False, fontsize=8)
+    axis.set_title(f"{table['flagged']} of {table['events']} events flagged", fontsize=10)
+    return figure
+
+
+def numbers(values: list[float | None]) -> np.ndarray:
+    """A list of `metrics.json` as an array: null is not a number."""
+    return np.array([np.nan if value is None else value for value in values], np.float64)

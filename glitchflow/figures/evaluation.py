@@ -1,0 +1,54 @@
+"""The figures of an evaluation, drawn from its `metrics.json` alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from glitchflow.analysis.evaluate.scored import NETWORK, UNTRAINED
+from glitchflow.figures import curves
+from glitchflow.figures import qplots as plots
+from glitchflow.score.statistics import Interval, Proportion
+
+CURVES = (NETWORK, "linear", "median", UNTRAINED, "oracle", "wiener")  # drawn; all are in the tables
+
+
+def figures(result: dict[str, Any]) -> dict[str, Figure]:
+    """Figures by name: excess_removed, accuracy, cleaned, roc, veto, and where there are any, attribution and drift."""
+    table = result["thresholds"]
+    names = [name for name in CURVES if name in table]
+    drawn = {"excess_removed": _excess(result)}
+    for score, words in (("accuracy", "veto accuracy"), ("cleaned", "events without a cluster")):
+        shares = {name: proportion(table[name][score]) for name in names}
+        drawn[score] = plots.against_threshold(table["thresholds"], shares, words)
+    drawn["noise_only"] = plots.against_threshold(
+        table["thresholds"], {"background": proportion(table["noise_only"])}, "noise alone has a cluster"
+    )
+    drawn["roc"] = curves.roc({name: result["roc"][name] for name in names})
+    drawn["veto"] = curves.veto({name: result["veto"][name] for name in names}, result["veto"]["kind"])
+    if result["attribution"]:
+        drawn["attribution"] = curves.attribution(result["attribution"])
+    if result["drift"]:
+        drawn["drift"] = curves.drift(result["drift"])
+    return drawn
+
+
+def _excess(result: dict[str, Any]) -> Figure:
+    bars = {
+        family: {n: interval(entry["scores"][n]["excess_removed"]) for n in CURVES if n in entry["scores"]}
+        for family, entry in result["families"].items()
+        if entry["scores"][NETWORK]["excess_removed"]["value"] is not None
+    }
+    return plots.excess_by_family(bars)
+
+
+def interval(value: dict[str, Any]) -> Interval:
+    """An interval of `metrics.json`, where null stands for what is not defined."""
+    return Interval(*(np.nan if value[k] is None else value[k] for k in ("value", "low", "high")))
+
+
+def proportion(value: dict[str, Any]) -> Proportion:
+    """Shares of `metrics.json`."""
+    return Proportion(*(np.array(value[k]) for k in ("hits", "events", "low", "high")))

@@ -1,0 +1,364 @@
+"""The Q-transform of a batch of series, with the numbers of gwpy's `TimeSeries.q_transform`.
+
+For a given (duration, rate, qrange, frange, output grid) everything but the data is a constant, built once:
+
+    series (E, C, N) --whiten, rfft--> spectrum (B, K) --gather, window, inverse FFT, |.|^2--> energies of tiles
+    --choose the plane of the loudest tile, divide rows by their median--> --splines in time and frequency--> Q-plots
+
+Shapes: E events, C channels (0 is the strain), N samples; B series (some of E x C), K bins of an rfft; R rows of a
+group, n tiles of a row; F, T the output's frequencies and times.
+Units: energies are dimensionless (norm "median": 1 is a row's median), times s from the series' start, Hz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glitchflow.signal import whiten as whitening
+from glitchflow.signal.batch_invariant import complex_of, in_threads, irfft, rfft
+from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times, search_window
+from glitchflow.signal.qtransform.qplot import Coefficients, Peak, QPlot, concatenate
+from glitchflow.signal.qtransform.rows import Loudest, Plane
+from glitchflow.signal.qtransform.tiling import build_tiling
+from glitchflow.signal.whiten import WhiteningFilter
+
+CHOICES = {
+    "norm": ("median", "mean", "none"),
+    "select": ("strain", "channel"),
+    "invalid": ("raise", "mask"),
+}
+# Events are worked through in pieces of about this many bytes: a CPU's cache (in each thread), part of a GPU's memory.
+PIECE = {"cpu": 12 * 2**20, "cuda": 2**30}
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Images (B, F, T) of B series, the units (B, rows) they were divided by, and their loudest tiles."""
+
+    image: Tensor
+    units: Tensor
+    peak: Loudest
+
+
+class QTransform(nn.Module):
+    """Q-plots of (event, channel, sample) series; see `forward`. gwpy's names, meanings and defaults.
+
+    duration (s) and sample_rate (Hz) of every series. qrange: lowest and highest Q, or one fixed `q`. frange: Hz.
+    mismatch: largest loss between tiles. norm: "median", "mean" or "none" (energies are then float64, as gwpy's).
+    Grid: tres (s, default a thousandth of outseg), fres (Hz, default 0.5; with logf the number of rows, default
+    500), outseg (start, stop) in s from the series' start, default all; or `shape` (F, T): F rows over frange
+    (with logf geometric and both ends included), T columns evenly over outseg. crop: N or (F, T) pixels around the
+    loudest pixel of the strain's whole image, moved inside at the edges.
+    select: "strain": every channel shows the plane of the strain's loudest tile; "channel": each its own.
+    gps, search: seek the loudest tile within search / 2 of gps (s from the series' start) only.
+    whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength, overlap and
+    asd_method: see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of everything after whitening.
+
+    The constants are buffers: the device follows the module's, nothing else is chosen. On a CPU an event's energies
+    are the same bits in any batch, alone, and with any number of threads.
+    Raises ValueError for a Q below sqrt(11) and for geometries that cannot be tiled (see `tiling.py`).
+    """
+
+    qs: Tensor
+
+    def __init__(
+        self,
+        duration: float,
+        sample_rate: float,
+        qrange: tuple[float, float] = (4, 64),
+        q: float | None = None,
+        frange: tuple[float, float] = (0, float("inf")),
+        mismatch: float = 0.2,
+        norm: str = "median",
+        tres: float | None = None,
+        fres: float | None = None,
+        logf: bool = False,
+        outseg: tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+        select: str = "strain",
+        crop: int | tuple[int, int] | None = None,
+        gps: float | None = None,
+        search: float = 0.5,
+        whiten: bool | Tensor = True,
+        fduration: float = 2.0,
+        highpass: float | None = None,
+        fftlength: float | None = None,
+        overlap: float | None = None,
+        asd_method: str = "median",
+        invalid: str = "raise",
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        for name, value in (("norm", norm), ("select", select), ("invalid", invalid)):
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(CHOICES[name])}")
+        self.samples = round(duration * sample_rate)
+        self.duration, self.sample_rate = self.samples * (1 / sample_rate), float(sample_rate)
+        self.norm, self.select, self.invalid, self.dtype = norm, select, invalid, dtype
+        self.whiten = whiten
+        self.whitening = partial(
+            whitening.whiten,
+            sample_rate=self.sample_rate,
+            fftlength=fftlength,
+            overlap=overlap,
+            method=asd_method,
+            fduration=fduration,
+            highpass=highpass,
+            dtype=dtype if whiten is True else torch.float64,
+        )
+        if whiten is not False:  # once, for the errors of wrong options
+            asd = None if whiten is True else torch.as_tensor(whiten, dtype=torch.float64)
+            self.whitening(torch.zeros(*(asd.shape[:-1] if asd is not None else ()), self.samples), asd=asd)
+        qrange = qrange if q is None else (q, q)
+        tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
+        self.frange = tiling.frange
+        times = grid_times(self.duration, tres, outseg, shape)
+        frequencies = grid_frequencies(tiling.frange, fres, logf, shape, norm == "none")
+        crop = (crop, crop) if isinstance(crop, int) else crop
+        self.grid = Grid(tiling, self.duration, frequencies, times, crop, dtype)
+        window = None if gps is None else search_window(gps, search, self.duration)
+        self.planes = nn.ModuleList(
+            Plane(plane, self.duration, self.samples, window, norm, dtype) for plane in tiling.planes
+        )
+        qs = torch.tensor([plane.q for plane in tiling.planes], dtype=torch.float64)
+        self.register_buffer("qs", qs, persistent=False)
+
+    @property
+    def frequencies(self) -> Tensor:
+        """(F,) Hz of the whole image."""
+        return self.grid.frequencies
+
+    @property
+    def times(self) -> Tensor:
+        """(T,) s from the series' start of the whole image."""
+        return self.grid.times
+
+    @torch.no_grad()
+    def forward(self, series: Tensor | np.ndarray, companion: Tensor | np.ndarray | None = None) -> QPlot:
+        """Q-plots of (E, C, N) series in any units.
+
+        companion: (E, N), a part of the strain in the strain's units (for example what witnesses explain); it goes
+        through the strain's whitening filter, plane, units and window, so that its energies compare with the strain's.
+        Raises ValueError for a wrong shape, and for dead series (constant, NaN or infinite) unless they are masked.
+        """
+        series = self._check(series, 3, "(event, channel, sample)")
+        part = None if companion is None else self._check_part(companion, len(series))
+        step, device = self._piece(*series.shape[:2]), self.times.device
+
+        def work(i: int) -> QPlot:
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                return self._transform(series[i : i + step], None if part is None else part[i : i + step], i)
+
+        starts = range(0, len(series), step)
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
+        plots = [work(i) for i in starts] if threads == 1 else in_threads(work, starts, threads)
+        return concatenate(plots, fixed=() if self.grid.crop else ("frequencies", "times"))
+
+    @torch.no_grad()
+    def coefficients(
+        self, series: Tensor | np.ndarray, q: float | None = None, equal: bool = False
+    ) -> Coefficients:
+        """Complex tiles of (E, C, N) series in one plane: the only one, or the one nearest to `q`.
+
+        equal: the same number of tiles in every row (that of the highest), so that the plane is one complex image.
+        Not in pieces, and the last bit of a coefficient may depend on its batch.
+        Raises ValueError as `forward`, and without `q` where there are several planes.
+        """
+        if q is None and len(self.planes) > 1:
+            raise ValueError(
+                f"several planes, of Q {[round(float(q), 3) for q in self.qs]}: choose one by q="
+            )
+        index = 0 if q is None else int((self.qs - q).abs().argmin())
+        plane = self._plane(index)
+        series = self._check(series, 3, "(event, channel, sample)")
+        series, filters, _ = self._condition(series, 0)
+        spectrum = rfft(series).to(complex_of(self.dtype)).flatten(0, 1)
+        values = [v.unflatten(0, series.shape[:2]) for v in plane.coefficients(spectrum, equal)]
+        frequencies = [rows.frequencies for rows in plane.rows()]
+        if equal:
+            values, frequencies = [torch.cat(values, 2)], [torch.cat(frequencies)]
+        return Coefficients(tuple(values), tuple(frequencies), plane.q, filters)
+
+    @torch.no_grad()
+    def inverse(self, coefficients: Coefficients) -> Tensor:
+        """The (E, C, N) float64 series that has these coefficients, within frange and zero outside of it.
+
+        In the units of the series that was transformed: whitened, where the transform whitens
+        (`coefficients.filters.undo` colours it back).
+        """
+        plane = self._plane(int((self.qs - coefficients.q).abs().argmin()))
+        shape = coefficients.values[0].shape[:2]
+        values = [v.flatten(0, 1) for v in coefficients.values]
+        counts = [rows.count for rows in plane.rows()]
+        if len(values) == 1 and len(counts) > 1:
+            values = list(values[0].split(counts, 1))
+        spectrum = plane.inverse(values, self.samples // 2 + 1).to(torch.complex128)
+        frequency = torch.arange(spectrum.shape[-1], device=spectrum.device) / self.duration
+        inside = (frequency >= self.frange[0]) & (frequency <= self.frange[1])
+        return irfft(spectrum * inside, self.samples).unflatten(0, shape)
+
+    def _check(self, series: Tensor | np.ndarray, dims: int, axes: str) -> Tensor:
+        series = torch.as_tensor(series)
+        if series.ndim != dims or series.shape[-1] != self.samples or 0 in series.shape:
+            raise ValueError(
+                f"series of shape {tuple(series.shape)}: {axes} with {self.samples} samples "
+                f"({self.duration:g} s at {self.sample_rate:g} Hz) is needed"
+            )
+        return series
+
+    def _check_part(self, companion: Tensor | np.ndarray, events: int) -> Tensor:
+        part = self._check(companion, 2, "(event, sample)")
+        if len(part) != events:
+            raise ValueError(f"companion has {len(part)} events, series {events}")
+        finite = torch.isfinite(part).all(1)
+        if not bool(finite.all()):
+            event = int((~finite).nonzero()[0])
+            raise ValueError(f"event {event}: the companion has NaN or infinite samples")
+        return part
+
+    def _condition(self, series: Tensor, event: int) -> tuple[Tensor, WhiteningFilter | None, Tensor]:
+        """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's number for errors."""
+        series = series.to(self.times.device, torch.float64)
+        low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
+        finite = torch.isfinite(low) & torch.isfinite(high)
+        self._refuse(~finite, event, "NaN or infinite samples")
+        valid = finite & (low < high)
+        self._refuse(finite & ~valid, event, f"constant over {self.duration:g} s")
+        if not bool(valid.all()):
+            series = torch.where(valid[..., None], series, 0.0)
+        if self.whiten is False:
+            return series, None, valid
+        asd = None
+        if self.whiten is not True:
+            asd = torch.as_tensor(self.whiten, device=series.device).to(torch.float64)
+            asd = asd.expand(*series.shape[:2], asd.shape[-1])
+        series, filters = self.whitening(series, asd=asd)
+        return series, filters, valid
+
+    def _refuse(self, dead: Tensor, event: int, why: str) -> None:
+        """Name the first dead series (E, C) of events counted from `event`, unless they are to be masked."""
+        if self.invalid == "raise" and bool(dead.any()):
+            first, channel = (int(i) for i in dead.nonzero()[0])
+            raise ValueError(f"event {event + first}, channel {channel}: {why}")
+
+    def _piece(self, events: int, channels: int) -> int:
+        """How many events to work on at once: PIECE bytes, and on a CPU a share for every thread."""
+        images = 1 if self.grid.crop else channels  # whole ones
+        largest = max(
+            rows.count * rows.tiles for p in range(len(self.planes)) for rows in self._plane(p).rows()
+        )
+        pixels = len(self.times) * len(self.frequencies)
+        each = channels * (8 * self.samples + 8 * largest) + 4 * images * pixels
+        if self.times.device.type == "cpu":
+            return max(1, min(PIECE["cpu"] // each, -(-events // torch.get_num_threads())))
+        return max(1, PIECE["cuda"] // each)
+
+    def _transform(self, series: Tensor, part: Tensor | None, event: int) -> QPlot:
+        """A piece of a batch: (E, C, N) series, (E, N) companion, and the number of its first event."""
+        series, filters, valid = self._condition(series, event)
+        scale = self._scale(series)
+        spectrum = self._spectrum(series, scale)
+        plane = self._choose(spectrum)
+        energy, loudest, crop, units = self._draw_events(spectrum, plane)
+        self._refuse(valid & (loudest.energy <= 0), event, "no power in the band")
+        companion = None
+        if part is not None:
+            part = part.to(series.device, torch.float64)
+            if filters is not None:
+                part = WhiteningFilter(filters.side[:, 0], self.sample_rate)(part)
+            first = None if crop is None else crop.first
+            companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, units).image
+        peak = Peak(loudest.energy, loudest.time, loudest.frequency)
+        if self.norm == "none":
+            unit = scale.square()
+            energy, peak = energy * unit[..., None, None], replace(peak, energy=peak.energy * unit)
+            companion = None if companion is None else companion * unit[:, :1, None]
+        return QPlot(
+            energy=energy,
+            q=self.qs[plane],
+            frequencies=self.frequencies if crop is None else self.frequencies[crop.rows],
+            times=self.times if crop is None else self.times[crop.columns],
+            peak=peak,
+            valid=valid & (peak.energy > 0),
+            companion=companion,
+        )
+
+    def _draw_events(self, spectrum: Tensor, plane: Tensor) -> tuple[Tensor, Loudest, Crop | None, Tensor]:
+        """(E, C, K), (E, C) -> energy (E, C, F, T), loudest tiles (E, C), the crop, the strain's units (E, rows)."""
+        events, channels = plane.shape
+        if not self.grid.crop:
+            drawn = self._draw(spectrum.flatten(0, 1), plane.flatten())
+            loudest = Loudest(*(getattr(drawn.peak, f.name).view(events, channels) for f in fields(Loudest)))
+            return drawn.image.unflatten(0, (events, channels)), loudest, None, drawn.units[::channels]
+        strain = self._draw(spectrum[:, 0], plane[:, 0])
+        crop = self.grid.around_peak(strain.image)
+        images, peaks = [crop.cut(strain.image)[:, None]], [strain.peak]
+        if channels > 1:
+            first = crop.first.repeat_interleave(channels - 1, 0)
+            others = self._draw(spectrum[:, 1:].flatten(0, 1), plane[:, 1:].flatten(), first)
+            images.append(others.image.unflatten(0, (events, channels - 1)))
+            peaks.append(others.peak)
+        loudest = Loudest(
+            *(torch.cat([getattr(p, f.name).view(events, -1) for p in peaks], 1) for f in fields(Loudest))
+        )
+        return torch.cat(images, 1), loudest, crop, strain.units
+
+    def _scale(self, series: Tensor) -> Tensor:
+        """(..., N) -> (...): a power of two to divide by, so that the squares of any units fit into float32."""
+        if self.whiten is True:  # of unit variance
+            return torch.ones_like(series[..., 0])
+        low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
+        return torch.exp2(torch.frexp(torch.maximum(-low, high)).exponent.double())
+
+    def _spectrum(self, series: Tensor, scale: Tensor) -> Tensor:
+        """(..., N) -> rfft (..., K) over scale (...)."""
+        if self.whiten is True:  # white: float32 has the range
+            return rfft(series.to(self.dtype))
+        return (rfft(series) / scale[..., None]).to(complex_of(self.dtype))
+
+    def _choose(self, spectrum: Tensor) -> Tensor:
+        """(E, C, K) -> (E, C): index of the plane each channel shows."""
+        if len(self.planes) == 1:
+            return torch.zeros(spectrum.shape[:2], dtype=torch.int64, device=spectrum.device)
+        scanned = spectrum if self.select == "channel" else spectrum[:, :1]
+        flat = scanned.flatten(0, 1)
+        loudest = torch.stack([self._plane(p).loudest_energy(flat) for p in range(len(self.planes))])
+        return loudest.argmax(0).view(scanned.shape[:2]).expand(spectrum.shape[:2])
+
+    def _draw(
+        self, spectrum: Tensor, plane: Tensor, first: Tensor | None = None, units: Tensor | None = None
+    ) -> _Drawn:
+        """Images of (B, K) rffts in plane (B,); of a crop from pixel first (B, 2) on; in `units` (B, rows)."""
+        size = self.grid.shape if first is None or not self.grid.crop else self.grid.crop
+        most = max(len(self._plane(p).frequencies) for p in range(len(self.planes)))
+        image = spectrum.real.new_empty(len(spectrum), *size)
+        used = spectrum.real.new_zeros(len(spectrum), most)
+        energy, time, frequency = (
+            torch.empty(len(spectrum), dtype=t, device=spectrum.device)
+            for t in (self.dtype, torch.float64, torch.float64)
+        )
+        for p, mine in self._by_plane(plane):
+            here = self._plane(p)
+            rows = len(here.frequencies)
+            tiles, unit, peak = here.measure(spectrum[mine], None if units is None else units[mine, :rows])
+            image[mine] = self.grid(p, tiles, unit, None if first is None else first[mine])
+            used[mine, :rows] = unit
+            energy[mine], time[mine], frequency[mine] = peak.energy, peak.time, peak.frequency
+        return _Drawn(image, used, Loudest(energy, time, frequency))
+
+    def _by_plane(self, plane: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Each plane that is shown, and which of (B,) show it."""
+        for p in range(len(self.planes)):
+            mine = (plane == p).nonzero()[:, 0]
+            if len(mine):
+                yield p, mine
+
+    def _plane(self, index: int) -> Plane:
+        return cast(Plane, self.planes[index])

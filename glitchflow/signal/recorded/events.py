@@ -1,0 +1,119 @@
+"""Recorded events: series cut from GWF and HDF5 files around given GPS times, read through gwpy.
+
+Shapes: C channel (the strain first), N sample.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import resample_poly
+
+from glitchflow.config import Derived, Experiment, named
+from glitchflow.config.sections import Series, Source
+from glitchflow.errors import InputError
+from glitchflow.signal.derive import append_derived
+from glitchflow.signal.recorded.frames import Gap, find_files, read_stretch
+from glitchflow.signal.recorded.triggers import Trigger, find_triggers
+from glitchflow.signal.simulation.events import DERIVED, Event, Recipe, generator
+
+PADDING = 2.0  # s read beyond each end where a channel is resampled, for the filter to settle
+
+
+def recorded(experiment: Experiment, triggers: list[Trigger] | None = None) -> Recipe:
+    """The events of `ingest`, one for each of `triggers`; without those, for each that `ingest.times` gives now.
+
+    An event whose time the files do not cover, or that has NaN, is `skipped`, with the reason.
+    Raises `InputError` where no channel, no time or no file is given.
+    """
+    channels, derived = chosen_channels(experiment)
+    for source in channels:
+        find_files(source)
+    found = find_triggers(experiment) if triggers is None else triggers
+    labels = ["background", *(sorted({t.label for t in found} - {"background"}) or ["recorded"])]
+    return Recipe(
+        events=len(found),
+        channels=[*(c.name for c in channels), *(d.name for d in derived)],
+        labels=labels,
+        witnessed=[],
+        couplings={},
+        event=partial(_event, experiment, channels, derived, labels, found),
+        split_key=lambda i: int(found[i].gps // experiment.split.block),
+        recorded=True,
+        notes={"triggers": [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in found]},
+    )
+
+
+def chosen_channels(experiment: Experiment) -> tuple[list[Source], list[Derived]]:
+    """The recorded channels, strain first, and the derived ones that `ingest.witnesses` asks for (none: all).
+
+    A derived channel brings along those it is computed from. Raises `InputError` where none are given.
+    """
+    ingest, derived = experiment.ingest, experiment.derived
+    if not ingest.channels:
+        raise InputError("ingest.channels = []: name the strain and at least one witness")
+    wanted = set(named("ingest.witnesses", ingest.witnesses))
+    if not wanted:
+        return ingest.channels, derived
+    for item in reversed(derived):  # a channel may be derived from one that was derived before it
+        wanted |= set(item.channels) if item.name in wanted else set()
+    strain, *witnesses = ingest.channels
+    return [strain, *(c for c in witnesses if c.name in wanted)], [d for d in derived if d.name in wanted]
+
+
+def event_start(series: Series, gps: float) -> float:
+    """GPS time of the first sample of an event: one of the common rate, so that all channels start together."""
+    return round((gps - series.duration / 2) * series.sample_rate) / series.sample_rate
+
+
+def _event(
+    experiment: Experiment,
+    sources: list[Source],
+    derived: list[Derived],
+    labels: list[str],
+    triggers: list[Trigger],
+    index: int,
+) -> Event:
+    series, trigger = experiment.series, triggers[index]
+    start = event_start(series, trigger.gps)
+    rest = (None, labels.index(trigger.label), start + series.duration / 2, trigger.snr)
+    try:
+        rows = [read_channel(c, start, series.duration, series.sample_rate) for c in sources]
+    except Gap as gap:
+        return Event(np.zeros((len(sources) + len(derived), series.samples)), *rest, skipped=str(gap))
+    names = ["", *(c.name for c in sources[1:])]  # no channel may be derived from the strain
+    rng = generator(experiment.seed, DERIVED, index)
+    return Event(append_derived(np.stack(rows), names, derived, series.sample_rate, rng), *rest)
+
+
+def read_channel(source: Source, start: float, duration: float, sample_rate: float) -> NDArray[np.float64]:
+    """`duration` seconds of one channel from GPS `start`, at `sample_rate`: (N,) float64.
+
+    Resampled by a polyphase filter (scipy's) from data a little longer where there is more.
+    Raises `Gap` where the files do not cover the time or have NaN in it.
+    """
+    data = read_stretch(source, start, start + duration, PADDING)
+    resampled = float(data.sample_rate.value) != sample_rate
+    bad = np.flatnonzero(~np.isfinite(data.value))  # before the resampling, which would spread it
+    near = np.abs(data.times.value[bad] - start - duration / 2) <= duration / 2 + PADDING * resampled
+    if near.any():
+        raise Gap(f"ingest.channels {source.name}: not a number at GPS {data.times.value[bad][near][0]:.4f}")
+    values = np.asarray(data.value, dtype=np.float64)
+    if resampled:
+        # not gwpy's resample: by ratios that are not whole it multiplies the spectrum by a Hamming window
+        ratio = Fraction(sample_rate / float(data.sample_rate.value)).limit_denominator(2**16)
+        values = resample_poly(values, ratio.numerator, ratio.denominator, padtype="line")
+    first = round((start - float(data.t0.value)) * sample_rate)
+    return values[first : first + round(duration * sample_rate)]
+
+
+def first_sample(source: Source, start: float, duration: float, sample_rate: float) -> float:
+    """GPS time of the first sample that `read_channel` gives where it resamples: `start`, but for the file's own grid.
+
+    Raises `Gap` as `read_channel`.
+    """
+    begin = float(read_stretch(source, start, start + duration, PADDING).t0.value)
+    return begin + round((start - begin) * sample_rate) / sample_rate

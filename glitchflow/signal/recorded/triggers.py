@@ -1,0 +1,124 @@
+"""When to look: GPS times of events from a list, a trigger table, a stretch to slide over, and quiet times.
+
+The driver resolves them once, so that every task works from the same list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from glitchflow.config import Experiment
+from glitchflow.config.sections import Times
+from glitchflow.errors import InputError
+from glitchflow.signal.recorded.frames import coverage
+from glitchflow.signal.simulation.events import BACKGROUND, generator
+
+# column names that trigger tables use: Gravity Spy, Omicron, SNAX, PyCBC Live, gstlal
+TIME = ("GPStime", "event_time", "peak_time", "time", "gps", "end_time")
+LABEL = ("label", "ml_label", "family")
+SNR = ("snr", "SNR")
+TRIES = 1000  # draws for each quiet time
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """One time to look at."""
+
+    gps: float
+    label: str
+    snr: float  # NaN where the list does not tell
+
+
+def find_triggers(experiment: Experiment) -> list[Trigger]:
+    """The events of `ingest.times`, then `ingest.background` quiet times labelled `background`.
+
+    Raises `InputError` for a table that cannot be read or lacks a column, and where there are too few quiet times.
+    """
+    ingest, times = experiment.ingest, experiment.ingest.times
+    if times.file:
+        found = _table(times)
+    elif times.end is not None:
+        found = _slide(times, experiment.qplot.span)
+    else:
+        labels = ingest.labels or ["recorded"] * len(times.gps)
+        found = [Trigger(gps, label, float("nan")) for gps, label in zip(times.gps, labels)]
+    found += _quiet(experiment, np.array([t.gps for t in found]))
+    if not found:
+        raise InputError("ingest.times: gives no time; list some, name a file, or a start and an end")
+    return found
+
+
+def _slide(times: Times, span: float) -> list[Trigger]:
+    """Windows of `span` side by side, or every `stride`, from `start` to `end`: the last ends at or before `end`."""
+    assert times.start is not None and times.end is not None  # the configuration asks for both
+    stride = times.stride or span
+    count = int(np.floor((times.end - times.start - span) / stride + 1e-9)) + 1
+    return [
+        Trigger(times.start + span / 2 + i * stride, "recorded", float("nan")) for i in range(max(count, 0))
+    ]
+
+
+def _table(times: Times) -> list[Trigger]:
+    """Rows of a trigger table, in its order, that pass `times.where`."""
+    from gwpy.table import EventTable
+
+    options: dict[str, Any] = {"format": times.format} if times.format else {}
+    if times.file.endswith(".csv") and not times.format:
+        options["format"] = "ascii.csv"
+    try:
+        table = EventTable.read(times.file, **options)
+        for condition in times.where:
+            table = table.filter(condition)
+    except Exception as error:  # noqa: BLE001  gwpy's readers raise anything on a bad file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"ingest.times.file = {times.file}: cannot be read: {reason}") from None
+    time = _column(times, table.colnames, "time", TIME)
+    if time is None:
+        raise InputError(
+            f"ingest.times.file = {times.file}: no column of GPS times; name it in ingest.times.time, there are:"
+            f" {', '.join(table.colnames)}"
+        )
+    label, snr = _column(times, table.colnames, "label", LABEL), _column(times, table.colnames, "snr", SNR)
+    return [
+        Trigger(
+            float(row[time]),
+            str(row[label]) if label else "recorded",
+            float(row[snr]) if snr else float("nan"),
+        )
+        for row in table
+    ]
+
+
+def _column(times: Times, there: list[str], key: str, usual: tuple[str, ...]) -> str | None:
+    """The column asked for by `ingest.times.<key>`, else the first of the usual names that is there."""
+    asked = getattr(times, key)
+    if asked and asked not in there:
+        raise InputError(
+            f"ingest.times.{key} = {asked}: not a column of {times.file}; there are: {', '.join(there)}"
+        )
+    return asked or next((name for name in usual if name in there), None)
+
+
+def _quiet(experiment: Experiment, events: np.ndarray) -> list[Trigger]:
+    """Times drawn uniformly from what the strain's files cover, at least `ingest.quiet` s from every event."""
+    ingest, half = experiment.ingest, experiment.series.duration / 2
+    if not ingest.background:
+        return []
+    stretches = np.array([(a + half, b - half) for a, b in coverage(ingest.channels[0]) if b - a > 2 * half])
+    lengths = stretches[:, 1] - stretches[:, 0] if len(stretches) else np.zeros(0)
+    rng, found = generator(experiment.seed, BACKGROUND), list[float]()
+    for _ in range(TRIES * ingest.background if lengths.sum() else 0):
+        place = rng.uniform(0, lengths.sum())
+        stretch = int(np.searchsorted(np.cumsum(lengths), place))
+        gps = float(stretches[stretch, 1] - (np.cumsum(lengths)[stretch] - place))
+        if not len(events) or np.abs(events - gps).min() >= ingest.quiet:
+            found.append(gps)
+        if len(found) == ingest.background:
+            return [Trigger(gps, "background", float("nan")) for gps in found]
+    raise InputError(
+        f"ingest.background = {ingest.background}: only {len(found)} times {ingest.quiet:g} s away from every event"
+        f" in what the files of {ingest.channels[0].name} cover"
+    )

@@ -1,0 +1,226 @@
+"""Families of transients: what each adds to the strain and to the witnesses of one event, and its physics.
+
+A family is a function of (instrument, random numbers, time, GPS time); `FAMILIES` is the table of them. Everything is
+on the white scale of each channel, where stationary noise has unit variance (see `simulate.py`).
+
+Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1. time (N,): s from the transient's centre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.config.recipes import Detector, ScatteredLight
+from glitchflow.signal.simulation.couplings import Coupling, Drift
+
+Array = NDArray[np.float64]
+Random = np.random.Generator
+SOLAR_MASS = 4.925490947e-6  # G M_sun / c^3, s
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """The constants of a dataset that families need."""
+
+    settings: Detector
+    colour: Array  # (C, K): multiplies the spectrum of unit white noise
+    couplings: dict[str, Coupling]  # of the families that reach channels linearly
+    scattering: float  # strain amplitude of the light scattered once
+    scattering_drift: Drift
+
+    def place(self, witness: str) -> int:
+        """A witness's place among the witnesses."""
+        return self.settings.witnesses.index(witness)
+
+
+@dataclass(frozen=True)
+class Transient:
+    """What a family adds to one event, on the white scale of each channel."""
+
+    strain: Array  # (N,)
+    witnesses: Array | None = None  # (C - 1, N)
+    motion: dict[int, Array] | None = None  # by place among the witnesses: (N,), added in its own unit
+    scaled: bool = True  # strain and witnesses to the SNR drawn; else the strength follows from the coupling
+
+
+# -- families that witnesses see through a linear response ---------------------------------------------------------
+
+
+def _sine_gaussian(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
+    """exp(-(t / tau)^2) cos(2 pi f t + phase), Q = sqrt(2) pi f tau: Chatterji et al., CQG 21, S1809 (2004)."""
+    settings = instrument.settings.families.sine_gaussian
+    return _linear(
+        instrument.couplings["sine_gaussian"], _pulse(rng, time, settings.frequency, settings.q), gps
+    )
+
+
+def _ringdown(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
+    """exp(-t / tau) cos(2 pi f t + phase) from t = 0 on, Q = pi f tau: a mechanical resonance after a knock.
+
+    A damped sinusoid as in Creighton, PRD 60, 022001 (1999), who treats it as a signal.
+    """
+    settings = instrument.settings.families.ringdown
+    frequency = np.exp(rng.uniform(*np.log(settings.frequency)))
+    tau = rng.uniform(*settings.q) / (np.pi * frequency)
+    phase = rng.uniform(0, 2 * np.pi)
+    after = np.maximum(time, 0.0)
+    source = (time >= 0) * np.exp(-after / tau) * np.cos(2 * np.pi * frequency * after + phase)
+    return _linear(instrument.couplings["ringdown"], source, gps)
+
+
+def _whistle(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
+    """A beat note of two oscillators, one of which sweeps past the other: f(t) = low + (high - low) (t / length)^2.
+
+    Class "Whistle" of Gravity Spy (Zevin et al., CQG 34, 064003, 2017); radio-frequency beats: Nuttall et al., CQG
+    32, 245005 (2015). Those reach kHz: here the sweep is put inside the Q-plot's band, where the V turns.
+    """
+    settings = instrument.settings.families.whistle
+    low, high, length = (rng.uniform(*r) for r in (settings.low, settings.high, settings.length))
+    inside = np.clip(time / length, -1.0, 1.0)
+    phase = 2 * np.pi * length * (low * inside + (high - low) * inside**3 / 3) + rng.uniform(0, 2 * np.pi)
+    fade = np.sin(0.5 * np.pi * np.minimum(1.0, 5 * (1 - np.abs(inside)))) ** 2  # over a fifth at each end
+    return _linear(instrument.couplings["whistle"], fade * np.cos(phase), gps)
+
+
+def _linear(coupling: Coupling, source: Array, gps: float) -> Transient:
+    series = np.fft.irfft(coupling.at(gps) * np.fft.rfft(source), n=source.size)
+    return Transient(strain=series[0], witnesses=series[1:])
+
+
+# -- families that no linear filter of a witness predicts ----------------------------------------------------------
+
+
+def _scattered_light(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
+    """G sum_n r^(n - 1) sin(n (4 pi x(t) / wavelength + static phase)) of a burst of slow motion x(t).
+
+    Accadia et al., CQG 27, 194011 (2010); arches over arches from light that goes between scatterer and test mass
+    n times: Soni et al., CQG 38, 025016 (2021). The fringe frequency of bounce n is 2 n |v| / wavelength. The
+    witness measures x. The scatterer is one and the same, so G is fixed and the SNR follows from the motion: were
+    it drawn per event, no witness could know it. The static phase drifts by more than a wavelength between events
+    and is unknown.
+    """
+    settings = instrument.settings.families.scattered_light
+    fringe, motion, length = (rng.uniform(*r) for r in (settings.fringe, settings.motion, settings.length))
+    x = _burst(settings, fringe, motion, length, time)
+    stray = _stray_light(settings, x, rng.uniform(0, 2 * np.pi), instrument.colour[0])
+    gain = instrument.scattering * float(instrument.scattering_drift.at(gps)[0])
+    return Transient(gain * stray, motion={instrument.place(settings.witness): x}, scaled=False)
+
+
+def scattering_gain(settings: Detector, time: Array, colour: Array) -> float:
+    """The strain amplitude G that gives the middle of the ranges of motion the middle of the SNRs asked for.
+
+    Shapes: time (N,) in s around 0, colour (K,) of the strain.
+    """
+    light = settings.families.scattered_light
+    fringe, motion, length = (float(np.mean(r)) for r in (light.fringe, light.motion, light.length))
+    x = _burst(light, fringe, motion, length, time)
+    middle = float(np.sqrt(np.prod(settings.snr)))
+    return middle / float(np.linalg.norm(_stray_light(light, x, np.pi / 4, colour)))
+
+
+def _burst(settings: ScatteredLight, fringe: float, motion: float, length: float, time: Array) -> Array:
+    """A slow oscillation x(t) under a Gaussian, in the unit of the wavelength, with this highest fringe."""
+    amplitude = fringe * settings.wavelength / 2 / (2 * np.pi * motion)
+    return amplitude * np.exp(-0.5 * (time / length) ** 2) * np.sin(2 * np.pi * motion * time)
+
+
+def _stray_light(settings: ScatteredLight, x: Array, static: float, colour: Array) -> Array:
+    """The stray light's strain, of unit amplitude for one bounce, on the white scale."""
+    phase = 4 * np.pi / settings.wavelength * x + static
+    field = np.zeros_like(x)
+    for n in range(1, settings.bounces + 1):
+        field += settings.reflection ** (n - 1) * (np.sin(n * phase) - np.sin(n * static))
+    return _whitened(field, colour)
+
+
+def _bilinear(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
+    """A vibration times a slow swing: strain = strength * filter (a(t) b(t)).
+
+    A beam off a mirror's centre turns its angle into length, in proportion to the offset: Barsotti, Evans &
+    Fritschel, CQG 27, 084026 (2010), and for subtraction by products of witnesses Mukund et al., PRD 101, 102006
+    (2020). Alone, neither a nor b is seen in the strain. The witness of the vibration sees a through its coupling,
+    that of the swing b itself, below the Q-plot's band. The SNR drawn sets a; b has its own range.
+    """
+    settings, coupling = instrument.settings.families.bilinear, instrument.couplings["bilinear"]
+    frequency = np.exp(rng.uniform(*np.log(settings.frequency)))
+    phase, turn = rng.uniform(0, 2 * np.pi, 2)
+    swing, motion, length, vibration = (
+        rng.uniform(*r) for r in (settings.swing, settings.motion, settings.length, settings.vibration)
+    )
+    a = np.exp(-0.5 * (time / vibration) ** 2) * np.cos(2 * np.pi * frequency * time + phase)
+    b = swing * np.exp(-0.5 * (time / length) ** 2) * np.sin(2 * np.pi * motion * time + turn)
+    response = coupling.at(gps)
+    seen = np.fft.irfft(response[1:] * np.fft.rfft(a), n=time.size)
+    strain = settings.strength * np.fft.irfft(response[0] * np.fft.rfft(a * b), n=time.size)
+    return Transient(strain, seen, motion={instrument.place(settings.witnesses[1]): b})
+
+
+# -- families that no witness sees ---------------------------------------------------------------------------------
+
+
+def _blip(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
+    """A pulse of about one cycle in the strain that no witness sees: Cabero et al., CQG 36, 155010 (2019)."""
+    settings = instrument.settings.families.blip
+    return Transient(strain=_pulse(rng, time, settings.frequency, settings.q))
+
+
+def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
+    """The inspiral of a compact binary, which no witness sees."""
+    settings = instrument.settings.families.chirp
+    mass = np.exp(rng.uniform(*np.log(settings.mass)))
+    h = inspiral(time, mass, rng.uniform(0, 2 * np.pi), settings.start)
+    return Transient(strain=_whitened(h, instrument.colour[0]))
+
+
+def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:
+    """The Newtonian inspiral of two equal masses, up to the innermost stable orbit of their sum at time 0: (N,).
+
+    mass: chirp mass in solar masses; phase at time 0 in rad; start: Hz at which it fades in, later where the series
+    begins later. With tau the time left, m = G Mc / c^3: phase -2 (tau / 5m)^(5/8), frequency (5 / 256 tau)^(3/8)
+    m^(-5/8) / pi, amplitude tau^(-1/4): Cutler & Flanagan, PRD 49, 2658 (1994), equations 2.2 and 2.13. It goes on as
+    a damped oscillation of Q = pi at its last frequency, so as not to end in a click: no model of the merger.
+    """
+    m = SOLAR_MASS * mass
+    last = 1 / (np.pi * 6**1.5 * m * 2**1.2)  # Hz: c^3 / (6^(3/2) pi G M), M = 2^(6/5) Mc
+    end, begin = (5 / 256 * (np.pi * f) ** (-8 / 3) * m ** (-5 / 3) for f in (last, min(start, last)))
+    begin = min(begin, end - 0.95 * float(time[0]))
+    left = np.maximum(end - time, end)
+    after = np.maximum(time, 0.0)
+    turns = -2 * (left / (5 * m)) ** 0.625 + 2 * np.pi * last * after + phase
+    fade = np.sin(0.5 * np.pi * np.clip((begin - left) / (0.1 * begin), 0.0, 1.0)) ** 2
+    return fade * (left / end) ** -0.25 * np.exp(-after * last) * np.cos(turns)
+
+
+def _pulse(rng: Random, time: Array, frequencies: tuple[float, float], qs: tuple[float, float]) -> Array:
+    """A sine-Gaussian of unit amplitude with parameters drawn from the ranges given."""
+    frequency = np.exp(rng.uniform(*np.log(frequencies)))
+    tau = rng.uniform(*qs) / (np.sqrt(2) * np.pi * frequency)
+    return np.exp(-((time / tau) ** 2)) * np.cos(2 * np.pi * frequency * time + rng.uniform(0, 2 * np.pi))
+
+
+def _whitened(h: Array, colour: Array) -> Array:
+    """A series in units of strain on the strain's white scale."""
+    return np.fft.irfft(np.fft.rfft(h) / colour, n=h.size)
+
+
+@dataclass(frozen=True)
+class FamilyMaker:
+    make: Callable[[Instrument, Random, Array, float], Transient]
+    witnessed: bool
+    coupled: bool  # through a linear response that is drawn for it
+
+
+FAMILIES = {
+    "sine_gaussian": FamilyMaker(_sine_gaussian, witnessed=True, coupled=True),
+    "ringdown": FamilyMaker(_ringdown, witnessed=True, coupled=True),
+    "whistle": FamilyMaker(_whistle, witnessed=True, coupled=True),
+    "scattered_light": FamilyMaker(_scattered_light, witnessed=True, coupled=False),
+    "bilinear": FamilyMaker(_bilinear, witnessed=True, coupled=True),
+    "blip": FamilyMaker(_blip, witnessed=False, coupled=False),
+    "chirp": FamilyMaker(_chirp, witnessed=False, coupled=False),
+}

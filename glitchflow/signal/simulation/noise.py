@@ -1,0 +1,122 @@
+"""Stationary noise: amplitude spectral densities of the strain and its witnesses, and series of that colour.
+
+Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1. ASDs are one-sided, unit / sqrt(Hz).
+"""
+
+from __future__ import annotations
+
+import glob
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.config.recipes import Detector, Noise
+from glitchflow.errors import InputError
+
+Array = NDArray[np.float64]
+KEY = "simulate.detector.noise"
+
+
+def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> Array:
+    """The ASD of every channel, (C, K) at the frequencies (K,): each its own colour, and power lines in all.
+
+    A witness's noise falls as f^-slope, slopes (C - 1,); that of a slow motion's witness is the sensor's, white.
+    Raises `InputError` for a curve or recorded data that cannot be read.
+    """
+    noise, families = settings.noise, settings.families
+    asd = np.stack([strain_asd(noise, frequency), *(_power_law(frequency, slope) for slope in slopes)])
+    asd *= 1 + noise.line_height * _lorentzians(frequency, settings.lines, noise.line_width)
+    for family, name in (
+        (families.scattered_light, families.scattered_light.witness),
+        (families.bilinear, families.bilinear.witnesses[1]),
+    ):
+        if family.weight:
+            asd[1 + settings.witnesses.index(name)] = family.sensor_noise
+    return asd
+
+
+def strain_asd(noise: Noise, frequency: Array) -> Array:
+    """The strain's ASD (K,), without lines, that `simulate.detector.noise.psd` names."""
+    return {"advanced": _advanced, "file": _from_file, "recorded": _from_recorded}[noise.psd](
+        noise, frequency
+    )
+
+
+def advanced_detector_asd(frequency: Array) -> Array:
+    """Amplitude spectral density of an advanced detector's strain noise, 1 / sqrt(Hz).
+
+    Sathyaprakash & Schutz, Living Rev. Relativity 12, 2 (2009), table 1 (Advanced LIGO); constant below 8 Hz,
+    where the fit no longer describes a detector.
+    """
+    x = np.maximum(frequency, 8.0) / 215.0
+    return np.sqrt(1e-49 * (x**-4.14 - 5 * x**-2 + 111 * (1 - x**2 + 0.5 * x**4) / (1 + 0.5 * x**2)))
+
+
+def colour(white: Array, response: Array) -> Array:
+    """Series (C, N) whose noise is white with unit variance, filtered by the responses (C, K)."""
+    return np.fft.irfft(np.fft.rfft(white) * response, n=white.shape[-1])
+
+
+def _advanced(noise: Noise, frequency: Array) -> Array:
+    return advanced_detector_asd(frequency)
+
+
+def _from_file(noise: Noise, frequency: Array) -> Array:
+    """Two columns of text, Hz and 1 / sqrt(Hz), as the observatories publish their sensitivities."""
+    (path,) = _found(noise)[:1]
+    try:
+        table = np.loadtxt(path, ndmin=2, delimiter="," if path.endswith(".csv") else None)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{KEY}.files = {path}: cannot be read: {error}") from None
+    if table.shape[1] < 2:
+        raise InputError(f"{KEY}.files = {path}: needs two columns, Hz and 1 / sqrt(Hz)")
+    return _interpolated(path, table[:, 0], table[:, 1], frequency)
+
+
+def _from_recorded(noise: Noise, frequency: Array) -> Array:
+    """Of recorded data: median of periodograms, which a few glitches among them hardly move."""
+    from gwpy.timeseries import TimeSeries
+
+    files = _found(noise)
+    named = [] if noise.format == "hdf5.gwosc" else [noise.channel]  # a GWOSC file holds one strain, unnamed
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of data that are not a whole number of segments
+            data = TimeSeries.read(files, *named, **({"format": noise.format} if noise.format else {}))
+            asd = data.asd(fftlength=noise.fftlength, overlap=noise.fftlength / 2, method="median")
+    except Exception as error:  # noqa: BLE001  gwpy and its readers raise anything on a bad file
+        reason = " ".join(str(error).split())
+        raise InputError(f"{KEY}.files = {', '.join(files)}: cannot be read: {reason}") from None
+    return _interpolated(", ".join(files), asd.frequencies.value[1:], asd.value[1:], frequency)
+
+
+def _interpolated(source: str, known: Array, asd: Array, frequency: Array) -> Array:
+    """On a doubly logarithmic scale; constant beyond the ends. Raises `InputError` for what is no ASD."""
+    if not (np.isfinite(asd).all() and (asd > 0).all() and (known > 0).all() and (np.diff(known) > 0).all()):
+        raise InputError(
+            f"{KEY}.files = {source}: needs ascending frequencies and an ASD that is positive everywhere"
+        )
+    inside = np.maximum(frequency, known[0])
+    return np.exp(np.interp(np.log(inside), np.log(known), np.log(asd)))
+
+
+def _found(noise: Noise) -> list[str]:
+    found: list[str] = []
+    for pattern in noise.files:
+        matches = sorted(glob.glob(str(Path(pattern).expanduser())))  # noqa: PTH207  patterns may be absolute
+        if not matches:
+            raise InputError(f"{KEY}.files = {pattern}: no such file")
+        found += matches
+    return found
+
+
+def _power_law(frequency: Array, slope: float) -> Array:
+    """A sensor's noise, falling as f^-slope and constant below 1 Hz."""
+    return np.maximum(frequency, 1.0) ** -slope
+
+
+def _lorentzians(frequency: Array, centres: list[float], width: float) -> Array:
+    """Power lines, `width` Hz wide."""
+    return sum((1 / (1 + ((frequency - f) / width) ** 2) for f in centres), np.zeros_like(frequency))

@@ -1,0 +1,223 @@
+"""Where event times come from, and recordings with holes."""
+
+import h5py
+import numpy as np
+import pytest
+from gwpy.table import EventTable
+from gwpy.timeseries import TimeSeries
+from helpers import small
+
+from glitchflow.analysis.inspect import inspect
+from glitchflow.config import parse
+from glitchflow.config.sections import Source
+from glitchflow.data.generate import ingest
+from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError, RunError
+from glitchflow.signal.recorded.frames import Gap, coverage, find_files, read_stretch
+from glitchflow.signal.recorded.triggers import find_triggers
+
+START, RATE = 1000, 512
+
+
+def write(path, start, values, name):
+    TimeSeries(values, t0=start, sample_rate=RATE, name=name, channel=name).write(
+        path, path=name, format="hdf5"
+    )
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Files of 16 s from GPS 1000 to 1064 and from 1080 to 1112: a hole; NaN at 1090 in the witness."""
+    rng = np.random.default_rng(0)
+    for start in (1000, 1016, 1032, 1048, 1080, 1096):
+        for channel in ("S1:A", "W1:B"):
+            values = rng.standard_normal(16 * RATE)
+            if channel == "W1:B" and start == 1080:
+                values[10 * RATE] = np.nan
+            name = f"{channel[0]}-{channel[:2]}_TEST-{start}-16.h5"
+            write(tmp_path / name, start, values, channel)
+
+    def source(channel):
+        return Source(name=channel, files=[str(tmp_path / f"{channel[0]}-*.h5")])
+
+    return [source("S1:A"), source("W1:B")]
+
+
+def experiment(tmp_path, sources, **settings):
+    return small(
+        tmp_path / "run",
+        derived=[],
+        series={"duration": 8, "sample_rate": RATE},
+        split={"block": 16.0},
+        ingest={"channels": [s.model_dump() for s in sources], **settings},
+    )
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+def test_coverage_is_joined(recording):
+    assert coverage(recording[0]) == [(1000, 1064), (1080, 1112)]
+
+
+def test_a_stretch_over_several_files_is_gapless(recording, tmp_path):
+    data = read_stretch(recording[0], 1010, 1040)
+    assert data.span == (1010, 1040)
+    parts = [TimeSeries.read(p, "S1:A").value for p in find_files(recording[0])[:3]]
+    np.testing.assert_array_equal(data.value, np.concatenate(parts)[10 * RATE : 40 * RATE])
+    wide = read_stretch(recording[0], 1002, 1062, margin=5)
+    assert wide.span == (1000, 1064)
+    with pytest.raises(
+        Gap, match=r"S1:A: its files cover GPS 1000.000-1064.000, 1080.000-1112.000, not 1060.000-"
+    ):
+        read_stretch(recording[0], 1060, 1085)
+
+
+def test_directories_and_cache_lists(recording, tmp_path):
+    found = find_files(recording[0])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in found:
+        (folder / path.split("/")[-1]).symlink_to(path)
+    assert len(find_files(Source(name="S1:A", files=[str(folder)]))) == 6
+    lal, ffl = tmp_path / "x.lcf", tmp_path / "x.ffl"
+    lal.write_text("".join(f"S S1_TEST {p.split('-')[-2]} 16 file://localhost{p}\n" for p in found))
+    ffl.write_text("".join(f"{p} {p.split('-')[-2]} 16 0 0\n" for p in found))
+    for cache in (lal, ffl):
+        assert find_files(Source(name="S1:A", files=[str(cache)])) == found
+
+
+# -- times -------------------------------------------------------------------------------------------------------
+
+
+def test_gravity_spys_table(recorded_data, recording, tmp_path):
+    path = recorded_data / "gravityspy_O3a_H1_170rows.csv"
+    found = find_triggers(experiment(tmp_path, recording, times={"file": str(path)}))
+    table = EventTable.read(path, format="ascii.csv")
+    assert [t.gps for t in found] == list(table["GPStime"])
+    assert [t.label for t in found] == list(table["label"])
+    assert [t.snr for t in found] == list(table["snr"])
+    some = find_triggers(
+        experiment(tmp_path, recording, times={"file": str(path), "where": ["snr > 20", "peakFreq < 100"]})
+    )
+    assert len(some) == ((table["snr"] > 20) & (table["peakFreq"] < 100)).sum()
+
+
+def test_an_hdf5_table_and_named_columns(recording, tmp_path):
+    path = tmp_path / "triggers.h5"
+    table = EventTable({"peak": [1010.5, 1020.25], "kind": ["Blip", "Whistle"], "rho": [9.0, 12.0]})
+    table.write(path, path="triggers", format="hdf5")
+    times = {"file": str(path), "time": "peak", "label": "kind", "snr": "rho"}
+    found = find_triggers(experiment(tmp_path, recording, times=times))
+    assert [(t.gps, t.label, t.snr) for t in found] == [(1010.5, "Blip", 9.0), (1020.25, "Whistle", 12.0)]
+    with pytest.raises(
+        InputError, match=r"no column of GPS times; name it in ingest.times.time, there are: "
+    ):
+        find_triggers(experiment(tmp_path, recording, times={"file": str(path)}))
+    with pytest.raises(InputError, match=r"ingest.times.label = no: not a column of "):
+        find_triggers(experiment(tmp_path, recording, times=times | {"label": "no"}))
+    with pytest.raises(InputError, match=r"ingest.times.file = .*nothing.csv: cannot be read: "):
+        find_triggers(experiment(tmp_path, recording, times={"file": "nothing.csv"}))
+
+
+def test_sliding_over_a_stretch(recording, tmp_path):
+    """Windows of 2 s side by side: the first begins at the start, the last ends at the end."""
+    found = [
+        t.gps for t in find_triggers(experiment(tmp_path, recording, times={"start": 1010, "end": 1020}))
+    ]
+    assert found == [1011, 1013, 1015, 1017, 1019]
+    times = {"start": 1010, "end": 1020, "stride": 1.5}
+    assert [t.gps for t in find_triggers(experiment(tmp_path, recording, times=times))][-1] <= 1019
+
+
+def test_quiet_times(recording, tmp_path):
+    made = experiment(tmp_path, recording, times=[1030.0, 1090.0], background=20, quiet=10.0)
+    found = find_triggers(made)
+    quiet = np.array([t.gps for t in found if t.label == "background"])
+    assert len(found) == 22
+    assert len(quiet) == 20
+    assert np.abs(quiet[:, None] - [1030.0, 1090.0]).min() >= 10
+    covered = (quiet >= 1004) & (quiet <= 1060) | (quiet >= 1084) & (quiet <= 1108)
+    assert covered.all()
+    assert [t.gps for t in find_triggers(made)] == [t.gps for t in found]
+    with pytest.raises(InputError, match=r"ingest.background = 5: only 0 times 500 s away from every event"):
+        find_triggers(experiment(tmp_path, recording, times=[1030.0], background=5, quiet=500.0))
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (
+            {"gps": [1.0], "file": "x.csv"},
+            "ingest.times: give a list, or a file, or a start and an end, not several",
+        ),
+        ({"start": 3.0}, "ingest.times: a stretch takes both start and end"),
+        ({"begin": 3.0}, "ingest.times.begin: unknown key"),
+    ],
+)
+def test_times_that_contradict_each_other(times, message):
+    with pytest.raises(InputError) as error:
+        parse({"ingest": {"times": times}})
+    assert message in str(error.value)
+
+
+# -- into a store ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_events_that_cannot_be_used_are_reported_and_in_no_split(recording, tmp_path, capsys):
+    gps = [1010.0, 1030.0, 1062.0, 1070.0, 1088.0, 1105.0]
+    made = experiment(tmp_path, recording, times=gps, labels=["a", "b", "a", "b", "a", "b"])
+    dataset = store.open_store(ingest(made))
+    split = np.asarray(dataset["split"][:])
+    assert (split == store.SKIPPED).tolist() == [False, False, True, True, True, False]
+    np.testing.assert_allclose(dataset["gps"][:], gps)
+    assert not np.asarray(dataset["qplot"][:])[split == store.SKIPPED].any()
+    reasons = dict(dataset.attributes["skipped"])
+    assert "its files cover GPS 1000.000-1064.000" in reasons[2]
+    assert "W1:B: not a number at GPS 1090.0000" in reasons[4]
+    assert "3 of 6 events could not be used" in capsys.readouterr().err
+    assert "skipped   3 events" in inspect(dataset.path)[0]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_the_list_is_the_one_found_when_the_store_was_begun(recording, tmp_path):
+    """A table that grows while a store is being made does not move the events that are there."""
+    table = tmp_path / "t.csv"
+    table.write_text("time,label,snr\n1010,a,5\n1020,b,6\n1030,a,7\n")
+    made = experiment(tmp_path, recording, times={"file": str(table)})
+    path = ingest(made)
+    before = np.asarray(store.open_store(path)["qplot"][:])
+    table.write_text("time,label,snr\n1005,a,5\n1010,a,5\n")
+    (path / ".done" / "00001.json").unlink()
+    ingest(made)
+    dataset = store.open_store(path)
+    np.testing.assert_array_equal(dataset["qplot"][:], before)
+    np.testing.assert_array_equal(dataset["snr"][:], [5, 6, 7])
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_none_that_can_be_used(recording, tmp_path):
+    made = experiment(tmp_path, recording, times=[1070.0, 1072.0])
+    with pytest.raises(
+        RunError, match=r"none of its 2 events could be used: ingest.channels S1:A: its files cover"
+    ):
+        ingest(made)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_ready_qplots_of_the_virgo_use_case(tmp_path):
+    energy = np.random.default_rng(0).exponential(size=(70, 4, 16, 12)).astype("f4")
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["virgo_dataset"] = energy
+    made = small(
+        tmp_path, derived=[], qplot={"shape": [12, 16]}, ingest={"qplots_from": str(tmp_path / "v.h5")}
+    )
+    dataset = store.open_store(ingest(made))
+    assert dataset.channels == ["STRAIN", "AUX_1", "AUX_2", "AUX_3"]
+    np.testing.assert_array_equal(dataset["qplot"][:], energy.transpose(0, 1, 3, 2))
+    assert {len(set(part.tolist())) for part in np.split(np.asarray(dataset["split"][:]), [32, 64])} == {1}
+    assert dataset.attributes["normalisation"] is None or dataset.attributes["normalisation"]["mean"][0] > 0
+    wrong = small(tmp_path / "w", derived=[], ingest={"qplots_from": str(tmp_path / "v.h5")})
+    with pytest.raises(InputError, match=r"virgo_dataset is of shape \(70, 4, 16, 12\), not \(event, ch"):
+        ingest(wrong)

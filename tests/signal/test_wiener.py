@@ -1,0 +1,66 @@
+"""The multichannel Wiener filter against couplings that are known."""
+
+import numpy as np
+import pytest
+
+from glitchflow.signal.wiener import fit_wiener
+
+RATE, N = 256.0, 1024
+
+
+def world(events=200, seed=0, noise=0.1):
+    """Strain = one witness delayed by 5 samples times 2, minus another's derivative; units differ by 1e12."""
+    rng = np.random.default_rng(seed)
+    witnesses = rng.standard_normal((events, 3, N)) * np.array([1.0, 1e-12, 1.0])[:, None]
+    part = 2 * np.roll(witnesses[:, 0], 5, axis=1)
+    part -= 1e12 * (np.roll(witnesses[:, 1], -1, axis=1) - np.roll(witnesses[:, 1], 1, axis=1)) / 2
+    return part + noise * rng.standard_normal(part.shape), witnesses, part
+
+
+def test_it_finds_delays_gains_and_filters():
+    strain, witnesses, _ = world()
+    wiener = fit_wiener(
+        [(strain[:100], witnesses[:100]), (strain[100:], witnesses[100:])], 128, RATE, (0, 128)
+    )
+    assert wiener.taps.shape == (3, 128)
+    first = wiener.taps[0]
+    assert first.argmax() == 64 + 5
+    assert first.max() == pytest.approx(2, rel=0.05)
+    assert np.abs(np.delete(first, 69)).max() < 0.1
+    assert np.abs(wiener.taps[2]).max() < 0.05, "the third witness sees nothing"
+    inside = slice(128, -128)
+    left = (strain - wiener.predict(witnesses))[:, inside]
+    assert left.std() < 0.25  # of 2.1: all but the noise of 0.1, and Hann windows' leakage
+
+
+def test_a_prediction_is_the_filter_applied():
+    strain, witnesses, _ = world(20)
+    wiener = fit_wiener([(strain, witnesses)], 64, RATE, (0, 128))
+    centred = witnesses[3] - witnesses[3].mean(axis=1, keepdims=True)
+    expected = sum(np.convolve(w, taps)[32 : 32 + N] for w, taps in zip(centred, wiener.taps, strict=True))
+    np.testing.assert_allclose(wiener.predict(witnesses)[3], expected, atol=1e-10)
+
+
+def test_nothing_outside_the_band():
+    strain, witnesses, _ = world(50)
+    wiener = fit_wiener([(strain, witnesses)], 128, RATE, (30, 60))
+    gain = np.abs(np.fft.rfft(wiener.taps[0], 1024))
+    frequency = np.fft.rfftfreq(1024, 1 / RATE)
+    assert gain[(frequency > 35) & (frequency < 55)].min() > 1.8
+    assert gain[(frequency < 25) | (frequency > 65)].max() < 0.05
+
+
+def test_identical_witnesses_share_the_work():
+    strain, witnesses, _ = world(50)
+    twice = np.concatenate([witnesses, witnesses[:, :1]], axis=1)
+    wiener = fit_wiener([(strain, twice)], 128, RATE, (0, 128))
+    np.testing.assert_allclose(wiener.taps[0], wiener.taps[3], atol=1e-4)
+    assert (wiener.taps[0] + wiener.taps[3]).max() == pytest.approx(2, rel=0.05)
+
+
+def test_what_cannot_be_fitted_is_said():
+    strain, witnesses, _ = world(2)
+    with pytest.raises(ValueError, match="a stretch of 1024 samples is shorter than a segment of 2048"):
+        fit_wiener([(strain, witnesses)], 2048, RATE, (0, 128))
+    with pytest.raises(ValueError, match="at least one event"):
+        fit_wiener([], 128, RATE, (0, 128))

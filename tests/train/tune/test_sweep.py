@@ -1,0 +1,219 @@
+"""Sweeps over a real Ray Tune."""
+
+import csv
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers import command
+
+from glitchflow.config import load
+from glitchflow.data import lease, objects
+from glitchflow.errors import InputError, RunError
+from glitchflow.train.fit import fit
+from glitchflow.train.tune import search_space as space
+from glitchflow.train.tune.sweep import _conclude, sweep
+from glitchflow.train.tune.trials import read_trials, write_table
+
+SPACE = {"train.lr": {"loguniform": [1e-4, 2e-2]}, "model.norm": {"choice": ["group", "instance"]}}
+
+
+def sweeping(dataset_run, tmp_path, train=None, **tune):
+    (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
+    return dataset_run.model_copy(
+        update={
+            "workdir": str(tmp_path),
+            "train": dataset_run.train.model_copy(update={"workers": 1, "epochs": 3, **(train or {})}),
+            "tune": dataset_run.tune.model_copy(update={"space": SPACE, "trials": 3, "reduction": 2, **tune}),
+        }
+    )
+
+
+def tuning(experiment, **tune):
+    return experiment.model_copy(update={"tune": experiment.tune.model_copy(update=tune)})
+
+
+def table(experiment):
+    with (Path(experiment.workdir) / "tune" / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_request_that_the_cluster_can_never_hold(dataset_run, tmp_path):
+    experiment = sweeping(dataset_run, tmp_path, space={"train.workers": {"choice": [1, 4]}})
+    with pytest.raises(InputError, match=r"train.workers = 4: needs 4 CPUs, the cluster has 2"):
+        sweep(experiment)
+
+
+def test_other_settings_are_refused(dataset_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("glitchflow.train.tune.sweep._tune", lambda *_: None)
+    experiment = sweeping(dataset_run, tmp_path, space={"train.workers": {"choice": [1, 4]}})
+    with pytest.raises(InputError, match="the cluster has 2"):
+        sweep(experiment)
+    corrected = tuning(experiment, space=SPACE)  # what was refused has not begun
+    with pytest.raises(RunError, match="no trial has finished an epoch"):
+        sweep(corrected)
+    with pytest.raises(
+        InputError, match=r"begun with tune.metric = validation_loss, not validation_iou; --over"
+    ):
+        sweep(tuning(corrected, metric="validation_iou"))
+    harmless = {"train": corrected.train.model_copy(update={"grace": 90.0}), "loader": corrected.loader}
+    harmless["loader"] = corrected.loader.model_copy(update={"cache_dir": str(tmp_path / "cache")})
+    with pytest.raises(RunError, match="no trial has finished an epoch"):
+        sweep(corrected.model_copy(update=harmless))
+    with (
+        lease.hold(tmp_path / "tune", objects.directory(tmp_path / "tune")),
+        pytest.raises(RunError, match=r"tune: another run is writing it \(process"),
+    ):
+        sweep(corrected)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "words"),
+    [
+        ("model.options.dpth", [1, 2], r"a trial with {'model.options.dpth': 1}: model: .*dpth"),
+        ("model.options.depth", [2, 7], r"a trial with {'model.options.depth': 7}: model: .*16"),
+        ("model.name", ["unet", "vnet"], r"a trial with {'model.name': 'vnet'}: model: .*allowed are"),
+        ("train.device", ["cpu", "gpu"], r"tune.space.train.device: is the same for all trials"),
+    ],
+)
+@pytest.mark.parametrize("search", ["grid", "optuna"])
+def test_values_with_which_no_trial_could_begin(dataset_run, tmp_path, key, values, words, search):
+    experiment = sweeping(dataset_run, tmp_path, space={key: {"choice": values}}, search=search)
+    with pytest.raises(InputError, match=words):
+        sweep(experiment)
+    assert not (tmp_path / "tune" / "trials").exists()
+
+
+def test_overwrite_deletes_nothing_before_the_new_sweep_can_begin(dataset_run, tmp_path):
+    experiment = sweeping(dataset_run, tmp_path)
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "trials.csv").write_text("precious")
+    with pytest.raises(InputError, match="the cluster has 2"):
+        sweep(tuning(experiment, space={"train.workers": {"choice": [4]}}), overwrite=True)
+    assert (tmp_path / "tune" / "trials.csv").read_text() == "precious"
+
+
+def test_a_table_of_trials(tmp_path):
+    for name, losses, ended in (
+        ("a", [0.5, 0.4], True),
+        ("b", [0.6], True),
+        ("c", [0.7], False),
+        ("d", [], False),
+        ("e", [], False),
+    ):
+        home = tmp_path / "trials" / name
+        home.mkdir(parents=True)
+        (home / "trial.json").write_text('{"values": {"train.lr": 1}, "epochs": 2}')
+        line = '{{"kind": "epoch", "step": 1, "validation_loss": {}, "samples_per_second": 10}}\n'
+        (home / "metrics.jsonl").write_text("".join(line.format(loss) for loss in losses))
+        if ended:
+            (home / "ended").touch()
+    (tmp_path / "trials" / "e" / "error").write_text("RuntimeError: no")
+    trials = read_trials(tmp_path)
+    assert [t.name for t in trials] == ["a", "b", "c", "d", "e"]
+    assert [t.state for t in trials] == ["trained", "stopped early", "unfinished", "unfinished", "failed"]
+    write_table(trials, tmp_path / "t.csv", "validation_loss")
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "a,trained,2,0.4,2,10.0,1"
+
+
+@pytest.mark.slow
+def test_a_sweep_stopped_and_resumed_and_its_best_settings_trained(dataset_run, tmp_path):
+    experiment = sweeping(dataset_run, tmp_path, trials=4, train={"epochs": 4})
+
+    def stop_after_the_first_epoch():
+        while not any(trial.curve for trial in read_trials(tmp_path / "tune")):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_after_the_first_epoch, daemon=True).start()
+    with pytest.raises(RunError, match="the sweep was stopped; the same command goes on"):
+        sweep(experiment)
+    before = {trial.name: trial.curve for trial in read_trials(tmp_path / "tune")}
+    best = sweep(experiment)
+    trials = {trial.name: trial for trial in read_trials(tmp_path / "tune")}
+    assert set(trials) == {space.name(values) for values in space.candidates(experiment)}
+    for name, curve in before.items():
+        assert trials[name].curve[: len(curve)] == curve  # nothing was trained twice
+    rows = table(experiment)
+    assert {row["state"] for row in rows} == {"trained", "stopped early"}
+    assert float(rows[0]["validation_loss"]) == min(float(row["validation_loss"]) for row in rows)
+    assert (best.parent / "trials.png").stat().st_size > 10_000
+    found = load(best)
+    assert f"{found.train.lr:.6g}" == f"{float(rows[0]['train.lr']):.6g}"
+    assert fit(found).exists()
+    assert sweep(experiment) == best  # over again: everything is there already
+
+
+def test_the_best_settings_do_not_name_the_cluster_of_the_sweep(dataset_run, tmp_path):
+    cluster = dataset_run.cluster.model_copy(update={"address": "head:6379", "cpus": 2})
+    experiment = sweeping(dataset_run, tmp_path).model_copy(update={"cluster": cluster})
+    home = tmp_path / "tune" / "trials" / "a"
+    home.mkdir(parents=True)
+    (home / "trial.json").write_text('{"values": {"train.lr": 0.007}, "epochs": 1}')
+    (home / "metrics.jsonl").write_text('{"kind": "epoch", "step": 1, "validation_loss": 0.5}\n')
+    found = load(_conclude(experiment, tmp_path / "tune", stopped=False))
+    assert (found.cluster.address, found.cluster.cpus, found.train.lr) == ("", 2, 0.007)
+
+
+def test_optuna_may_suggest_what_does_not_fit_together(dataset_run, tmp_path):
+    """That trial is lost and says why, not the sweep."""
+    pytest.importorskip("optuna", reason="the extra [optuna] is not installed")
+    domains = {"loader.lanes": {"choice": [3]}, "loader.batch": {"choice": [8]}}
+    experiment = sweeping(dataset_run, tmp_path, search="optuna", trials=1, space=domains)
+    with pytest.raises(RunError, match="no trial has finished an epoch"):
+        sweep(experiment)
+    (trial,) = read_trials(tmp_path / "tune")
+    assert trial.state == "failed"
+    assert "loader.lanes = 3" in (tmp_path / "tune" / "trials" / trial.name / "error").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_driver_of_a_sweep(dataset_run, tmp_path):
+    """kill -9; what its trials have done is not done again, and the best settings do not name its cluster."""
+    experiment = sweeping(dataset_run, tmp_path, trials=3, train={"epochs": 6})
+    first = command(experiment, "tune")
+    while not any(trial.curve for trial in read_trials(tmp_path / "tune")):
+        assert first.poll() is None
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    before = {trial.name: trial.curve for trial in read_trials(tmp_path / "tune")}
+    second = command(experiment, "tune")
+    assert second.wait(timeout=600) == 0, second.stderr.read()
+    trials = {trial.name: trial for trial in read_trials(tmp_path / "tune")}
+    assert {trial.state for trial in trials.values()} <= {"trained", "stopped early"}
+    assert len(trials) == 3
+    for name, curve in before.items():
+        assert trials[name].curve[: len(curve)] == curve
+
+
+@pytest.mark.slow
+def test_several_workers_a_trial_and_a_grid(dataset_run, tmp_path):
+    domains = {"model.norm": {"choice": ["group", "instance"]}}
+    experiment = sweeping(
+        dataset_run,
+        tmp_path,
+        space=domains,
+        search="grid",
+        scheduler="none",
+        train={"workers": 2, "epochs": 1},
+    )
+    sweep(experiment)
+    assert [row["state"] for row in table(experiment)] == ["trained"] * 2
+    for log in (tmp_path / "tune" / "trials").glob("*/log.txt"):
+        assert "worker 1 of 2" in log.read_text()
+
+
+@pytest.mark.slow
+def test_optuna(dataset_run, tmp_path):
+    pytest.importorskip("optuna", reason="the extra [optuna] is not installed")
+    experiment = sweeping(dataset_run, tmp_path, search="optuna", trials=2, train={"epochs": 1})
+    sweep(experiment)
+    assert len(table(experiment)) == 2
+    more = experiment.model_copy(update={"tune": experiment.tune.model_copy(update={"trials": 3})})
+    sweep(more)
+    assert len(table(experiment)) == 3
