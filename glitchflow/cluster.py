@@ -22,7 +22,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from glitchflow.config.sections import Cluster
 from glitchflow.errors import RunError
 
 ENVIRONMENT = {
@@ -37,14 +36,15 @@ def available_cpus() -> int:
 
 
 @contextlib.contextmanager
-def session(cluster: Cluster) -> Iterator[None]:
+def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
     """Ray for the length of the block; a Ray that this process already joined is used and left running.
 
-    Raises `RunError` where the address does not answer.
+    address: of a running Ray cluster; empty: RAY_ADDRESS, else an embedded Ray of `cpus` CPUs (default: those that
+    this process may use). Raises `RunError` where the address does not answer.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    address = cluster.address or os.environ.get("RAY_ADDRESS", "")
+    address = address or os.environ.get("RAY_ADDRESS", "")
     if not address:
         _token()
     import ray
@@ -59,7 +59,7 @@ def session(cluster: Cluster) -> Iterator[None]:
         try:
             ray.init(
                 address="local",  # not the Ray that somebody's `ray start` left the address of
-                num_cpus=cluster.cpus or available_cpus(),
+                num_cpus=cpus or available_cpus(),
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=str(_private() / "r"),

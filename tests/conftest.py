@@ -34,7 +34,7 @@ def dataset_run(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> 
     """A small experiment whose dataset.zarr is made. Read only."""
     from glitchflow.data.generate import generate
 
-    experiment = small(tmp_path_factory.mktemp("run"), store={"series": True})
+    experiment = small(tmp_path_factory.mktemp("run"), store={"series": "float64"})
     generate(experiment)
     return experiment
 

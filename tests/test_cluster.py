@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from glitchflow import cluster
-from glitchflow.config.sections import Cluster
 from glitchflow.errors import RunError
 
 EMBEDDED = """
 import json, os, sys
 from pathlib import Path
 from glitchflow.cluster import session
-from glitchflow.config.schema import Cluster
-with session(Cluster(cpus=1)):
+
+with session(cpus=1):
     import ray
     task = ray.remote(lambda: dict(os.environ))
     found = {
@@ -120,7 +119,7 @@ def test_an_address_that_another_ray_left_behind_is_not_followed(temporary):
 def test_a_ray_that_runs_is_joined_and_left_running(ray_session):
     import ray
 
-    with cluster.session(Cluster(cpus=1)):
+    with cluster.session(cpus=1):
         assert ray.cluster_resources()["CPU"] == 2
     assert ray.is_initialized()
 

@@ -145,7 +145,10 @@ def run_survey(experiment: Experiment, survey: Survey) -> list[Table]:
     work = [(b, g) for b in range(len(survey.blocks)) for g in range(len(survey.groups))]
     found: dict[tuple[int, int], Table] = {}
     total = survey.events * len(survey.witnesses)
-    with session(experiment.cluster), track(total, "scan", "events x witnesses") as advance:
+    with (
+        session(experiment.cluster.address, experiment.cluster.cpus),
+        track(total, "scan", "events x witnesses") as advance,
+    ):
         import ray
 
         task = ray.remote(num_cpus=1, max_retries=3)(_task)

@@ -7,6 +7,7 @@ nearest known one, and settings of different sections that contradict each other
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.read import STAGES, describe, import_path, load, named, parse
 from glitchflow.config.sections import Derived
+from glitchflow.config.upgrade import upgrade
 
 __all__ = [
     "STAGES",
@@ -17,4 +18,5 @@ __all__ = [
     "load",
     "named",
     "parse",
+    "upgrade",
 ]

@@ -26,6 +26,7 @@ from glitchflow.config.sections import (
     Store,
     Train,
     Tune,
+    Whiten,
 )
 
 
@@ -38,6 +39,7 @@ class Experiment(Section):
     simulate: Simulate = key(Simulate(), "synthetic events")
     ingest: Ingest = key(Ingest(), "recorded events")
     derived: list[Derived] = key([], "channels computed from witnesses")
+    whiten: Whiten = key(Whiten(), "how series are whitened")
     qplot: QPlot = key(QPlot(), "geometry of the Q-plots")
     store: Store = key(Store(), "layout of the stores")
     split: Split = key(Split(), "train, validation and test")
@@ -127,13 +129,13 @@ def _band(e: Experiment) -> None:
 
 
 def _window(e: Experiment) -> None:
-    usable = e.series.duration - e.qplot.fduration
+    usable = e.series.duration - 2 * e.whiten.settle
     simulated = e.simulate.recipe == "detector" and not _recorded(e)
     jitter = 2 * e.simulate.detector.jitter if simulated else 0.0
     if e.qplot.window == "fixed" and e.qplot.span > usable:
         raise ValueError(
             f"qplot.span = {e.qplot.span:g}: longer than the {usable:g} s that series.duration ="
-            f" {e.series.duration:g} leaves after qplot.fduration = {e.qplot.fduration:g}"
+            f" {e.series.duration:g} leaves after whiten.length = {e.whiten.length:g}"
         )
     if e.qplot.window == "fixed" and jitter > e.qplot.span:
         raise ValueError(

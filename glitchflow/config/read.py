@@ -17,6 +17,7 @@ from yaml import YAMLError
 
 from glitchflow.config.base import Section
 from glitchflow.config.experiment import Experiment
+from glitchflow.config.upgrade import MOVED
 from glitchflow.errors import InputError
 
 
@@ -82,6 +83,8 @@ def _explain(error: Any) -> str:
     """One pydantic error as `key = value: what is allowed`."""
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
+        if where in MOVED:
+            return f"{where}: is {MOVED[where]} now"
         *parents, last = error["loc"]
         known = known_keys(parents)
         close = difflib.get_close_matches(str(last), known, n=1, cutoff=0.5)
@@ -131,11 +134,56 @@ def import_path(path: str, key: str, known: typing.Sequence[str]) -> Any:
 
 
 STAGES: dict[str, tuple[str, ...]] = {
-    "generate": ("workdir", "seed", "series", "simulate", "derived", "qplot", "store", "split", "cluster"),
-    "ingest": ("workdir", "seed", "series", "ingest", "derived", "qplot", "store", "split", "cluster"),
-    "plan": ("workdir", "seed", "series", "simulate", "ingest", "derived", "qplot", "store", "cluster"),
+    "generate": (
+        "workdir",
+        "seed",
+        "series",
+        "simulate",
+        "derived",
+        "whiten",
+        "qplot",
+        "store",
+        "split",
+        "cluster",
+    ),
+    "ingest": (
+        "workdir",
+        "seed",
+        "series",
+        "ingest",
+        "derived",
+        "whiten",
+        "qplot",
+        "store",
+        "split",
+        "cluster",
+    ),
+    "plan": (
+        "workdir",
+        "seed",
+        "series",
+        "simulate",
+        "ingest",
+        "derived",
+        "whiten",
+        "qplot",
+        "store",
+        "cluster",
+    ),
     "baseline": ("workdir", "seed", "loader", "train", "evaluate", "baseline"),
-    "scan": ("workdir", "seed", "series", "ingest", "derived", "qplot", "store", "split", "scan", "cluster"),
+    "scan": (
+        "workdir",
+        "seed",
+        "series",
+        "ingest",
+        "derived",
+        "whiten",
+        "qplot",
+        "store",
+        "split",
+        "scan",
+        "cluster",
+    ),
     "train": ("workdir", "seed", "loader", "model", "train", "mlflow", "baseline", "cluster"),
     "tune": ("workdir", "seed", "loader", "model", "train", "tune", "cluster"),
     "export": ("workdir", "infer"),
@@ -143,7 +191,18 @@ STAGES: dict[str, tuple[str, ...]] = {
     "evaluate": ("workdir", "seed", "loader", "train", "infer", "evaluate", "clean", "harm", "cluster"),
     "clean": ("workdir", "ingest", "clean", "veto", "evaluate"),
     "report": ("workdir", "report", "evaluate"),
-    "doctor": ("workdir", "series", "simulate", "ingest", "derived", "qplot", "store", "train", "cluster"),
+    "doctor": (
+        "workdir",
+        "series",
+        "simulate",
+        "ingest",
+        "derived",
+        "whiten",
+        "qplot",
+        "store",
+        "train",
+        "cluster",
+    ),
 }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt, model_validator
+from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from glitchflow.config.base import Every, File, Names, Range, Section, key
 from glitchflow.config.base import every as every
@@ -134,11 +134,39 @@ class QPlot(Section):
     select: Literal["strain", "channel"] = key(
         "strain", "where q is null: plane chosen by the strain, or per channel"
     )
-    fduration: float = key(
-        2.0, "length of the whitening filter; half of it at each end is never shown", "s", gt=0
+
+
+class Whiten(Section):
+    """How series are whitened before anything looks at them, in Q-plots and in every kind of twin."""
+
+    asd: Literal["event", "file", "none"] = key(
+        "event",
+        "whiten by each event's own ASD, by one in a `file`, or not at all (data that are white already)",
     )
+    filter: Literal["zero_phase"] = key("zero_phase", "zero_phase: gwpy's FIR")
+    length: float = key(2.0, "length of the filter; half of it at each end is never shown", "s", gt=0)
     fftlength: float | None = key(None, "segment length of the ASD; null: gwpy's default for the rate", "s")
-    highpass: float | None = key(None, "high-pass corner of the whitening filter", "Hz")
+    highpass: float | None = key(None, "high-pass corner of the filter", "Hz")
+    file: File = key(
+        "",
+        "text of Hz and 1/sqrt(Hz), evenly spaced from 0 to Nyquist; one column for all channels, or one each",
+    )
+
+    @property
+    def settle(self) -> float:
+        """Seconds at each end of a series that the filter spoils."""
+        return 0.0 if self.asd == "none" else self.length / 2
+
+    @model_validator(mode="after")
+    def _file(self) -> Whiten:
+        if (self.asd == "file") != bool(self.file):
+            raise ValueError(f"file: asd = {self.asd} takes {'one' if self.asd == 'file' else 'none'}")
+        return self
+
+
+def _kept(value: Any) -> Any:
+    """YAML's true and false of `store.series`."""
+    return {True: "float32", False: "none"}[value] if isinstance(value, bool) else value
 
 
 class Store(Section):
@@ -146,7 +174,9 @@ class Store(Section):
     compression: Literal["none", "zstd"] = key("none", "compression of the arrays")
     chunk_mb: float = key(2.0, "size of a chunk of `qplot`, the unit of reading", "MiB", gt=0)
     shard_mb: float = key(64.0, "size of a shard over all arrays, the unit of writing", "MiB", gt=0)
-    series: bool = key(False, "keep the time series beside the Q-plots")
+    series: Annotated[Literal["none", "float32", "float64"], BeforeValidator(_kept)] = key(
+        "none", "keep the time series beside the Q-plots, in this precision; true is float32"
+    )
     quota_gb: float | None = key(None, "`plan` warns of a dataset beyond this size", "GB", gt=0)
     quota_files: int | None = key(None, "`plan` warns of more files and directories than this", gt=0)
 

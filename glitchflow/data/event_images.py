@@ -18,11 +18,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config import Experiment, parse
-from glitchflow.data.shard_events import build_engine
+from glitchflow.config import Experiment, parse, upgrade
 from glitchflow.data.store import dataset as store
 from glitchflow.signal.derive import append_derived
-from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import chosen_channels, event_start, read_channel
 from glitchflow.signal.recorded.frames import Gap
 from glitchflow.signal.simulation.events import DERIVED, generator
@@ -43,7 +42,7 @@ def read_qplots(
 ) -> Iterator[Image]:
     """In the store's order, as `read_series`."""
     dataset = store.open_store(experiment.dataset)
-    qplot = parse(dataset.attributes["config"], dataset.path).qplot
+    qplot = parse(upgrade(dataset.attributes["config"]), dataset.path).qplot
     fixed = qplot.window == "fixed"
     axes = [np.asarray(dataset[name][:]) for name in ("frequency", "time")] if fixed else []
     for event, energy in _stored(dataset, "qplot", events, channels):
@@ -60,7 +59,7 @@ def read_series(
 ) -> Iterator[Image]:
     """Q-plots made anew, with the present `qplot`, from a store that kept its series."""
     dataset = store.open_store(experiment.dataset)
-    made = parse(dataset.attributes["config"], dataset.path)
+    made = parse(upgrade(dataset.attributes["config"]), dataset.path)
     engine = _engine(experiment.model_copy(update={"series": made.series}).model_dump_json())
     for event, series in _stored(dataset, "series", events, channels):
         yield _transform(engine, event, series)
@@ -107,7 +106,8 @@ READERS: dict[str, Callable[[Experiment, Sequence[int], Sequence[str], Sequence[
 
 @lru_cache(maxsize=2)
 def _engine(experiment_json: str) -> QTransform:
-    return build_engine(Experiment.model_validate_json(experiment_json), "mask")
+    experiment = Experiment.model_validate_json(experiment_json)
+    return build_engine(experiment.series, experiment.qplot, experiment.whiten, "mask")
 
 
 def _transform(engine: QTransform, event: int, series: NDArray) -> Image:

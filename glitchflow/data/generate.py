@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from glitchflow.cluster import available_cpus, session, threads
-from glitchflow.config import Experiment
+from glitchflow.config import Experiment, upgrade
 from glitchflow.config.sections import Cluster
 from glitchflow.data import lease
 from glitchflow.data.normalise import reduce_statistics
@@ -37,8 +37,8 @@ from glitchflow.signal.qtransform import QTransform
 from glitchflow.signal.simulation.events import Recipe
 
 CONTENT = {
-    "simulate": ("seed", "series", "simulate", "derived", "qplot", "store", "split"),
-    "ingest": ("seed", "series", "ingest", "derived", "qplot", "store", "split"),
+    "simulate": ("seed", "series", "simulate", "derived", "whiten", "qplot", "store", "split"),
+    "ingest": ("seed", "series", "ingest", "derived", "whiten", "qplot", "store", "split"),
 }
 
 
@@ -123,7 +123,7 @@ def run_shards(
         return
     running: dict[Any, int] = {}
     sizes = {k: layout.span(k).stop - layout.span(k).start for k in waiting}
-    with session(cluster), track(sum(sizes.values()), label, "events") as advance:
+    with session(cluster.address, cluster.cpus), track(sum(sizes.values()), label, "events") as advance:
         import ray
 
         gpus = int(accelerated and ray.cluster_resources().get("GPU", 0) > 0)
@@ -154,7 +154,7 @@ def on_every_cpu(cluster: Cluster, function: Callable[..., Any], *arguments: Any
 
     Called once before with the last argument 0, so that imports and constants are not part of it.
     """
-    with session(cluster):
+    with session(cluster.address, cluster.cpus):
         import ray
 
         count = max(1, min(available_cpus(), int(ray.cluster_resources().get("CPU", 1))))
@@ -239,10 +239,11 @@ def store_arrays(experiment: Experiment, recipe: Recipe) -> dict[str, store.Arra
         arrays |= {"frequency0": store.Array((), (), "float64"), "time0": store.Array((), (), "float64")}
     if recipe.witnessed:
         arrays["witnessed"] = store.Array(("frequency", "time"), (f, t), "float32")
-    if experiment.store.series and not (recipe.recorded and experiment.ingest.qplots_from):
-        arrays["series"] = store.Array(("channel", "sample"), (channels, samples), "float64")
+    kept = experiment.store.series
+    if kept != "none" and not (recipe.recorded and experiment.ingest.qplots_from):
+        arrays["series"] = store.Array(("channel", "sample"), (channels, samples), kept)
         if recipe.witnessed:
-            arrays["witnessed_series"] = store.Array(("sample",), (samples,), "float64")
+            arrays["witnessed_series"] = store.Array(("sample",), (samples,), kept)
     return arrays
 
 
@@ -258,7 +259,7 @@ def _same_content(experiment: Experiment, source: str) -> None:
     """Refuse a store made from other settings; where only events were added, extend it."""
     path, wanted = experiment.dataset, _content(experiment, source)
     dataset = store.open_store(path, complete=False)
-    stored, events = dataset.attributes["config"], experiment.simulate.events
+    stored, events = upgrade(dataset.attributes["config"]), experiment.simulate.events
     if source == "simulate" and stored.get("simulate", {}).get("events", events) < events:
         grown = stored | {"simulate": stored["simulate"] | {"events": events}}
         if not list(_differences(grown, wanted)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from glitchflow.config import Experiment, parse
+from glitchflow.config import Experiment, parse, upgrade
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.signal.simulation.events import Event, Recipe
@@ -22,8 +22,8 @@ def stored_series(experiment: Experiment) -> Recipe:
     path = experiment.ingest.series_from
     old = store.open_store(path)
     if "series" not in old:
-        raise InputError(f"ingest.series_from = {path}: has no series; generate it with store.series=true")
-    before = parse(old.attributes["config"], path)
+        raise InputError(f"ingest.series_from = {path}: has no series; generate it with store.series=float32")
+    before = parse(upgrade(old.attributes["config"]), path)
     if before.series != experiment.series:
         raise InputError(
             f"ingest.series_from = {path}: has series of {before.series}, not {experiment.series}"

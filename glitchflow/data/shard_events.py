@@ -9,7 +9,6 @@ Shapes: B event of a block, C channel, F frequency, T time, N sample.
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +20,7 @@ from glitchflow.data.normalise import statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
-from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import recorded
 from glitchflow.signal.recorded.triggers import Trigger
 from glitchflow.signal.simulation.events import SPLIT, Event, Recipe, build_recipe, generator
@@ -135,8 +134,9 @@ def prepare(experiment_json: str, source: str, path: str = "") -> tuple[Recipe, 
     `path`: the store that is being made, which holds the list of recorded events as it was when it was begun.
     """
     experiment = _parse(experiment_json)
+    settings = (experiment.series, experiment.qplot, experiment.whiten)
     if source == "simulate":
-        return build_recipe(experiment), build_engine(experiment, "raise")
+        return build_recipe(experiment), build_engine(*settings, "raise")
     if experiment.ingest.series_from:
         recipe = stored_series(experiment)
     elif experiment.ingest.qplots_from:
@@ -146,39 +146,4 @@ def prepare(experiment_json: str, source: str, path: str = "") -> tuple[Recipe, 
         nan = float("nan")
         triggers = listed and [Trigger(gps, label, nan if snr is None else snr) for gps, label, snr in listed]
         recipe = recorded(experiment, triggers)
-    return recipe, build_engine(experiment, "mask")
-
-
-def build_engine(experiment: Experiment, invalid: str = "raise") -> QTransform:
-    """The Q-transform that `qplot` and `series` describe; `invalid`: "raise" or "mask" dead channels.
-
-    Raises `InputError` where it does not exist.
-    """
-    series, qplot = experiment.series, experiment.qplot
-    same = ("frange", "mismatch", "select", "fduration", "fftlength", "highpass")
-    settings = {name: getattr(qplot, name) for name in same} | _image(experiment)
-    settings |= {"invalid": invalid} | ({"qrange": qplot.qrange} if qplot.q is None else {"q": qplot.q})
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a band cut short, which is refused here
-            engine = QTransform(duration=series.duration, sample_rate=series.sample_rate, **settings)
-    except ValueError as error:
-        raise InputError(f"qplot: {error}") from None
-    low, high = qplot.frange
-    if engine.frange[1] < high:
-        raise InputError(
-            f"qplot.frange = [{low:g}, {high:g}]: the lowest Q, {float(engine.qs[0]):.3g}, reaches"
-            f" {engine.frange[1]:g} Hz at series.sample_rate = {series.sample_rate:g}"
-        )
-    return engine
-
-
-def _image(experiment: Experiment) -> dict[str, Any]:
-    """The engine's settings for what of the whole Q-plot is shown."""
-    duration, qplot = experiment.series.duration, experiment.qplot
-    if qplot.window == "fixed":
-        start = (duration - qplot.span) / 2
-        return {"outseg": (start, start + qplot.span), "shape": qplot.shape, "logf": qplot.log_frequency}
-    settle = qplot.fduration / 2  # half the whitening filter at each end is never shown
-    outseg = (settle, duration - settle)
-    return {"outseg": outseg, "tres": qplot.tres, "fres": qplot.fres, "crop": qplot.shape}
+    return recipe, build_engine(*settings, "mask")

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.analysis.evaluate.scored import Array, Basis, Sample, apply, invert, loss_kind, read_events
-from glitchflow.config import Experiment, parse
-from glitchflow.data.shard_events import build_engine
+from glitchflow.config import Experiment, parse, upgrade
 from glitchflow.data.store import dataset as store
 from glitchflow.methods.baselines import fit
 from glitchflow.progress import say
-from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.wiener import Wiener, fit_wiener
 
 SEGMENT = 1.0  # s of a segment, and of a filter
@@ -42,8 +41,8 @@ def add_wiener(experiment: Experiment, dataset: store.Dataset, basis: Basis, sam
     if not len(chosen):
         return
     say(f"Wiener filters: fitted to the train split, applied to {len(sample.events)} events")
-    made = parse(training.attributes["config"], training.path)
-    engine = build_engine(made)
+    made = parse(upgrade(training.attributes["config"]), training.path)
+    engine = build_engine(made.series, made.qplot, made.whiten)
     derived = {item.name for item in made.derived}
     names = basis.channels[1:]
     recorded = [name for name in names if name not in derived]

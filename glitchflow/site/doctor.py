@@ -55,7 +55,7 @@ def gather(experiment: Experiment | None, cluster: Cluster) -> Facts:
     facts = replace(facts, taken=[] if address else [p for p in USUAL if not probe.call("127.0.0.1", p)])
     facts = _asked(facts, experiment)
     try:
-        with session(cluster):
+        with session(cluster.address, cluster.cpus):
             facts = replace(facts, token=_token())
             return _together(_of_ray(facts, experiment))
     except RunError as error:

@@ -76,7 +76,7 @@ def fit(
         if not check(experiment, directory / "none" if overwrite else directory).over(experiment.train):
             if gate:
                 gate(experiment)
-            with session(experiment.cluster):
+            with session(experiment.cluster.address, experiment.cluster.cpus):
                 gpu = accelerated(experiment)
                 # an earlier run is deleted when nothing can be wrong any more with what comes in its place
                 with mirrored(experiment, directory, partial(clear, directory) if overwrite else None):

@@ -70,7 +70,7 @@ def scaling(experiment: Experiment, workers: str | Sequence[int], steps: int = 2
     for _, run in runs:
         check(run, directory / "none")
     found: list[Measurement] = []
-    with session(experiment.cluster):
+    with session(experiment.cluster.address, experiment.cluster.cpus):
         accelerated(max((run for _, run in runs), key=lambda run: run.train.workers))
         for mode, run in runs:
             if mode == "weak" and run.train.workers == counts[0] == 1:

@@ -312,7 +312,7 @@ def test_nothing_to_show_says_why(alter):
 
     page = render(alter(nothing))
     assert "Nothing to show: there is no veto to attribute, or the network is not there any more." in page
-    assert "Nothing to show: that needs a dataset made with store.series=true." in page
+    assert "Nothing to show: that needs a dataset made with store.series=float32." in page
     assert "Nothing to show: the training’s ranges are not known." in page
 
 

@@ -51,7 +51,7 @@ def coupled(workdir, seed, *, named=False, window="fixed", events=240, witnesses
         workdir, seed=seed, derived=[], simulate={
             "events": events, "detector": detector | {"coupling": {"deaf": 0.0 if named else 0.75}},
         },
-        qplot={"q": 8, "frange": [12, 90], "shape": [32, 32], "span": 2, "fftlength": 2, "window": window, "tres": 0.04,
+        qplot={"q": 8, "frange": [12, 90], "shape": [32, 32], "span": 2, "window": window, "tres": 0.04,
                "fres": 2.0}, scan={"bootstrap": 100},
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ BAND = [
 WINDOW = [
     (
         tree(qplot__span=15),
-        "qplot.span = 15: longer than the 14 s that series.duration = 16 leaves after qplot.fduration = 2",
+        "qplot.span = 15: longer than the 14 s that series.duration = 16 leaves after whiten.length = 2",
     ),
     (
         tree(simulate__detector__jitter=1.5),

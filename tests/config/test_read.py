@@ -124,7 +124,7 @@ def test_overrides_change_values_of_every_kind(experiment_file):
     assert (experiment.train.epochs, experiment.train.lr) == (8, 1e-3)
     assert experiment.qplot.frange == (20, 150)
     assert experiment.qplot.q is None
-    assert experiment.store.series is True
+    assert experiment.store.series == "float32"
     assert (experiment.derived[0].gain, experiment.derived[0].name) == (2.5, "D")
     assert experiment.model.options == {"depth": 3}
     assert experiment.infer.checkpoint == str(Path("a=b").absolute()), (
@@ -222,8 +222,8 @@ def test_help_shows_defaults_as_yaml():
     lines = describe("generate")
     for text in (
         "qplot.frange = [10, 200] ",
-        "qplot.fftlength = null ",
-        "store.series = false ",
+        "whiten.fftlength = null ",
+        "store.series = none ",
         "simulate.detector.coupling.ripple = 6 ",
         "derived[].name = required ",
         "simulate.detector.witnesses = [SIM:ACC_X, SIM:ACC_Y, SIM:SUS, SIM:ASC] ",

@@ -163,7 +163,7 @@ def test_the_same_dataset_on_s3(bucket, dataset_run, tmp_path, monkeypatch):
     for name, value in bucket.items():
         monkeypatch.setenv(name, value)
     url = "s3://glitches/run/dataset.zarr"
-    experiment = small(tmp_path, store={"series": True, "path": url})
+    experiment = small(tmp_path, store={"series": "float64", "path": url})
     (tmp_path / "x.yaml").write_text(experiment.model_dump_json())
     command = [str(Path(sys.executable).parent / "glitchflow"), "generate", str(tmp_path / "x.yaml")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}

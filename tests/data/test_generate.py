@@ -25,7 +25,7 @@ from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.simulation.families import FAMILIES
 
-SERIES = {"store": {"series": True}}  # as `dataset_run` was made
+SERIES = {"store": {"series": "float64"}}  # as `dataset_run` was made
 
 
 def array_bytes(path: Path) -> dict[str, str]:
@@ -214,15 +214,15 @@ def test_overwrite_deletes_nothing_that_is_no_store(tmp_path):
     "changes, message",
     [
         (
-            {"qplot": {"q": 8, "frange": [12, 120], "fftlength": 2}},
+            {"qplot": {"q": 8, "frange": [12, 120]}},
             r"qplot.frange = \[12, 120\]: the lowest Q, 8, reaches 90",
         ),
         (
-            {"qplot": {"q": 8, "frange": [12, 90], "fftlength": 9}},
+            {"whiten": {"fftlength": 9}},
             r"a series of 8 s is too short for an ASD with",
         ),
         (
-            {"qplot": {"q": 60, "frange": [12, 13], "fftlength": 2}, "simulate": {"recipe": "nope"}},
+            {"qplot": {"q": 60, "frange": [12, 13]}, "simulate": {"recipe": "nope"}},
             "simulate.recipe = nope: ",
         ),
     ],
@@ -316,9 +316,16 @@ def test_the_same_qplots_from_stored_series(dataset_run, tmp_path):
 
 
 def test_other_qplots_from_stored_series(dataset_run, tmp_path):
-    qplot = {"q": 12, "frange": [10, 95], "shape": [8, 32], "span": 1, "fftlength": 4}
-    again = ingest(small(tmp_path / "a", qplot=qplot, ingest={"series_from": str(dataset_run.dataset)}))
-    fresh = small(tmp_path / "b", qplot=qplot)
+    qplot = {"q": 12, "frange": [10, 95], "shape": [8, 32], "span": 1}
+    again = ingest(
+        small(
+            tmp_path / "a",
+            qplot=qplot,
+            whiten={"fftlength": 4},
+            ingest={"series_from": str(dataset_run.dataset)},
+        )
+    )
+    fresh = small(tmp_path / "b", qplot=qplot, whiten={"fftlength": 4})
     recipe, engine = prepare(fresh.model_dump_json(), "simulate")
     block = make_block(fresh, recipe, engine, range(10))[0]
     dataset = store.open_store(again)
@@ -332,7 +339,7 @@ def test_stored_series_that_do_not_fit(dataset_run, tmp_path):
     for changes, message in (
         (
             {"ingest": {"series_from": str(bare)}},
-            f"{bare}: has no series; generate it with store.series=true",
+            f"{bare}: has no series; generate it with store.series=float32",
         ),
         ({"ingest": {"series_from": path}, "series": {"duration": 6}}, f"{path}: has series of duration=8"),
         (

@@ -170,7 +170,7 @@ def _place(
     values: Array,
 ) -> None:
     """Subtract what one window removes, (N,) at the dataset's rate, at the samples of a stretch."""
-    series, settle = twin.made.series, twin.made.qplot.fduration / 2
+    series, settle = twin.made.series, twin.made.whiten.settle
     begin = float(windows.series[place])
     if twin.dataset.attributes["recorded"] and stretch.sample_rate != series.sample_rate:
         begin = first_sample(_source(experiment, twin), begin, series.duration, series.sample_rate)
@@ -193,13 +193,13 @@ def _stretches(experiment: Experiment, twin: Twin, windows: Windows) -> Iterator
     dataset, series = twin.dataset, twin.made.series
     if not dataset.attributes["recorded"]:
         if "series" not in dataset:
-            raise InputError(f"{dataset.path}: has no series to clean; generate it with store.series=true")
+            raise InputError(f"{dataset.path}: has no series to clean; generate it with store.series=float32")
         for place in range(len(windows.events)):
             values = _strain(experiment, twin, windows, place)
             where = float(windows.series[place])
             yield Stretch(where, series.sample_rate, values, "strain", False, np.array([place]))
         return
-    source, settle = _source(experiment, twin), twin.made.qplot.fduration / 2
+    source, settle = _source(experiment, twin), twin.made.whiten.settle
     for piece in pieces(source):
         reach = (windows.start - settle < piece.stop) & (windows.stop + settle > piece.start)
         if reach.any():

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.analysis.evaluate.scored import open_predictions
-from glitchflow.config import Experiment, parse
-from glitchflow.data.shard_events import build_engine
+from glitchflow.config import Experiment, parse, upgrade
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.score.mask import Shown, noise_in_strain
-from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.qtransform import QTransform, build_engine
 
 Array = NDArray[np.float64]
 PIECE = 2**18  # samples of strain worked on at once: the coefficients of all rows are ten times as many
@@ -81,10 +80,10 @@ def open_twin(experiment: Experiment) -> Twin:
 
 def as_twin(dataset: store.Dataset, predictions: store.Dataset) -> Twin:
     """The same for stores that are open. Raises `InputError` for a dataset that never had series."""
-    made = parse(dataset.attributes["config"], dataset.path)
+    made = parse(upgrade(dataset.attributes["config"]), dataset.path)
     if dataset.attributes["recorded"] and made.ingest.qplots_from:
         raise InputError(f"{dataset.path}: was made from ready Q-plots, which have no strain to clean")
-    return Twin(dataset, predictions, made, build_engine(made))
+    return Twin(dataset, predictions, made, build_engine(made.series, made.qplot, made.whiten))
 
 
 def noise(twin: Twin, events: NDArray[np.int64], strain: Array, mask: NDArray[np.float32]) -> Array:
@@ -104,7 +103,7 @@ def tapered(twin: Twin, events: NDArray[np.int64], strain: Array, mask: NDArray[
     time = np.arange(strain.shape[1]) / twin.made.series.sample_rate
     found = noise(twin, events, strain, mask)
     for shown, _, some in _alike(twin, events):
-        found[some] *= shown.taper(time, twin.made.qplot.fduration / 2)
+        found[some] *= shown.taper(time, twin.made.whiten.settle)
     return found
 
 

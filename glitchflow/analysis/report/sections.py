@@ -18,6 +18,7 @@ from glitchflow.analysis.inspect import inspect
 from glitchflow.analysis.report import charts, events, images
 from glitchflow.analysis.report.finding import at, best_baseline, nearest
 from glitchflow.analysis.report.run import Run
+from glitchflow.config import upgrade
 from glitchflow.data.generate import provenance
 from glitchflow.figures import qplots as plots
 from glitchflow.signal.whiten import whiten
@@ -150,9 +151,10 @@ def _series(run: Run, event: int) -> Markup:
     """The stored series of an event over the span that its Q-plot shows."""
     config = run.dataset.attributes["config"]
     rate, qplot = config["series"]["sample_rate"], config["qplot"]
+    whitened = upgrade(config)["whiten"]
     series = np.asarray(run.dataset["series"][event])
     white, _ = whiten(
-        torch.from_numpy(series), rate, fduration=qplot["fduration"], fftlength=qplot["fftlength"]
+        torch.from_numpy(series), rate, fduration=whitened["length"], fftlength=whitened["fftlength"]
     )
     time = (np.arange(series.shape[-1]) - series.shape[-1] // 2) / rate
     span = qplot["span"] if qplot["window"] == "fixed" else config["series"]["duration"]
@@ -212,7 +214,7 @@ class Section:
     null: tuple[str, str] = ("", "")  # a key of metrics.json that may hold nothing, and what that means
 
 
-NO_SERIES = ("do_no_harm", "that needs a dataset made with store.series=true")
+NO_SERIES = ("do_no_harm", "that needs a dataset made with store.series=float32")
 NO_VETO = ("attribution", "there is no veto to attribute, or the network is not there any more")
 NO_RANGE = ("drift", "the training’s ranges are not known")
 SECTIONS = (

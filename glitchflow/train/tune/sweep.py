@@ -66,7 +66,7 @@ def sweep(
         _check(experiment, wanted, directory / "none")
         if gate:
             gate(experiment)
-        with session(experiment.cluster):
+        with session(experiment.cluster.address, experiment.cluster.cpus):
             largest = _largest(experiment)
             gpu = accelerated(largest)
             if overwrite:  # now that nothing can be wrong with what comes in its place

@@ -1,0 +1,27 @@
+"""Configurations that stores and checkpoints were made with before, in today's keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOVED = {
+    "qplot.fduration": "whiten.length",
+    "qplot.fftlength": "whiten.fftlength",
+    "qplot.highpass": "whiten.highpass",
+}
+
+
+def upgrade(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration stored by any version so far, with today's keys; one of today's comes back equal.
+
+    Series were float64 where `store.series` was true.
+    """
+    tree = {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
+    for old, new in MOVED.items():
+        (was_in, was), (section, name) = old.split("."), new.split(".")
+        if was in tree.get(was_in, {}):
+            tree.setdefault(section, {})[name] = tree[was_in].pop(was)
+    store = tree.get("store", {})
+    if isinstance(store.get("series"), bool):
+        store["series"] = "float64" if store["series"] else "none"
+    return tree
