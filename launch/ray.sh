@@ -13,20 +13,25 @@ export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.glitchflow/$(hostname)-$port.token}
 
 start() {
+  # The trap stands before there is anything to leave behind. The file `ended` tells a Ray that is still this shell:
+  # bash forgets a signal that meets a new process before it has put off the traps of the old one.
+  ended='' private='' ray='' status=0
+  trap 'ended=1
+    [ -z "$private" ] || : 2>/dev/null >"$private/ended" || true
+    [ -z "$ray" ] || kill "$ray" 2>/dev/null || true' INT TERM HUP
   # Ray opens its own directory to everybody, and who can change that runs code as its user: so it lies in a private
   # one, of a short name for its sockets
   private=$(TMPDIR=${RAY_TMPDIR:-${TMPDIR:-}} mktemp -d -t gf.XXXXXX)
-  ended='' status=0
-  # nproc counts what this shell may use, once OpenMP's variables are out of its way
-  ray start --block --temp-dir "$private/r" --node-ip-address "$address" \
-    --num-cpus "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)" "$@" &
+  (
+    if [ -n "$ended" ] || [ -e "$private/ended" ]; then exit 143; fi
+    # nproc counts what this shell may use, once OpenMP's variables are out of its way
+    exec ray start --block --temp-dir "$private/r" --node-ip-address "$address" \
+      --num-cpus "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)" "$@"
+  ) &
   ray=$!
-  trap 'ended=1; kill "$ray" 2>/dev/null || true' INT TERM HUP
-  wait "$ray" || status=$?
-  while kill -0 "$ray" 2>/dev/null; do # the signal ended `wait`, not yet Ray
-    status=0
-    wait "$ray" || status=$?
-  done
+  [ -z "$ended" ] || kill "$ray" 2>/dev/null || true # a signal that came before the line above
+  while wait "$ray" || true; kill -0 "$ray" 2>/dev/null; do :; done # a signal ends `wait`, and Ray only later
+  wait "$ray" || status=$?                                          # Ray's own, which bash has kept
   if [ -n "$ended" ]; then
     rm -rf "$private"
   elif ! rmdir "$private" 2>/dev/null; then # Ray got so far as to write into it

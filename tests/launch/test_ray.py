@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,21 +23,27 @@ mv "$RECORD.new" "$RECORD"
 until [ -e "$RECORD.fail" ] || [ -n "${REFUSED:-}" ]; do sleep 0.05; done
 exit 3
 """
+# bash reads it first: notes each command of ray.sh before it runs, and signals the script before the one numbered AT
+MOMENTS = """case $0 in *ray.sh)
+  set -T
+  trap 'echo "$((moment += 1)) $BASH_COMMAND" >>"$RECORD.moments"; [ "$moment" != "$AT" ] || kill -TERM $$' DEBUG ;;
+esac
+"""
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Starts ray.sh; returns the process and, once Ray would run, its directory, its words, and the variables."""
+def begin(tmp_path):
+    """Starts ray.sh; returns the process."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "ray").write_text(RECORDER)
     (tmp_path / "bin" / "ray").chmod(0o755)
     (tmp_path / "tmp").mkdir()
-    record, started = tmp_path / "record", []
+    started = []
 
-    def start(*words: str, **environment: str) -> tuple[subprocess.Popen, Path, str, dict[str, str]]:
+    def begin(*words: str, **environment: str) -> subprocess.Popen:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         own = {"PATH": f"{tmp_path}/bin:{kept['PATH']}", "HOME": str(tmp_path), "NODE_IP": "10.0.0.1"}
-        own |= {"TMPDIR": str(tmp_path / "tmp"), "RECORD": str(record)}
+        own |= {"TMPDIR": str(tmp_path / "tmp"), "RECORD": str(tmp_path / "record")}
         pipe = subprocess.PIPE
         line = ["bash", str(SCRIPT), *words]
         kept |= own | environment
@@ -51,18 +58,32 @@ def start(tmp_path):
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
-        until = time.monotonic() + 30
-        while not record.exists():
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.02)
-        directory, said, *variables = record.read_text().splitlines()
-        return process, Path(directory), said, dict(line.split("=", 1) for line in variables)
+        return process
 
-    yield start
+    yield begin
     for process in started:
         with contextlib.suppress(ProcessLookupError):  # ended, with what it had started
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture
+def start(begin, tmp_path):
+    """Starts ray.sh; returns the process and, once Ray would run, its directory, its words, and the variables."""
+
+    def start(*words: str, **environment: str) -> tuple[subprocess.Popen, Path, str, dict[str, str]]:
+        process = begin(*words, **environment)
+        until(process, (tmp_path / "record").exists)
+        directory, said, *variables = (tmp_path / "record").read_text().splitlines()
+        return process, Path(directory), said, dict(line.split("=", 1) for line in variables)
+
+    return start
+
+
+def until(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
+    while not reached():
+        assert process.poll() is None
+        time.sleep(0.02)
 
 
 def test_the_head_s_token_and_nothing_in_its_way(start, tmp_path):
@@ -78,7 +99,7 @@ def test_the_head_s_token_and_nothing_in_its_way(start, tmp_path):
     assert re.fullmatch(r"[0-9a-f]{64}", token.read_text())
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=30)
+    printed, _ = process.communicate()
     assert f"unset RAY_AUTH_TOKEN; export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}\n" in printed
     assert token.read_text() not in printed
 
@@ -102,7 +123,7 @@ def test_ray_s_files_lie_where_nobody_else_enters_until_it_ends(start, tmp_path,
     assert stat.S_IMODE(directory.stat().st_mode) == 0o777
     assert stat.S_IMODE(directory.parent.stat().st_mode) == 0o700
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate()
     assert process.returncode == 1, "Ray's own"
     assert not list((tmp_path / "tmp").iterdir())
 
@@ -110,7 +131,7 @@ def test_ray_s_files_lie_where_nobody_else_enters_until_it_ends(start, tmp_path,
 def test_where_ray_fails_its_logs_stay(start, tmp_path):
     process, directory, _, _ = start("head")
     (tmp_path / "record.fail").touch()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate()
     assert process.returncode == 3
     assert said == f"ray.sh: Ray's logs are under {directory.parent}\n"
     assert directory.is_dir()
@@ -118,6 +139,35 @@ def test_where_ray_fails_its_logs_stay(start, tmp_path):
 
 def test_where_ray_is_refused_there_is_nothing_to_stay(start, tmp_path):
     process, *_ = start("head", REFUSED="1")
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate()
     assert (process.returncode, said) == (3, "")
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_signal_at_any_moment_leaves_neither_ray_nor_files(begin, tmp_path):
+    """At each command, before the trap, between it and Ray, and in the process that becomes Ray."""
+    (tmp_path / "token").write_text("mine")
+    (tmp_path / "moments").write_text(MOMENTS)
+    noted = tmp_path / "record.moments"
+
+    def at(moment: int) -> subprocess.Popen:
+        (tmp_path / "record").unlink(missing_ok=True)
+        noted.unlink(missing_ok=True)
+        variables = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "BASH_ENV": str(tmp_path / "moments")}
+        return begin("worker", "10.0.0.9:6379", AT=str(moment), **variables)
+
+    def waits() -> list[int]:
+        lines = noted.read_text().splitlines() if (tmp_path / "record").exists() else []
+        return [int(line.split()[0]) for line in lines if line.endswith(' wait "$ray"')]
+
+    process = at(0)
+    until(process, waits)
+    last = waits()[0]
+    process.terminate()
+    process.communicate()
+    assert last > 15
+    for moment in range(1, last + 1):
+        process = at(moment)
+        process.communicate()  # comes back when nobody has its output open any more: Ray neither
+        assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM, 1), moment
+        assert not list((tmp_path / "tmp").iterdir()), moment
