@@ -11,7 +11,6 @@ from helpers import small
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
-from glitchflow.config.sections import Cluster
 
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # how soon Ray Train notices that workers are done
 
@@ -25,7 +24,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """An embedded Ray of two CPUs, started once."""
-    with session(Cluster(cpus=2)):
+    with session(cpus=2):
         yield
 
 

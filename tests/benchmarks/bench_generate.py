@@ -101,7 +101,7 @@ def warm(name: str) -> None:
 def through_ray(directory: Path, events: int, cpus: int) -> float:
     """Seconds for a whole `generate`, in a Ray that is up and whose workers have imported what they need."""
     made = experiment(directory / "warm", 16 * cpus, cpus)
-    with session(made.cluster):
+    with session(made.cluster.address, made.cluster.cpus):
         module.generate(made, overwrite=store.exists(made.dataset))
         made = experiment(directory / "ray", events, cpus)
         started = time.perf_counter()

@@ -32,7 +32,6 @@ import torch
 from glitchflow import config
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment
-from glitchflow.config.sections import Cluster
 from glitchflow.data.generate import generate
 from glitchflow.train import loop
 from glitchflow.train.fit import ALLOCATOR, join, run_workers
@@ -136,7 +135,7 @@ def measure(
     """All rounds of all repeats, each with processes of its own."""
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     os.environ.update(ALLOCATOR)  # of the bare processes
-    with session(Cluster(cpus=5)):
+    with session(cpus=5):
         generate(settings(workdir, events, 1))
         for i in range(repeats):
             directory = workdir / str(i)
