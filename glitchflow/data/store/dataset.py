@@ -14,6 +14,7 @@ import typing
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.core.sync import sync
 
+from glitchflow.config import Experiment, parse, upgrade
 from glitchflow.data import objects
 from glitchflow.data.objects import Location, is_url, open_group, writing
 from glitchflow.data.objects import exists as exists
@@ -328,6 +330,40 @@ class Dataset:
     def __getitem__(self, name: str) -> zarr.Array:
         """An array or coordinate: slice it to read, as `dataset["qplot"][:128]`."""
         return self.group[name]  # type: ignore[return-value]
+
+    @cached_property
+    def config(self) -> Experiment:
+        """The configuration that the store was made with."""
+        return parse(upgrade(self.attributes["config"]), self.path)
+
+    @property
+    def source(self) -> str:
+        """The stage that wrote the store."""
+        return self.attributes["source"]
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the events are recorded ones, not simulated."""
+        return self.attributes["recorded"]
+
+    @property
+    def normalisation(self) -> dict[str, list[Any]] | None:
+        """Statistics of the train split, per channel; None where that split is empty."""
+        return self.attributes["normalisation"]
+
+    @property
+    def witnessed_labels(self) -> list[str]:
+        """The families whose strain a witness explains; none in recorded data."""
+        return self.attributes["witnessed_labels"]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, host and date of whoever made the store."""
+        return self.attributes["provenance"]
+
+    def events(self, name: str, indices: NDArray[np.int64]) -> NDArray:
+        """An array at ascending event indices."""
+        return np.concatenate([values for _, (values,) in self.blocks(indices, name)])
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Event indices of a split, ascending."""
