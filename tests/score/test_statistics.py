@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
+from glitchflow.score import statistics
 from glitchflow.score.statistics import (
     Interval,
     bootstrap_difference,
@@ -72,6 +73,29 @@ def test_ratio_of_sums_is_not_the_mean_of_ratios():
     interval = bootstrap_ratio([1.0, 30.0], [10.0, 100.0], seed=0)
     assert interval.value == pytest.approx(31 / 110)
     assert (interval.low, interval.high) == pytest.approx((0.1, 0.3))
+
+
+@pytest.mark.parametrize("batch", [2**20, 100])
+def test_an_interval_is_that_of_a_loop_over_resamples(batch, monkeypatch):
+    """To every digit, and however many resamples are drawn at a time; those without a ratio are left out."""
+    monkeypatch.setattr(statistics, "BATCH", batch)
+    generator = np.random.default_rng(6)
+    above, below = generator.normal(size=8), generator.normal(size=8) * (generator.random(8) < 0.3)
+    rng, draws = np.random.default_rng(7), []
+    for _ in range(300):
+        index = rng.integers(8, size=8)
+        if below[index].sum() != 0:
+            draws.append(above[index].sum() / below[index].sum())
+    interval = bootstrap_ratio(above, below, seed=7, resamples=300)
+    assert len(draws) < 300
+    tail = (1 - 0.95) / 2
+    assert (interval.low, interval.high) == tuple(np.quantile(draws, [tail, 1 - tail]))
+
+
+def test_what_one_event_and_nothing_below_the_line_say():
+    assert bootstrap_mean([2.0], seed=0) == Interval(2.0, 2.0, 2.0)
+    nothing = bootstrap_ratio([1.0, 2.0], [0.0, 0.0], seed=0)
+    assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
 
 
 def test_undefined_events_are_left_out():
