@@ -1,49 +1,32 @@
 """Veto segments of generated Q-plots, and the time they take.
 
-Shapes: E event, F frequency, T time, S segment; segments are (S, 2) of GPS start and stop in s, apart and ascending.
+Their algebra is igwn_segments', LIGO's own: a `segmentlist` here is always coalesced, apart and ascending, in GPS s.
+
+Shapes: E event, F frequency, T time, S span; spans are (S, 2) of GPS start and stop in s, in any order.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from igwn_segments import segment, segmentlist
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from glitchflow.score.clusters import NEIGHBOURS
 
-Segments = NDArray[np.float64]
 
-
-def join(segments: Segments) -> Segments:
-    """Segments in any order, those that touch or overlap joined."""
-    joined: list[list[float]] = []
-    for start, stop in segments[np.argsort(segments[:, 0], kind="stable")].tolist():
-        if joined and start <= joined[-1][1]:
-            joined[-1][1] = max(joined[-1][1], stop)
-        else:
-            joined.append([start, stop])
-    return np.array(joined).reshape(-1, 2)
-
-
-def clip(segments: Segments, known: Segments) -> Segments:
-    """The parts of segments that lie inside the known ones; both apart and ascending."""
-    inside = [(max(a, start), min(b, stop)) for start, stop in known for a, b in _near(segments, start, stop)]
-    return np.array(inside).reshape(-1, 2)
-
-
-def _near(segments: Segments, start: float, stop: float) -> Segments:
-    """Those that overlap [start, stop]."""
-    return segments[
-        np.searchsorted(segments[:, 1], start, "right") : np.searchsorted(segments[:, 0], stop, "left")
-    ]
+def joined(spans: NDArray[np.float64]) -> segmentlist:
+    """Returns the segments (S, 2) of GPS s sorted, with those that touch or overlap made one."""
+    return segmentlist(segment(start, stop) for start, stop in spans.tolist()).coalesce()
 
 
 def cluster_spans(
     energy: NDArray[np.float32], threshold: float, areas: NDArray[np.float64], minimum_area: float
 ) -> NDArray[np.int64]:
-    """First column and the one after the last of every cluster at a threshold: (S, 3) with the event in front.
+    """Finds every cluster at a threshold: (S, 3) of its event, its first column and the one after its last.
 
-    Clusters as in `clusters.py`: 8-connected pixels of at least `minimum_area` s Hz, inside one event; areas (F,).
+    Clusters are those of `clusters.py`: 8-connected pixels of at least `minimum_area` s Hz, inside one event.
+    Shapes: energy (E, F, T), dimensionless; areas (F,) of a pixel in s Hz.
     """
     labels, count = label(energy >= threshold, NEIGHBOURS)
     event, row, column = np.nonzero(labels)
@@ -54,18 +37,24 @@ def cluster_spans(
     spans[:, 1], spans[:, 2] = energy.shape[2], 0
     np.minimum.at(spans[:, 1], region, column)
     np.maximum.at(spans[:, 2], region, column + 1)
-    return spans[area >= minimum_area * (1 - 1e-9)]
+    return spans[
+        area >= minimum_area * (1 - 1e-9)
+    ]  # sums of areas that ought to be equal differ in the last digit
 
 
-def veto_segments(spans: Segments, known: Segments, padding: float, minimum: float) -> Segments:
-    """Spans of clusters, `padding` s added at each end, widened about their middle to `minimum` s, joined, and clipped
-    to the analysed time, so that vetoed seconds over analysed ones are a share."""
+def veto_segments(
+    spans: NDArray[np.float64], known: segmentlist, padding: float, minimum: float
+) -> segmentlist:
+    """Makes veto segments of the spans of clusters, (S, 2) in GPS s, within the analysed time `known`.
+
+    Each gets `padding` s at either end, is widened about its middle to `minimum` s, joined with those it touches and
+    clipped to the analysed time, so that vetoed seconds over analysed ones are a share.
+    """
     middle = spans.mean(axis=1)
     half = np.maximum((spans[:, 1] - spans[:, 0]) / 2 + padding, minimum / 2)
-    return clip(join(np.stack([middle - half, middle + half], axis=1)), known)
+    return joined(np.stack([middle - half, middle + half], axis=1)) & known
 
 
-def deadtime(active: Segments, known: Segments) -> float:
-    """Vetoed seconds over analysed seconds; NaN where nothing was analysed."""
-    analysed = np.diff(known).sum()
-    return float(np.diff(active).sum() / analysed) if analysed else float("nan")
+def deadtime(active: segmentlist, known: segmentlist) -> float:
+    """Returns vetoed seconds over analysed seconds, or NaN where nothing was analysed."""
+    return float(abs(active) / abs(known)) if known else float("nan")

@@ -1,6 +1,6 @@
 """Veto segments of a store's predictions, as data-quality flags that gwpy reads.
 
-Shapes: E event, S segment; segments are (S, 2) of GPS start and stop in s.
+Shapes: E event, T time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from igwn_segments import segmentlist
 from numpy.typing import NDArray
 
 from glitchflow.analysis.clean.subtraction import Twin
@@ -25,10 +26,10 @@ BLOCK = 256  # events whose clusters are sought at once
 
 @dataclass(frozen=True)
 class Vetoes:
-    """Analysed and vetoed time, both (S, 2) of GPS s, apart and ascending."""
+    """The analysed and the vetoed time, in GPS s."""
 
-    known: segments.Segments
-    active: segments.Segments
+    known: segmentlist
+    active: segmentlist
 
     @property
     def deadtime(self) -> float:
@@ -51,7 +52,7 @@ def find_vetoes(experiment: Experiment, twin: Twin, events: NDArray[np.int64]) -
         event = found[:, 0]
         edges = [columns[event, found[:, i]] + begin[event] for i in (1, 2)]
         spans.append(np.stack(edges, axis=1))
-    analysed = segments.join(np.concatenate(known))
+    analysed = segments.joined(np.concatenate(known))
     return Vetoes(
         analysed,
         segments.veto_segments(np.concatenate(spans), analysed, settings.padding, settings.minimum),
@@ -72,8 +73,8 @@ def as_flag(vetoes: Vetoes, name: str) -> DataQualityFlag:
     from gwpy.segments import DataQualityFlag, Segment, SegmentList
     from gwpy.time import LIGOTimeGPS
 
-    def exact(values: segments.Segments) -> SegmentList:
-        return SegmentList(Segment(LIGOTimeGPS(a), LIGOTimeGPS(b)) for a, b in values.tolist())
+    def exact(values: segmentlist) -> SegmentList:
+        return SegmentList(Segment(LIGOTimeGPS(a), LIGOTimeGPS(b)) for a, b in values)
 
     return DataQualityFlag(
         name, known=exact(vetoes.known), active=exact(vetoes.active), description="GlitchFlow"
