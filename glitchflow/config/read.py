@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
+import pkgutil
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +121,23 @@ def _inner(annotation: Any) -> Any:
     return annotation
 
 
-def import_path(path: str, key: str, known: typing.Sequence[str]) -> Any:
-    """The object at `package.module:name`. Raises `InputError` naming the key and the built-in names."""
-    module, _, name = path.partition(":")
-    if not name:
+def import_path(path: str, key: str, known: typing.Iterable[str]) -> Callable[..., Any]:
+    """Finds a callable of the user's own by `package.module:name`, or `package.module.name`.
+
+    Raises `InputError` naming the config's `key` that holds the path: with the `known` names where it is no path,
+    else with what cannot be imported, or is no callable.
+    """
+    if ":" not in path and "." not in path:
         raise InputError(
             f"{key} = {path}: not one of {', '.join(known)}, nor an import path package.module:name"
         )
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        found = pkgutil.resolve_name(path)
+    except (ValueError, ImportError, AttributeError) as error:
         raise InputError(f"{key} = {path}: cannot be imported: {error}") from None
+    if not callable(found):
+        raise InputError(f"{key} = {path}: is neither a function nor a class")
+    return found
 
 
 STAGES: dict[str, tuple[str, ...]] = {

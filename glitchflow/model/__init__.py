@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from glitchflow.config import import_path
 from glitchflow.model.decoder import Decoder, decoder_deep
 from glitchflow.model.layers import initialise
-from glitchflow.model.lookup import resolve
 from glitchflow.model.loss import LOSSES, build_loss
 from glitchflow.model.resnet import ResNet
 from glitchflow.model.unet import UNet, attention_unet
@@ -48,14 +48,11 @@ def build(
     user's own initialises itself, and of `GENERAL` settings gets those it has a parameter for: they
     have defaults in every config, which must not stand in its way.
 
-    Raises ValueError, in one line, for an unknown name or option, or a value the model cannot take.
+    Raises `InputError` for a name that is neither known nor can be imported, and ValueError, in one line, for an
+    unknown option, or a value the model cannot take.
     """
     known = name in MODELS
-    if not known and "." not in name and ":" not in name:
-        raise ValueError(
-            f"model {name!r} is unknown: allowed are {', '.join(MODELS)} or package.module:callable"
-        )
-    factory = MODELS[name] if known else resolve(name)
+    factory = MODELS.get(name) or import_path(name, "model.name", MODELS)
     parameters = inspect.signature(factory).parameters
     flexible = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if not known:

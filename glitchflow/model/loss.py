@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glitchflow.model.lookup import resolve
+from glitchflow.config import import_path
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -98,19 +98,16 @@ def build_loss(name: str, **options: Any) -> Loss:
     An import path names a function (options are passed at every call) or a class such as an nn.Module
     (options are passed to its constructor). `l1+ssim` has one option, `weight` of the SSIM term.
 
-    Raises ValueError for an unknown name, an option it does not take, or a path that cannot be resolved.
+    Raises `InputError` for a name that is neither known nor can be imported, and ValueError for an option that
+    the loss does not take.
     """
-    if name not in LOSSES and "." not in name and ":" not in name:
-        raise ValueError(
-            f"loss {name!r} is unknown: allowed are {', '.join(LOSSES)} or package.module:callable"
-        )
     if name in LOSSES and set(options) - ({"weight"} if name == "l1+ssim" else set()):
         raise ValueError(
             f"loss {name!r} does not take {', '.join(options)}: only l1+ssim has an option, weight"
         )
     if not math.isfinite(options.get("weight", 0.0)):
         raise ValueError(f"loss {name!r}: weight={options['weight']} is not finite")
-    loss = LOSSES[name] if name in LOSSES else resolve(name)
+    loss = LOSSES.get(name) or import_path(name, "train.loss", LOSSES)
     if isinstance(loss, type):
         return loss(**options)
     return partial(loss, **options) if options else loss

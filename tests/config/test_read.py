@@ -167,7 +167,8 @@ def test_an_experiment_survives_json():
 
 
 def test_import_paths():
-    assert import_path("math:sqrt", "simulate.recipe", ["detector"])(9) == 3
+    for path in ("math:sqrt", "math.sqrt"):
+        assert import_path(path, "simulate.recipe", ["detector"])(9) == 3
     for path, message in (
         (
             "detecter",
@@ -181,6 +182,9 @@ def test_import_paths():
             "math:no_such",
             "simulate.recipe = math:no_such: cannot be imported: module 'math' has no attribute",
         ),
+        ("math:", "simulate.recipe = math:: is neither a function nor a class"),
+        ("math:2", "simulate.recipe = math:2: cannot be imported: invalid format: 'math:2'"),
+        ("math.pi", "simulate.recipe = math.pi: is neither a function nor a class"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             import_path(path, "simulate.recipe", ["detector"])

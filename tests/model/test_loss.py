@@ -97,7 +97,6 @@ def test_shapes_that_would_broadcast_are_refused(name):
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("huber", {}, "allowed are l1, l2, l1"),
         ("l1", {"weight": 2.0}, "only l1.ssim has an option"),
         ("l1+ssim", {"weight": float("nan")}, "not finite"),
     ],

@@ -201,7 +201,6 @@ def test_normalisation_groups_divide_any_width():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("vnet", 2, (16, 16)), "allowed are decoder"),
         (("unet", 2, (60, 64)), r"shape=\(60, 64\).*multiples of 8"),
         (("attention_unet", 2, (64, 8)), "from 16 on"),
         (("unet", 0, (64, 64)), "witnesses=0"),

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from glitchflow.errors import InputError
 from glitchflow.model import build, build_loss
-from glitchflow.model.lookup import resolve
 
 
 @pytest.fixture
@@ -49,20 +49,15 @@ def test_loss_of_ones_own(recipe):
     assert build_loss("recipe_of_mine:Scaled", factor=5.0)(two, zero) == 10
 
 
-@pytest.mark.parametrize(
-    "path, message",
-    [
-        ("recipe_of_mine:missing", "no callable 'missing'"),
-        ("recipe_of_mine.number", "no callable 'number'"),
-        ("no_such_package.thing:f", "cannot import no_such_package"),
-        ("recipe_of_mine:", "looks like package.module:callable"),
-    ],
-)
-def test_paths_that_lead_nowhere(recipe, path, message):
-    with pytest.raises(ValueError, match=message):
-        resolve(path)
-    with pytest.raises(ValueError, match=message):
-        build(path, 1, (8, 8))
+def test_names_that_lead_nowhere(recipe):
+    with pytest.raises(InputError, match=r"model.name = unett: not one of decoder, .*, nor an import path"):
+        build("unett", 1, (8, 8))
+    with pytest.raises(
+        InputError, match=r"train.loss = huber: not one of l1, l2, l1\+ssim, nor an import path"
+    ):
+        build_loss("huber")
+    with pytest.raises(InputError, match=r"train.loss = recipe_of_mine.number: is neither a function nor a"):
+        build_loss("recipe_of_mine.number")
 
 
 def test_general_settings_go_where_they_are_wanted(recipe):
