@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from glitchflow.config import Experiment, parse
 from glitchflow.data.store import dataset as store
-from glitchflow.signal.simulation.events import build_recipe
 from glitchflow.signal.simulation.families import FAMILIES
+from glitchflow.signal.simulation.recipe import build_recipe
+from glitchflow.signal.types import Recipe
 
 
 def small(workdir: Path, **changes: object) -> Experiment:
@@ -95,7 +96,12 @@ def detector_recipe(
         simulate={"events": events, "detector": {**common, **detector}},
         derived=derived,
     )
-    return build_recipe(experiment), experiment
+    return recipe_of(experiment), experiment
+
+
+def recipe_of(experiment: Experiment) -> Recipe:
+    """The recipe that an experiment describes."""
+    return build_recipe(experiment.simulate, experiment.series, experiment.derived, experiment.seed)
 
 
 def loss_not_finite(prediction, target):

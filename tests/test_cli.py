@@ -100,10 +100,10 @@ def test_a_recipe_in_the_working_directory(tmp_path):
     """By import path, as the user's shell stands there: in the driver and in Ray's workers."""
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
-        "from glitchflow.signal.simulate import Event, Recipe\n"
+        "from glitchflow.signal.types import Event, Recipe\n"
         "def event(index):\n"
         "    return Event(np.random.default_rng(index).standard_normal((2, 4096)), None, 0, float(index), 0.0)\n"
-        "def make(experiment):\n"
+        "def make(simulate, series, derived, seed):\n"
         "    return Recipe(16, ['S', 'W'], ['background'], [], {}, event, int)\n"
     )
     (tmp_path / "x.yaml").write_text("workdir: out\nseries: {duration: 8}\nsimulate: {recipe: 'mine:make'}\n")

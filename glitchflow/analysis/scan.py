@@ -39,7 +39,7 @@ from glitchflow.score.statistics import bootstrap_mean
 from glitchflow.signal.recorded.events import chosen_channels
 from glitchflow.signal.recorded.frames import find_files
 from glitchflow.signal.recorded.triggers import find_triggers
-from glitchflow.signal.simulation.events import SHIFTS, generator
+from glitchflow.signal.streams import SHIFTS, generator
 
 GROUP = 16  # witnesses that a task reads beside the strain
 FEWEST = 4  # blocks at least, where there are events for it: shifts of a single one are few
@@ -127,10 +127,12 @@ def _recorded(
     experiment: Experiment,
 ) -> tuple[str, list[str], list[str], NDArray[np.int64], list[float]]:
     """Strain, recorded and derived witnesses, events and GPS times of `ingest`. Every channel has files."""
-    sources, derived = chosen_channels(experiment)
+    sources, derived = chosen_channels(experiment.ingest, experiment.derived)
     for source in sources:
         find_files(source)
-    gps = [trigger.gps for trigger in find_triggers(experiment)]
+    ingest, span = experiment.ingest, experiment.qplot.span
+    found = find_triggers(ingest, experiment.series.duration, span, experiment.seed)
+    gps = [trigger.gps for trigger in found]
     test, block = store.SPLITS.index("test"), experiment.split.block
     events = [i for i, t in enumerate(gps) if split_of(experiment, int(t // block)) != test]
     names = [source.name for source in sources]

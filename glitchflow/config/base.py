@@ -9,7 +9,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 class Section(BaseModel):
+    """A group of keys. Sections never change and are equal where their keys are, so they can be keys of caches."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # lists among the keys have no hash of their own
 
 
 def key(default: Any, text: str, unit: str = "", **limits: Any) -> Any:

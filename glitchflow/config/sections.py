@@ -31,6 +31,10 @@ class Simulate(Section):
     notebook: Notebook = key(Notebook(), "settings of the notebook recipe")
     options: dict[str, Any] = key({}, "settings of a recipe of your own")
 
+    def time(self, index: int) -> float:
+        """The GPS time of the centre of an event's series, in s."""
+        return self.start + index * self.stride
+
 
 class Source(Section):
     """One recorded channel."""

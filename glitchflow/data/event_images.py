@@ -24,7 +24,7 @@ from glitchflow.signal.derive import append_derived
 from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import chosen_channels, event_start, read_channel
 from glitchflow.signal.recorded.frames import Gap
-from glitchflow.signal.simulation.events import DERIVED, generator
+from glitchflow.signal.streams import DERIVED, generator
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read_files(
 ) -> Iterator[Image]:
     """Recorded events at `gps[event]`. A channel whose files have a gap there has an image of zeros."""
     wanted = experiment.ingest.model_copy(update={"witnesses": list(channels[1:])})
-    sources, derived = chosen_channels(experiment.model_copy(update={"ingest": wanted}))
+    sources, derived = chosen_channels(wanted, experiment.derived)
     names = [source.name for source in sources]
     columns = [[*names, *(d.name for d in derived)].index(channel) for channel in channels]
     series, engine = experiment.series, _engine(experiment.model_dump_json())

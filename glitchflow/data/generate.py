@@ -34,7 +34,7 @@ from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say, track
 from glitchflow.signal.qtransform import QTransform
-from glitchflow.signal.simulation.events import Recipe
+from glitchflow.signal.types import Recipe
 
 CONTENT = {
     "simulate": ("seed", "series", "simulate", "derived", "whiten", "qplot", "store", "split"),

@@ -30,7 +30,7 @@ from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError
-from glitchflow.signal.simulation.events import SHUFFLE, generator
+from glitchflow.signal.streams import SHUFFLE, generator
 
 BLOCK = 4  # neighbouring chunks that are read at once
 GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory

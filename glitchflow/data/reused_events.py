@@ -11,7 +11,7 @@ import numpy as np
 from glitchflow.config import Experiment, parse, upgrade
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
-from glitchflow.signal.simulation.events import Event, Recipe
+from glitchflow.signal.types import Event, Recipe
 
 VIRGO = "virgo_dataset"  # the interTwin Virgo use case's only dataset: (event, channel, time, frequency), strain first
 NEIGHBOURS = 32  # events of a file without times that share a split

@@ -22,8 +22,10 @@ from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import recorded
-from glitchflow.signal.recorded.triggers import Trigger
-from glitchflow.signal.simulation.events import SPLIT, Event, Recipe, build_recipe, generator
+from glitchflow.signal.recorded.triggers import Trigger, find_triggers
+from glitchflow.signal.simulation.recipe import build_recipe
+from glitchflow.signal.streams import SPLIT, generator
+from glitchflow.signal.types import Event, Recipe
 
 BLOCK = 16  # events whose Q-plots are made at once: a task's memory does not depend on the shard's size
 
@@ -136,14 +138,19 @@ def prepare(experiment_json: str, source: str, path: str = "") -> tuple[Recipe, 
     experiment = _parse(experiment_json)
     settings = (experiment.series, experiment.qplot, experiment.whiten)
     if source == "simulate":
-        return build_recipe(experiment), build_engine(*settings, "raise")
-    if experiment.ingest.series_from:
+        made = build_recipe(experiment.simulate, experiment.series, experiment.derived, experiment.seed)
+        return made, build_engine(*settings, "raise")
+    ingest, series, seed = experiment.ingest, experiment.series, experiment.seed
+    if ingest.series_from:
         recipe = stored_series(experiment)
-    elif experiment.ingest.qplots_from:
+    elif ingest.qplots_from:
         recipe = ready_qplots(experiment)
     else:
         listed = store.note(path, "triggers") if path else None
         nan = float("nan")
-        triggers = listed and [Trigger(gps, label, nan if snr is None else snr) for gps, label, snr in listed]
-        recipe = recorded(experiment, triggers)
+        if listed:
+            triggers = [Trigger(gps, label, nan if snr is None else snr) for gps, label, snr in listed]
+        else:
+            triggers = find_triggers(ingest, series.duration, experiment.qplot.span, seed)
+        recipe = recorded(ingest, series, experiment.derived, seed, experiment.split.block, triggers)
     return recipe, build_engine(*settings, "mask")

@@ -11,19 +11,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from glitchflow.config import Derived
+from glitchflow.signal.types import Array
 from glitchflow.signal.whiten import whiten
 
 
 def append_derived(
-    series: NDArray[np.float64],
+    series: Array,
     names: Sequence[str],
     derived: Sequence[Derived],
     sample_rate: float,
     rng: np.random.Generator,
-) -> NDArray[np.float64]:
+) -> Array:
     """The channels of one event, (C, N), with each derived channel appended: (C + len(derived), N).
 
     `names` are those of the C channels; a derived channel may use one that was derived before it. `rng` makes the
@@ -39,7 +39,7 @@ def append_derived(
     return np.stack(rows)
 
 
-def _scatter(item: Derived, sources: list[NDArray], sample_rate: float) -> NDArray:
+def _scatter(item: Derived, sources: list[Array], sample_rate: float) -> Array:
     """Stray light's phase, sin(4 pi n x / wavelength): Accadia et al., CQG 27, 194011 (2010), equation 4.
 
     x is low-passed because the sine turns the sensor's high-frequency noise into phase noise over the whole band.
@@ -48,7 +48,7 @@ def _scatter(item: Derived, sources: list[NDArray], sample_rate: float) -> NDArr
     return item.gain * (np.sin(phase) if item.phase == "sin" else np.cos(phase))
 
 
-def _product(item: Derived, sources: list[NDArray], sample_rate: float) -> NDArray:
+def _product(item: Derived, sources: list[Array], sample_rate: float) -> Array:
     """The product of two witnesses, the first whitened, the second slow and in its own unit: bilinear coupling.
 
     Whitened (unit variance) because a product would spread the first one's lines and low frequencies over the
@@ -62,7 +62,7 @@ def _product(item: Derived, sources: list[NDArray], sample_rate: float) -> NDArr
     return item.gain * white * _lowpass(second, item.lowpass, sample_rate)
 
 
-def _lowpass(x: NDArray, corner: float, sample_rate: float) -> NDArray:
+def _lowpass(x: Array, corner: float, sample_rate: float) -> Array:
     """x without its mean, through the magnitude of a 4th-order Butterworth filter, zero phase."""
     frequency = np.fft.rfftfreq(x.size, 1 / sample_rate)
     return np.fft.irfft(np.fft.rfft(x - x.mean()) / np.sqrt(1 + (frequency / corner) ** 8), n=x.size)

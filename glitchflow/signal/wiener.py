@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import get_window
 
-Array = NDArray[np.float64]
+from glitchflow.signal.types import Array, Spectrum
+
 RIDGE = 1e-6  # of each witness's own power: no effect on a real coupling, finite where witnesses are alike
 
 
@@ -65,7 +65,7 @@ def fit_wiener(
     return Wiener(taps * np.sqrt(get_window("hann", length)))  # what wraps around at the ends is no filter
 
 
-def _segments(series: Array, window: Array) -> NDArray[np.complex128]:
+def _segments(series: Array, window: Array) -> Spectrum:
     """Spectra (..., S, K) of the windowed segments of (..., N), each without its mean."""
     pieces = np.lib.stride_tricks.sliding_window_view(series, window.size, axis=-1)[
         ..., :: window.size // 2, :

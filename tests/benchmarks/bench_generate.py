@@ -30,7 +30,7 @@ from glitchflow.config import Experiment, parse
 from glitchflow.data import generate as module
 from glitchflow.data import shard_events as shard
 from glitchflow.data.store import dataset as store
-from glitchflow.signal.simulation.events import build_recipe
+from glitchflow.signal.simulation.recipe import build_recipe
 
 REQUIRED_SPEED, AIM_SPEED, REQUIRED_SCALING, REQUIRED_BASELINE = 15.0, 25.0, 0.9, 3.0
 BATCH = 16  # events per HDF5 write of the baseline
@@ -53,7 +53,8 @@ def by_gwpy(arguments: tuple[str, int, range]) -> None:
     from gwpy.timeseries import TimeSeries
 
     workdir, _, indices = arguments
-    recipe = build_recipe(experiment(Path(workdir), 1, 1))
+    made = experiment(Path(workdir), 1, 1)
+    recipe = build_recipe(made.simulate, made.series, made.derived, made.seed)
     with h5py.File(Path(workdir) / f"{indices.start}.h5", "w") as file:
         data = file.create_dataset("qplot", (len(indices), len(recipe.channels), 64, 64), "f4")
         for start in range(0, len(indices), BATCH):

@@ -243,11 +243,11 @@ RECIPE = """
 import os
 import numpy as np
 from glitchflow.errors import InputError
-from glitchflow.signal.families import FAMILIES
-from glitchflow.signal.simulate import Event, Recipe, generator
+from glitchflow.signal.streams import generator
+from glitchflow.signal.types import Event, Recipe
 
-def make(experiment):
-    options = experiment.simulate.options
+def make(simulate, series, derived, seed):
+    options = simulate.options
     def event(index):
         if index == options.get("wrong"):
             raise InputError("event of mine: not so")
@@ -255,8 +255,8 @@ def make(experiment):
             raise KeyError("my own mistake")
         if index == options.get("deadly"):
             os._exit(3)
-        series = generator(experiment.seed, 99, index).standard_normal((2, options.get("samples", 2048)))
-        return Event(series, None, 0, float(index), 0.0)
+        values = generator(seed, 100, index).standard_normal((2, options.get("samples", series.samples)))
+        return Event(values, None, 0, float(index), 0.0)
     return Recipe(32, ["MY:STRAIN", "MY:WITNESS"], ["background"], [], {}, event, int)
 """
 

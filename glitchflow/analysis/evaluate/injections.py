@@ -25,8 +25,9 @@ from glitchflow.progress import say
 from glitchflow.score import matched, metrics
 from glitchflow.score.mask import removal_mask
 from glitchflow.score.statistics import Interval
-from glitchflow.signal.simulation.events import SIGNALS, build_recipe, generator
 from glitchflow.signal.simulation.families import inspiral
+from glitchflow.signal.simulation.recipe import build_recipe
+from glitchflow.signal.streams import SIGNALS, generator
 
 Array = NDArray[np.float64]
 Transients = Callable[[int], Array]
@@ -251,7 +252,7 @@ def _transients(twin: Twin) -> Transients | None:
     """An event's transient as the strain saw it, (N,), where the recipe knows it."""
     if twin.dataset.attributes["source"] != "simulate":
         return None
-    recipe = build_recipe(twin.made)
+    recipe = build_recipe(twin.made.simulate, twin.made.series, twin.made.derived, twin.made.seed)
     if recipe.event(0).transient is None:
         return None
 

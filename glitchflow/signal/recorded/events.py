@@ -5,63 +5,75 @@ Shapes: C channel (the strain first), N sample.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from glitchflow.config import Derived, Experiment, named
-from glitchflow.config.sections import Series, Source
-from glitchflow.errors import InputError
+from glitchflow.config import named
+from glitchflow.config.sections import Derived, Ingest, Series, Source
 from glitchflow.signal.derive import append_derived
-from glitchflow.signal.recorded.frames import Gap, find_files, read_stretch
-from glitchflow.signal.recorded.triggers import Trigger, find_triggers
-from glitchflow.signal.simulation.events import DERIVED, Event, Recipe, generator
+from glitchflow.signal.recorded.frames import Gap, find_files, read_stretch, strain_of
+from glitchflow.signal.recorded.triggers import Trigger
+from glitchflow.signal.streams import DERIVED, generator
+from glitchflow.signal.types import Array, Event, Recipe
 
 PADDING = 2.0  # s read beyond each end where a channel is resampled, for the filter to settle
 
 
-def recorded(experiment: Experiment, triggers: list[Trigger] | None = None) -> Recipe:
-    """The events of `ingest`, one for each of `triggers`; without those, for each that `ingest.times` gives now.
+@dataclass(frozen=True)
+class _Recording:
+    """What the events of a recording are cut from."""
 
-    An event whose time the files do not cover, or that has NaN, is `skipped`, with the reason.
-    Raises `InputError` where no channel, no time or no file is given.
+    sources: list[Source]  # the strain first
+    derived: list[Derived]
+    series: Series
+    seed: int
+    triggers: list[Trigger]
+    labels: list[str]
+
+
+def recorded(
+    ingest: Ingest, series: Series, derived: list[Derived], seed: int, block: float, triggers: list[Trigger]
+) -> Recipe:
+    """The events of `ingest`, one for each of `triggers` (see `find_triggers`).
+
+    block: s within which neighbours share a split. An event whose time the files do not cover, or that has NaN, is
+    `skipped`, with the reason.
+    Raises `InputError` where no channel or no file is given.
     """
-    channels, derived = chosen_channels(experiment)
-    for source in channels:
+    sources, derived = chosen_channels(ingest, derived)
+    for source in sources:
         find_files(source)
-    found = find_triggers(experiment) if triggers is None else triggers
-    labels = ["background", *(sorted({t.label for t in found} - {"background"}) or ["recorded"])]
+    labels = ["background", *(sorted({t.label for t in triggers} - {"background"}) or ["recorded"])]
     return Recipe(
-        events=len(found),
-        channels=[*(c.name for c in channels), *(d.name for d in derived)],
+        events=len(triggers),
+        channels=[*(c.name for c in sources), *(d.name for d in derived)],
         labels=labels,
         witnessed=[],
         couplings={},
-        event=partial(_event, experiment, channels, derived, labels, found),
-        split_key=lambda i: int(found[i].gps // experiment.split.block),
+        event=partial(_event, _Recording(sources, derived, series, seed, triggers, labels)),
+        split_key=lambda i: int(triggers[i].gps // block),
         recorded=True,
-        notes={"triggers": [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in found]},
+        notes={"triggers": [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in triggers]},
     )
 
 
-def chosen_channels(experiment: Experiment) -> tuple[list[Source], list[Derived]]:
+def chosen_channels(ingest: Ingest, derived: list[Derived]) -> tuple[list[Source], list[Derived]]:
     """The recorded channels, strain first, and the derived ones that `ingest.witnesses` asks for (none: all).
 
     A derived channel brings along those it is computed from. Raises `InputError` where none are given.
     """
-    ingest, derived = experiment.ingest, experiment.derived
-    if not ingest.channels:
-        raise InputError("ingest.channels = []: name the strain and at least one witness")
+    strain = strain_of(ingest)
     wanted = set(named("ingest.witnesses", ingest.witnesses))
     if not wanted:
         return ingest.channels, derived
     for item in reversed(derived):  # a channel may be derived from one that was derived before it
         wanted |= set(item.channels) if item.name in wanted else set()
-    strain, *witnesses = ingest.channels
-    return [strain, *(c for c in witnesses if c.name in wanted)], [d for d in derived if d.name in wanted]
+    chosen = [source for source in ingest.channels[1:] if source.name in wanted]
+    return [strain, *chosen], [d for d in derived if d.name in wanted]
 
 
 def event_start(series: Series, gps: float) -> float:
@@ -69,27 +81,21 @@ def event_start(series: Series, gps: float) -> float:
     return round((gps - series.duration / 2) * series.sample_rate) / series.sample_rate
 
 
-def _event(
-    experiment: Experiment,
-    sources: list[Source],
-    derived: list[Derived],
-    labels: list[str],
-    triggers: list[Trigger],
-    index: int,
-) -> Event:
-    series, trigger = experiment.series, triggers[index]
+def _event(recording: _Recording, index: int) -> Event:
+    sources, derived, series = recording.sources, recording.derived, recording.series
+    trigger = recording.triggers[index]
     start = event_start(series, trigger.gps)
-    rest = (None, labels.index(trigger.label), start + series.duration / 2, trigger.snr)
+    rest = (None, recording.labels.index(trigger.label), start + series.duration / 2, trigger.snr)
     try:
         rows = [read_channel(c, start, series.duration, series.sample_rate) for c in sources]
     except Gap as gap:
         return Event(np.zeros((len(sources) + len(derived), series.samples)), *rest, skipped=str(gap))
     names = ["", *(c.name for c in sources[1:])]  # no channel may be derived from the strain
-    rng = generator(experiment.seed, DERIVED, index)
+    rng = generator(recording.seed, DERIVED, index)
     return Event(append_derived(np.stack(rows), names, derived, series.sample_rate, rng), *rest)
 
 
-def read_channel(source: Source, start: float, duration: float, sample_rate: float) -> NDArray[np.float64]:
+def read_channel(source: Source, start: float, duration: float, sample_rate: float) -> Array:
     """`duration` seconds of one channel from GPS `start`, at `sample_rate`: (N,) float64.
 
     Resampled by a polyphase filter (scipy's) from data a little longer where there is more.

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glitchflow.config.sections import Source
+from glitchflow.config.sections import Ingest, Source
 from glitchflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ class Piece:
     path: str
     start: float
     stop: float
+
+
+def strain_of(ingest: Ingest) -> Source:
+    """The first of `ingest.channels`, the strain. Raises `InputError` where none is given."""
+    if not ingest.channels:
+        raise InputError("ingest.channels = []: name the strain and at least one witness")
+    return ingest.channels[0]
 
 
 def find_files(source: Source) -> tuple[str, ...]:
@@ -96,25 +103,19 @@ def _cached(source: Source, path: Path) -> list[str]:
         raise InputError(f"ingest.channels {source.name}: {path}: not a cache or ffl list: {error}") from None
 
 
+@lru_cache(maxsize=64)  # every event asks for it
 def pieces(source: Source) -> tuple[Piece, ...]:
     """A channel's files with the time each covers, by start. Raises `InputError` as `find_files`."""
-    return _spans(source.model_dump_json())
-
-
-@lru_cache(maxsize=64)
-def _spans(source_json: str) -> tuple[Piece, ...]:
-    """Every file of a channel with its span, by start; kept, since every event asks for it."""
     from gwpy.io.cache import file_segment
 
-    source = Source.model_validate_json(source_json)
-    pieces = []
+    found = []
     for path in find_files(source):
         try:
             start, stop = map(float, file_segment(path))
         except ValueError:  # the name does not tell
             start, stop = map(float, _read(source, [path]).span)
-        pieces.append(Piece(path, start, stop))
-    return tuple(sorted(pieces, key=lambda p: (p.start, p.path)))
+        found.append(Piece(path, start, stop))
+    return tuple(sorted(found, key=lambda p: (p.start, p.path)))
 
 
 def _read(source: Source, paths: list[str], **stretch: float) -> TimeSeries:

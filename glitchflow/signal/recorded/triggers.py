@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from glitchflow.config import Experiment
-from glitchflow.config.sections import Times
+from glitchflow.config.sections import Ingest, Times
 from glitchflow.errors import InputError
-from glitchflow.signal.recorded.frames import coverage
-from glitchflow.signal.simulation.events import BACKGROUND, generator
+from glitchflow.signal.recorded.frames import coverage, strain_of
+from glitchflow.signal.streams import BACKGROUND, generator
+from glitchflow.signal.types import Array
 
 # column names that trigger tables use: Gravity Spy, Omicron, SNAX, PyCBC Live, gstlal
 TIME = ("GPStime", "event_time", "peak_time", "time", "gps", "end_time")
@@ -32,20 +32,22 @@ class Trigger:
     snr: float  # NaN where the list does not tell
 
 
-def find_triggers(experiment: Experiment) -> list[Trigger]:
+def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> list[Trigger]:
     """The events of `ingest.times`, then `ingest.background` quiet times labelled `background`.
 
+    duration: s of the series around each time; span: s of its Q-plot, by which a stretch is cut into windows.
     Raises `InputError` for a table that cannot be read or lacks a column, and where there are too few quiet times.
     """
-    ingest, times = experiment.ingest, experiment.ingest.times
+    times = ingest.times
+    strain_of(ingest)  # also where no quiet times are drawn from it
     if times.file:
         found = _table(times)
     elif times.end is not None:
-        found = _slide(times, experiment.qplot.span)
+        found = _slide(times, span)
     else:
         labels = ingest.labels or ["recorded"] * len(times.gps)
         found = [Trigger(gps, label, float("nan")) for gps, label in zip(times.gps, labels)]
-    found += _quiet(experiment, np.array([t.gps for t in found]))
+    found += _quiet(ingest, duration / 2, seed, np.array([t.gps for t in found]))
     if not found:
         raise InputError("ingest.times: gives no time; list some, name a file, or a start and an end")
     return found
@@ -102,14 +104,13 @@ def _column(times: Times, there: list[str], key: str, usual: tuple[str, ...]) ->
     return asked or next((name for name in usual if name in there), None)
 
 
-def _quiet(experiment: Experiment, events: np.ndarray) -> list[Trigger]:
+def _quiet(ingest: Ingest, half: float, seed: int, events: Array) -> list[Trigger]:
     """Times drawn uniformly from what the strain's files cover, at least `ingest.quiet` s from every event."""
-    ingest, half = experiment.ingest, experiment.series.duration / 2
     if not ingest.background:
         return []
-    stretches = np.array([(a + half, b - half) for a, b in coverage(ingest.channels[0]) if b - a > 2 * half])
+    stretches = np.array([(a + half, b - half) for a, b in coverage(strain_of(ingest)) if b - a > 2 * half])
     lengths = stretches[:, 1] - stretches[:, 0] if len(stretches) else np.zeros(0)
-    rng, found = generator(experiment.seed, BACKGROUND), list[float]()
+    rng, found = generator(seed, BACKGROUND), list[float]()
     for _ in range(TRIES * ingest.background if lengths.sum() else 0):
         place = rng.uniform(0, lengths.sum())
         stretch = int(np.searchsorted(np.cumsum(lengths), place))
@@ -120,5 +121,5 @@ def _quiet(experiment: Experiment, events: np.ndarray) -> list[Trigger]:
             return [Trigger(gps, "background", float("nan")) for gps in found]
     raise InputError(
         f"ingest.background = {ingest.background}: only {len(found)} times {ingest.quiet:g} s away from every event"
-        f" in what the files of {ingest.channels[0].name} cover"
+        f" in what the files of {strain_of(ingest).name} cover"
     )

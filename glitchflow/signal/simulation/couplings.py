@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import firwin2
 
 from glitchflow.config.recipes import Detector
+from glitchflow.signal.types import Array, Spectrum
 
-Array = NDArray[np.float64]
 Random = Callable[[str], np.random.Generator]  # the random numbers of a name
 
 
@@ -36,10 +35,10 @@ class Drift:
 class Coupling:
     """The channels' linear responses to one family's disturbance, on the white scale of each."""
 
-    response: NDArray[np.complex128]  # (C, K)
+    response: Spectrum  # (C, K)
     drift: Drift
 
-    def at(self, gps: float) -> NDArray[np.complex128]:
+    def at(self, gps: float) -> Spectrum:
         """The responses (C, K) at a GPS time. The strain's own does not drift: its SNR is drawn."""
         factor = self.drift.at(gps)
         factor[0] = 1.0

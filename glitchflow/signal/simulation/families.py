@@ -1,7 +1,7 @@
 """Families of transients: what each adds to the strain and to the witnesses of one event, and its physics.
 
 A family is a function of (instrument, random numbers, time, GPS time); `FAMILIES` is the table of them. Everything is
-on the white scale of each channel, where stationary noise has unit variance (see `simulate.py`).
+on the white scale of each channel, where stationary noise has unit variance (see `detector.py`).
 
 Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1. time (N,): s from the transient's centre.
 """
@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.config.recipes import Detector, ScatteredLight
 from glitchflow.signal.simulation.couplings import Coupling, Drift
+from glitchflow.signal.types import Array
 
-Array = NDArray[np.float64]
 Random = np.random.Generator
 SOLAR_MASS = 4.925490947e-6  # G M_sun / c^3, s
 

@@ -10,12 +10,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.config.recipes import Detector, Noise
 from glitchflow.errors import InputError
+from glitchflow.signal.types import Array
 
-Array = NDArray[np.float64]
 KEY = "simulate.detector.noise"
 
 

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from glitchflow.config import Experiment, parse
 from glitchflow.config.sections import Section, Tune
 from glitchflow.errors import InputError
-from glitchflow.signal.simulation.events import generator
+from glitchflow.signal.streams import generator
 
 KINDS = ("choice", "uniform", "loguniform", "int")
 READ = ("seed", "loader", "model", "train")  # what training reads; the dataset is the same for all trials

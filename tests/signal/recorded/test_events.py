@@ -15,6 +15,7 @@ from glitchflow.data.generate import ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.events import read_channel, recorded
+from glitchflow.signal.recorded.triggers import find_triggers
 
 GPS = 1126259462.42
 H1, L1 = (f"{d}-{d}1_LOSC_4_V2-1126259446-32.hdf5" for d in "HL")
@@ -24,6 +25,11 @@ START, RATE = 1000.0, 512
 
 def gwosc(path: Path) -> Source:
     return Source(name=f"{path.name[0]}1:LOSC-STRAIN", files=[str(path)], format="hdf5.gwosc")
+
+
+def recipe_of(made):
+    found = find_triggers(made.ingest, made.series.duration, made.qplot.span, made.seed)
+    return recorded(made.ingest, made.series, made.derived, made.seed, made.split.block, found)
 
 
 @pytest.fixture
@@ -125,7 +131,7 @@ def test_events_are_cut_around_their_times(hdf5, tmp_path):
     sources = [
         hdf5(name, values=v, file=f"{name[:2]}.h5") for name, v in zip(("S1:A", "W1:B"), values, strict=True)
     ]
-    recipe = recorded(
+    recipe = recipe_of(
         small(
             tmp_path, derived=[{"name": "D", "function": "scatter", "channels": ["W1:B"], "floor": 0}],
             series={"duration": 8, "sample_rate": RATE}, split={"block": 8.0},
@@ -224,7 +230,7 @@ def test_a_second_of_data_is_too_short():
 )
 def test_what_must_be_given(tmp_path, settings, message):
     with pytest.raises(InputError) as error:
-        recorded(small(tmp_path, derived=[], ingest=settings))
+        recipe_of(small(tmp_path, derived=[], ingest=settings))
     assert str(error.value) == message
 
 

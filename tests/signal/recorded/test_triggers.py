@@ -13,8 +13,8 @@ from glitchflow.config.sections import Source
 from glitchflow.data.generate import ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError, RunError
+from glitchflow.signal.recorded import triggers
 from glitchflow.signal.recorded.frames import Gap, coverage, find_files, read_stretch
-from glitchflow.signal.recorded.triggers import find_triggers
 
 START, RATE = 1000, 512
 
@@ -51,6 +51,10 @@ def experiment(tmp_path, sources, **settings):
         split={"block": 16.0},
         ingest={"channels": [s.model_dump() for s in sources], **settings},
     )
+
+
+def find_triggers(made):
+    return triggers.find_triggers(made.ingest, made.series.duration, made.qplot.span, made.seed)
 
 
 # -- files -------------------------------------------------------------------------------------------------------

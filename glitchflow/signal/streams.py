@@ -1,0 +1,13 @@
+"""Random numbers: a stream for each purpose, so that drawing more for one changes no other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# a stream's number is part of every dataset that was drawn with it: append, never reorder
+COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE, BACKGROUND, SIGNALS, SHIFTS = range(8)
+
+
+def generator(seed: int, *stream: int) -> np.random.Generator:
+    """The random numbers of one purpose, independent of every other (numpy's SeedSequence)."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))

@@ -1,0 +1,47 @@
+"""What passes through signal processing and all after it: arrays by name, an event, where events come from.
+
+Shapes: C channel (the strain first), N sample, F frequency, T time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]  # series, spectra, times and everything computed from them
+Energies = NDArray[np.float32]  # Q-plots, as a store holds them
+Spectrum = NDArray[np.complex128]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event, simulated or recorded: what its channels say, and what is known about it."""
+
+    series: Array  # (C, N): the strain in units of strain, a witness in its own unit
+    witnessed: Array | None  # (N,): the part of the strain that witnesses explain; None where nobody knows
+    label: int  # index into Recipe.labels; 0 is background
+    gps: float  # GPS time of the centre of the series, s
+    snr: float  # matched-filter SNR of the transient in the strain; 0 for background, NaN where nobody knows
+    energy: Energies | None = None  # (C, F, T) where Q-plots are all there is; series is then empty
+    skipped: str = ""  # why a recorded event cannot be used; series is then all zeros
+    transient: Array | None = None  # (N,): all that the transient adds to the strain, where the recipe knows
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where events come from: `event(index)` is a pure function of the index."""
+
+    events: int
+    channels: list[str]  # the strain first, then recorded witnesses, then derived channels
+    labels: list[str]  # families; the first is background
+    witnessed: list[str]  # the labels whose strain a witness explains; none in recorded data
+    couplings: dict[str, Any]  # drawn once per dataset; JSON
+    event: Callable[[int], Event]
+    split_key: Callable[[int], int]  # events with the same key share a split
+    recorded: bool = False  # recorded events share a split with their neighbours in time
+    notes: dict[str, Any] = field(default_factory=dict)  # kept in the store beside the arrays; JSON
