@@ -19,7 +19,7 @@ from glitchflow.signal.recorded.triggers import find_triggers
 
 GPS = 1126259462.42
 H1, L1 = (f"{d}-{d}1_LOSC_4_V2-1126259446-32.hdf5" for d in "HL")
-CONFIG = Path(__file__).parents[2] / "configs" / "gw150914.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "gw150914.yaml"
 START, RATE = 1000.0, 512
 
 
@@ -52,7 +52,7 @@ def hdf5(tmp_path):
 @pytest.fixture(scope="module")
 def gw150914(recorded_data, ray_session, tmp_path_factory):
     experiment = load(
-        CONFIG, [f"workdir={tmp_path_factory.mktemp('gw')}", "ingest.labels=[GW150914]", "store.series=true"]
+        CONFIG, [f"workdir={tmp_path_factory.mktemp('gw')}", "ingest.labels=[GW150914]", "store.series=float64"]
     )
     assert str(recorded_data) in experiment.ingest.channels[0].files[0]
     return store.open_store(ingest(experiment))
