@@ -111,28 +111,39 @@ def _fits(experiment: Experiment, tree: dict[str, Any], name: str) -> bool:
 
 def candidates(experiment: Experiment) -> list[Values]:
     """What a random or grid search tries, without repeats: the same list for the same seed, however many trials."""
-    domains = {key: _domain(key, domain) for key, domain in experiment.tune.space.items()}
-    if experiment.tune.search == "grid":
-        lists = [v if kind == "choice" else range(v[0], v[1] + 1) for kind, v in domains.values()]
-        found = [dict(zip(domains, values)) for values in itertools.product(*lists)]
+    settings = experiment.tune
+    if settings.search == "grid":
+        entries = {key: _domain(key, domain) for key, domain in settings.space.items()}
+        lists = [v if kind == "choice" else range(v[0], v[1] + 1) for kind, v in entries.values()]
+        found = [dict(zip(entries, values)) for values in itertools.product(*lists)]
     else:
-        drawn = (_draw(experiment.seed, i, domains) for i in range(20 * experiment.tune.trials))
+        space = domains(settings)
+        drawn = (_draw(space, generator(experiment.seed, STREAM, i)) for i in range(20 * settings.trials))
         unique = {name(values): values for values in drawn}
-        found = list(unique.values())[: experiment.tune.trials]
+        found = list(unique.values())[: settings.trials]
     for values in found:
         apply(experiment, values)
     return found
 
 
-def _draw(seed: int, trial: int, domains: Mapping[str, tuple[str, list[Any]]]) -> Values:
-    rng = generator(seed, STREAM, trial)
-    draw = {
-        "choice": lambda v: v[rng.integers(len(v))],
-        "uniform": lambda v: float(rng.uniform(*v)),
-        "loguniform": lambda v: float(np.exp(rng.uniform(*np.log(v)))),
-        "int": lambda v: int(rng.integers(v[0], v[1] + 1)),
+def domains(settings: Tune) -> dict[str, Any]:
+    """Makes Ray Tune's domain of each key of the space."""
+    from ray import tune
+
+    build = {
+        "choice": tune.choice,
+        "uniform": lambda v: tune.uniform(*v),
+        "loguniform": lambda v: tune.loguniform(*v),
+        "int": lambda v: tune.randint(v[0], v[1] + 1),
     }
-    return {key: draw[kind](values) for key, (kind, values) in domains.items()}
+    entries = {key: _domain(key, domain) for key, domain in settings.space.items()}
+    return {key: build[kind](values) for key, (kind, values) in entries.items()}
+
+
+def _draw(space: Mapping[str, Any], rng: np.random.Generator) -> Values:
+    # Tune's own random search numbers its trials, repeats values, and draws all anew where more are asked for: here a
+    # trial has a generator of its own, and its directory is found again
+    return {key: domain.sample(random_state=rng) for key, domain in space.items()}
 
 
 def name(values: Values) -> str:
@@ -143,17 +154,3 @@ def name(values: Values) -> str:
 def largest(settings: Tune, key: str, default: int) -> int:
     """The largest value that a key takes in the sweep."""
     return max(_domain(key, settings.space[key])[1]) if key in settings.space else default
-
-
-def for_optuna(settings: Tune) -> dict[str, Any]:
-    """The space as Ray Tune's domains."""
-    from ray import tune
-
-    build = {
-        "choice": tune.choice,
-        "uniform": lambda v: tune.uniform(*v),
-        "loguniform": lambda v: tune.loguniform(*v),
-        "int": lambda v: tune.randint(v[0], v[1] + 1),
-    }
-    domains = {key: _domain(key, domain) for key, domain in settings.space.items()}
-    return {key: build[kind](values) for key, (kind, values) in domains.items()}

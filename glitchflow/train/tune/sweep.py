@@ -164,7 +164,7 @@ def _optuna(experiment: Experiment, directory: Path) -> Any:
 
         before = [trial.values for trial in read_trials(directory)]
         return OptunaSearch(
-            space.for_optuna(experiment.tune),
+            space.domains(experiment.tune),
             metric=experiment.tune.metric,
             mode=mode(experiment.tune.metric),
             points_to_evaluate=before or None,
