@@ -1,0 +1,207 @@
+"""What README and the pages say is run as it is written.
+
+The word after `sh` in a page's source, which no reader sees, says how a block is tried:
+
+    (none)    run here, on one small run that stands where the page's own would be
+    data      the same, where the recorded data are at hand
+    long      run by the slow test, on the real configurations; here its stages, keys and files are checked
+    cluster   needs what a page says it needs: checked as above; tests/cluster runs the like of it
+    install, make   of the environment itself: its targets and files are checked
+"""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer
+
+from glitchflow import cli, config
+from glitchflow.config import STAGES, Experiment
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "launch/README.md", "containers/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+RUN = ("quickstart", "synthetic", "mine")  # configurations in whose place the small run stands
+HOWS = {"", "data", "long", "cluster", "install", "make"}
+
+
+class Block(NamedTuple):
+    """A fenced block of a page: the language, how it is tried, and its text with continued lines joined."""
+
+    page: Path
+    language: str
+    how: str
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for line in self.text.splitlines() if line.split("#")[0].strip()]
+
+
+def blocks(*languages: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        for language, how, text in re.findall(r"^```(\w+) ?(\w*)\n(.*?)^```", page.read_text(), re.S | re.M):
+            if language in languages:
+                found.append(Block(page, language, how, text.replace("\\\n", " ")))
+    return found
+
+
+def name_of(block: Block) -> str:
+    return f"{block.page.relative_to(ROOT)}: {block.text.strip().splitlines()[0]}"
+
+
+SHELL, PYTHON = blocks("sh"), blocks("python")
+COMMANDS = [
+    (block.page, command.strip())
+    for block in SHELL
+    for line in block.lines
+    for command in line.split("&&")
+    if command.strip().startswith("glitchflow ") and command.split()[1] in {*STAGES, "inspect", "submit"}
+]
+
+
+@pytest.fixture(scope="module")
+def desk(trained_run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory like a clone's in which the small run stands for the pages' runs."""
+    desk = tmp_path_factory.mktemp("desk")
+    (desk / "docs").mkdir()
+    shutil.copytree(ROOT / "configs", desk / "configs")
+    for name in RUN:
+        shutil.copytree(trained_run.workdir, desk / "runs" / name)
+        here = trained_run.model_copy(update={"workdir": f"runs/{name}"})
+        (desk / "configs" / f"{name}.yaml").write_text(here.model_dump_json())  # which YAML understands
+    return desk
+
+
+def run_line(line: str) -> None:
+    """A `glitchflow` command, in this process so that it shares the session's Ray."""
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    given, path = sys.argv, list(sys.path)
+    sys.argv = shlex.split(line, comments=True)
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code, line
+    finally:
+        sys.argv, sys.path[:] = given, path
+        for number, handler in handlers:
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("block", [b for b in SHELL if b.how in ("", "data")], ids=name_of)
+def test_commands_run_as_written(block, desk, monkeypatch, request):
+    if block.how == "data":
+        monkeypatch.setenv("GLITCHFLOW_TEST_DATA", str(request.getfixturevalue("recorded_data")))
+    monkeypatch.chdir(desk)
+    for line in block.lines:
+        for command in line.split("&&"):
+            if not command.startswith("export "):
+                run_line(command)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=name_of)
+def test_python_runs_as_written(block, desk, monkeypatch):
+    monkeypatch.chdir(desk)
+    exec(compile(block.text, name_of(block), "exec"), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("page, line", COMMANDS, ids=lambda value: getattr(value, "name", value))
+def test_commands_are_what_the_stages_take(page, line, monkeypatch):
+    """Options, keys, values and files of every command, also of those that are not run here."""
+    monkeypatch.chdir(ROOT)
+    stage, *words = shlex.split(line, comments=True)[1:]
+    if stage == "submit":
+        stage, words = words[0], [word for word in words[1:]]
+    command = typer.main.get_command(cli.app).commands[stage]
+    if not words or words[0].isupper() or "CONFIG" in words[0]:
+        return  # a placeholder
+    given = command.make_context(stage, words).params
+    path = given.get("path") or ""
+    if path.startswith("configs/"):
+        here = Path("configs/quickstart.yaml") if path == "configs/mine.yaml" else Path(path)
+        config.load(str(here), given.get("overrides") or [])
+
+
+@pytest.mark.parametrize("block", [*SHELL, *PYTHON, *blocks("yaml")], ids=name_of)
+def test_blocks_say_how_they_are_tried(block):
+    assert block.how in HOWS
+
+
+def test_targets_and_files_of_the_pages_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for block in SHELL:
+        for target in re.findall(r"^make ([\w-]+)", block.text, re.M):
+            assert f"\n{target}: " in makefile, target
+    for page in PAGES:
+        text = page.read_text()
+        for path in re.findall(r"\b(?:configs|launch|containers|tests|glitchflow|docs)/[\w/.-]*\w\b", text):
+            there = (ROOT / path).exists() or path == "configs/mine.yaml"
+            assert there, f"{page.relative_to(ROOT)}: {path}"
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
+
+
+def test_keys_of_the_pages_exist():
+    """A `section.key` in a page is a key of the experiment."""
+    sections = Experiment.model_fields
+    for page in PAGES:
+        for words in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", page.read_text()):
+            first, *rest = words.split(".")
+            if first not in sections or rest[-1] in ("py", "yaml", "json", "zarr", "parquet", "html"):
+                continue
+            section = sections[first].annotation
+            for key in rest:
+                assert key in section.model_fields, f"{page.relative_to(ROOT)}: {words}"
+                section = section.model_fields[key].annotation
+
+
+def test_the_pages_of_docs_are_all_in_its_index():
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").iterdir():
+        if page.suffix in (".md", ".ipynb") and page.name != "README.md":
+            assert f"]({page.name})" in index, page.name
+
+
+def test_the_readme_s_tree_is_the_tree():
+    """Every folder that holds modules has its line, and every line its folder or file."""
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 120
+    (tree,) = re.findall(r"```\n(glitchflow/\n.*?)```", readme, re.S)
+    shown, parent = set(), ["", "", ""]
+    for line in tree.splitlines():
+        indent = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        parent[indent + 1 :] = [f"{parent[indent]}{name}", "", ""][: 2 - indent]
+        shown.add(f"{parent[indent]}{name}")
+    assert not [path for path in shown if not (ROOT / path).exists()]
+    folders = {f"{p.parent.relative_to(ROOT)}/" for p in (ROOT / "glitchflow").rglob("*.py")}
+    assert folders == {path for path in shown if path.startswith("glitchflow/") and path.endswith("/")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_demo_and_what_takes_long_run_as_written(tmp_path):
+    """README's picture and the long blocks, after the demo's stages on the real quickstart, as a shell runs them."""
+    for name in ("configs", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "docs").mkdir()
+    stages = re.findall(r"^STAGES = (.*)$", (ROOT / "Makefile").read_text(), re.M)[0].split()
+    lines = [f"glitchflow {stage} configs/quickstart.yaml" for stage in stages]
+    lines += ["glitchflow scan configs/quickstart.yaml"]
+    lines += [line for block in SHELL if block.how == "long" for line in block.lines]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    for line in lines:
+        done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}: {done.stderr[-2000:]}"
+    assert (tmp_path / "docs" / "event.png").stat().st_size > 10_000
