@@ -3,7 +3,8 @@
 The word after `sh` in a page's source, which no reader sees, says how a block is tried:
 
     (none)    run here, on one small run that stands where the page's own would be
-    data      the same, where the recorded data are at hand
+    again     run as another page has it
+    data      run here, where the recorded data are at hand
     long      run by the slow test, on the real configurations; here its stages, keys and files are checked
     cluster   needs what a page says it needs: checked as above; tests/cluster runs the like of it
     install, make   of the environment itself: its targets and files are checked
@@ -30,8 +31,18 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "launch/README.md", "containers/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-RUN = ("quickstart", "synthetic", "mine")  # configurations in whose place the small run stands
-HOWS = {"", "data", "long", "cluster", "install", "make"}
+RUN = ("quickstart", "synthetic")  # configurations in whose place the small run stands, trained and evaluated
+FILES = (
+    "csv",
+    "hdf5",
+    "json",
+    "parquet",
+    "py",
+    "xml",
+    "yaml",
+    "zarr",
+)  # endings that make words a file, not a key
+HOWS = {"", "again", "data", "long", "cluster", "install", "make"}
 
 
 class Block(NamedTuple):
@@ -47,20 +58,22 @@ class Block(NamedTuple):
         return [line for line in self.text.splitlines() if line.split("#")[0].strip()]
 
 
-def blocks(*languages: str) -> list[Block]:
-    found = []
-    for page in PAGES:
-        for language, how, text in re.findall(r"^```(\w+) ?(\w*)\n(.*?)^```", page.read_text(), re.S | re.M):
-            if language in languages:
-                found.append(Block(page, language, how, text.replace("\\\n", " ")))
-    return found
+def blocks() -> list[Block]:
+    fence = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```", re.S | re.M)
+    return [
+        Block(page, language, how, text.replace("\\\n", " "))
+        for page in PAGES
+        for language, how, text in fence.findall(page.read_text())
+    ]
 
 
-def name_of(block: Block) -> str:
-    return f"{block.page.relative_to(ROOT)}: {block.text.strip().splitlines()[0]}"
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-SHELL, PYTHON = blocks("sh"), blocks("python")
+BLOCKS = blocks()
+SHELL = [block for block in BLOCKS if block.language == "sh"]
+RUN_HERE = [block for block in BLOCKS if block.language in ("sh", "python") and not block.how]
 COMMANDS = [
     (block.page, command.strip())
     for block in SHELL
@@ -70,17 +83,22 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def desk(trained_run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory like a clone's in which the small run stands for the pages' runs."""
-    desk = tmp_path_factory.mktemp("desk")
-    (desk / "docs").mkdir()
-    shutil.copytree(ROOT / "configs", desk / "configs")
+@pytest.fixture
+def desk(trained_run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, made like a clone's, in which copies of the small run stand for the pages' runs.
+
+    `configs/mine.yaml` is of events that no network was trained on.
+    """
+    (tmp_path / "docs").mkdir()
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     for name in RUN:
-        shutil.copytree(trained_run.workdir, desk / "runs" / name)
+        shutil.copytree(trained_run.workdir, tmp_path / "runs" / name)
         here = trained_run.model_copy(update={"workdir": f"runs/{name}"})
-        (desk / "configs" / f"{name}.yaml").write_text(here.model_dump_json())  # which YAML understands
-    return desk
+        (tmp_path / "configs" / f"{name}.yaml").write_text(here.model_dump_json())  # which YAML understands
+    mine = trained_run.model_copy(update={"workdir": "runs/mine", "seed": 4})
+    (tmp_path / "configs" / "mine.yaml").write_text(mine.model_dump_json())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def run_line(line: str) -> None:
@@ -98,21 +116,22 @@ def run_line(line: str) -> None:
             signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("block", [b for b in SHELL if b.how in ("", "data")], ids=name_of)
-def test_commands_run_as_written(block, desk, monkeypatch, request):
-    if block.how == "data":
-        monkeypatch.setenv("GLITCHFLOW_TEST_DATA", str(request.getfixturevalue("recorded_data")))
-    monkeypatch.chdir(desk)
-    for line in block.lines:
-        for command in line.split("&&"):
-            if not command.startswith("export "):
-                run_line(command)
+@pytest.mark.parametrize("page", [p for p in PAGES if any(b.page == p for b in RUN_HERE)], ids=name_of)
+def test_a_page_runs_as_written(page, desk, monkeypatch):
+    """Its commands and its Python from top to bottom."""
+    for block in (block for block in RUN_HERE if block.page == page):
+        if block.language == "python":
+            exec(compile(block.text, name_of(page), "exec"), {"__name__": "page"})
+        for line in block.lines * (block.language == "sh"):
+            run_line(line)
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=name_of)
-def test_python_runs_as_written(block, desk, monkeypatch):
-    monkeypatch.chdir(desk)
-    exec(compile(block.text, name_of(block), "exec"), {"__name__": "page"})
+def test_recorded_data_go_as_written(desk, recorded_data, monkeypatch):
+    monkeypatch.setenv("GLITCHFLOW_TEST_DATA", str(recorded_data))
+    (block,) = [block for block in BLOCKS if block.how == "data"]
+    for command in block.lines[1].split("&&"):
+        run_line(command)
+    assert (desk / "runs" / "gw150914" / "report.html").exists()
 
 
 @pytest.mark.parametrize("page, line", COMMANDS, ids=lambda value: getattr(value, "name", value))
@@ -121,7 +140,7 @@ def test_commands_are_what_the_stages_take(page, line, monkeypatch):
     monkeypatch.chdir(ROOT)
     stage, *words = shlex.split(line, comments=True)[1:]
     if stage == "submit":
-        stage, words = words[0], [word for word in words[1:]]
+        stage, words = words[0], words[1:]
     command = typer.main.get_command(cli.app).commands[stage]
     if not words or words[0].isupper() or "CONFIG" in words[0]:
         return  # a placeholder
@@ -132,9 +151,12 @@ def test_commands_are_what_the_stages_take(page, line, monkeypatch):
         config.load(str(here), given.get("overrides") or [])
 
 
-@pytest.mark.parametrize("block", [*SHELL, *PYTHON, *blocks("yaml")], ids=name_of)
-def test_blocks_say_how_they_are_tried(block):
-    assert block.how in HOWS
+def test_blocks_say_how_they_are_tried():
+    assert {block.how for block in BLOCKS} <= HOWS
+    run = [" ".join(shlex.split(line, comments=True)) for block in RUN_HERE for line in block.lines]
+    for block in (block for block in BLOCKS if block.how == "again"):
+        for line in block.lines:
+            assert " ".join(shlex.split(line, comments=True)) in run, f"{name_of(block.page)}: {line}"
 
 
 def test_targets_and_files_of_the_pages_exist():
@@ -157,7 +179,7 @@ def test_keys_of_the_pages_exist():
     for page in PAGES:
         for words in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", page.read_text()):
             first, *rest = words.split(".")
-            if first not in sections or rest[-1] in ("py", "yaml", "json", "zarr", "parquet", "html"):
+            if first not in sections or rest[-1] in FILES:
                 continue
             section = sections[first].annotation
             for key in rest:
