@@ -40,7 +40,7 @@ def build(
     seed: int = 0,
     **options: Any,
 ) -> nn.Module:
-    """The model of that name for `witnesses` channels and images of `shape` = (frequency, time) pixels.
+    """Builds the model of that name for `witnesses` channels and images of `shape` = (frequency, time) pixels.
 
     `name` is a key of `MODELS` or the import path of a user's own callable(witnesses, shape, **options). Options of
     the built-in models: `width` (channels), `depth`, `norm` ("group" or "instance"), `coordinates`. Their weights

@@ -9,12 +9,12 @@ from glitchflow.model.layers import at_least_one, convolve, lift
 
 
 class Decoder(nn.Module):
-    """`depth` convolutions of `width` channels and a linear last layer; any image of at least 2 x 2 pixels.
+    """Stacks `depth` convolutions of `width` channels and a linear last layer.
 
-    The model of the original notebook. The receptive field is 2 depth + 3 pixels each way, so a strain that
-    answers later than that, or elsewhere in frequency, is out of reach: that is what the others are for.
-    The first layer is not normalised and reaches the last one directly: normalising per event divides out how
-    loud an event is, which the output must know.
+    It is the model of the original notebook and takes any image of at least 2 x 2 pixels. The receptive field is 2
+    depth + 3 pixels each way, so a strain that answers later than that, or elsewhere in frequency, is out of reach:
+    that is what the others are for. The first layer is not normalised and reaches the last one directly: normalising
+    per event divides out how loud an event is, which the output must know.
 
     Raises ValueError for no witness, an image below 2 x 2, a width or depth below 1, an unknown norm.
     """
@@ -36,6 +36,7 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps witnesses (event, witness, frequency, time) to the strain (event, 1, frequency, time)."""
         x = self.stem(self.lift(x))
         return self.head(x + self.body(x))
 
@@ -48,5 +49,5 @@ def decoder_deep(
     norm: str = "group",
     coordinates: bool = True,
 ) -> Decoder:
-    """A deeper and wider `Decoder`, with a receptive field of 19 pixels each way by default."""
+    """Builds a deeper and wider `Decoder`, with a receptive field of 19 pixels each way by default."""
     return Decoder(witnesses, shape, width, depth, norm, coordinates)

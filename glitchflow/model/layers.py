@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 NORMS = ("group", "instance")
-INITS = {"kaiming": 1.0, "xavier": 1.0, "normal": 0.02}  # name -> default init_scale
+INITS = {
+    "kaiming": 1.0,
+    "xavier": 1.0,
+    "normal": 0.02,
+}  # default init_scale; 0.02 is DCGAN's (arXiv:1511.06434)
+# Wu & He's 32 groups are for hundreds of channels; ours have 16 to 128, and a group needs more than one to be
+# anything else than instance normalisation
 MAXIMUM_GROUPS = 8
 
 
@@ -30,12 +36,16 @@ class Coordinates(nn.Module):
         self.register_buffer("planes", planes, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Appends both planes to (event, channel, frequency, time)."""
         planes: Tensor = self.get_buffer("planes")
         return torch.cat([x, planes.to(x.dtype).expand(x.shape[0], -1, -1, -1)], dim=1)
 
 
 def lift(witnesses: int, shape: tuple[int, int], coordinates: bool) -> tuple[nn.Module, int]:
-    """The first layer of every model and the number of channels it puts out; checks both arguments."""
+    """Returns the first layer of every model and the number of channels it puts out.
+
+    Raises ValueError for no witness, or an image below 2 x 2 pixels.
+    """
     if witnesses < 1:
         raise ValueError(f"witnesses={witnesses}: a model needs at least 1 witness")
     if len(shape) != 2 or min(shape) < 2:
@@ -53,9 +63,10 @@ def at_least_one(**numbers: int) -> None:
 
 
 def normalisation(norm: str, channels: int) -> nn.GroupNorm:
-    """Group or instance normalisation over one event: never over a batch, whose make-up depends on the rank.
+    """Builds group or instance normalisation over one event: never over a batch, whose make-up depends on the rank.
 
-    Instance normalisation is group normalisation with one channel a group (Wu & He 2018, arXiv:1803.08494).
+    Instance normalisation is group normalisation with one channel a group (Wu & He 2018, arXiv:1803.08494). Raises
+    ValueError for another name.
     """
     if norm not in NORMS:
         raise ValueError(
@@ -68,7 +79,7 @@ def normalisation(norm: str, channels: int) -> nn.GroupNorm:
 
 
 def convolve(inputs: int, outputs: int, norm: str | None, dilation: int = 1) -> nn.Sequential:
-    """3x3 convolution that keeps the image size, normalisation (`None`: none), ReLU.
+    """Chains a 3x3 convolution that keeps the image size, a normalisation (`None`: none) and a ReLU.
 
     Shapes: (event, inputs, frequency, time) -> (event, outputs, frequency, time).
     """
@@ -79,10 +90,10 @@ def convolve(inputs: int, outputs: int, norm: str | None, dilation: int = 1) -> 
 
 
 class Residual(nn.Module):
-    """Residual block (He et al. 2016, arXiv:1512.03385) whose main path is never normalised.
+    """Adds a branch of two convolutions to its input: a residual block whose main path is never normalised.
 
-    Normalising per event divides out how loud the event is, and loudness is what the models must carry
-    to the output; on the shortcut it survives.
+    He et al. 2016, arXiv:1512.03385. Normalising per event divides out how loud the event is, and loudness is what the
+    models must carry to the output; on the shortcut it survives.
 
     Shapes: (event, inputs, frequency, time) -> (event, outputs, frequency, time).
     """
@@ -96,6 +107,7 @@ class Residual(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (event, inputs, frequency, time) to (event, outputs, frequency, time)."""
         return torch.relu(self.shortcut(x) + self.branch(x))
 
 

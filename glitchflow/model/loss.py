@@ -29,26 +29,26 @@ def same_shape(prediction: Tensor, target: Tensor) -> None:
 
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference; minimised by the conditional median."""
+    """Returns the mean absolute difference, which the conditional median minimises."""
     same_shape(prediction, target)
     return (prediction - target).abs().mean()
 
 
 def l2(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference; minimised by the conditional mean."""
+    """Returns the mean squared difference, which the conditional mean minimises."""
     same_shape(prediction, target)
     return (prediction - target).square().mean()
 
 
 def _smooth(images: Tensor) -> Tensor:
-    """Gaussian-weighted local mean of (event, 1, frequency, time), where the window lies inside the image."""
+    """Averages locally, by Gaussian weights, (event, 1, frequency, time), where the window lies inside the image."""
     # as products with banded matrices: several times faster on a CPU than a convolution of one channel
     over_frequency, over_time = (_window(size, images) for size in images.shape[-2:])
     return over_frequency @ images @ over_time.T
 
 
 def _window(size: int, like: Tensor) -> Tensor:
-    """The Gaussian window along an axis of `size` pixels, as a matrix (size - 2 radius, size)."""
+    """Makes the Gaussian window along an axis of `size` pixels, as a matrix (size - 2 radius, size)."""
     radius = min(SSIM_RADIUS, (size - 1) // 2)
     place = torch.arange(size, dtype=like.dtype, device=like.device)
     offset = place - (place[: size - 2 * radius, None] + radius)
@@ -57,7 +57,7 @@ def _window(size: int, like: Tensor) -> Tensor:
 
 
 def ssim(prediction: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity of each event, at most 1 for identical images; differentiable.
+    """Compares images by their structural similarity (SSIM), which is 1 for identical ones, and differentiable.
 
     Wang et al. 2004 (doi:10.1109/TIP.2003.819861), equation 13 averaged over the image, with Gaussian windows of
     11 pixels and sigma 1.5 (smaller where the image is). Q-plots have no fixed dynamic range, so both
@@ -85,7 +85,7 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def l1_ssim(prediction: Tensor, target: Tensor, weight: float = 1.0) -> Tensor:
-    """l1 + weight (1 - mean ssim): how far off the pixels are, and how unlike the shapes."""
+    """Adds how unlike the shapes are to how far off the pixels are: l1 + weight (1 - mean ssim)."""
     return l1(prediction, target) + weight * (1 - ssim(prediction, target).mean())
 
 
@@ -93,7 +93,7 @@ LOSSES: dict[str, Loss] = {"l1": l1, "l2": l2, "l1+ssim": l1_ssim}
 
 
 def build_loss(name: str, **options: Any) -> Loss:
-    """The loss(prediction, target) -> scalar of that name: a key of `LOSSES` or an import path.
+    """Finds the loss(prediction, target) -> scalar of that name: a key of `LOSSES` or an import path.
 
     An import path names a function (options are passed at every call) or a class such as an nn.Module
     (options are passed to its constructor). `l1+ssim` has one option, `weight` of the SSIM term.

@@ -7,13 +7,17 @@ from torch import Tensor, nn
 
 from glitchflow.model.layers import Residual, at_least_one, convolve, lift
 
-DILATIONS = (1, 2, 4)
+DILATIONS = (
+    1,
+    2,
+    4,
+)  # doubled each time, so that no pixel in reach is skipped (Yu & Koltun 2016, arXiv:1511.07122)
 
 
 class ResNet(nn.Module):
-    """A convolution, `depth` residual blocks whose dilation cycles through 1, 2, 4, and a linear last layer.
+    """Chains a convolution, `depth` residual blocks whose dilation cycles through 1, 2, 4, and a linear last layer.
 
-    Any image of at least 2 x 2 pixels: nothing is ever pooled, so fine structure is kept, and the dilation
+    It takes any image of at least 2 x 2 pixels: nothing is ever pooled, so fine structure is kept, and the dilation
     (Yu et al. 2017, arXiv:1705.09914) widens the receptive field instead, by 28 pixels for three blocks.
 
     Raises ValueError for no witness, an image below 2 x 2, a width or depth below 1, an unknown norm.
@@ -38,4 +42,5 @@ class ResNet(nn.Module):
         self.head = nn.Conv2d(width, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps witnesses (event, witness, frequency, time) to the strain (event, 1, frequency, time)."""
         return self.head(self.blocks(self.stem(self.lift(x))))

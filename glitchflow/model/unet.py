@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from glitchflow.model.layers import Residual, at_least_one, convolve, lift
 
-TOKENS_A_SIDE = 8  # an attention gate looks at no more than 8 x 8 regions of the image below it
+# An attention gate looks at no more than 8 x 8 regions of the image below it: each pixel of the skip is compared with
+# every one of them, which is 64 scores a pixel; all pixels with all would be 16 million an event at 64 x 64
+TOKENS_A_SIDE = 8
 
 
 def check_size(shape: tuple[int, int], depth: int) -> None:
@@ -28,7 +30,7 @@ def check_size(shape: tuple[int, int], depth: int) -> None:
 class Gate(nn.Module):
     """Lets through the part of a skip connection that the coarser level finds relevant.
 
-    An attention gate (Oktay et al. 2018, arXiv:1804.03999) whose weights come from attention instead of an
+    It is an attention gate (Oktay et al. 2018, arXiv:1804.03999) whose weights come from attention instead of an
     addition: every pixel of the skip asks (query) the coarser features, averaged over at most 8 x 8 regions
     (keys and values), and the answer, through a sigmoid, scales the skip's channels. With a bounded number
     of keys memory is linear in the number of pixels.
@@ -47,6 +49,7 @@ class Gate(nn.Module):
         self.out = nn.Conv2d(inner, channels, 1)
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        """Scales the skip (event, channels, frequency, time) by what it finds in the coarse features."""
         # Plain average pooling: the adaptive one has no deterministic backward on CUDA.
         regions = tuple(math.ceil(size / TOKENS_A_SIDE) for size in coarse.shape[-2:])
         pooled = F.avg_pool2d(coarse, regions, ceil_mode=True)
@@ -60,12 +63,12 @@ class Gate(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with `width` channels at full size and `depth` halvings.
+    """Joins what it sees at each of `depth` halvings to full size again, with `width` channels there: a U-Net.
 
-    Per level two 3x3 convolutions going down; going up, the coarse features are enlarged by a 1x1 convolution
-    and nearest-neighbour, joined to the skip and convolved. At full size nothing is normalised, so that an
-    event's absolute loudness reaches the output. `attention=True` makes every level a residual block
-    and puts a `Gate` on every skip.
+    Ronneberger et al. 2015, arXiv:1505.04597. Each level has two 3x3 convolutions going down; going up, the coarse
+    features are enlarged by a 1x1 convolution and nearest-neighbour, joined to the skip and convolved. At full size
+    nothing is normalised, so that an event's absolute loudness reaches the output. `attention=True` makes every level
+    a residual block and puts a `Gate` on every skip.
 
     Raises ValueError for no witness, a size that is not a multiple of 2**depth (and at least twice that),
     a width or depth below 1, an unknown norm.
@@ -96,12 +99,13 @@ class UNet(nn.Module):
 
     @staticmethod
     def level(inputs: int, outputs: int, norm: str | None, residual: bool) -> nn.Module:
-        """Two convolutions: the work at one level of the encoder."""
+        """Builds the two convolutions of one level of the encoder."""
         if residual:
             return Residual(inputs, outputs, norm)
         return nn.Sequential(convolve(inputs, outputs, norm), convolve(outputs, outputs, norm))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps witnesses (event, witness, frequency, time) to the strain (event, 1, frequency, time)."""
         x = self.lift(x)
         skips = []
         for level, block in enumerate(self.down):
@@ -122,5 +126,5 @@ def attention_unet(
     norm: str = "group",
     coordinates: bool = True,
 ) -> UNet:
-    """A `UNet` of residual blocks with an attention gate on every skip."""
+    """Builds a `UNet` of residual blocks with an attention gate on every skip."""
     return UNet(witnesses, shape, width, depth, norm, coordinates, attention=True)

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What counts as a peak, and how far apart peaks coincide."""
+    """Says what counts as a peak, and how far apart peaks coincide."""
 
     threshold: float  # normalised energy of a peak
     time: float  # s
@@ -33,7 +33,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Peaks:
-    """The loud pixels of an event's channels, (C, F, T), and log(1 + loudest energy) against time, (C, T)."""
+    """Holds the loud pixels of an event's channels, (C, F, T), and log(1 + loudest energy) against time, (C, T)."""
 
     mask: NDArray[np.bool_]
     line: NDArray[np.float32]
@@ -42,7 +42,7 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Scores:
-    """A block's scores of one witness. NaN where the strain has no peak or the witness is dead."""
+    """Holds a block's scores of one witness: NaN where the strain has no peak or the witness is dead."""
 
     loud: Array  # (B,): 1 where the witness has a peak too, wherever in the event
     iou: Array  # (B,) as recorded
@@ -53,9 +53,9 @@ class Scores:
 
 
 def find_peaks(energy: NDArray, frequency: NDArray, step: float, tolerance: Tolerance) -> Peaks:
-    """Peaks of one event. Shapes: energy (C, F, T), frequency (F,) in Hz ascending; step: s from pixel to pixel.
+    """Finds the peaks of one event, each widened by half the tolerances: two that are within them overlap.
 
-    Each channel is widened by half the tolerances, so that two peaks overlap where they are within them.
+    Shapes: energy (C, F, T), frequency (F,) in Hz ascending; step: s from pixel to pixel.
     """
     wide = widen(energy, frequency, step, tolerance)
     line = np.log1p(np.maximum(wide.max(axis=1), 0))  # splines undershoot
@@ -63,7 +63,7 @@ def find_peaks(energy: NDArray, frequency: NDArray, step: float, tolerance: Tole
 
 
 def widen(energy: NDArray, frequency: NDArray, step: float, tolerance: Tolerance) -> NDArray:
-    """The loudest energy within half the tolerances of each pixel, (C, F, T): grey dilation by a box."""
+    """Raises each pixel of (C, F, T) to the loudest within half the tolerances of it: grey dilation by a box."""
     reach = round(tolerance.time / 2 / step)
     wide = maximum_filter1d(energy, 2 * reach + 1, axis=-1, mode="nearest")
     low = np.searchsorted(frequency, frequency * (1 - tolerance.frequency / 2))
@@ -73,12 +73,12 @@ def widen(energy: NDArray, frequency: NDArray, step: float, tolerance: Tolerance
 
 
 def stack(events: list[Peaks]) -> Peaks:
-    """The peaks of a block: (B, C, F, T), (B, C, T) and (B, C)."""
+    """Stacks the peaks of a block's events: (B, C, F, T), (B, C, T) and (B, C)."""
     return Peaks(*(np.stack([getattr(e, name) for e in events]) for name in ("mask", "line", "alive")))
 
 
 def block_scores(block: Peaks) -> list[Scores]:
-    """Scores of each witness (channels 1, 2, ...) with the strain (channel 0) over a block of events."""
+    """Scores each witness (channels 1, 2, ...) with the strain (channel 0) over a block of events."""
     strain = np.any(block.mask[:, 0], axis=(1, 2))  # events without a peak in the strain decide nothing
     scores = []
     for channel in range(1, block.mask.shape[1]):
@@ -98,11 +98,11 @@ def block_scores(block: Peaks) -> list[Scores]:
 
 
 def pair_overlap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """IoU of all pairs of masks, and their correlation as images; (B, F, T) -> (B, B) each.
+    """Returns the IoU of all pairs of masks, and their correlation as images; (B, F, T) -> (B, B) each.
 
     Each row of a mask is taken less its mean: what is left of the overlap is its excess over the mean of all T
     circular shifts. Divided by the norms, so that events with large masks on both sides (a loud hour) weigh no more
-    than others. 0 where a mask has no pixel, or in no row both loud and quiet ones.
+    than others. It is 0 where a mask has no pixel, or in no row both loud and quiet ones.
     """
     a, b = (mask.reshape(len(mask), -1).astype(np.float32) for mask in (first, second))
     overlap = (a @ b.T).astype(np.float64)  # whole numbers: exact in any order
@@ -120,7 +120,7 @@ def _row_counts(mask: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
 
 
 def pair_correlation(first: NDArray, second: NDArray) -> Array:
-    """Pearson's correlation over time of all pairs of lines, (B, T) -> (B, B); 0 for a line that is constant."""
+    """Returns Pearson's correlation over time of all pairs of lines, (B, T) -> (B, B); 0 for a constant one."""
     a, b = (_standardised(np.asarray(line, np.float64)) for line in (first, second))
     return a @ b.T
 
@@ -132,6 +132,6 @@ def _standardised(line: Array) -> Array:
 
 
 def shift_sums(pairs: Array) -> Array:
-    """Sums over i of the pairs (i, i + k) around the block, for k = 0 ... B - 1; (B, B) -> (K,)."""
+    """Sums the pairs (i, i + k) over i, around the block, for k = 0 ... B - 1; (B, B) -> (K,)."""
     index = np.arange(len(pairs))
     return pairs[index, (index + index[:, None]) % len(pairs)].sum(axis=1)

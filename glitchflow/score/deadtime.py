@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """A number at each threshold with its interval; (S,) each."""
+    """Holds a number at each threshold with its interval; (S,) each."""
 
     value: Array
     low: Array
@@ -24,7 +24,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Deadtime:
-    """Vetoed seconds at each threshold, (S,), of the analysed ones."""
+    """Holds the vetoed seconds at each threshold, (S,), of the analysed ones."""
 
     vetoed: Array
     analysed: float
@@ -33,7 +33,7 @@ class Deadtime:
 
 
 def own_seconds(gps: Array, length: float, chosen: NDArray[np.bool_]) -> Array:
-    """Seconds that each chosen window adds to the time they cover together, so that overlaps count once.
+    """Counts the seconds that each chosen window adds to the time they cover together, so that overlaps count once.
 
     Shapes: gps (W,) of the windows' centres in s, in any order, chosen (W,) -> (W,), 0 where not chosen.
     """
@@ -54,9 +54,11 @@ def deadtime(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> Deadtime:
-    """Deadtime, and efficiency over deadtime, of veto decisions; efficiency is the share of `truth` that is vetoed.
+    """Measures deadtime, and efficiency (the share of `truth` that is vetoed) over deadtime, of veto decisions.
 
-    Intervals are a percentile bootstrap over blocks of time, since neighbouring windows are not independent.
+    Intervals are a percentile bootstrap over blocks of time, since neighbouring windows are not independent
+    (Kuensch 1989, Ann. Statist. 17, 1217). A resample is how often each block is drawn: sums over blocks are then one
+    matrix product, where scipy.stats.bootstrap would copy every threshold's windows for every resample.
 
     Shapes: gps (W,) in s, vetoed (S, W), truth (W,) -> (S,). `length` of a window and `block` in s.
     """

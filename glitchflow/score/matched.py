@@ -13,7 +13,10 @@ Array = NDArray[np.float64]
 
 
 def noise_psd(strain: Array, sample_rate: float, segment: float = 4.0) -> Array:
-    """(E, K) of series (E, N): medians of Hann-windowed periodograms of `segment` s, so that a glitch hardly counts."""
+    """Estimates PSDs (E, K) of series (E, N) by the median of Hann-windowed periodograms of `segment` s.
+
+    By the median a glitch hardly counts. In squared units of the strain / Hz, one-sided.
+    """
     samples = strain.shape[-1]
     length = min(samples, round(segment * sample_rate))
     known, density = welch(strain, sample_rate, nperseg=length, average="median")
@@ -22,7 +25,7 @@ def noise_psd(strain: Array, sample_rate: float, segment: float = 4.0) -> Array:
 
 
 def inner(a: Array, b: Array, psd: Array, sample_rate: float, band: tuple[float, float]) -> Array:
-    """<a, b> = 4 Re int a(f) b*(f) / S(f) df over `band` (Hz), of series (E, N) and PSDs (E, K): (E,).
+    """Computes <a, b> = 4 Re int a(f) b*(f) / S(f) df over `band` (Hz), of series (E, N) and PSDs (E, K): (E,).
 
     The square root of <h, h> is the optimal matched-filter SNR of h: Allen et al., PRD 85, 122006 (2012), 2.2.
     """
@@ -36,8 +39,8 @@ def inner(a: Array, b: Array, psd: Array, sample_rate: float, band: tuple[float,
 
 
 def kept(signal: Array, left: Array, psd: Array, sample_rate: float, band: tuple[float, float]) -> Array:
-    """Share (E,) of a signal's matched-filter SNR that is in what is `left` of it, by its own template.
+    """Returns the share (E,) of a signal's matched-filter SNR that is in what is `left` of it, by its own template.
 
-    Not maximised over time or phase: where and as the signal was.
+    It is not maximised over time or phase: where and as the signal was.
     """
     return inner(left, signal, psd, sample_rate, band) / inner(signal, signal, psd, sample_rate, band)

@@ -19,13 +19,15 @@ from glitchflow.score.statistics import Interval, bootstrap_ratio
 Array = NDArray[np.float32]
 
 NOISE_ENERGY = float(1 / np.log(2))  # mean energy of Gaussian noise, exponential with median 1
-WITNESSED_LEVEL = 5 * NOISE_ENERGY  # W from which a pixel counts as excess power (synthetic data)
-RECORDED_LEVEL = 10.0  # T from which a pixel counts as excess power (recorded data)
-BLOCK = 256  # events worked on at once
+# A pixel counts as excess power from W = 5 b on (synthetic data), and from T = 10 on where only that is known (recorded
+# data), which noise exceeds in one pixel of a thousand, 2^-10
+WITNESSED_LEVEL = 5 * NOISE_ENERGY
+RECORDED_LEVEL = 10.0
+BLOCK = 256  # events worked on at once: of 64 x 128 pixels 8 MB an array
 
 
 def energies(values: Any) -> Array:
-    """`values` (event, frequency, time), array or tensor, as a float32 array clamped at 0.
+    """Returns `values` (event, frequency, time), array or tensor, as a float32 array clamped at 0.
 
     Raises ValueError for another number of axes, or energies that are not finite.
     """
@@ -40,7 +42,7 @@ def energies(values: Any) -> Array:
 
 
 def blocks(*values: Any) -> Iterator[tuple[Array, ...]]:
-    """The given energies, some `BLOCK` events at a time, clamped. Raises ValueError where shapes differ."""
+    """Yields the given energies, some `BLOCK` events at a time, clamped. Raises ValueError where shapes differ."""
     shapes = {tuple(v.shape) for v in values}
     if len(shapes) != 1:
         raise ValueError(f"recorded, generated and witnessed energies differ in shape: {sorted(shapes)}")
@@ -50,14 +52,14 @@ def blocks(*values: Any) -> Iterator[tuple[Array, ...]]:
 
 
 def per_event(score: Callable[..., NDArray], *values: Any) -> NDArray:
-    """score(block of each of `values`) -> (event,), over all blocks."""
+    """Calls score(block of each of `values`) -> (event,) block by block, and joins the results."""
     return np.concatenate([score(*block) for block in blocks(*values)])
 
 
 def subtract(recorded: Any, generated: Any) -> Array:
-    """Spectral subtraction: R = T b / max(G, b) with b the mean energy of noise.
+    """Subtracts in the spectrum: R = T b / max(G, b) with b the mean energy of noise.
 
-    Where G sees nothing T stays as it is; a perfectly predicted glitch comes down to b. The gain of spectral
+    Where G sees nothing T stays as it is; a perfectly predicted glitch comes down to b. It is the gain of spectral
     subtraction of energies (Boll 1979, doi:10.1109/TASSP.1979.1163209), floored at no change.
 
     Shapes: two (event, frequency, time) -> (event, frequency, time).
@@ -71,37 +73,37 @@ def _subtract(t: Array, g: Array) -> Array:
 
 @dataclass(frozen=True)
 class Excess:
-    """Energy above noise in the pixels that count, per event, before and after subtraction; each (event,)."""
+    """Holds the energy above noise in the pixels that count, before and after subtraction; each (event,)."""
 
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     pixels: NDArray[np.int64]
 
     def removed(self, seed: int, resamples: int = 1000, confidence: float = 0.95) -> Interval:
-        """Share of excess power removed, 1 - |sum after| / sum before, with a bootstrap interval over events.
+        """Returns the share of excess power removed, 1 - |sum after| / sum before, with its interval.
 
-        The absolute value is of the sum over events: removing too much counts as much as too little.
-        NaN where nothing counts.
+        It is a bootstrap's over events. The absolute value is of the sum over events: removing too much counts as
+        much as too little. It is NaN where nothing counts.
         """
         left = bootstrap_ratio(self.after, self.before, seed, resamples, confidence)
         return removed_share(left)
 
     def of(self, events: NDArray) -> "Excess":
-        """The same for some events: a family, say; `events` is an index or boolean array."""
+        """Returns the same for some events: a family, say; `events` is an index or boolean array."""
         return Excess(self.before[events], self.after[events], self.pixels[events])
 
 
 def removed_share(left: Interval) -> Interval:
-    """1 - |x| of an interval of x: its ends come from the ends of |x|, whose least value may be inside."""
+    """Turns an interval of x into that of 1 - |x|: its ends come from those of |x|, whose least may be inside."""
     size = abs(left.low), abs(left.high)
     least = 0.0 if left.low <= 0 <= left.high else min(size)
     return Interval(1 - abs(left.value), 1 - max(size), 1 - least)
 
 
 def excess_power(recorded: Any, generated: Any, witnessed: Any = None) -> Excess:
-    """Energy above noise before and after spectral subtraction, over the pixels that count.
+    """Sums the energy above noise before and after spectral subtraction, over the pixels that count.
 
-    Those with W >= 5 b where `witnessed` is given (synthetic data: only what the witnesses explain can be
+    These are those with W >= 5 b where `witnessed` is given (synthetic data: only what the witnesses explain can be
     removed), else those with T >= 10.
 
     Shapes: (event, frequency, time) each -> (event,).
@@ -110,7 +112,7 @@ def excess_power(recorded: Any, generated: Any, witnessed: Any = None) -> Excess
 
 
 def residual_power(recorded: Any, residual: Any, witnessed: Any = None) -> Excess:
-    """The same for energies that are left after some other way of cleaning.
+    """Sums the same for energies that are left after some other way of cleaning.
 
     Shapes: (event, frequency, time) each -> (event,).
     """
@@ -126,7 +128,7 @@ def residual_power(recorded: Any, residual: Any, witnessed: Any = None) -> Exces
 
 
 def mask_iou(recorded: Any, generated: Any, threshold: float) -> NDArray[np.float64]:
-    """Intersection over union of {T >= s} and {G >= s} in each event; NaN where both are empty.
+    """Returns the intersection over union of {T >= s} and {G >= s} in each event; NaN where both are empty.
 
     Shapes: two (event, frequency, time) -> (event,).
     """
@@ -140,12 +142,15 @@ def mask_iou(recorded: Any, generated: Any, threshold: float) -> NDArray[np.floa
 
 
 def l1(recorded: Any, generated: Any) -> NDArray[np.float64]:
-    """Mean absolute difference in each event, in units of energy. Shapes: two (event, frequency, time) -> (event,)."""
+    """Returns the mean absolute difference in each event, in units of energy.
+
+    Shapes: two (event, frequency, time) -> (event,).
+    """
     return per_event(lambda t, g: np.abs(t - g).mean(axis=(1, 2), dtype=np.float64), recorded, generated)
 
 
 def ssim(recorded: Any, generated: Any) -> NDArray[np.float64]:
-    """Structural similarity of each event, at most 1; see `glitchflow.model.loss.ssim`.
+    """Returns the structural similarity of each event, at most 1; see `glitchflow.model.loss.ssim`.
 
     Shapes: two (event, frequency, time) -> (event,).
     """

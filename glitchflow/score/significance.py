@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-PIECE = 1000  # draws at a time: bounds the memory to C x S x PIECE
+PIECE = 1000  # draws at a time: 500 channels with three scores take 12 MB
 
 
 @dataclass(frozen=True)
 class ShiftTest:
-    """What the shifts say of each channel, (C,)."""
+    """Holds what the shifts say of each channel, (C,)."""
 
     p: Array  # of the stronger of its scores
     deviation: Array  # (C, S): recorded, above the mean of the shifts, in their standard deviations
@@ -30,7 +30,7 @@ class ShiftTest:
 
 
 def shift_test(sums: Sequence[Array], rng: np.random.Generator, draws: int) -> ShiftTest:
-    """One-sided test of scores summed over a block's events, (C, S, K) for each block; K = 0 is as recorded.
+    """Tests scores summed over a block's events, (C, S, K) for each block, one-sidedly; K = 0 is as recorded.
 
     The test's statistic is a channel's largest score, each in standard deviations over all shifts, so that one test
     covers them. p counts the recorded arrangement among the draws: never 0, and exact for any number of them
@@ -53,7 +53,7 @@ def shift_test(sums: Sequence[Array], rng: np.random.Generator, draws: int) -> S
 
 
 def _moments(sums: Sequence[Array], first: int) -> tuple[Array, Array]:
-    """Mean and standard deviation of the sum over blocks, of shifts drawn from `first` on, (C, S) both."""
+    """Returns mean and standard deviation of the sum over blocks, of shifts drawn from `first` on, (C, S) both."""
     shape = sums[0].shape[:2]
     mean, variance = np.zeros(shape), np.zeros(shape)
     for block in sums:
@@ -63,14 +63,15 @@ def _moments(sums: Sequence[Array], first: int) -> tuple[Array, Array]:
 
 
 def smallest_p(sizes: Sequence[int], draws: int) -> float:
-    """The smallest p-value that blocks of so many events and so many draws can give."""
+    """Returns the smallest p-value that blocks of so many events and so many draws can give."""
     return max(1 / (1 + draws), float(np.exp(-np.log(sizes).sum())))
 
 
 def holm(p: ArrayLike) -> Array:
-    """p-values adjusted for their number, (C,): those <= alpha hold a false one with chance alpha at most.
+    """Adjusts p-values for their number, (C,): those <= alpha hold a false one with chance alpha at most.
 
-    Holm, Scand. J. Statist. 6, 65 (1979): whatever the tests have in common, as here the strain.
+    Holm, Scand. J. Statist. 6, 65 (1979), which scipy does not have; it holds whatever the tests have in common,
+    as here the strain.
     """
     values = np.asarray(p, np.float64)
     order = np.argsort(values, kind="stable")

@@ -23,20 +23,20 @@ BATCH = (
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its confidence interval."""
+    """Holds a value and its confidence interval."""
 
     value: float
     low: float
     high: float
 
     def excludes(self, number: float = 0.0) -> bool:
-        """Whether `number` lies outside the interval."""
+        """Says whether `number` lies outside the interval."""
         return not self.low <= number <= self.high
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """Shares of events, hits / trials, with binomial intervals; all four arrays have one shape."""
+    """Holds shares of events, hits / trials, with binomial intervals; all four arrays have one shape."""
 
     hits: NDArray[np.int64]
     trials: NDArray[np.int64]
@@ -45,19 +45,20 @@ class Proportion:
 
     @property
     def value(self) -> NDArray[np.float64]:
-        """hits / trials; NaN without trials."""
+        """Returns hits / trials, NaN without trials."""
         return np.where(self.trials > 0, self.hits / np.maximum(self.trials, 1), np.nan)
 
     @property
     def resolvable(self) -> NDArray[np.bool_]:
-        """False where fewer than 10 events make up the share: then quote `high` as a limit, not the value."""
+        """Is False where fewer than 10 events make up the share: then quote `high` as a limit, not the value."""
         return self.hits >= RESOLVABLE_EVENTS
 
 
 def proportion(hits: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> Proportion:
-    """The share hits / trials with its Wilson score interval (Wilson 1927, JASA 22, 209); [0, 1] without trials.
+    """Estimates the share hits / trials with its Wilson score interval, [0, 1] without trials.
 
-    hits and trials broadcast against each other. Raises ValueError for a hit count outside 0..trials.
+    Wilson 1927, JASA 22, 209; scipy has it for one share at a time. hits and trials broadcast against each other.
+    Raises ValueError for a hit count outside 0..trials.
     """
     h, n = np.broadcast_arrays(np.asarray(hits, np.int64), np.asarray(trials, np.int64))
     if np.any(h < 0) or np.any(h > n):
@@ -74,7 +75,7 @@ def proportion(hits: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> 
 
 
 def bootstrap_mean(values: ArrayLike, seed: int, resamples: int = 1000, confidence: float = 0.95) -> Interval:
-    """Mean over events (NaN left out) with its percentile bootstrap interval (Efron 1979), from `seed`.
+    """Averages over events (NaN left out), with a percentile bootstrap interval (Efron 1979), from `seed`.
 
     Shape: (event,). Without any event all three numbers are NaN.
     """
@@ -85,7 +86,7 @@ def bootstrap_mean(values: ArrayLike, seed: int, resamples: int = 1000, confiden
 def bootstrap_difference(
     first: ArrayLike, second: ArrayLike, seed: int, resamples: int = 1000, confidence: float = 0.95
 ) -> Interval:
-    """Mean of first - second, paired event by event, with its bootstrap interval.
+    """Averages first - second, paired event by event, with a bootstrap interval.
 
     Shapes: (event,) both. An event where either is NaN is left out. Raises ValueError where the shapes differ.
     """
@@ -98,7 +99,7 @@ def bootstrap_difference(
 def bootstrap_ratio(
     numerator: ArrayLike, denominator: ArrayLike, seed: int, resamples: int = 1000, confidence: float = 0.95
 ) -> Interval:
-    """Sum of numerators over sum of denominators, with its bootstrap interval; events resampled in pairs.
+    """Divides the sum of numerators by that of denominators, with a bootstrap interval; events are drawn in pairs.
 
     Shapes: (event,) both. Raises ValueError where the shapes differ.
     """
