@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-Array = NDArray[np.float64]
+from glitchflow.signal.types import Array
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ Shapes: E event, N sample, K frequency = N // 2 + 1. PSDs are one-sided, in squa
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import welch
 
-Array = NDArray[np.float64]
+from glitchflow.signal.types import Array
 
 
 def noise_psd(strain: Array, sample_rate: float, segment: float = 4.0) -> Array:

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from glitchflow.signal.types import Array
+
 PIECE = 1000  # draws at a time: 500 channels with three scores take 12 MB
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import DegenerateDataWarning, bootstrap
 
-Array = NDArray[np.float64]
+from glitchflow.signal.types import Array
 
 RESOLVABLE_EVENTS = 10  # Poisson: ten events are known to a third, fewer say little more than "some"
 BATCH = (

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS still does in one thread
+ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS still does in one thread, in one order
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @torch.compiler.disable
 def in_threads(work: Callable[[int], Result], items: range, threads: int) -> list[Result]:
-    """work(i) for every item, each by one of several threads that has torch's operations to itself.
+    """Does work(i) for every item, each by one of several threads that has torch's operations to itself.
 
     Torch's own threads would share out each small operation; so numpy's part of the work scales too, and none waits
     at the end of each operation for another that a busy machine has put aside.
@@ -42,15 +42,17 @@ def in_threads(work: Callable[[int], Result], items: range, threads: int) -> lis
 
 
 def complex_of(dtype: torch.dtype) -> torch.dtype:
+    """Returns the complex type whose parts are of this real one."""
     return torch.complex64 if dtype == torch.float32 else torch.complex128
 
 
 def on_cpu(x: Tensor) -> bool:
+    """Says whether numpy can read this tensor where it lies."""
     return x.device.type == "cpu"
 
 
 def numpy_on_cpu(kernel: Callable[Args, Result]) -> Callable[Args, Result]:
-    """Keep torch.compile from tracing a kernel's numpy; on other devices it may compile it."""
+    """Keeps torch.compile from tracing a kernel's numpy; on other devices it may compile it."""
     eager = torch.compiler.disable(kernel)
 
     @wraps(kernel)
@@ -62,17 +64,17 @@ def numpy_on_cpu(kernel: Callable[Args, Result]) -> Callable[Args, Result]:
 
 
 def rfft(x: Tensor, n: int | None = None) -> Tensor:
-    """torch.fft.rfft over the last axis."""
+    """Calls torch.fft.rfft over the last axis."""
     return _several(lambda y: torch.fft.rfft(y, n=n), x)
 
 
 def irfft(x: Tensor, n: int) -> Tensor:
-    """torch.fft.irfft over the last axis."""
+    """Calls torch.fft.irfft over the last axis."""
     return _several(lambda y: torch.fft.irfft(y, n=n), x)
 
 
 def ifft(x: Tensor, n: int) -> Tensor:
-    """torch.fft.ifft over the last axis, zero-padded to n."""
+    """Calls torch.fft.ifft over the last axis, zero-padded to n."""
     return _several(lambda y: torch.fft.ifft(y, n=n), x)
 
 
@@ -84,7 +86,7 @@ def _several(transform: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @numpy_on_cpu
 def mean(x: Tensor) -> Tensor:
-    """Mean over the last axis, kept."""
+    """Averages over the last axis, which is kept with one value."""
     if on_cpu(x):
         return torch.from_numpy(x.numpy().mean(axis=-1, keepdims=True))
     return x.mean(-1, keepdim=True)
@@ -92,7 +94,7 @@ def mean(x: Tensor) -> Tensor:
 
 @numpy_on_cpu
 def take(x: Tensor, index: Tensor) -> Tensor:
-    """x[..., index] for an index of any shape."""
+    """Returns x[..., index] for an index of any shape."""
     if on_cpu(x):
         return torch.from_numpy(np.take(x.numpy(), index.numpy(), axis=-1))
     return x[..., index]
@@ -100,7 +102,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
 @numpy_on_cpu
 def matmul(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    """out[...] = a @ b for stacks of matrices (..., m, k) and (..., k, n), into out (..., m, n); returns out."""
+    """Multiplies stacks of matrices (..., m, k) and (..., k, n) into out (..., m, n), and returns that."""
     if not on_cpu(a):
         return out.copy_(torch.matmul(a, b))
     left, right, result = a.numpy(), b.numpy(), out.numpy()
@@ -118,7 +120,7 @@ def matmul(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
 
 @numpy_on_cpu
 def squared_modulus(x: Tensor) -> Tensor:
-    """|x|^2 of a complex x."""
+    """Returns |x|^2 of a complex x."""
     if on_cpu(x):
         array = x.numpy()
         return torch.from_numpy(array.real**2 + array.imag**2)
@@ -127,7 +129,7 @@ def squared_modulus(x: Tensor) -> Tensor:
 
 @numpy_on_cpu
 def median(x: Tensor) -> Tensor:
-    """Median over the last axis, of even length: the mean of the two middle values."""
+    """Returns the median over the last axis, of even length: the mean of the two middle values."""
     half = x.shape[-1] // 2
     if on_cpu(x):  # numpy's partition is vectorised, torch's median is not: ten times slower
         ranked = np.partition(x.numpy(), half, axis=-1)
@@ -137,7 +139,7 @@ def median(x: Tensor) -> Tensor:
 
 @numpy_on_cpu
 def median_of_few(x: Tensor) -> Tensor:
-    """Median over the last axis but one, which may be overwritten."""
+    """Returns the median over the last axis but one; x may be overwritten."""
     count = x.shape[-2]
     half = count // 2
     if on_cpu(x) and count < 10:
@@ -159,7 +161,7 @@ def median_of_few(x: Tensor) -> Tensor:
 
 @numpy_on_cpu
 def argmax(x: Tensor) -> Tensor:
-    """First index of the largest value along the last axis."""
+    """Returns the first index of the largest value along the last axis."""
     if on_cpu(x):
         return torch.from_numpy(x.numpy().argmax(-1))
     return x.argmax(-1)

@@ -29,7 +29,7 @@ METHODS = ("median", "median-mean", "welch", "bartlett")
 
 @dataclass(frozen=True)
 class WhiteningFilter:
-    """A zero-phase FIR filter per series.
+    """Holds a zero-phase FIR filter per series.
 
     side: (..., H) float64: the centre tap, then twice each tap beside it. The full filter is 2 H - 1 taps long and
     symmetric, so its response is the real part of the transform of this side.
@@ -39,11 +39,11 @@ class WhiteningFilter:
     sample_rate: float
 
     def response(self, samples: int) -> Tensor:
-        """(..., samples // 2 + 1): the real gain at the rfft frequencies of `samples`, in 1/(series units)."""
+        """Returns the real gain (..., samples // 2 + 1) at the rfft frequencies of `samples`, in 1/(series units)."""
         return rfft(self.side, samples).real
 
     def __call__(self, series: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Filter (..., N), after removing the mean and tapering half a filter at each end, as gwpy does.
+        """Filters (..., N), after removing the mean and tapering half a filter at each end, as gwpy does.
 
         dtype: of the result and of the last inverse transform; what comes before is float64.
         """
@@ -61,9 +61,9 @@ class WhiteningFilter:
         return irfft(spectrum, length)[..., :samples]
 
     def undo(self, series: Tensor, frange: tuple[float, float]) -> Tensor:
-        """Colour (..., N) back: divide by the response within `frange` (Hz), zero outside.
+        """Colours (..., N) back: divides by the response within `frange` (Hz); outside it leaves zero.
 
-        Exact away from the ends; within half a filter of them the whitening itself lost information.
+        It is exact away from the ends; within half a filter of them the whitening itself lost information.
         """
         samples = series.shape[-1]
         gain = self.response(samples)
@@ -74,7 +74,7 @@ class WhiteningFilter:
 
 
 def default_fftlength(sample_rate: float) -> int:
-    """Seconds of a periodogram, gwpy's choice for a rate: 2 s, more below 1024 Hz."""
+    """Returns the seconds of a periodogram that gwpy chooses for a rate: 2 s, more below 1024 Hz."""
     return int(max(2, math.ceil(2048 / sample_rate)))
 
 
@@ -85,7 +85,7 @@ def estimate_asd(
     overlap: float | None = None,
     method: str = "median",
 ) -> Tensor:
-    """Amplitude spectral density (..., A) of (..., N), as gwpy's `TimeSeries.asd` with a Hann window.
+    """Estimates the amplitude spectral density (..., A) of (..., N), as gwpy's `TimeSeries.asd` with a Hann window.
 
     fftlength and overlap in seconds (defaults: gwpy's for the rate, and half of it). Methods: "median",
     "median-mean" (mean of the medians of the even and of the odd periodograms, arXiv:gr-qc/0509116), "welch" (mean)
@@ -120,7 +120,7 @@ def design_filter(
     highpass: float | None = None,
     spacing: float | None = None,
 ) -> WhiteningFilter:
-    """Whitening filter of `fduration` seconds from (..., A) amplitude spectral densities on 0 ... Nyquist.
+    """Designs whitening filters of `fduration` seconds from (..., A) amplitude spectral densities on 0 ... Nyquist.
 
     spacing: Hz between the ASD's values, where its last one is not at Nyquist (periodograms of odd length).
 
@@ -165,7 +165,10 @@ def whiten(
     highpass: float | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, WhiteningFilter]:
-    """Whiten (..., N) by its own spectrum, or by `asd` (..., A); also the filter, for whatever must go through it."""
+    """Whitens (..., N) by its own spectrum, or by `asd` (..., A); returns the filter too, for what must go through it.
+
+    Raises ValueError as `estimate_asd` and `design_filter`.
+    """
     spacing = None
     if asd is None:
         asd = estimate_asd(series, sample_rate, fftlength, overlap, method)
@@ -176,12 +179,12 @@ def whiten(
 
 
 def _periodogram(sample_rate: float, fftlength: float | None) -> int:
-    """Samples of a periodogram."""
+    """Returns the samples of a periodogram."""
     return int((default_fftlength(sample_rate) if fftlength is None else fftlength) * sample_rate)
 
 
 def _average(power: Tensor, method: str) -> Tensor:
-    """Average (..., S, A) periodograms over S; medians are divided by their bias for exponential noise."""
+    """Averages (..., S, A) periodograms over S; medians are divided by their bias for exponential noise."""
     if method in ("welch", "bartlett"):
         return power.sum(-2) / power.shape[-2]
     if method == "median-mean" and power.shape[-2] > 1:
@@ -193,7 +196,7 @@ def _average(power: Tensor, method: str) -> Tensor:
 
 
 def _interpolate(values: Tensor, size: int, step: float) -> Tensor:
-    """Linear interpolation of (..., A) at indices 0, step, 2 step ... (size), constant beyond the last."""
+    """Interpolates (..., A) linearly at indices 0, step, 2 step ... (size), constant beyond the last."""
     below, share = (x.to(values.device) for x in _positions(values.shape[-1], size, step))
     return torch.lerp(take(values, below), take(values, below + 1), share)
 

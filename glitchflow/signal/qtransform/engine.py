@@ -17,7 +17,7 @@ from glitchflow.signal.qtransform.transform import QTransform
 def build_engine(
     series: Series, qplot: QPlot, whiten: Whiten, invalid: str = "raise", asd: NDArray | None = None
 ) -> QTransform:
-    """The Q-transform of series of this length and rate, whitened and shown as the sections say.
+    """Builds the Q-transform of series of this length and rate, whitened and shown as the sections say.
 
     invalid: "raise" or "mask" dead channels. asd: (A,) or (C, A) on 0 ... Nyquist, in series units / sqrt(Hz), to
     whiten by where `whiten.asd` names none itself.
@@ -47,7 +47,7 @@ def build_engine(
 
 
 def _image(series: Series, qplot: QPlot, whiten: Whiten) -> dict[str, Any]:
-    """The engine's settings for what of the whole Q-plot is shown."""
+    """Returns the engine's settings for what of the whole Q-plot is shown."""
     if qplot.window == "fixed":
         start = (series.duration - qplot.span) / 2
         return {"outseg": (start, start + qplot.span), "shape": qplot.shape, "logf": qplot.log_frequency}
@@ -56,10 +56,10 @@ def _image(series: Series, qplot: QPlot, whiten: Whiten) -> dict[str, Any]:
 
 
 def read_asd(path: str, series: Series) -> NDArray[np.float64]:
-    """(C, A) amplitude spectral densities of a text file: Hz from 0 to Nyquist evenly, then a column each channel.
+    """Reads amplitude spectral densities (C, A) from a text file: Hz from 0 to Nyquist evenly, then a column a channel.
 
-    One column comes back as (A,), which serves every channel. Raises `InputError` for another grid, a value that
-    is not positive, or a file that cannot be read.
+    They are in series units / sqrt(Hz). One column comes back as (A,), which serves every channel. Raises
+    `InputError` for another grid, a value that is not positive, or a file that cannot be read.
     """
     try:
         table = np.loadtxt(path, ndmin=2)

@@ -19,20 +19,20 @@ from glitchflow.signal.qtransform.tiling import Tiling
 
 @dataclass(frozen=True)
 class Crop:
-    """Window of each event: first pixel (E, 2), its rows (E, f) and columns (E, t) of the whole image."""
+    """Places the window of each event: first pixel (E, 2), its rows (E, f) and columns (E, t) of the whole image."""
 
     first: Tensor
     rows: Tensor
     columns: Tensor
 
     def cut(self, image: Tensor) -> Tensor:
-        """(E, F, T) -> (E, f, t)."""
+        """Cuts the windows out of images, (E, F, T) -> (E, f, t)."""
         event = torch.arange(len(image), device=image.device)
         return image[event[:, None, None], self.rows[:, :, None], self.columns[:, None]]
 
 
 class Grid(nn.Module):
-    """frequencies (F,) and times (T,) of an image, and the operators from every plane's tiles to it.
+    """Holds frequencies (F,) and times (T,) of an image, and the operators from every plane's tiles to it.
 
     crop: (f, t) pixels of the windows that are cut from it, if any. Raises ValueError where it is larger.
     """
@@ -65,9 +65,9 @@ class Grid(nn.Module):
         self.register_buffer("frequencies", torch.from_numpy(frequencies), persistent=False)
 
     def forward(self, index: int, tiles: list[Tensor], units: Tensor, first: Tensor | None = None) -> Tensor:
-        """Energies (B, R, n) of each group of a plane, units (B, rows) -> (B, F, T).
+        """Draws energies (B, R, n) of each group of a plane, in units (B, rows), as images (B, F, T).
 
-        With the first pixel (B, 2) of each series' crop: (B, f, t).
+        With the first pixel (B, 2) of each series' crop it draws only that, (B, f, t).
         """
         height, width = self.crop or (0, 0)
         row, column = (None, None) if first is None else first.unbind(1)
@@ -79,7 +79,7 @@ class Grid(nn.Module):
         return cast(SplineMap, self.in_frequency[index]).frequency(image, row, height)
 
     def around_peak(self, image: Tensor) -> Crop:
-        """The crop around the loudest pixel of each of (E, F, T), moved inside at the edges."""
+        """Returns the crop around the loudest pixel of each of (E, F, T), moved inside at the edges."""
         height, width = cast(tuple[int, int], self.crop)
         column = image.amax(1).argmax(1)
         row = image[torch.arange(len(image), device=image.device), :, column].argmax(1)
@@ -93,7 +93,10 @@ class Grid(nn.Module):
 def grid_times(
     duration: float, tres: float | None, outseg: tuple[float, float] | None, shape: tuple[int, int] | None
 ) -> np.ndarray:
-    """Times (T,) of the output, as gwpy's `QGram.interpolate` lays them out."""
+    """Returns the times (T,) of the output in s, as gwpy's `QGram.interpolate` lays them out.
+
+    Raises ValueError for an `outseg` that does not lie within the series.
+    """
     start, stop = outseg or (0.0, duration)
     if not 0 <= start < stop <= duration:
         raise ValueError(f"outseg {(start, stop)} must ascend within the series, 0 to {duration:g} s")
@@ -105,7 +108,10 @@ def grid_times(
 def grid_frequencies(
     frange: tuple[float, float], fres: float | None, logf: bool, shape: tuple[int, int] | None, double: bool
 ) -> np.ndarray:
-    """Frequencies (F,) of the output, as gwpy's `QGram.interpolate` lays them out: linear ones in float32."""
+    """Returns the frequencies (F,) of the output in Hz, as gwpy's `QGram.interpolate` lays them out.
+
+    Linear ones have the rounding of float32, as gwpy's have, unless `double`.
+    """
     if logf:
         return np.geomspace(*frange, shape[0] if shape else int(fres or 500))
     step = (frange[1] - frange[0]) / shape[0] if shape else (fres or 0.5)
@@ -114,7 +120,10 @@ def grid_frequencies(
 
 
 def search_window(gps: float, search: float, duration: float) -> tuple[float, float]:
-    """The part of the series within search / 2 of gps, s from the series' start."""
+    """Returns the part of the series within search / 2 of gps, in s from the series' start.
+
+    Raises ValueError where there is none.
+    """
     window = max(gps - search / 2, 0.0), min(gps + search / 2, duration)
     if not window[0] < window[1]:
         raise ValueError(f"gps {gps} s lies outside the series, 0 to {duration:g} s")

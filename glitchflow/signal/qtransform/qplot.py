@@ -17,7 +17,7 @@ from glitchflow.signal.whiten import WhiteningFilter
 
 @dataclass(frozen=True)
 class Peak:
-    """The loudest tile of each series' plane, each (E, C): normalised energy, s from the start, Hz."""
+    """Holds the loudest tile of each series' plane, each (E, C): normalised energy, s from the start, Hz."""
 
     energy: Tensor
     time: Tensor
@@ -26,7 +26,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class QPlot:
-    """A batch of Q-plots.
+    """Holds a batch of Q-plots.
 
     energy: (E, C, F, T), unclamped: splines undershoot below zero. q: (E, C) of the plane shown.
     frequencies, times: (F,) Hz and (T,) s from the series' start; (E, F) and (E, T) where a crop moves with the event.
@@ -45,7 +45,7 @@ class QPlot:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Complex tiles of one plane of (E, C) series, and what `QTransform.inverse` needs besides.
+    """Holds complex tiles of one plane of (E, C) series, and what `QTransform.inverse` needs besides.
 
     values: (E, C, R, n) for each group of rows, or one such tensor where every row has the same n. In the units of
     the series (whitened, where the transform whitens, by `filters`); |value|^2 is the tile's energy before
@@ -62,7 +62,7 @@ Result = TypeVar("Result", QPlot, Peak)
 
 
 def concatenate(parts: list[Result], fixed: tuple[str, ...] = ()) -> Result:
-    """Join pieces of a batch along the event, but for the `fixed` fields."""
+    """Joins pieces of a batch along the event, but for the `fixed` fields."""
     if len(parts) == 1:
         return parts[0]
     joined = {}

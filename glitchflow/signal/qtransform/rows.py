@@ -21,7 +21,7 @@ from glitchflow.signal.qtransform import tiling
 
 @dataclass(frozen=True)
 class Loudest:
-    """The loudest tile of each series, each (B,): normalised energy, s, Hz."""
+    """Holds the loudest tile of each series, each (B,): normalised energy, s, Hz."""
 
     energy: Tensor
     time: Tensor
@@ -29,7 +29,7 @@ class Loudest:
 
 
 class Rows(nn.Module):
-    """Rows of equal tile count; `search` (s) is where their loudest tile is sought."""
+    """Computes the tiles of rows of equal tile count; `search` (s) is where the loudest is sought."""
 
     bins: Tensor
     window: Tensor
@@ -58,21 +58,21 @@ class Rows(nn.Module):
         self.register_buffer("frequencies", torch.from_numpy(rows.frequencies), persistent=False)
 
     def forward(self, spectrum: Tensor, tiles: int | None = None) -> Tensor:
-        """(B, K) rfft -> (B, R, n) tiles, up to a phase of each; or more than n."""
+        """Turns an rfft (B, K) into tiles (B, R, n), up to a phase of each; or into more than n."""
         block = take(spectrum, self.bins)
         block *= self.window
         return ifft(block, tiles or self.tiles)
 
     def energies(self, spectrum: Tensor) -> Tensor:
-        """(B, K) rfft -> (B, R, n)."""
+        """Turns an rfft (B, K) into energies of tiles (B, R, n), before normalisation."""
         return squared_modulus(self(spectrum))
 
     def coefficients(self, spectrum: Tensor, tiles: int) -> Tensor:
-        """(B, K) rfft -> (B, R, tiles) complex, demodulated: a signal at the row's frequency stands still."""
+        """Turns an rfft (B, K) into complex tiles (B, R, tiles); a signal at the row's frequency stands still."""
         return self(spectrum, tiles) * self._phase(tiles).conj() * (tiles / self.tiles)
 
     def windowed(self, coefficients: Tensor) -> Tensor:
-        """(B, R, tiles) complex -> (B, R, W): windowed spectra, windowed once more, as the inverse needs them."""
+        """Turns complex tiles (B, R, tiles) into windowed spectra (B, R, W), windowed again for the inverse."""
         tiles = coefficients.shape[-1]
         block = torch.fft.fft(coefficients * self._phase(tiles) * (self.tiles / tiles))
         return block[..., : self.window.shape[1]] * self.window
@@ -84,7 +84,7 @@ class Rows(nn.Module):
 
 
 class Plane(nn.Module):
-    """All rows of one Q."""
+    """Computes the tiles of all rows of one Q."""
 
     def __init__(
         self,
@@ -101,10 +101,11 @@ class Plane(nn.Module):
         self.groups = nn.ModuleList(Rows(group, duration, samples, search, dtype) for group in plane.groups)
 
     def rows(self) -> Iterator[Rows]:
+        """Yields the groups of rows, lowest frequencies first."""
         return (cast(Rows, rows) for rows in self.groups)
 
     def loudest_energy(self, spectrum: Tensor) -> Tensor:
-        """(B, K) rfft -> (B,): normalised energy of the loudest tile in the search window."""
+        """Returns the normalised energy (B,) of the loudest tile in the search window, from an rfft (B, K)."""
         found = []
         for rows in self.rows():
             energy = rows.energies(spectrum)
@@ -112,8 +113,9 @@ class Plane(nn.Module):
         return torch.cat(found, 1).amax(1)
 
     def measure(self, spectrum: Tensor, units: Tensor | None = None) -> tuple[list[Tensor], Tensor, Loudest]:
-        """(B, K) rfft -> energies (B, R, n) of each group; what to multiply them by, (B, rows); the loudest tile.
+        """Turns an rfft (B, K) into energies (B, R, n) of each group, units (B, rows), and the loudest tile.
 
+        An energy times its row's unit is normalised.
         `units` (B, rows) replaces the series' own, for a part of another series.
         """
         energies = [rows.energies(spectrum) for rows in self.rows()]
@@ -132,19 +134,19 @@ class Plane(nn.Module):
         return energies, units, Loudest(loudest, time, frequency)
 
     def _unit(self, energy: Tensor) -> Tensor:
-        """(B, R, n) -> (B, R): one over each row's median or mean; zero for a row without energy."""
+        """Returns one over each row's median or mean, (B, R, n) -> (B, R); zero for a row without energy."""
         if self.norm == "none":
             return torch.ones_like(energy[..., 0])
         unit = median(energy) if self.norm == "median" else mean(energy)[..., 0]
         return torch.where(unit > 0, 1 / unit, torch.zeros_like(unit))
 
     def coefficients(self, spectrum: Tensor, equal: bool) -> list[Tensor]:
-        """(B, K) rfft -> complex (B, R, n) of each group; `equal`: n of the highest row in all."""
+        """Turns an rfft (B, K) into complex tiles (B, R, n) of each group; `equal`: n of the highest row in all."""
         most = max(rows.tiles for rows in self.rows())
         return [rows.coefficients(spectrum, most if equal else rows.tiles) for rows in self.rows()]
 
     def inverse(self, coefficients: list[Tensor], bins: int) -> Tensor:
-        """Complex (B, R, n) of each group -> (B, K) rfft, zero where no window reaches.
+        """Turns complex tiles (B, R, n) of each group back into an rfft (B, K), zero where no window reaches.
 
         The windows are narrower than the number of tiles, so the tiling is a painless frame (Daubechies,
         Grossmann and Meyer 1986): its inverse is the windowed spectra's sum over the sum of squared windows.

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from glitchflow.signal.batch_invariant import matmul, take
 
-MARGIN = {torch.float32: 12, torch.float64: 28}  # neighbours on each side; leaves out 1e-7 and 1e-16
+# Neighbours on each side; what is left out is 1e-7 and 1e-16, the rounding
+MARGIN = {torch.float32: 12, torch.float64: 28}
+# A block's matrix, 512 x 64 at most, fits a core's cache (128 kB in float32), and is seldom mostly margin
 LARGEST_BLOCK = 64  # pixels
 LARGEST_REACH = 512  # points that the pixels of a block span
 
@@ -44,7 +46,7 @@ class SplineMap(nn.Module):
         self.register_buffer("weight", torch.from_numpy(weight).to(dtype), persistent=False)
 
     def time(self, values: Tensor, first: Tensor | None = None, count: int = 0) -> Tensor:
-        """(B, M, N) -> (B, M, P) along the last axis; of a crop (B, M, count), from pixel first[b] on."""
+        """Maps (B, M, N) to (B, M, P) along the last axis; for a crop to (B, M, count), from pixel first[b] on."""
         chosen, weight, offset = self._blocks(first, count)
         near = self._near(chosen)
         if first is None:
@@ -61,7 +63,7 @@ class SplineMap(nn.Module):
         return out.gather(2, pick[:, None].expand(-1, values.shape[1], -1))
 
     def frequency(self, values: Tensor, first: Tensor | None = None, count: int = 0) -> Tensor:
-        """(B, N, M) -> (B, P, M) along the middle axis; of a crop (B, count, M), from pixel first[b] on."""
+        """Maps (B, N, M) to (B, P, M) along the middle axis; for a crop to (B, count, M), from pixel first[b] on."""
         chosen, weight, offset = self._blocks(first, count)
         near = self._near(chosen)
         batch = torch.arange(len(values), device=values.device)[:, None]
@@ -73,7 +75,7 @@ class SplineMap(nn.Module):
         return out[batch, offset[:, None] + torch.arange(count, device=values.device)]
 
     def _blocks(self, first: Tensor | None, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Blocks to evaluate (K) or (B, K), their matrices, and where in them a crop begins (B,)."""
+        """Returns blocks to evaluate (K) or (B, K), their matrices, and where in them a crop begins (B,)."""
         blocks = len(self.starts)
         if first is None:
             every = torch.arange(blocks, device=self.starts.device)
@@ -84,12 +86,12 @@ class SplineMap(nn.Module):
         return chosen, self.weight[chosen], first - begin * self.block
 
     def _near(self, chosen: Tensor) -> Tensor:
-        """The points of each block, (..., W)."""
+        """Returns the points of each block, (..., W)."""
         return self.starts[chosen][..., None] + torch.arange(self.weight.shape[1], device=chosen.device)
 
 
 def _build_blocks(points: np.ndarray, pixels: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
-    """First point (K,) and matrix (K, W, S) of each block of pixels; the last block is padded with zeros."""
+    """Makes first point (K,) and matrix (K, W, S) of each block of pixels; the last block is padded with zeros."""
     reached = np.searchsorted(points, pixels[[0, -1]])
     per_pixel = max(reached[1] - reached[0], 1) / len(pixels)
     size = max(1, min(LARGEST_BLOCK, len(pixels), int(LARGEST_REACH / per_pixel)))

@@ -22,7 +22,7 @@ FEWEST_TILES = 4  # of a row, and rows of a plane: a cubic spline goes through n
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows of a plane that have the same number of tiles, so that one batched FFT serves them all.
+    """Groups rows of a plane that have the same number of tiles, so that one batched FFT serves them all.
 
     frequencies: (R,) Hz. bins: (R, W) indices into the series' rfft. window: (R, W), zero beyond a row's own width.
     half: (R,) half width of each window in bins; the row's centre is bins[r, half[r]].
@@ -37,20 +37,20 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Plane:
-    """All rows of one Q, in groups of ascending frequency."""
+    """Holds all rows of one Q, in groups of ascending frequency."""
 
     q: float
     groups: tuple[RowGroup, ...]
 
     @property
     def frequencies(self) -> np.ndarray:
-        """(rows,) Hz, ascending."""
+        """Returns the rows' frequencies (rows,) in Hz, ascending."""
         return np.concatenate([group.frequencies for group in self.groups])
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """The planes of one geometry and the band (Hz) they cover, after gwpy's limits."""
+    """Holds the planes of one geometry and the band (Hz) they cover, after gwpy's limits."""
 
     planes: tuple[Plane, ...]
     frange: tuple[float, float]
@@ -63,7 +63,7 @@ def build_tiling(
     frange: tuple[float, float],
     mismatch: float,
 ) -> Tiling:
-    """Tile (duration in s, sample_rate in Hz) for every Q of `qrange` over `frange` (Hz).
+    """Tiles series (duration in s, sample_rate in Hz) for every Q of `qrange` over `frange` (Hz).
 
     Warns, as gwpy does, where the upper frequency is too high for the lowest Q, and truncates it.
     Raises ValueError for a Q below sqrt(11) (gwpy wraps negative frequencies there, silently), for ranges out of
@@ -84,7 +84,7 @@ def build_tiling(
 
 
 def plane_qs(qrange: tuple[float, float], spacing: float) -> list[float]:
-    """Q of each plane: log-spaced, at the middle of equal steps of at most `spacing` in mismatch distance."""
+    """Returns the Q of each plane: log-spaced, amid equal steps of at most `spacing` in mismatch distance."""
     distance = math.log(qrange[1] / qrange[0]) / 2 ** (1 / 2.0)
     count = int(max(math.ceil(distance / spacing), 1))
     step = distance / count
@@ -94,7 +94,10 @@ def plane_qs(qrange: tuple[float, float], spacing: float) -> list[float]:
 def limit_band(
     frange: tuple[float, float], qs: list[float], duration: float, sample_rate: float
 ) -> tuple[float, float]:
-    """Replace 0 and infinity in `frange` by what Q and duration allow; truncate an upper end that is too high."""
+    """Replaces 0 and infinity in `frange` (Hz) by what Q and duration allow; truncates an upper end that is too high.
+
+    Warns of the latter, as gwpy does. Raises ValueError where no band is left.
+    """
     low, high = float(frange[0]), float(frange[1])
     if low == 0:
         low = 50 * max(qs) / (2 * math.pi * duration)
@@ -116,7 +119,7 @@ def limit_band(
 
 
 def row_frequencies(q: float, band: tuple[float, float], duration: float, spacing: float) -> list[float]:
-    """Centre frequencies (Hz) of a plane's rows: log-spaced, rounded down to multiples of 1/duration."""
+    """Returns the centre frequencies (Hz) of a plane's rows: log-spaced, rounded down to multiples of 1/duration."""
     low, high = band
     distance = math.log(high / low) * (2 + q**2) ** (1 / 2.0) / 2.0
     count = int(max(1, math.ceil(distance / spacing)))
@@ -156,7 +159,7 @@ def _build_plane(
 def _build_rows(
     q: float, tiles: int, frequencies: list[float], duration: float, sample_rate: float
 ) -> RowGroup:
-    """Bisquare windows, normalised as gwpy does: a tile's energy is the squared modulus of an inverse FFT."""
+    """Makes bisquare windows, normalised as gwpy does: a tile's energy is the squared modulus of an inverse FFT."""
     qprime = q / SQRT11
     half = np.array([int(f / qprime * duration) for f in frequencies])
     width = int(2 * half.max() + 1)

@@ -34,7 +34,8 @@ CHOICES = {
     "select": ("strain", "channel"),
     "invalid": ("raise", "mask"),
 }
-# Events are worked through in pieces of about this many bytes: a CPU's cache (in each thread), part of a GPU's memory.
+# Events are worked through in pieces of about this many bytes: what stays in a CPU's caches (of each thread), and a
+# small part of a GPU's memory, which training may share
 PIECE = {"cpu": 12 * 2**20, "cuda": 2**30}
 
 
@@ -48,7 +49,7 @@ class _Drawn:
 
 
 class QTransform(nn.Module):
-    """Q-plots of (event, channel, sample) series; see `forward`. gwpy's names, meanings and defaults.
+    """Draws Q-plots of (event, channel, sample) series; see `forward`. Names, meanings and defaults are gwpy's.
 
     duration (s) and sample_rate (Hz) of every series. qrange: lowest and highest Q, or one fixed `q`. frange: Hz.
     mismatch: largest loss between tiles. norm: "median", "mean" or "none" (energies are then float64, as gwpy's).
@@ -132,17 +133,17 @@ class QTransform(nn.Module):
 
     @property
     def frequencies(self) -> Tensor:
-        """(F,) Hz of the whole image."""
+        """Returns the frequencies (F,) of the whole image in Hz."""
         return self.grid.frequencies
 
     @property
     def times(self) -> Tensor:
-        """(T,) s from the series' start of the whole image."""
+        """Returns the times (T,) of the whole image in s from the series' start."""
         return self.grid.times
 
     @torch.no_grad()
     def forward(self, series: Tensor | np.ndarray, companion: Tensor | np.ndarray | None = None) -> QPlot:
-        """Q-plots of (E, C, N) series in any units.
+        """Draws Q-plots of (E, C, N) series in any units.
 
         companion: (E, N), a part of the strain in the strain's units (for example what witnesses explain); it goes
         through the strain's whitening filter, plane, units and window, so that its energies compare with the strain's.
@@ -165,7 +166,7 @@ class QTransform(nn.Module):
     def coefficients(
         self, series: Tensor | np.ndarray, q: float | None = None, equal: bool = False
     ) -> Coefficients:
-        """Complex tiles of (E, C, N) series in one plane: the only one, or the one nearest to `q`.
+        """Computes complex tiles of (E, C, N) series in one plane: the only one, or the one nearest to `q`.
 
         equal: the same number of tiles in every row (that of the highest), so that the plane is one complex image.
         Not in pieces, and the last bit of a coefficient may depend on its batch.
@@ -188,9 +189,9 @@ class QTransform(nn.Module):
 
     @torch.no_grad()
     def inverse(self, coefficients: Coefficients) -> Tensor:
-        """The (E, C, N) float64 series that has these coefficients, within frange and zero outside of it.
+        """Returns the (E, C, N) float64 series that has these coefficients, within frange and zero outside of it.
 
-        In the units of the series that was transformed: whitened, where the transform whitens
+        It is in the units of the series that was transformed: whitened, where the transform whitens
         (`coefficients.filters.undo` colours it back).
         """
         plane = self._plane(int((self.qs - coefficients.q).abs().argmin()))
