@@ -5,7 +5,7 @@
 A witness carries a veto that falls without it. Where two see the same disturbance neither may carry the veto alone:
 witnesses that belong together (a sensor and the channels derived from it) are left out together too.
 
-Shapes: E event that is scored, K vetoed one that is attributed, W witness, V variant left out, F frequency, T time.
+Shapes: E event, K vetoed one that is attributed, W witness, V variant left out, F frequency, T time.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.evaluate.scored import NETWORK, Basis, Sample, network_path, normalised, read_events
-from glitchflow.analysis.evaluate.veto_scores import Levels
 from glitchflow.analysis.infer import generate_energy, load_network
-from glitchflow.config import Experiment
+from glitchflow.analysis.opened import Opened
+from glitchflow.config import Derived
+from glitchflow.config.analysis import Evaluate
+from glitchflow.config.sections import Cluster
 from glitchflow.data import lease
 from glitchflow.data.generate import provenance, run_shards
 from glitchflow.data.identity import identity
 from glitchflow.data.store import dataset as store
+from glitchflow.data.view import axes
 from glitchflow.errors import InputError
+from glitchflow.methods.compare import Basis
 from glitchflow.progress import say
 from glitchflow.score import clusters
 from glitchflow.score.statistics import proportion
@@ -43,7 +46,7 @@ Variants = dict[str, list[int]]  # places of the witnesses that are left out tog
 class Attribution:
     """The level of what is generated without each witness or group."""
 
-    events: NDArray[np.int64]  # (K,) places among the scored events
+    events: NDArray[np.int64]  # (K,) indices in the store, ascending
     variants: Variants  # V of them: the witnesses one by one, the groups, all together
     witnesses: int
     level: NDArray[np.float64]  # (K, V)
@@ -54,67 +57,59 @@ class Attribution:
         """(K, V): whether the veto falls."""
         return self.level < self.threshold
 
-    def carriers(self, events: int) -> list[str]:
-        """Of each of the `events` scored ones, the witness whose absence lowers the level most and makes the veto
-        fall, else such a group; empty where there is no veto, or none of them alone carries it."""
+    def carriers(self, events: NDArray[np.int64]) -> list[str]:
+        """Of each of the `events` (E,), the witness whose absence lowers the level most and makes the veto fall, else
+        such a group; empty where there is no veto, or none of them alone carries it."""
+        found = {event: self._carrier(level) for event, level in zip(self.events.tolist(), self.level)}
+        return [found.get(event, "") for event in events.tolist()]
+
+    def _carrier(self, level: NDArray[np.float64]) -> str:
         names = list(self.variants)
-        found = [""] * events
-        for place, level in zip(self.events, self.level):
-            for some in (slice(0, self.witnesses), slice(self.witnesses, len(names) - 1)):
-                best = int(np.argmin(level[some])) + some.start if len(names[some]) else None
-                if best is not None and level[best] < self.threshold:
-                    found[place] = names[best]
-                    break
-        return found
+        for some in (slice(0, self.witnesses), slice(self.witnesses, len(names) - 1)):
+            best = int(np.argmin(level[some])) + some.start if len(names[some]) else None
+            if best is not None and level[best] < self.threshold:
+                return names[best]
+        return ""
+
+
+def spread(events: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the events, evenly spread rather than the first ones."""
+    if len(events) <= most:
+        return events
+    return events[np.linspace(0, len(events) - 1, most).round().astype(int)]
 
 
 def attribute(
-    experiment: Experiment,
-    dataset: store.Dataset,
-    predictions: store.Dataset,
-    basis: Basis,
-    sample: Sample,
-    levels: Levels,
-    areas: NDArray[np.float64],
+    run: Opened, events: NDArray[np.int64], settings: Evaluate, batch: int, cluster: Cluster, path: Path
 ) -> Attribution | None:
-    """Run the network without each witness on the vetoed events, over Ray, into `evaluation/attribution.zarr`.
+    """Run the network without each witness on the vetoed `events` (K,), over Ray, into the store at `path`.
 
     Goes on where it stopped. None, with a line that says why, where the network is not there any more or nothing is
     to be attributed. Raises `InputError` for a group of unknown witnesses.
     """
-    settings = experiment.evaluate
-    variants = find_variants(
-        settings.groups, basis.channels[1:], dataset.attributes["config"].get("derived", [])
-    )
-    vetoed = np.flatnonzero(levels.generated[NETWORK] >= settings.veto)
-    if len(vetoed) > settings.attribute:  # evenly spread rather than the first ones
-        vetoed = vetoed[np.linspace(0, len(vetoed) - 1, settings.attribute).round().astype(int)]
-    network = network_path(predictions)
-    if not len(vetoed) or not network.exists():
-        gone = f"{network} is not there any more"
-        say(f"no attribution: {gone if not network.exists() else f'no event is vetoed at {settings.veto:g}'}")
+    dataset, witnesses = run.dataset, run.basis.channels[1:]
+    variants = find_variants(settings.groups, witnesses, dataset.config.derived)
+    if not len(events) or not run.network.exists():
+        gone = f"{run.network} is not there any more"
+        say(f"no attribution: {gone if len(events) else f'no event is vetoed at {settings.veto:g}'}")
         return None
-    path = Path(experiment.workdir) / "evaluation" / "attribution.zarr"
-    images = quiet_images(dataset, basis)
-    events = sample.events[vetoed]
-    where = (str(experiment.dataset), str(path), str(network))
-    work = Work(*where, experiment.infer.batch, events, list(variants.values()), images, areas, settings.area)
-    weights = predictions.attributes["checkpoints"]["qplot"].get("weights")
+    images, areas = quiet_images(dataset, run.basis), clusters.pixel_areas(*axes(dataset, 0))
+    where = (dataset.path, str(path), str(run.network))
+    work = Work(*where, batch, events, list(variants.values()), images, areas, settings.area)
+    weights = run.predictions.attributes["checkpoints"]["qplot"].get("weights")
     content = [identity(dataset), weights, variants, events.tolist(), settings.area, images.tobytes().hex()]
-    _run(experiment, dataset, work, list(variants), _hash(content))
-    level = read_events(store.open_store(path), "level", events)
-    return Attribution(vetoed, variants, len(basis.channels) - 1, level, settings.veto)
+    _run(cluster, dataset, work, list(variants), _hash(content))
+    level = store.open_store(path).events("level", events)
+    return Attribution(events, variants, len(witnesses), level, settings.veto)
 
 
-def find_variants(
-    groups: dict[str, list[str]], witnesses: list[str], derived: list[dict[str, Any]]
-) -> Variants:
+def find_variants(groups: dict[str, list[str]], witnesses: list[str], derived: list[Derived]) -> Variants:
     """What is left out: each witness, each group, all. `derived`: that section of the store's configuration.
 
     Raises `InputError` for a group that names no witness of the network.
     """
     if not groups:
-        of = {w: [w, *(d["name"] for d in derived if w in d["channels"])] for w in witnesses}
+        of = {w: [w, *(d.name for d in derived if w in d.channels)] for w in witnesses}
         groups = {f"{w} + derived": [m for m in of[w] if m in witnesses] for w in witnesses}
         groups = {name: members for name, members in groups.items() if len(members) > 1}
     for name, members in groups.items():
@@ -137,7 +132,7 @@ def quiet_images(dataset: store.Dataset, basis: Basis) -> NDArray[np.float32]:
     events = origin.indices("train") if basis.training else np.arange(len(origin))
     quiet = events[np.asarray(origin["label"][:])[events] == 0]
     chosen = (quiet if len(quiet) else events)[:QUIET_EVENTS]
-    values = normalised(origin, basis, read_events(origin, "qplot", chosen))
+    values = basis.images(origin, origin.events("qplot", chosen))
     return np.median(values[:, 1:], axis=0).astype(np.float32)
 
 
@@ -163,7 +158,7 @@ def leave_out_shard(work: Work, shard: int) -> None:
     level = np.full((span.stop - span.start, len(work.variants)), np.nan)
     inside = work.events[(work.events >= span.start) & (work.events < span.stop)]
     if len(inside):
-        energy = read_events(dataset, "qplot", inside)
+        energy = dataset.events("qplot", inside)
         for v, places in enumerate(work.variants):
             quiet = {place: work.images[place] for place in places}
             network = load_network(work.network)
@@ -172,7 +167,7 @@ def leave_out_shard(work: Work, shard: int) -> None:
     store.write_shard(work.path, shard, {"level": level}, {})
 
 
-def _run(experiment: Experiment, dataset: store.Dataset, work: Work, names: list[str], content: str) -> None:
+def _run(cluster: Cluster, dataset: store.Dataset, work: Work, names: list[str], content: str) -> None:
     """All shards that are not there yet; a store made from other settings is made anew."""
     path = Path(work.path)
     if store.exists(path) and store.open_store(path, complete=False).attributes.get("content") != content:
@@ -192,7 +187,7 @@ def _run(experiment: Experiment, dataset: store.Dataset, work: Work, names: list
         store.clear_partials(path)
         missing, make = store.missing_shards(path), partial(leave_out_shard, work)
         words = "witnesses left out"
-        run_shards(make, missing, dataset.layout, experiment.cluster, words, check, accelerated=True)
+        run_shards(make, missing, dataset.layout, cluster, words, check, accelerated=True)
         if missing or not store.open_store(path, complete=False).attributes["complete"]:
             store.finalise(path, {})
 
@@ -201,17 +196,15 @@ def _hash(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def table(attribution: Attribution | None, vetoes: int, family: list[str]) -> dict[str, Any] | None:
-    """Summed over the events: how many vetoes each witness and each group carries. `family` (E,): of each event."""
-    if attribution is None:
-        return None
+def table(attribution: Attribution, vetoes: int, dataset: store.Dataset) -> dict[str, Any]:
+    """Summed over the events: how many of the vetoes each witness and each group carries."""
     count = len(attribution.events)
-    of = np.array(family)[attribution.events]
+    family = np.array(dataset.labels)[dataset.events("label", attribution.events)]
     rows = []
     for v, name in enumerate(attribution.variants):
         falls = attribution.falls[:, v]
         share = proportion(falls.sum(), count)
-        by_family = {f: int(falls[of == f].sum()) for f in sorted(set(of))}
+        by_family = {f: int(falls[family == f].sum()) for f in np.unique(family).tolist()}
         rows.append(
             {
                 "name": name,
@@ -228,7 +221,6 @@ def table(attribution: Attribution | None, vetoes: int, family: list[str]) -> di
         "attributed": count,
         "witnesses": rows[: attribution.witnesses],
         "groups": rows[attribution.witnesses : -1],
-        "everything": rows[
-            -1
-        ],  # all witnesses quiet: what stands then says more of the network than of a sensor
+        # all witnesses quiet: what stands then says more of the network than of a sensor
+        "everything": rows[-1],
     }

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.evaluate.scored import FIT_EVENTS, Basis, Sample, read_events
-from glitchflow.config import Experiment
 from glitchflow.data.normalise import QUANTILES, loudness, loudness_quantiles
+from glitchflow.methods.compare import FIT_EVENTS, Basis
 from glitchflow.progress import say
 
-KOLMOGOROV = (
-    1.358  # of sqrt(E) times the largest distance of two cumulative curves: 95 % of what chance gives
-)
+# of sqrt(E) times the largest distance of two cumulative curves: 95 % of what chance gives
+KOLMOGOROV = 1.358
 
 Array = NDArray[np.float64]
 
@@ -34,17 +32,18 @@ class Drift:
     table: dict[str, Any]
 
 
-def measure(experiment: Experiment, basis: Basis, sample: Sample, vetoed: NDArray[np.bool_]) -> Drift | None:
+def measure(basis: Basis, loud: Array, vetoed: NDArray[np.bool_], beyond: float) -> Drift | None:
     """Compare the events' witnesses with those that the network was trained on; None where nothing tells of them.
 
-    `vetoed` (E,): the events whose vetoes are counted as not to be trusted.
+    loud (E, W): their loudness; vetoed (E,): the events whose vetoes are counted as not to be trusted; beyond: the
+    share of the training's events beyond each end of the range that a witness is trusted in.
     """
     known = trained_loudness(basis)
     if known is None:
         say("no drift: neither the checkpoint nor a store says what the network was trained on")
         return None
-    ranges = trusted_range(known, experiment.evaluate.drift)
-    below, above = sample.loudness < ranges[0], sample.loudness > ranges[1]
+    ranges = trusted_range(known, beyond)
+    below, above = loud < ranges[0], loud > ranges[1]
     flagged: NDArray[np.bool_] = np.any(below | above, axis=1)
     rows = [
         {
@@ -54,9 +53,9 @@ def measure(experiment: Experiment, basis: Basis, sample: Sample, vetoed: NDArra
             "flagged": int((below | above)[:, w].sum()),
             "below": int(below[:, w].sum()),
             "above": int(above[:, w].sum()),
-            "median": float(np.median(sample.loudness[:, w])),
+            "median": float(np.median(loud[:, w])),
             "trained_median": float(np.interp(0.5, QUANTILES, known[w])),
-            "distance": distance(sample.loudness[:, w], known[w]),
+            "distance": distance(loud[:, w], known[w]),
         }
         for w, name in enumerate(basis.channels[1:])
     ]
@@ -66,7 +65,7 @@ def measure(experiment: Experiment, basis: Basis, sample: Sample, vetoed: NDArra
         "flagged": int(flagged.sum()),
         "vetoes": int(vetoed.sum()),
         "vetoes_not_trusted": int((vetoed & flagged).sum()),
-        "beyond": experiment.evaluate.drift,
+        "beyond": beyond,
         "chance_distance": KOLMOGOROV / np.sqrt(len(flagged)),
         "channels": rows,
     }
@@ -83,7 +82,7 @@ def trained_loudness(basis: Basis) -> Array | None:
     if not len(events):
         return None
     places = [basis.training.channels.index(name) for name in basis.channels[1:]]
-    return np.array(loudness_quantiles(loudness(read_events(basis.training, "qplot", events)[:, places])))
+    return np.array(loudness_quantiles(loudness(basis.training.events("qplot", events)[:, places])))
 
 
 def trusted_range(known: Array, beyond: float) -> tuple[Array, Array]:

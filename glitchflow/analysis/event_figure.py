@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.data.store import dataset as store
+from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.figures import qplots as plots
 from glitchflow.score import metrics
@@ -81,15 +82,6 @@ def response(
         images["generated"] = np.asarray(predictions["qplot"][event])
         images["residual"] = metrics.subtract(recorded[None], images["generated"][None])[0]
     return images
-
-
-def axes(dataset: store.Dataset, event: int) -> tuple[NDArray, NDArray]:
-    """Frequencies (F,) in Hz and times (T,) in s from the event's GPS time."""
-    if "frequency" in dataset:
-        return np.asarray(dataset["frequency"][:]), np.asarray(dataset["time"][:])
-    qplot, (f, t) = dataset.attributes["config"]["qplot"], dataset["qplot"].shape[2:]
-    f0, t0, gps = (float(np.asarray(dataset[name][event])) for name in ("frequency0", "time0", "gps"))
-    return f0 + qplot["fres"] * np.arange(f), t0 - gps + qplot["tres"] * np.arange(t)
 
 
 def loud(strain: NDArray) -> float:

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.evaluate.scored import plain
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment
 from glitchflow.data.event_images import READERS
@@ -36,6 +35,7 @@ from glitchflow.progress import say, track
 from glitchflow.score.coincidence import Peaks, Scores, Tolerance, block_scores, find_peaks, stack
 from glitchflow.score.significance import holm, shift_test, smallest_p
 from glitchflow.score.statistics import bootstrap_mean
+from glitchflow.score.table import plain
 from glitchflow.signal.recorded.events import chosen_channels
 from glitchflow.signal.recorded.frames import find_files
 from glitchflow.signal.recorded.triggers import find_triggers

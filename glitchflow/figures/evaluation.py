@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from glitchflow.analysis.evaluate.scored import NETWORK, UNTRAINED
 from glitchflow.figures import curves
-from glitchflow.figures import qplots as plots
+from glitchflow.methods.table import NETWORK, UNTRAINED
 from glitchflow.score.statistics import Interval, Proportion
 
 CURVES = (NETWORK, "linear", "median", UNTRAINED, "oracle", "wiener")  # drawn; all are in the tables
@@ -22,8 +21,8 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
     drawn = {"excess_removed": _excess(result)}
     for score, words in (("accuracy", "veto accuracy"), ("cleaned", "events without a cluster")):
         shares = {name: proportion(table[name][score]) for name in names}
-        drawn[score] = plots.against_threshold(table["thresholds"], shares, words)
-    drawn["noise_only"] = plots.against_threshold(
+        drawn[score] = curves.against_threshold(table["thresholds"], shares, words)
+    drawn["noise_only"] = curves.against_threshold(
         table["thresholds"], {"background": proportion(table["noise_only"])}, "noise alone has a cluster"
     )
     drawn["roc"] = curves.roc({name: result["roc"][name] for name in names})
@@ -41,7 +40,7 @@ def _excess(result: dict[str, Any]) -> Figure:
         for family, entry in result["families"].items()
         if entry["scores"][NETWORK]["excess_removed"]["value"] is not None
     }
-    return plots.excess_by_family(bars)
+    return curves.excess_by_family(bars)
 
 
 def interval(value: dict[str, Any]) -> Interval:

@@ -1,4 +1,4 @@
-"""Figures for reports: Q-plots side by side, and scores beside baselines.
+"""Figures of images: Q-plots side by side, and the series behind them.
 
 Shapes: one image is (frequency, time) of normalised energies; frequency (frequency,) in Hz and time (time,) in s,
 both ascending. Every function returns a matplotlib Figure that belongs to the caller: nothing is kept in pyplot.
@@ -11,18 +11,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from glitchflow.score.clusters import Roc
+from glitchflow.figures.curves import COLOURS
 from glitchflow.score.metrics import NOISE_ENERGY
-from glitchflow.score.statistics import RESOLVABLE_EVENTS, Interval, Proportion
 
-# Okabe & Ito: distinguishable with every common form of colour blindness. The first is the model's.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-STYLES = ("-", "--", "-.", ":")
 ENERGY_LABEL = "normalised energy"
-QUANTILE = 0.999  # of the recorded pixels: where the colour scale ends unless told
+# of the recorded pixels, where the colour scale ends unless told: one glitch's loudest pixel does not darken the rest
+QUANTILE = 0.999
 
 
 def is_logarithmic(axis: ArrayLike) -> bool:
@@ -198,115 +195,4 @@ def series_rows(
         axes[-1, column].set_xlabel("time [s]", fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def empty_axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, in the style that all curves share."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axis = figure.subplots()
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
-    axis.grid(color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure, axis
-
-
-def look(index: int) -> dict[str, Any]:
-    """Colour and dashes of the i-th curve: told apart in print without colour too; the model's is the boldest."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": STYLES[index % len(STYLES)],
-        "linewidth": 2.2 if index == 0 else 1.5,
-    }
-
-
-def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> Figure:
-    """Training and validation loss of each epoch, the best validation epoch marked. Shapes: (epoch,) both."""
-    figure, axis = empty_axes("epoch", f"{name} (normalised units)")
-    curves = {"training": np.asarray(train, np.float64), "validation": np.asarray(validation, np.float64)}
-    for index, (label, values) in enumerate(curves.items()):
-        axis.plot(np.arange(1, len(values) + 1), values, label=label, marker=".", **look(index))
-    validated = curves["validation"]
-    if np.isfinite(validated).any():
-        best = int(np.nanargmin(validated))
-        label = f"best: {validated[best]:.4g}, epoch {best + 1}"
-        ring: dict[str, Any] = {
-            "markersize": 10,
-            "markerfacecolor": "none",
-            "color": COLOURS[1],
-            "linestyle": "none",
-        }
-        axis.plot(best + 1, validated[best], "o", label=label, **ring)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(frameon=False)
-    return figure
-
-
-def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Proportion], label: str) -> Figure:
-    """Shares of events against the energy threshold s, with their intervals as bands. Shapes: (threshold,) each."""
-    figure, axis = empty_axes("threshold s (normalised energy)", label)
-    for index, (name, share) in enumerate(curves.items()):
-        axis.fill_between(
-            thresholds, share.low, share.high, color=COLOURS[index % 8], alpha=0.15, linewidth=0
-        )
-        axis.plot(thresholds, share.value, label=name, **look(index))
-    axis.set_ylim(0, 1.02)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.legend(frameon=False, fontsize=9)
-    return figure
-
-
-def accuracy_against_threshold(thresholds: ArrayLike, curves: Mapping[str, Proportion]) -> Figure:
-    """Veto accuracy against the threshold, the model (first) beside its baselines. Shapes: (threshold,) each."""
-    return against_threshold(thresholds, curves, "veto accuracy")
-
-
-def roc(curves: Mapping[str, Roc], x: str = "background events vetoed", y: str = "efficiency") -> Figure:
-    """ROC curves with their areas; where fewer than 10 background events decide, the plane is shaded."""
-    figure, axis = empty_axes(x, y, 5.6, 5.0)
-    trials = min((int(curve.false.trials[0]) for curve in curves.values()), default=0)
-    if trials:
-        unresolved = min(1.0, RESOLVABLE_EVENTS / trials)
-        label = f"fewer than {RESOLVABLE_EVENTS} events"
-        axis.axvspan(0, unresolved, color="#eeeeee", label=label, zorder=0)
-    axis.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (1, 3)), label="chance")
-    for index, (name, curve) in enumerate(curves.items()):
-        label = f"{name} (area {curve.area:.3f})"
-        axis.plot(curve.false.value, curve.efficiency.value, label=label, **look(index))
-    axis.set(xlim=(0, 1), ylim=(0, 1.02))
-    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.legend(frameon=False, fontsize=9, loc="lower right")
-    return figure
-
-
-def excess_by_family(scores: Mapping[str, Mapping[str, Interval]]) -> Figure:
-    """Excess power removed per family, as bars with intervals, the model (first) beside its baselines.
-
-    `scores[family][model]` is an `Interval` of the share removed; a share that is not defined leaves a gap. Shares
-    below -50 % (more power left than there was) are cut off there.
-    """
-    models = list(dict.fromkeys(model for family in scores.values() for model in family))
-    width = 0.8 / max(1, len(models))
-    figure, axis = empty_axes(
-        "", "excess power removed", max(6.4, 1.2 + 0.28 * len(models) * len(scores)), 4.0
-    )
-    for index, model in enumerate(models):
-        cells = [family.get(model, Interval(np.nan, np.nan, np.nan)) for family in scores.values()]
-        value, low, high = (np.array([getattr(c, part) for c in cells]) for part in ("value", "low", "high"))
-        x = np.arange(len(cells)) + (index - (len(models) - 1) / 2) * width
-        error = np.maximum(0, [value - low, high - value])
-        axis.bar(
-            x, value, width * 0.92, label=model, color=COLOURS[index % 8], alpha=0.95 if index == 0 else 0.7
-        )
-        axis.errorbar(x, value, error, fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
-    axis.axhline(0, color="#222222", linewidth=0.8)
-    low_end, high_end = axis.get_ylim()
-    axis.set_ylim(max(low_end, -0.5), min(max(high_end, 0.1), 1.05))
-    axis.set_xticks(np.arange(len(scores)), list(scores))
-    axis.grid(False, axis="x")
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.legend(frameon=False, fontsize=9, ncols=min(len(models), 6), loc="lower left", bbox_to_anchor=(0, 1))
     return figure

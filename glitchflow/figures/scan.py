@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glitchflow.figures.qplots import COLOURS
+from glitchflow.figures.curves import COLOURS
 
 SHOWN = 40  # witnesses at most: more can be read in scan.json
 CHOSEN, OTHER, CHANCE = COLOURS[0], COLOURS[7], COLOURS[1]

@@ -13,8 +13,8 @@ from scipy.ndimage import label
 from scipy.special import expit, logit, ndtri
 from scipy.stats import rankdata
 
-from glitchflow.score.metrics import Array, per_event, subtract
-from glitchflow.score.statistics import RESOLVABLE_EVENTS, Interval, Proportion, proportion
+from glitchflow.score.metrics import Array, per_event
+from glitchflow.score.statistics import Interval, Proportion, proportion
 
 THRESHOLDS = np.arange(1.0, 51.0)
 # A tenth of a time-frequency cell (1 s Hz): single noisy pixels do not make a cluster, the core of a glitch does.
@@ -22,15 +22,6 @@ MINIMUM_AREA = 0.1
 # Neighbours in frequency and time, diagonals too, but never in the next event.
 NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
 NEIGHBOURS[1] = True
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """Clusters of each event at one threshold: how many, their total and their largest area in s Hz; (event,)."""
-
-    count: NDArray[np.int64]
-    area: NDArray[np.float64]
-    largest: NDArray[np.float64]
 
 
 def pixel_areas(frequency: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
@@ -44,22 +35,6 @@ def pixel_areas(frequency: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
         if axis.ndim != 1 or len(axis) < 2 or not (np.diff(axis) > 0).all():
             raise ValueError(f"the {name} axis must ascend and have at least 2 pixels")
     return np.gradient(f) * (t[-1] - t[0]) / (len(t) - 1)
-
-
-def find_clusters(
-    energy: Any, threshold: float, areas: NDArray[np.float64], minimum_area: float = MINIMUM_AREA
-) -> Clusters:
-    """Clusters per event at one threshold. Shapes: (event, frequency, time), areas (frequency,) -> (event,)."""
-
-    def score(block: Array) -> NDArray:
-        event, area = _regions(block >= threshold, _checked(areas, block, minimum_area), minimum_area)
-        largest = np.zeros(len(block))
-        np.maximum.at(largest, event, area)
-        counts = np.bincount(event, minlength=len(block))
-        return np.stack([counts, np.bincount(event, area, minlength=len(block)), largest], axis=1)
-
-    table = per_event(score, energy).reshape(-1, 3)
-    return Clusters(table[:, 0].astype(np.int64), table[:, 1], table[:, 2])
 
 
 def cluster_level(
@@ -122,31 +97,6 @@ def _checked(areas: NDArray[np.float64], block: Array, minimum_area: float) -> N
     return areas
 
 
-@dataclass(frozen=True)
-class Cleaned:
-    """Share of events left without a cluster at each threshold, by two definitions."""
-
-    thresholds: NDArray[np.float64]
-    subtraction: Proportion  # no cluster in R = T b / max(G, b)
-    difference: (
-        Proportion  # none in |T - G|: the older form, which even a perfect G fails, by noise of order sqrt(W)
-    )
-
-
-def cleaned(
-    recorded: Any,
-    generated: Any,
-    areas: NDArray[np.float64],
-    thresholds: ArrayLike = THRESHOLDS,
-    minimum_area: float = MINIMUM_AREA,
-) -> Cleaned:
-    """Share of events without a cluster after cleaning. Shapes: (event, frequency, time) -> (threshold,) each."""
-    residual = per_event(lambda t, g: cluster_level(subtract(t, g), areas, minimum_area), recorded, generated)
-    difference = per_event(lambda t, g: cluster_level(abs(t - g), areas, minimum_area), recorded, generated)
-    clean = [without_cluster(level, thresholds) for level in (residual, difference)]
-    return Cleaned(np.asarray(thresholds, np.float64), *clean)
-
-
 def without_cluster(level: ArrayLike, thresholds: ArrayLike = THRESHOLDS) -> Proportion:
     """Share of events without a cluster at each threshold, from their `cluster_level`. (event,) -> (threshold,)."""
     levels, s = np.asarray(level), np.asarray(thresholds, np.float64)
@@ -201,14 +151,6 @@ class Roc:
     score: NDArray[np.float64]  # descending, the first is infinite: nothing vetoed
     efficiency: Proportion
     false: Proportion
-    area: float  # under the curve: 0.5 is chance; NaN without positives or negatives
-
-    def efficiency_at(self, fraction: float) -> float:
-        """Efficiency where at most `fraction` of the negatives are vetoed; NaN where that is not resolvable:
-        where fewer than 10 negatives would decide it."""
-        if fraction * self.false.trials[0] < RESOLVABLE_EVENTS:
-            return float("nan")
-        return float(self.efficiency.value[self.false.value <= fraction][-1])
 
 
 def roc(score: ArrayLike, positive: ArrayLike, negative: ArrayLike | None = None) -> Roc:
@@ -226,8 +168,7 @@ def roc(score: ArrayLike, positive: ArrayLike, negative: ArrayLike | None = None
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(ordered) else np.empty(0, int)
     hits = [np.concatenate([[0], np.cumsum(which[order])[last]]) for which in (yes, no)]
     efficiency, false = (proportion(h, which.sum()) for h, which in zip(hits, (yes, no)))
-    area = float(np.trapezoid(efficiency.value, false.value)) if yes.any() and no.any() else float("nan")
-    return Roc(np.concatenate([[np.inf], ordered[last]]), efficiency, false, area)
+    return Roc(np.concatenate([[np.inf], ordered[last]]), efficiency, false)
 
 
 def roc_area(score: ArrayLike, positive: ArrayLike, confidence: float = 0.95) -> Interval:

@@ -1,27 +1,16 @@
-"""From generated energies to what is subtracted from the strain: a gain mask on its complex Q coefficients.
+"""The gain mask of spectral subtraction, and how what it removes is shared among windows and brought to other rates.
 
-    generated energy G --spectral subtraction--> mask 1 - gain --linearly onto the tiles--> (1 - gain) c
-    --exact inverse--> whitened series --divided by the whitening response within frange--> series in units of strain
-
-Shapes: E event, F frequency and T time of a Q-plot, N sample, R rows of a group of tiles, n tiles of a row.
-Units: times in s from the series' start unless they are GPS, frequencies in Hz, energies dimensionless.
+Shapes: E event, F frequency and T time of a Q-plot, N sample. Units: times in s, energies dimensionless.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from glitchflow.score.metrics import NOISE_ENERGY
-from glitchflow.signal.qtransform import QTransform
 
 Array = NDArray[np.float64]
-Axis = NDArray[np.floating[Any]]
 EDGE = 1e-6  # s: what a window still weighs at its very edge
 
 
@@ -33,68 +22,6 @@ def removal_mask(generated: NDArray[np.float32], threshold: float) -> NDArray[np
     """
     energy = np.maximum(generated, NOISE_ENERGY)
     return np.where(energy >= threshold, 1 - np.sqrt(NOISE_ENERGY / energy), 0).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a Q-plot shows of its series: frequencies (F,) and times (T,), the latter evenly spaced."""
-
-    frequency: Axis
-    time: Axis
-
-    @property
-    def start(self) -> float:
-        return float(self.time[0])
-
-    @property
-    def stop(self) -> float:
-        """The end of the last column."""
-        return float(2 * self.time[-1] - self.time[-2])
-
-    def taper(self, time: Array, settle: float) -> Array:
-        """Weights at `time` (N,): 1 inside the window, down to 0 over `settle` s beyond each end, then exactly 0."""
-        outside = np.maximum(np.maximum(self.start - time, time - self.stop), 0) / settle
-        return np.where(outside < 1, np.cos(np.pi / 2 * np.minimum(outside, 1)) ** 2, 0.0)
-
-
-@torch.no_grad()
-def noise_in_strain(
-    engine: QTransform, strain: Array, mask: NDArray[np.float32], shown: Shown, q: float | None = None
-) -> Array:
-    """The part of the strain (E, N) that masks (E, F, T) remove, in units of strain: (E, N) float64.
-
-    It is spread a little beyond the window that is shown, by the tiles and by the whitening that is undone; taper it.
-    `q` chooses the plane where the engine has several. For given data it is linear in the mask.
-    """
-    coefficients = engine.coefficients(strain[:, None], q=q)
-    removed = [
-        value * _on_tiles(torch.from_numpy(mask), shown, rows, value.shape[-1], engine.duration)[:, None]
-        for value, rows in zip(coefficients.values, coefficients.frequencies, strict=True)
-    ]
-    white = engine.inverse(replace(coefficients, values=tuple(removed)))
-    if coefficients.filters is not None:
-        white = coefficients.filters.undo(white, engine.frange)
-    return white[:, 0].numpy()
-
-
-def _on_tiles(mask: Tensor, shown: Shown, rows: Tensor, tiles: int, duration: float) -> Tensor:
-    """Masks (E, F, T) at rows (R,) Hz of `tiles` tiles each, (E, R, n): linear in log frequency and time."""
-    first, last = (int(np.ceil(edge / duration * tiles - 1e-9)) for edge in (shown.start, shown.stop))
-    inside = np.arange(first, last) * (duration / tiles)
-    lines = _weights(np.log(shown.frequency), np.log(rows.numpy())) @ mask
-    found = mask.new_zeros(len(mask), len(rows), tiles)
-    found[..., first:last] = lines @ _weights(shown.time, inside).T
-    return found
-
-
-def _weights(known: Axis, wanted: Axis) -> Tensor:
-    """(wanted, known): linear interpolation between ascending points, constant beyond both ends."""
-    place = np.interp(wanted, known, np.arange(len(known)))
-    below = np.minimum(place.astype(int), len(known) - 2)
-    weights = np.zeros((len(wanted), len(known)), np.float32)
-    weights[np.arange(len(wanted)), below] = 1 - (place - below)
-    weights[np.arange(len(wanted)), below + 1] = place - below
-    return torch.from_numpy(weights)
 
 
 def overlap_share(start: Array, stop: Array, index: int, time: Array) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ from glitchflow.cluster import session
 from glitchflow.config import Experiment, parse
 from glitchflow.data.loader import Batch
 from glitchflow.errors import InputError
-from glitchflow.figures.qplots import COLOURS
+from glitchflow.figures.curves import COLOURS
 from glitchflow.progress import say
 from glitchflow.train.fit import accelerated, join, run_workers
 from glitchflow.train.loop import Meter, begin, prepare, step

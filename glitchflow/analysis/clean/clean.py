@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.analysis.clean import veto_segments as veto
-from glitchflow.analysis.clean.subtraction import Twin, noise, open_twin
+from glitchflow.analysis.opened import Opened, open_run
 from glitchflow.config import Experiment
 from glitchflow.config.sections import Source
+from glitchflow.data import lease, objects
 from glitchflow.data.store import dataset as store
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.view import read_series
 from glitchflow.errors import InputError, RunError
+from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say, track
-from glitchflow.score.mask import Shown, overlap_share, removal_mask, upsample
+from glitchflow.score.mask import overlap_share, removal_mask, upsample
 from glitchflow.signal.recorded.events import first_sample, read_channel
 from glitchflow.signal.recorded.frames import pieces, read_stretch
+from glitchflow.twin.estimate import Estimator, Shown, estimator_of
 
 Array = NDArray[np.float64]
 SUFFIX = "_CLEAN"
@@ -56,7 +62,20 @@ class Stretch:
     values: Array  # (M,)
     unit: str
     frame: bool  # whether it was read from GWF
-    events: NDArray[np.int64]  # places among the windows of those that may reach into it
+    places: NDArray[np.int64]  # among the windows, of those that may reach into it
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step of cleaning needs."""
+
+    run: Opened
+    estimator: Estimator
+    windows: Windows
+    source: (
+        Source | None
+    )  # where the strain was recorded; None for synthetic events, whose series are cleaned
+    threshold: float  # generated energy from which a pixel is subtracted
 
 
 def clean(experiment: Experiment, overwrite: bool = False) -> Path:
@@ -64,117 +83,137 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
 
     Raises `InputError` where a store or the strain is missing, and where `clean` is there and not to be overwritten.
     """
-    directory = Path(experiment.workdir) / "clean"
+    directory, settings = Path(experiment.workdir) / "clean", experiment.clean
     if directory.exists() and not overwrite:
         raise InputError(f"{directory}: is there already; --overwrite it")
-    twin = open_twin(experiment)
-    windows = find_windows(experiment, twin)
+    run = open_run(experiment)
+    windows = find_windows(run, settings.split)
+    source = find_source(run.dataset, experiment.ingest.channels)
+    job = Job(run, estimator_of(run.dataset), windows, source, settings.threshold)
+    # beside the old one, whose place it takes at the end; the lease in it goes with the last step
     partial = directory.with_name("clean.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    treated = _clean_strain(experiment, twin, windows, partial)
-    found = veto.find_vetoes(experiment, twin, np.sort(windows.events))
-    name = f"{twin.dataset.channels[0].partition(':')[0]}:{experiment.veto.tag}:{experiment.veto.version}"
-    veto.write_flag(veto.as_flag(found, name), partial)
-    facts = {
-        "channel": twin.dataset.channels[0] + SUFFIX,
-        "mask": {"threshold": experiment.clean.threshold},
-        "windows": len(windows.events),
-        "treated": treated,
-        "veto": {"flag": name, "threshold": experiment.evaluate.veto, "segments": len(found.active)},
-        "deadtime": None if math.isnan(found.deadtime) else found.deadtime,
-        "predictions": twin.predictions.attributes["checkpoints"],
-    }
-    (partial / "clean.json").write_text(json.dumps(facts, indent=1))
-    if directory.exists():
-        shutil.rmtree(directory)
-    partial.rename(directory)
+    partial.mkdir(parents=True, exist_ok=True)
+    with lease.hold(partial, objects.directory(partial)) as still_mine:
+        _empty(partial)
+        treated = _clean_strain(job, settings.format, partial)
+        found = veto.find_vetoes(run, np.sort(windows.events), experiment.evaluate, experiment.veto)
+        name = f"{run.dataset.channels[0].partition(':')[0]}:{experiment.veto.tag}:{experiment.veto.version}"
+        veto.write_flag(veto.as_flag(found, name), partial)
+        facts = {
+            "channel": run.dataset.channels[0] + SUFFIX,
+            "mask": {"threshold": settings.threshold},
+            "windows": len(windows.events),
+            "treated": treated,
+            "veto": {"flag": name, "threshold": experiment.evaluate.veto, "segments": len(found.active)},
+            "deadtime": None if math.isnan(found.deadtime) else found.deadtime,
+            "predictions": run.predictions.attributes["checkpoints"],
+        }
+        (partial / "clean.json").write_text(json.dumps(facts, indent=1))
+        still_mine()
+    _replace(directory, partial)
     say(f"{treated} of {len(windows.events)} windows treated, deadtime of the vetoes {found.deadtime:.2%}")
     return directory
 
 
-def find_windows(experiment: Experiment, twin: Twin) -> Windows:
+def _empty(partial: Path) -> None:
+    """Delete what a run that was killed left behind, but for the lease."""
+    for path in partial.iterdir():
+        if not path.name.startswith(lease.NAME):
+            path.unlink()
+
+
+def _replace(directory: Path, partial: Path) -> None:
+    """Put what was made in the place of what was there, which is deleted last."""
+    old = directory.with_name(f".clean.{time.time_ns()}")
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find_windows(run: Opened, chosen: str) -> Windows:
     """The usable events of `clean.split`, and when they are. Raises `InputError` where there are none."""
-    split, chosen = np.asarray(twin.dataset["split"][:]), experiment.clean.split
+    dataset = run.dataset
+    split = np.asarray(dataset["split"][:])
     wanted = split != store.SKIPPED if chosen == "all" else split == store.SPLITS.index(chosen)
     events = np.flatnonzero(wanted)
     if not len(events):
-        raise InputError(f"clean.split = {chosen}: {twin.dataset.path} has no usable event in it")
-    series = np.asarray(twin.dataset["gps"][:])[events] - twin.made.series.duration / 2
-    shown = twin.shown(int(events[0]))
-    edges = np.array([[shown.start, shown.stop]] * len(events))
-    if "time0" in twin.dataset:
-        edges = np.array([[s.start, s.stop] for s in map(twin.shown, events.tolist())])
-    start, stop = edges.T + series
+        raise InputError(f"clean.split = {chosen}: {dataset.path} has no usable event in it")
+    series = np.asarray(dataset["gps"][:])[events] - dataset.config.series.duration / 2
+    start, stop = np.array([[shown.start, shown.stop] for shown in run.shown(events)]).T + series
     order = np.argsort(start, kind="stable")
     return Windows(events[order], series[order], start[order], stop[order])
 
 
-def _clean_strain(experiment: Experiment, twin: Twin, windows: Windows, directory: Path) -> int:
+def find_source(dataset: Dataset, channels: list[Source]) -> Source | None:
+    """Where the strain was recorded: as the configuration (its `channels`) says now, files may have moved.
+
+    None for synthetic events. Raises `InputError` where nothing names the strain, or no series were kept.
+    """
+    if not dataset.recorded:
+        if "series" not in dataset:
+            raise InputError(f"{dataset.path}: has no series to clean; generate it with store.series=float32")
+        return None
+    name = dataset.channels[0]
+    for source in (*channels, *dataset.config.ingest.channels):
+        if source.name == name:
+            return source
+    raise InputError(f"ingest.channels: does not name {name}, the strain of {dataset.path}")
+
+
+def _clean_strain(job: Job, form: str, directory: Path) -> int:
     """Write every cleaned stretch; returns how many windows lost anything."""
     treated: set[int] = set()
-    with track(len(windows.events), "cleaning", "windows") as advance:
-        for stretch in _stretches(experiment, twin, windows):
+    channel, block = job.run.dataset.channels[0] + SUFFIX, job.estimator.block
+    with track(len(job.windows.events), "cleaning", "windows") as advance:
+        for stretch in _stretches(job):
             values = stretch.values.copy()
-            for first in range(0, len(stretch.events), twin.block):
-                places = stretch.events[first : first + twin.block]
-                treated |= _subtract(experiment, twin, windows, places, stretch, values)
+            for first in range(0, len(stretch.places), block):
+                places = stretch.places[first : first + block]
+                treated |= _subtract(job, places, stretch, values)
                 advance(len(places))
-            _write(experiment, twin.dataset.channels[0] + SUFFIX, stretch, values, directory)
+            frame = form == "gwf" if form else stretch.frame
+            _write(channel, stretch, values, directory, frame)
     return len(treated)
 
 
-def _subtract(
-    experiment: Experiment,
-    twin: Twin,
-    windows: Windows,
-    places: NDArray[np.int64],
-    stretch: Stretch,
-    values: Array,
-) -> set[int]:
+def _subtract(job: Job, places: NDArray[np.int64], stretch: Stretch, values: Array) -> set[int]:
     """Subtract from the values (M,) of a stretch what the windows at `places` remove; those that remove anything."""
-    order = np.argsort(windows.events[places])
-    places = places[order]
-    events = windows.events[places]
-    mask = removal_mask(twin.generated(events), experiment.clean.threshold)
+    windows = job.windows
+    places = places[np.argsort(windows.events[places])]
+    mask = removal_mask(job.run.generated[NETWORK](windows.events[places]), job.threshold)
     busy = mask.any(axis=(1, 2))
-    places, events, mask = places[busy], events[busy], mask[busy]
-    if not len(events):
+    places, mask = places[busy], mask[busy]
+    if not len(places):
         return set()
-    shown = [twin.shown(event) for event in events.tolist()]
+    shown = job.run.shown(windows.events[places])
     for i, (place, one) in enumerate(zip(places.tolist(), shown)):
         mask[i] *= overlap_share(windows.start, windows.stop, place, one.time + windows.series[place])
-    strain = np.stack([_strain(experiment, twin, windows, place) for place in places.tolist()])
-    for place, one, removed in zip(places.tolist(), shown, noise(twin, events, strain, mask)):
-        _place(experiment, twin, windows, place, one, removed, stretch, values)
+    strain = _strain(job, places) if job.source else stretch.values[None]
+    for place, one, removed in zip(places.tolist(), shown, job.estimator.removed(strain, mask, shown)):
+        _place(job, place, one, removed, stretch, values)
     return set(places.tolist())
 
 
-def _strain(experiment: Experiment, twin: Twin, windows: Windows, place: int) -> Array:
-    """The strain (N,) of an event as its Q-plot was made from it."""
-    series = twin.made.series
-    if "series" in twin.dataset:
-        return twin.strain(int(windows.events[place]))
-    source = _source(experiment, twin)
-    return read_channel(source, float(windows.series[place]), series.duration, series.sample_rate)
+def _strain(job: Job, places: NDArray[np.int64]) -> Array:
+    """The strain (E, N) of the windows at places of ascending events, as their Q-plots were made from it."""
+    dataset, events = job.run.dataset, job.windows.events[places]
+    if "series" in dataset:
+        return read_series(dataset, events, dataset.channels[:1])[:, 0]
+    assert job.source is not None
+    series, starts = dataset.config.series, job.windows.series[places].tolist()
+    rows = [read_channel(job.source, start, series.duration, series.sample_rate) for start in starts]
+    return np.stack(rows)
 
 
-def _place(
-    experiment: Experiment,
-    twin: Twin,
-    windows: Windows,
-    place: int,
-    shown: Shown,
-    removed: Array,
-    stretch: Stretch,
-    values: Array,
-) -> None:
+def _place(job: Job, place: int, shown: Shown, removed: Array, stretch: Stretch, values: Array) -> None:
     """Subtract what one window removes, (N,) at the dataset's rate, at the samples of a stretch."""
-    series, settle = twin.made.series, twin.made.whiten.settle
-    begin = float(windows.series[place])
-    if twin.dataset.attributes["recorded"] and stretch.sample_rate != series.sample_rate:
-        begin = first_sample(_source(experiment, twin), begin, series.duration, series.sample_rate)
-    first = math.ceil((begin - stretch.gps) * stretch.sample_rate - 1e-3)  # of the stretch, in the series
+    series, settle = job.run.dataset.config.series, job.estimator.settle
+    begin = float(job.windows.series[place])
+    if job.source and stretch.sample_rate != series.sample_rate:
+        begin = first_sample(job.source, begin, series.duration, series.sample_rate)
+    # of the stretch, in the series; a thousandth of a sample is what GPS times in double precision may be off by
+    first = math.ceil((begin - stretch.gps) * stretch.sample_rate - 1e-3)
     delay = stretch.gps + first / stretch.sample_rate - begin
     fine = upsample(removed, series.duration, stretch.sample_rate, delay)
     fine = fine * shown.taper(np.arange(len(fine)) / stretch.sample_rate + delay, settle)
@@ -188,22 +227,16 @@ def _place(
 # -- the strain as it was recorded -------------------------------------------------------------------------------
 
 
-def _stretches(experiment: Experiment, twin: Twin, windows: Windows) -> Iterator[Stretch]:
+def _stretches(job: Job) -> Iterator[Stretch]:
     """Every stretch of strain that a window lies in."""
-    dataset, series = twin.dataset, twin.made.series
-    if not dataset.attributes["recorded"]:
-        if "series" not in dataset:
-            raise InputError(f"{dataset.path}: has no series to clean; generate it with store.series=float32")
-        for place in range(len(windows.events)):
-            values = _strain(experiment, twin, windows, place)
-            where = float(windows.series[place])
-            yield Stretch(where, series.sample_rate, values, "strain", False, np.array([place]))
+    windows, settle = job.windows, job.estimator.settle
+    if job.source is None:
+        yield from _events(job)
         return
-    source, settle = _source(experiment, twin), twin.made.whiten.settle
-    for piece in pieces(source):
+    for piece in pieces(job.source):
         reach = (windows.start - settle < piece.stop) & (windows.stop + settle > piece.start)
         if reach.any():
-            data = read_stretch(source, piece.start, piece.stop)
+            data = read_stretch(job.source, piece.start, piece.stop)
             yield Stretch(
                 float(data.t0.value),
                 float(data.sample_rate.value),
@@ -214,20 +247,21 @@ def _stretches(experiment: Experiment, twin: Twin, windows: Windows) -> Iterator
             )
 
 
-def _source(experiment: Experiment, twin: Twin) -> Source:
-    """Where the strain was recorded: as the configuration says now, files may have moved."""
-    name = twin.dataset.channels[0]
-    for source in (*experiment.ingest.channels, *twin.made.ingest.channels):
-        if source.name == name:
-            return source
-    raise InputError(f"ingest.channels: does not name {name}, the strain of {twin.dataset.path}")
+def _events(job: Job) -> Iterator[Stretch]:
+    """The series of every synthetic event; read by as many as a chunk of the store holds."""
+    size, rate = job.run.dataset.layout.chunk, job.run.dataset.config.series.sample_rate
+    for first in range(0, len(job.windows.events), size):
+        places = np.arange(first, min(first + size, len(job.windows.events)))
+        places = places[np.argsort(job.windows.events[places])]
+        for place, values in zip(places.tolist(), _strain(job, places)):
+            gps = float(job.windows.series[place])
+            yield Stretch(gps, rate, values, "strain", False, np.array([place]))
 
 
-def _write(experiment: Experiment, channel: str, stretch: Stretch, values: Array, directory: Path) -> None:
+def _write(channel: str, stretch: Stretch, values: Array, directory: Path, frame: bool) -> None:
     """One file of cleaned strain, named as LIGO-T010150 asks: detector, description, GPS start, whole seconds."""
     from gwpy.timeseries import TimeSeries
 
-    frame = stretch.frame if not experiment.clean.format else experiment.clean.format == "gwf"
     start = math.floor(stretch.gps)
     seconds = math.ceil(stretch.gps + len(values) / stretch.sample_rate - 1e-6) - start
     described = channel.replace(":", "_").replace("-", "_")

@@ -14,8 +14,10 @@ import numpy as np
 from igwn_segments import segmentlist
 from numpy.typing import NDArray
 
-from glitchflow.analysis.clean.subtraction import Twin
-from glitchflow.config import Experiment
+from glitchflow.analysis.opened import Opened
+from glitchflow.config.analysis import Evaluate, Veto
+from glitchflow.data.view import axes
+from glitchflow.methods.table import NETWORK
 from glitchflow.score import clusters, segments
 
 if TYPE_CHECKING:
@@ -37,18 +39,16 @@ class Vetoes:
         return segments.deadtime(self.active, self.known)
 
 
-def find_vetoes(experiment: Experiment, twin: Twin, events: NDArray[np.int64]) -> Vetoes:
-    """The vetoes of ascending events: wherever the generated energy has a cluster at `evaluate.veto`."""
-    settings = experiment.veto
+def find_vetoes(run: Opened, events: NDArray[np.int64], clustered: Evaluate, settings: Veto) -> Vetoes:
+    """The vetoes of ascending events: wherever the generated energy has a cluster at `clustered.veto`."""
     known, spans = [np.empty((0, 2))], [np.empty((0, 2))]
     for start in range(0, len(events), BLOCK):
         block = events[start : start + BLOCK]
-        begin, columns = _windows(twin, block)
+        begin, columns = _windows(run, block)
         known.append(np.stack([columns[:, 0], columns[:, -1]], axis=1) + begin[:, None])
-        energy = twin.generated(block)
-        shown = twin.shown(int(block[0]))  # pixels are of one size in all events
-        areas = clusters.pixel_areas(shown.frequency, shown.time)
-        found = segments.cluster_spans(energy, experiment.evaluate.veto, areas, experiment.evaluate.area)
+        energy = run.generated[NETWORK](block)
+        areas = clusters.pixel_areas(*axes(run.dataset, 0))  # pixels are of one size in all events
+        found = segments.cluster_spans(energy, clustered.veto, areas, clustered.area)
         event = found[:, 0]
         edges = [columns[event, found[:, i]] + begin[event] for i in (1, 2)]
         spans.append(np.stack(edges, axis=1))
@@ -59,13 +59,10 @@ def find_vetoes(experiment: Experiment, twin: Twin, events: NDArray[np.int64]) -
     )
 
 
-def _windows(twin: Twin, events: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+def _windows(run: Opened, events: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
     """GPS times at which the events' series begin, (E,), and edges of their Q-plots' columns from there, (E, T + 1)."""
-    begin = np.concatenate([gps for _, (gps,) in twin.dataset.blocks(events, "gps")])
-    shown = [twin.shown(event) for event in events.tolist()] if "time0" in twin.dataset else None
-    alike = shown or [twin.shown(int(events[0]))] * len(events)
-    edges = np.stack([np.append(s.time, s.stop) for s in alike])
-    return begin - twin.made.series.duration / 2, edges
+    edges = np.stack([np.append(shown.time, shown.stop) for shown in run.shown(events)])
+    return run.dataset.events("gps", events) - run.dataset.config.series.duration / 2, edges
 
 
 def as_flag(vetoes: Vetoes, name: str) -> DataQualityFlag:

@@ -9,25 +9,28 @@ Shapes: E event, N sample of its series, F frequency and T time of its Q-plot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.clean.subtraction import Twin, as_twin, tapered
-from glitchflow.analysis.evaluate.event_scores import share
-from glitchflow.analysis.evaluate.scored import Sample, plain
-from glitchflow.config import Experiment
-from glitchflow.data.store import dataset as store
+from glitchflow.analysis.opened import Opened
+from glitchflow.config.analysis import Harm
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.view import read_series
+from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
 from glitchflow.score import matched, metrics
 from glitchflow.score.mask import removal_mask
+from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import Interval
+from glitchflow.score.table import Bootstrap, plain, share
 from glitchflow.signal.simulation.families import inspiral
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.streams import SIGNALS, generator
+from glitchflow.twin.estimate import Estimator, Shown, estimator_of
 
 Array = NDArray[np.float64]
 Transients = Callable[[int], Array]
@@ -35,52 +38,79 @@ ALONE, GLITCHES = "alone", "on_glitches"
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What is injected, the mask that is judged, and how intervals are made."""
+
+    harm: Harm
+    threshold: float  # clean.threshold
+    interval: Bootstrap
+
+
+@dataclass(frozen=True)
 class Block:
-    """Some events of a split: their series, and what is known about them."""
+    """Some events of a split: their strain, and what is known about them."""
 
     events: NDArray[np.int64]  # (E,)
     label: NDArray[np.int8]
-    series: Array  # (E, C, N)
+    strain: Array  # (E, N)
+    shown: list[Shown]
     recorded: NDArray[np.float32]  # (E, F, T)
     witnessed: NDArray[np.float32] | None
 
+
+@dataclass(frozen=True)
+class Treated:
+    """A dataset whose events are treated: what `measure` opened and built once."""
+
+    run: Opened
+    estimator: Estimator
+    transient: Transients | None  # an event's transient as the strain saw it, (N,), where the recipe knows it
+
     @property
-    def strain(self) -> Array:
-        return self.series[:, 0]
+    def glitches(self) -> list[str]:
+        """The families that cleaning is for: the witnessed ones, and of recorded data all."""
+        return self.run.dataset.witnessed_labels or self.run.dataset.labels[1:]
+
+    @property
+    def unwitnessed(self) -> list[str]:
+        """The families that cleaning should leave alone, where the recipe knows their transients."""
+        labels = self.run.dataset.labels[1:]
+        return [name for name in labels if self.transient and name not in self.glitches]
+
+    @property
+    def rate(self) -> float:
+        """Samples a second of the series."""
+        return self.estimator.engine.sample_rate
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """The band of the Q-plots, Hz."""
+        return self.run.dataset.config.qplot.frange
 
 
-def measure(
-    experiment: Experiment,
-    dataset: store.Dataset,
-    predictions: store.Dataset,
-    sample: Sample,
-) -> dict[str, Any]:
-    """The scores of a sample of events, beside the Wiener filter's, and of other thresholds on the validation split.
+def measure(run: Opened, sample: Sample, trial: Trial, validation: NDArray[np.int64]) -> dict[str, Any]:
+    """The scores of a sample of events, beside the Wiener filter's, and of other thresholds on `validation` events.
 
     The dataset must hold `series`.
     """
-    twin, settings = as_twin(dataset, predictions), experiment.harm
-    threshold = experiment.clean.threshold
+    treated = Treated(run, estimator_of(run.dataset), _transients(run.dataset))
+    settings, threshold = trial.harm, trial.threshold
     say(f"do no harm: {settings.signals} signals in each of {len(sample.events)} events")
-    (found,) = _scores(experiment, twin, sample.events, [threshold])
+    (found,) = _scores(treated, trial, sample.events, [threshold])
     result: dict[str, Any] = {
         "mask": {"threshold": threshold},
         "signals": settings.model_dump(mode="json", exclude={"thresholds"}),
         "excess_removed": asdict(found.removed),
         "kept": found.kept,
+        "wiener_excess_removed": _wiener_removed(treated, sample, trial.interval),
         # a prediction from witnesses alone is the same with and without a signal in the strain
-        "wiener_excess_removed": None,
         "wiener_kept": {
             name: entry | {"median": 1.0, "p01": 1.0} if entry["events"] else entry
             for name, entry in found.kept.items()
         },
     }
-    wiener = _wiener_removed(experiment, dataset, sample)
-    if wiener is not None:
-        result["wiener_excess_removed"] = asdict(wiener)
     if settings.thresholds:
-        validation = dataset.indices("validation")[: experiment.loader.subset.validation]
-        tried = _scores(experiment, twin, validation, settings.thresholds)
+        tried = _scores(treated, trial, validation, settings.thresholds)
         result["validation"] = [
             {"threshold": value, "excess_removed": asdict(scores.removed), "kept": scores.kept}
             for value, scores in zip(settings.thresholds, tried)
@@ -130,91 +160,83 @@ class _Case:
 
 
 def _scores(
-    experiment: Experiment, twin: Twin, events: NDArray[np.int64], thresholds: list[float]
+    treated: Treated, trial: Trial, events: NDArray[np.int64], thresholds: list[float]
 ) -> list[_Scores]:
     """Scores at each threshold; the series are read once."""
-    transient = _transients(twin)
-    unwitnessed = [n for n in twin.dataset.labels[1:] if transient and n not in _glitches(twin.dataset)]
-    kept: list[dict[str, list[Array]]] = [
-        {name: [] for name in (ALONE, GLITCHES, *unwitnessed)} for _ in thresholds
-    ]
+    groups = (ALONE, GLITCHES, *treated.unwitnessed)
+    kept: list[dict[str, list[Array]]] = [{name: [] for name in groups} for _ in thresholds]
     excess: list[list[metrics.Excess]] = [[] for _ in thresholds]
-    for block in _blocks(twin, events):
-        generated = twin.generated(block.events)
-        cases = list(_cases(experiment, twin, block, unwitnessed, transient))
+    for block in _blocks(treated, events):
+        generated = treated.run.generated[NETWORK](block.events)
+        cases = list(_cases(treated, trial, block))
         for i, threshold in enumerate(thresholds):
             mask = removal_mask(generated, threshold)
-            removed = tapered(twin, block.events, block.strain, mask)
-            excess[i].append(_excess(twin, block, removed))
+            removed = treated.estimator.tapered(block.strain, mask, block.shown)
+            excess[i].append(_excess(treated, block, removed))
             for case in cases:
-                kept[i][case.group].append(_kept(twin, block, case, mask, removed))
-    interval = (experiment.seed, experiment.evaluate.bootstrap)
+                kept[i][case.group].append(_kept(treated, block, case, mask, removed))
     return [
         _Scores(
-            _join(parts).removed(*interval),
+            _join(parts).removed(*trial.interval),
             {name: _quantiles(np.concatenate([np.empty(0), *values])) for name, values in by_group.items()},
         )
         for parts, by_group in zip(excess, kept)
     ]
 
 
-def _cases(
-    experiment: Experiment, twin: Twin, block: Block, unwitnessed: list[str], transient: Transients | None
-) -> Iterator[_Case]:
-    for name, some in _groups(twin.dataset, block, (ALONE, GLITCHES)):
-        psd = matched.noise_psd(block.strain[some], twin.made.series.sample_rate)
-        for number in range(experiment.harm.signals):
-            yield _Case(name, some, _signals(experiment, twin, block.events[some], psd, number), psd, 1)
-    for name, some in _groups(twin.dataset, block, unwitnessed):
-        assert transient is not None
-        signal = np.stack([transient(i) for i in block.events[some].tolist()])
-        psd = matched.noise_psd(block.strain[some], twin.made.series.sample_rate)
-        yield _Case(name, some, signal, psd, -1)
+def _cases(treated: Treated, trial: Trial, block: Block) -> Iterator[_Case]:
+    for name, some in _groups(treated, block, (ALONE, GLITCHES)):
+        psd = matched.noise_psd(block.strain[some], treated.rate)
+        for number in range(trial.harm.signals):
+            signal = _signals(treated, trial, block.events[some], psd, number)
+            yield _Case(name, some, signal, psd, 1)
+    for name, some in _groups(treated, block, treated.unwitnessed):
+        assert treated.transient is not None
+        signal = np.stack([treated.transient(i) for i in block.events[some].tolist()])
+        yield _Case(name, some, signal, matched.noise_psd(block.strain[some], treated.rate), -1)
 
 
-def _kept(twin: Twin, block: Block, case: _Case, mask: NDArray[np.float32], removed: Array) -> Array:
+def _kept(treated: Treated, block: Block, case: _Case, mask: NDArray[np.float32], removed: Array) -> Array:
     """Share of the signals' SNR that is in the cleaned strain with them, minus the cleaned strain without them."""
-    some, made = case.some, twin.made
-    other = block.strain[some] + case.sign * case.signal
-    again = tapered(twin, block.events[some], other, mask[some])
+    some, shown = case.some, [block.shown[place] for place in case.some.tolist()]
+    again = treated.estimator.tapered(block.strain[some] + case.sign * case.signal, mask[some], shown)
     left = case.signal - case.sign * (again - removed[some])
-    return matched.kept(case.signal, left, case.psd, made.series.sample_rate, made.qplot.frange)
+    return matched.kept(case.signal, left, case.psd, treated.rate, treated.band)
 
 
-def _blocks(twin: Twin, events: NDArray[np.int64]) -> Iterator[Block]:
-    names = ["label", "series", "qplot", *(["witnessed"] if "witnessed" in twin.dataset else [])]
-    for start in range(0, len(events), twin.block):
-        for found, values in twin.dataset.blocks(events[start : start + twin.block], *names):
-            label, series, qplot, *witnessed = values
-            recorded = np.maximum(qplot[:, 0], 0)
-            yield Block(found, label, series, recorded, witnessed[0] if witnessed else None)
+def _blocks(treated: Treated, events: NDArray[np.int64]) -> Iterator[Block]:
+    dataset, size = treated.run.dataset, treated.estimator.block
+    for start in range(0, len(events), size):
+        some = events[start : start + size]
+        yield Block(
+            events=some,
+            label=dataset.events("label", some),
+            strain=read_series(dataset, some, dataset.channels[:1])[:, 0],
+            shown=treated.run.shown(some),
+            recorded=np.maximum(dataset.events("qplot", some)[:, 0], 0),
+            witnessed=dataset.events("witnessed", some) if "witnessed" in dataset else None,
+        )
 
 
-def _glitches(dataset: store.Dataset) -> list[str]:
-    """The families that cleaning is for: the witnessed ones, and of recorded data all."""
-    return dataset.attributes["witnessed_labels"] or dataset.labels[1:]
-
-
-def _groups(
-    dataset: store.Dataset, block: Block, names: tuple[str, ...] | list[str]
-) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def _groups(treated: Treated, block: Block, names: Sequence[str]) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Places in a block of the events that belong to each group that has any there."""
-    number = {name: [i] for i, name in enumerate(dataset.labels)}
-    number |= {ALONE: [0], GLITCHES: [dataset.labels.index(name) for name in _glitches(dataset)]}
+    labels = treated.run.dataset.labels
+    number = {name: [i] for i, name in enumerate(labels)}
+    number |= {ALONE: [0], GLITCHES: [labels.index(name) for name in treated.glitches]}
     for name in names:
         some = np.flatnonzero(np.isin(block.label, number[name]))
         if len(some):
             yield name, some
 
 
-def _excess(twin: Twin, block: Block, removed: Array) -> metrics.Excess:
+def _excess(treated: Treated, block: Block, removed: Array) -> metrics.Excess:
     """Energy above noise of the glitches, before and after, in the recorded strain's own whitening and units."""
-    labels = [twin.dataset.labels.index(name) for name in _glitches(twin.dataset)]
-    some = np.flatnonzero(np.isin(block.label, labels))
-    if not len(some):
+    glitches = dict(_groups(treated, block, [GLITCHES]))
+    if not glitches:
         return metrics.Excess(np.empty(0), np.empty(0), np.empty(0, np.int64))
+    some = glitches[GLITCHES]
     strain = block.strain[some]
-    left = twin.engine(strain[:, None], companion=strain - removed[some]).companion
+    left = treated.estimator.engine(strain[:, None], companion=strain - removed[some]).companion
     assert left is not None
     witnessed = None if block.witnessed is None else block.witnessed[some]
     return metrics.residual_power(block.recorded[some], left.numpy(), witnessed)
@@ -234,25 +256,26 @@ def _quantiles(kept: Array) -> dict[str, Any]:
 # -- signals -----------------------------------------------------------------------------------------------------
 
 
-def _signals(experiment: Experiment, twin: Twin, events: NDArray[np.int64], psd: Array, number: int) -> Array:
+def _signals(treated: Treated, trial: Trial, events: NDArray[np.int64], psd: Array, number: int) -> Array:
     """The `number`th signal of each event, in units of strain: (E, N). psd: (E, K)."""
-    settings, series = experiment.harm, twin.made.series
+    settings, series = trial.harm, treated.run.dataset.config.series
     time = np.arange(series.samples) / series.sample_rate - series.duration / 2
     signals, wanted = np.empty((len(events), series.samples)), np.empty(len(events))
     for i, event in enumerate(events.tolist()):
-        rng = generator(experiment.seed, SIGNALS, event, number)
+        rng = generator(trial.interval.seed, SIGNALS, event, number)
         mass, wanted[i] = (float(np.exp(rng.uniform(*np.log(r)))) for r in (settings.mass, settings.snr))
         middle = rng.uniform(-settings.reach, settings.reach)
         signals[i] = inspiral(time - middle, mass, rng.uniform(0, 2 * np.pi), settings.start)
-    own = np.sqrt(matched.inner(signals, signals, psd, series.sample_rate, twin.made.qplot.frange))
+    own = np.sqrt(matched.inner(signals, signals, psd, series.sample_rate, treated.band))
     return signals * (wanted / own)[:, None]
 
 
-def _transients(twin: Twin) -> Transients | None:
+def _transients(dataset: Dataset) -> Transients | None:
     """An event's transient as the strain saw it, (N,), where the recipe knows it."""
-    if twin.dataset.attributes["source"] != "simulate":
+    if dataset.source != "simulate":
         return None
-    recipe = build_recipe(twin.made.simulate, twin.made.series, twin.made.derived, twin.made.seed)
+    made = dataset.config
+    recipe = build_recipe(made.simulate, made.series, made.derived, made.seed)
     if recipe.event(0).transient is None:
         return None
 
@@ -267,11 +290,12 @@ def _transients(twin: Twin) -> Transients | None:
 # -- the classical subtraction beside it -------------------------------------------------------------------------
 
 
-def _wiener_removed(experiment: Experiment, dataset: store.Dataset, sample: Sample) -> Interval | None:
+def _wiener_removed(treated: Treated, sample: Sample, interval: Bootstrap) -> dict[str, Any] | None:
     """Excess power that the Wiener filter removes: that of all witnesses, derived channels among them."""
     name = next((n for n in ("wiener + derived", "wiener") if n in sample.residual), None)
     if name is None:
         return None
-    some = np.isin(sample.label, [dataset.labels.index(family) for family in _glitches(dataset)])
+    labels = treated.run.dataset.labels
+    some = np.isin(sample.label, [labels.index(family) for family in treated.glitches])
     excess = metrics.residual_power(sample.recorded, sample.residual[name], sample.witnessed)
-    return excess.of(some).removed(experiment.seed, experiment.evaluate.bootstrap)
+    return asdict(excess.of(some).removed(*interval))

@@ -13,98 +13,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.evaluate.scored import Array, Sample
-from glitchflow.config import Experiment
+from glitchflow.config.analysis import Evaluate
 from glitchflow.data.store import dataset as store
 from glitchflow.score import clusters, deadtime, statistics
+from glitchflow.score.levels import Level, Levels
+from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import RESOLVABLE_EVENTS, Proportion
+from glitchflow.score.table import Bootstrap
 
 POINTS = 256  # of an ROC curve that are kept for drawing, at most
 STEPS = 100  # between the thresholds of a curve of efficiency against cost
 QUOTED = (0.001, 0.01, 0.05, 0.1)  # background veto fractions or deadtimes at which efficiency is quoted
 
-Level = NDArray[np.float64]
 
+def roc_table(levels: Levels, threshold: float) -> dict[str, Any]:
+    """By method, as its threshold sinks: the shares of events rightly and wrongly vetoed, and the area under it.
 
-@dataclass(frozen=True)
-class Levels:
-    """The highest threshold at which each event has a cluster, (E,): recorded, and per generator."""
-
-    recorded: Level
-    generated: dict[str, Level]
-    residual: dict[str, Level]
-    difference: dict[str, Level]  # of |T - G|
-
-
-def cluster_levels(experiment: Experiment, sample: Sample, areas: NDArray[np.float64]) -> Levels:
-    """The levels of every generator, from which shares at all thresholds follow."""
-
-    def level(energy: Array) -> Level:
-        return clusters.cluster_level(energy, areas, experiment.evaluate.area)
-
-    return Levels(
-        recorded=level(sample.recorded),
-        generated={name: _generated_level(level, g) for name, g in sample.generated.items()},
-        residual={name: level(sample.cleaned(name)) for name in sample.generated},
-        difference={name: level(np.abs(sample.recorded - g)) for name, g in sample.generated.items()},
-    )
-
-
-def _generated_level(level: Any, generated: Array) -> Level:
-    """A baseline that generates the same for every event is looked at once."""
-    same = len(generated) > 1 and bool((generated[1:] == generated[:1]).all())
-    return np.repeat(level(generated[:1]), len(generated)) if same else level(generated)
-
-
-def threshold_table(
-    experiment: Experiment, sample: Sample, levels: Levels, chosen: NDArray[np.bool_] | None = None
-) -> dict[str, Any]:
-    """At every threshold: accuracy of the veto, efficiency, share cleaned, and what noise alone does.
-
-    Of all events, or of those `chosen` (E,). Truth is a cluster in the recorded energy at the same threshold.
+    Truth is a cluster in the recorded energy at `threshold`.
     """
-    thresholds = experiment.evaluate.thresholds
-    some = np.ones(len(sample.events), bool) if chosen is None else chosen
-    quiet = sample.label[some] == 0
-    table: dict[str, Any] = {"thresholds": thresholds}
-    for name in sample.generated:
-        veto = clusters.veto(levels.recorded[some], levels.generated[name][some], quiet, thresholds)
-        table[name] = {
-            "accuracy": _shares(veto.accuracy),
-            "efficiency": _shares(veto.efficiency),
-            "background_veto_fraction": _shares(veto.background_veto_fraction),
-            "cleaned": _shares(clusters.without_cluster(levels.residual[name][some], thresholds)),
-            "cleaned_difference": _shares(
-                clusters.without_cluster(levels.difference[name][some], thresholds)
-            ),
-        }
-        table["noise_only"] = _shares(veto.noise_only)
-    return table
-
-
-def _shares(value: Proportion) -> dict[str, list[Any]]:
-    return {
-        "value": value.value.tolist(),
-        "low": value.low.tolist(),
-        "high": value.high.tolist(),
-        "hits": value.hits.tolist(),
-        "events": value.trials.tolist(),
-        "resolvable": value.resolvable.tolist(),
-    }
-
-
-def roc_table(experiment: Experiment, levels: Levels) -> dict[str, Any]:
-    """Per generator, as its threshold sinks: the shares of events rightly and wrongly vetoed, and the area under it.
-
-    Truth is a cluster in the recorded energy at `evaluate.veto`.
-    """
-    truth = levels.recorded >= experiment.evaluate.veto
+    truth = levels.recorded >= threshold
     table = {}
     for name, level in levels.generated.items():
         curve = clusters.roc(level, truth)
         points = _thinned(curve.false.hits + curve.efficiency.hits)
         table[name] = {
-            "truth": experiment.evaluate.veto,
+            "truth": threshold,
             "threshold": curve.score[points].tolist(),  # the first is infinite, null in JSON: nothing vetoed
             "false_positive": curve.false.value[points].tolist(),
             "true_positive": curve.efficiency.value[points].tolist(),
@@ -122,27 +55,28 @@ def _thinned(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def veto_table(
-    experiment: Experiment, dataset: store.Dataset, sample: Sample, levels: Levels
+    dataset: store.Dataset, sample: Sample, levels: Levels, settings: Evaluate, interval: Bootstrap
 ) -> dict[str, Any]:
-    """Efficiency against what it costs, per generator, at every threshold of the generated energy and some between.
+    """Efficiency against what it costs, by method, at every threshold of the generated energy and some between.
 
     Efficiency: share vetoed of the events with a recorded cluster at `evaluate.veto`. Cost: where the store slides
     over a stretch, `deadtime` = vetoed seconds / analysed seconds; else the share of the background events vetoed.
     """
-    truth, stretch = levels.recorded >= experiment.evaluate.veto, window(dataset)
+    truth, stretch = levels.recorded >= settings.veto, window(dataset)
     quiet = sample.label == 0 if stretch is None else ~truth
     table: dict[str, Any] = {"kind": "background veto fraction" if stretch is None else "deadtime"}
     for name, level in levels.generated.items():
-        thresholds = _steps(experiment.evaluate.thresholds, level[quiet])
+        thresholds = _steps(settings.thresholds, level[quiet])
         vetoed = level >= thresholds[:, None]
         efficiency = statistics.proportion((vetoed & truth).sum(axis=1), truth.sum())
-        entry: dict[str, Any] = {"truth": experiment.evaluate.veto, "threshold": thresholds.tolist()}
+        entry: dict[str, Any] = {"truth": settings.veto, "threshold": thresholds.tolist()}
         entry |= _named("efficiency", efficiency)
         if stretch is None:
             cost = statistics.proportion((vetoed & quiet).sum(axis=1), quiet.sum())
             entry |= _named("cost", cost) | {"resolvable": cost.resolvable.tolist()}
         else:
-            entry |= _dead(experiment, sample.gps, stretch, vetoed, truth)
+            windows = Windows(sample.gps, stretch, dataset.config.split.block)
+            entry |= _dead(windows, vetoed, truth, interval)
         table[name] = entry | {"quoted": quoted(entry)}
     return table
 
@@ -155,9 +89,8 @@ def _steps(thresholds: list[float], level: Level) -> Level:
 
 def window(dataset: store.Dataset) -> float | None:
     """Length in s of the windows of a store that slides over a stretch; None for a store of separate events."""
-    config = dataset.attributes["config"]
-    times = config.get("ingest", {}).get("times", {})
-    return None if times.get("end") is None else float(config["qplot"]["span"])
+    slides = dataset.recorded and dataset.config.ingest.times.end is not None
+    return dataset.config.qplot.span if slides else None
 
 
 def _named(name: str, value: Proportion) -> dict[str, list[Any]]:
@@ -167,24 +100,27 @@ def _named(name: str, value: Proportion) -> dict[str, list[Any]]:
     }
 
 
+@dataclass(frozen=True)
+class Windows:
+    """The windows that slide over a stretch."""
+
+    gps: NDArray[np.float64]  # (E,) of their centres, s
+    length: float  # of each, s
+    block: float  # s, within which neighbours are not independent
+
+
 def _dead(
-    experiment: Experiment,
-    gps: NDArray[np.float64],
-    length: float,
-    vetoed: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
+    windows: Windows, vetoed: NDArray[np.bool_], truth: NDArray[np.bool_], interval: Bootstrap
 ) -> dict[str, Any]:
     """Deadtime at each threshold (S,), with efficiency / deadtime, and intervals over blocks of time."""
-    found = deadtime.deadtime(
-        gps, length, vetoed, truth, experiment.split.block, experiment.seed, experiment.evaluate.bootstrap
-    )
+    found = deadtime.deadtime(windows.gps, windows.length, vetoed, truth, windows.block, *interval)
     return {
         "cost": found.share.value.tolist(),
         "cost_low": found.share.low.tolist(),
         "cost_high": found.share.high.tolist(),
         "vetoed_seconds": found.vetoed.tolist(),
         "analysed_seconds": found.analysed,
-        "analysed_windows": len(gps),
+        "analysed_windows": len(windows.gps),
         "efficiency_over_deadtime": found.ratio.value.tolist(),
         "efficiency_over_deadtime_low": found.ratio.low.tolist(),
         "efficiency_over_deadtime_high": found.ratio.high.tolist(),

@@ -69,7 +69,7 @@ WHY = {
 
 def table(run: Run, drawn: dict[int, str]) -> dict[str, Any]:
     """Columns (E,) of the events listed: all of the store, or as many as `report.events` allows, scored ones first."""
-    dataset, most = run.dataset, run.experiment.report.events
+    dataset, most = run.dataset, run.settings.events
     scored = run.scores.get("event", np.empty(0)).astype(np.int64)
     others = np.setdiff1d(np.arange(len(dataset)), scored)
     listed = np.sort(np.concatenate([scored, others])[:most])
@@ -119,7 +119,7 @@ def choose(run: Run) -> dict[int, str]:
     # a turn of each in order, so that none crowds out the others
     turns = [[(int(event), name) for event in order] for name, order in ranked.items()]
     for turn in chain.from_iterable(zip_longest(*turns)):
-        if turn is not None and len(chosen) < run.experiment.report.figures:
+        if turn is not None and len(chosen) < run.settings.figures:
             chosen.setdefault(*turn)
     return chosen
 
@@ -145,7 +145,7 @@ def _telling(run: Run) -> dict[str, NDArray[np.int64]]:
 
 def unwitnessed(dataset: store.Dataset) -> list[int]:
     """Labels of the families that are known to be seen by no witness; none where nothing is known of it."""
-    known = dataset.attributes["witnessed_labels"]
+    known = dataset.witnessed_labels
     return [i for i, name in enumerate(dataset.labels) if known and i and name not in known]
 
 
@@ -175,7 +175,7 @@ def gallery(run: Run) -> Iterator[tuple[str, list[int]]]:
     events = test if len(test) else np.flatnonzero(np.asarray(dataset["split"][:]) != store.SKIPPED)
     labels = np.asarray(dataset["label"][:])[events]
     for i, name in enumerate(dataset.labels):
-        found = events[labels == i][: run.experiment.report.gallery]
+        found = events[labels == i][: run.settings.gallery]
         if len(found):
             yield name, [int(event) for event in found]
 

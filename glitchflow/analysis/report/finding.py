@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from glitchflow.analysis.evaluate.evaluate import share
-from glitchflow.analysis.evaluate.scored import NETWORK, UNTRAINED
 from glitchflow.analysis.report.run import Run
-
-ORACLE = "oracle"
+from glitchflow.methods.table import NETWORK, ORACLE, UNTRAINED
+from glitchflow.score.table import share
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis import event_figure as draw
 from glitchflow.analysis.report.run import Run
+from glitchflow.data.view import axes
 from glitchflow.figures import qplots as plots
 
 PIXELS = 64  # along each axis at most: finer Q-plots are averaged
@@ -43,7 +44,7 @@ def channels(run: Run, event: int) -> dict[str, Any]:
 
 def figure(run: Run, event: int, images: dict[str, NDArray], strain: NDArray) -> dict[str, Any]:
     """Images (F, T) of one event on the colour scale of its strain (F, T)."""
-    frequency, time = draw.axes(run.dataset, event)
+    frequency, time = axes(run.dataset, event)
     return {
         "frequency": _axis(frequency),
         "time": _axis(time),

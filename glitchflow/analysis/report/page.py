@@ -14,15 +14,16 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from glitchflow.analysis.evaluate.evaluate import share, summary
-from glitchflow.analysis.evaluate.scored import NETWORK
+from glitchflow.analysis.evaluate.evaluate import summary
 from glitchflow.analysis.report import events, images
 from glitchflow.analysis.report.finding import finding
 from glitchflow.analysis.report.run import Run, gather
 from glitchflow.analysis.report.sections import SECTIONS
 from glitchflow.config import Experiment
 from glitchflow.data.objects import write_text
+from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
+from glitchflow.score.table import number, share
 
 
 def report(experiment: Experiment) -> Path:
@@ -40,14 +41,14 @@ def render(run: Run) -> str:
     values = {section.name: section.values(run) for section in SECTIONS}
     templates = environment()
     return templates.get_template("page.html").render(
-        name=Path(run.experiment.workdir).name,
-        workdir=run.experiment.workdir,
+        name=run.workdir.name,
+        workdir=str(run.workdir),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         finding=finding(run),
         sections=SECTIONS,
         values=values,
         data=payload(run, values),
-        evaluate=run.experiment.evaluate,
+        evaluate=run.evaluate,
         result=run.result,
         threshold=run.threshold,
         network=NETWORK,
@@ -95,11 +96,3 @@ def share_of(row: dict[str, Any]) -> str:
 def percent(value: Any) -> str:
     """A share in percent; a dash where it is not known."""
     return f"{value:.1%}" if isinstance(value, float) else "–"
-
-
-def number(interval: dict[str, Any] | None, form: str = ".3f") -> str:
-    """An interval in a format, and a dash where it is not defined."""
-    if interval is None or interval["value"] is None:
-        return "–"
-    value, low, high = (f"{interval[key]:{form}}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"

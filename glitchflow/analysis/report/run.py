@@ -18,11 +18,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glitchflow.analysis.evaluate.scored import NETWORK, network_path, open_predictions
+from glitchflow.analysis.opened import Opened, open_predictions
 from glitchflow.config import Experiment
+from glitchflow.config.analysis import Evaluate, Report
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
+from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.tracking import read_metrics
@@ -32,7 +34,11 @@ from glitchflow.train.tracking import read_metrics
 class Run:
     """Everything a report is made from; empty where its stage has not run."""
 
-    experiment: Experiment
+    workdir: Path
+    settings: Report
+    evaluate: Evaluate
+    loss: str  # train.loss
+    configuration: dict[str, Any]  # the whole of it, to be shown
     dataset: store.Dataset
     predictions: store.Dataset | None
     checkpoint: dict[str, Any]  # meta.json of the network that generated the predictions, or of the best one
@@ -48,7 +54,7 @@ class Run:
     @property
     def threshold(self) -> float:
         """The energy s at which events are vetoed."""
-        return self.result["roc"][NETWORK]["truth"] if self.result else self.experiment.evaluate.veto
+        return self.result["roc"][NETWORK]["truth"] if self.result else self.evaluate.veto
 
 
 def gather(experiment: Experiment) -> Run:
@@ -56,14 +62,20 @@ def gather(experiment: Experiment) -> Run:
     if not store.exists(experiment.dataset):
         raise InputError(f"{experiment.dataset}: no store there; run `glitchflow generate` or `ingest` first")
     workdir, dataset = Path(experiment.workdir), store.open_store(experiment.dataset)
-    predictions = _predictions(experiment, dataset)
+    predictions = _predictions(experiment.predictions, dataset)
     result = _result(workdir / "evaluation" / "metrics.json")
     lines = read_metrics(workdir / "train" / "metrics.jsonl")
     return Run(
-        experiment=experiment,
+        workdir=workdir,
+        settings=experiment.report,
+        evaluate=experiment.evaluate,
+        loss=experiment.train.loss,
+        configuration=experiment.model_dump(mode="json"),
         dataset=dataset,
         predictions=predictions,
-        checkpoint=_checkpoint(workdir / "train" / "checkpoints", predictions),
+        checkpoint=_checkpoint(
+            workdir / "train" / "checkpoints", None if predictions is None else Opened(dataset, predictions)
+        ),
         epochs=[line for line in lines if line["kind"] == "epoch"],
         baseline=_read_json(workdir / "baseline.json"),
         result=result,
@@ -75,12 +87,12 @@ def gather(experiment: Experiment) -> Run:
     )
 
 
-def _predictions(experiment: Experiment, dataset: store.Dataset) -> store.Dataset | None:
+def _predictions(path: Path, dataset: store.Dataset) -> store.Dataset | None:
     """Those of this dataset, if they are finished; a line says why others are left out."""
-    if not store.exists(experiment.predictions):
+    if not store.exists(path):
         return None
     try:
-        return open_predictions(experiment, dataset)
+        return open_predictions(path, dataset)
     except InputError as error:
         say(f"without predictions: {error}")
         return None
@@ -95,8 +107,8 @@ def _result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _checkpoint(directory: Path, predictions: store.Dataset | None) -> dict[str, Any]:
-    paths = [] if predictions is None else [network_path(predictions)]
+def _checkpoint(directory: Path, opened: Opened | None) -> dict[str, Any]:
+    paths = [] if opened is None else [opened.network]
     for path in (*paths, checkpoint.best(directory), *checkpoint.by_step(directory)[-1:]):
         if path is not None and (path / "meta.json").exists():
             return checkpoint.open_checkpoint(path).meta | {"name": path.name}

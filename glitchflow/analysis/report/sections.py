@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from markupsafe import Markup
 
-from glitchflow.analysis import event_figure as draw
-from glitchflow.analysis.evaluate.scored import NETWORK
 from glitchflow.analysis.inspect import inspect
 from glitchflow.analysis.report import charts, events, images
 from glitchflow.analysis.report.finding import at, best_baseline, nearest
 from glitchflow.analysis.report.run import Run
-from glitchflow.config import upgrade
 from glitchflow.data.generate import provenance
-from glitchflow.figures import qplots as plots
+from glitchflow.data.view import axes, read_series
+from glitchflow.figures import curves
+from glitchflow.methods.table import NETWORK
 from glitchflow.signal.whiten import whiten
 
 QUOTED = (1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50)  # thresholds of the table, as far as they are there
@@ -97,13 +95,13 @@ def table(run: Run) -> Values:
 def training(run: Run) -> Values:
     if not run.epochs:
         return None
-    log = Path(run.experiment.workdir) / "train" / "log.txt"
+    log = run.workdir / "train" / "log.txt"
     return {
         "chart": charts.svg(
-            plots.loss_curves(
+            curves.loss_curves(
                 [e["loss"] for e in run.epochs],
                 [e["validation_loss"] for e in run.epochs],
-                run.experiment.train.loss,
+                run.loss,
             )
         ),
         "epochs": run.epochs,
@@ -137,7 +135,7 @@ def dataset(run: Run) -> Values:
 def _loudest(run: Run, event: int) -> dict[str, float]:
     """The strain's loudest pixel."""
     energy = np.asarray(run.dataset["qplot"][event, 0])
-    frequency, time = draw.axes(run.dataset, event)
+    frequency, time = axes(run.dataset, event)
     row, column = np.unravel_index(int(energy.argmax()), energy.shape)
     return {
         "energy": float(energy.max()),
@@ -149,23 +147,23 @@ def _loudest(run: Run, event: int) -> dict[str, float]:
 
 def _series(run: Run, event: int) -> Markup:
     """The stored series of an event over the span that its Q-plot shows."""
-    config = run.dataset.attributes["config"]
-    rate, qplot = config["series"]["sample_rate"], config["qplot"]
-    whitened = upgrade(config)["whiten"]
-    series = np.asarray(run.dataset["series"][event])
+    made = run.dataset.config
+    rate, qplot = made.series.sample_rate, made.qplot
+    channels = run.dataset.channels
+    series = read_series(run.dataset, np.array([event]), channels)[0]
     white, _ = whiten(
-        torch.from_numpy(series), rate, fduration=whitened["length"], fftlength=whitened["fftlength"]
+        torch.from_numpy(series), rate, fduration=made.whiten.length, fftlength=made.whiten.fftlength
     )
     time = (np.arange(series.shape[-1]) - series.shape[-1] // 2) / rate
-    span = qplot["span"] if qplot["window"] == "fixed" else config["series"]["duration"]
+    span = qplot.span if qplot.window == "fixed" else made.series.duration
     shown = np.abs(time) <= span / 2
     columns = {"whitened, in standard deviations of noise": white.numpy(), "as recorded": series}
     drawn = {words: values[:, shown] for words, values in columns.items()}
-    return charts.series(drawn, run.dataset.channels, time[shown])
+    return charts.series(drawn, channels, time[shown])
 
 
 def settings(run: Run) -> Values:
-    values = {"Configuration": run.experiment.model_dump(mode="json"), "Dataset": run.dataset.attributes}
+    values = {"Configuration": run.configuration, "Dataset": run.dataset.attributes}
     if run.checkpoint:
         values["Checkpoint"] = run.checkpoint
     return {"texts": {title: json.dumps(value, indent=1) for title, value in values.items()}}
@@ -185,11 +183,11 @@ def ran(run: Run) -> Values:
     }
     if attributes["source"] != "simulate":
         stages = {"ingest": True, **{k: v for k, v in stages.items() if k != "generate"}}
-    made = {"dataset": attributes["provenance"]}
+    made = {"dataset": run.dataset.provenance}
     if meta.get("provenance"):
         made["network"] = meta["provenance"]
     if run.predictions is not None:
-        made["predictions"] = run.predictions.attributes["provenance"]
+        made["predictions"] = run.predictions.provenance
     made["this page"] = provenance()
     labels, splits = (np.asarray(run.dataset[name][:]) for name in ("label", "split"))
     return {

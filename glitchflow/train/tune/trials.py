@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from glitchflow.figures.qplots import COLOURS
+from glitchflow.figures.curves import COLOURS
 from glitchflow.train.tracking import read_metrics
 
 

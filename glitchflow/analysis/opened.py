@@ -1,0 +1,103 @@
+"""What a stage works on, opened once in the stage's own function, which hands its parts on.
+
+    dataset.zarr      -> Opened.dataset
+    predictions.zarr  -> Opened.predictions, Opened.generated
+    the checkpoint that made them (its meta, which the predictions carry along) -> Opened.basis
+
+Shapes: E event, F frequency, T time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.config import Experiment
+from glitchflow.data.identity import identity
+from glitchflow.data.normalise import Normalisation
+from glitchflow.data.store.dataset import Dataset, open_store
+from glitchflow.data.view import axes
+from glitchflow.errors import InputError
+from glitchflow.methods.compare import Basis
+from glitchflow.methods.method import Read
+from glitchflow.methods.table import NETWORK, UNTRAINED
+from glitchflow.train import checkpoint
+from glitchflow.twin.estimate import Shown
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A dataset and the predictions for it."""
+
+    dataset: Dataset
+    predictions: Dataset
+
+    @property
+    def generated(self) -> Mapping[str, Read]:
+        """What networks generated, as functions of ascending event indices, by method."""
+        names = {NETWORK: "qplot"} | ({UNTRAINED: UNTRAINED} if UNTRAINED in self.predictions else {})
+        return {method: partial(self.predictions.events, name) for method, name in names.items()}
+
+    @property
+    def network(self) -> Path:
+        """The checkpoint that made the predictions, also where a run's workdir was moved."""
+        path = Path(self.predictions.attributes["checkpoints"]["qplot"]["path"])
+        moved = Path(self.predictions.path).parent / "train" / "checkpoints" / path.name
+        return moved if moved.exists() and not path.exists() else path
+
+    @cached_property
+    def basis(self) -> Basis:
+        """What the network of the predictions was trained on. Raises `InputError` where nothing tells of it."""
+        known = self.predictions.attributes.get("network") or checkpoint.open_checkpoint(self.network).meta
+        training = _training(self.dataset, known.get("dataset"))
+        normalisation = Normalisation(**known["normalisation"])
+        return Basis(known["channels"], normalisation, training, known.get("loudness"))
+
+    @cached_property
+    def _fixed(self) -> Shown | None:
+        return self._axes(0) if "frequency" in self.dataset else None
+
+    def _axes(self, event: int) -> Shown:
+        frequency, time = axes(self.dataset, event)
+        return Shown(frequency, time + self.dataset.config.series.duration / 2)
+
+    def shown(self, events: NDArray[np.int64]) -> list[Shown]:
+        """What each event's Q-plot shows, in s from the start of its series; one object where that is the same."""
+        found = [self._fixed or self._axes(event) for event in events.tolist()]
+        if self.dataset.config.qplot.q is not None:
+            return found
+        planes = self.dataset.events("q", events)[:, 0].tolist()
+        return [replace(one, q=q) for one, q in zip(found, planes)]
+
+
+def open_run(experiment: Experiment) -> Opened:
+    """Open a run's dataset and predictions. Raises `InputError` where one is missing, unfinished or does not fit."""
+    dataset = open_store(experiment.dataset)
+    return Opened(dataset, open_predictions(experiment.predictions, dataset))
+
+
+def open_predictions(path: Path, dataset: Dataset) -> Dataset:
+    """The predictions for a dataset. Raises `InputError` where they are for another one, or for fewer events."""
+    predictions = open_store(path)
+    made_for = predictions.attributes.get("dataset_identity", identity(dataset))
+    if made_for != identity(dataset) or predictions.layout != dataset.layout:
+        raise InputError(
+            f"{predictions.path}: is of another dataset than {dataset.path}, or of fewer events; run `glitchflow infer`"
+        )
+    return predictions
+
+
+def _training(dataset: Dataset, origin: dict[str, str] | None) -> Dataset | None:
+    """The dataset itself where the network was trained on it, else the one it was trained on, if it is still there."""
+    if origin is None or origin["identity"] == identity(dataset):
+        return dataset
+    try:
+        other = open_store(origin["path"])
+    except InputError:
+        return None
+    return other if identity(other) == origin["identity"] else None

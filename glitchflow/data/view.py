@@ -1,0 +1,42 @@
+"""What the Q-plots of a dataset show of its series: axes, pixels, and the transform that made them.
+
+Shapes: E event, C channel, F frequency, T time, N sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.signal.qtransform import QTransform, build_engine
+
+Axis = NDArray[np.floating[Any]]
+
+
+def axes(dataset: Dataset, event: int) -> tuple[Axis, Axis]:
+    """Frequencies (F,) in Hz and times (T,) in s from the event's GPS time, of the pixels of an event's Q-plots."""
+    if "frequency" in dataset:
+        return np.asarray(dataset["frequency"][:]), np.asarray(dataset["time"][:])
+    qplot, (f, t) = dataset.config.qplot, dataset["qplot"].shape[2:]
+    f0, t0, gps = (float(np.asarray(dataset[name][event])) for name in ("frequency0", "time0", "gps"))
+    return f0 + qplot.fres * np.arange(f), t0 - gps + qplot.tres * np.arange(t)
+
+
+def strain_engine(dataset: Dataset) -> QTransform:
+    """The transform that made the strain's Q-plots of a dataset."""
+    made = dataset.config
+    asd = np.asarray(dataset["asd"][0]) if made.whiten.asd == "dataset" else None
+    return build_engine(made.series, made.qplot, made.whiten, asd=asd)
+
+
+def read_series(dataset: Dataset, events: NDArray[np.int64], channels: Sequence[str]) -> NDArray[np.float64]:
+    """Series (E, C, N) of ascending events and the named channels, in double precision.
+
+    The strain is of order 1e-21: its square would be 0 in single precision.
+    """
+    places = [dataset.channels.index(name) for name in channels]
+    return dataset.events("series", events)[:, places].astype(np.float64)

@@ -1,0 +1,85 @@
+"""Clusters at every threshold: the level of each event and method, and what shares of events follow from it.
+
+The level is one number per event and image: the highest threshold at which it has a cluster.
+
+Shapes: E event that is scored, S threshold, F frequency, T time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.score import clusters
+from glitchflow.score.sample import Array, Sample
+from glitchflow.score.statistics import Proportion
+
+Level = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The highest threshold at which each event has a cluster, (E,): recorded, and by method."""
+
+    recorded: Level
+    generated: dict[str, Level]
+    residual: dict[str, Level]
+    difference: dict[str, Level]  # of |T - G|
+
+
+def cluster_levels(sample: Sample, areas: NDArray[np.float64], area: float) -> Levels:
+    """The levels of every method. areas: (F,) of a pixel in each row, area: the smallest of a cluster, in s Hz."""
+
+    def level(energy: Array) -> Level:
+        return clusters.cluster_level(energy, areas, area)
+
+    def generated_level(energy: Array) -> Level:
+        # a baseline that generates the same for every event is looked at once
+        same = len(energy) > 1 and bool((energy[1:] == energy[:1]).all())
+        return np.repeat(level(energy[:1]), len(energy)) if same else level(energy)
+
+    return Levels(
+        recorded=level(sample.recorded),
+        generated={name: generated_level(g) for name, g in sample.generated.items()},
+        residual={name: level(sample.cleaned(name)) for name in sample.generated},
+        difference={name: level(np.abs(sample.recorded - g)) for name, g in sample.generated.items()},
+    )
+
+
+def threshold_table(
+    levels: Levels, quiet: NDArray[np.bool_], thresholds: list[float], some: NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
+    """At every threshold: accuracy of the veto, efficiency, share cleaned, and what noise alone does.
+
+    quiet (E,): the background events. Of all events, or of `some` (E,). An event is vetoed where the generated energy
+    has a cluster, rightly where the recorded energy has one at the same threshold.
+    """
+    chosen = np.ones(len(quiet), bool) if some is None else some
+    table: dict[str, Any] = {"thresholds": thresholds}
+    for name, generated in levels.generated.items():
+        veto = clusters.veto(levels.recorded[chosen], generated[chosen], quiet[chosen], thresholds)
+        table[name] = {
+            "accuracy": _shares(veto.accuracy),
+            "efficiency": _shares(veto.efficiency),
+            "background_veto_fraction": _shares(veto.background_veto_fraction),
+            "cleaned": _shares(clusters.without_cluster(levels.residual[name][chosen], thresholds)),
+            "cleaned_difference": _shares(
+                clusters.without_cluster(levels.difference[name][chosen], thresholds)
+            ),
+        }
+        table["noise_only"] = _shares(veto.noise_only)
+    return table
+
+
+def _shares(value: Proportion) -> dict[str, list[Any]]:
+    return {
+        "value": value.value.tolist(),
+        "low": value.low.tolist(),
+        "high": value.high.tolist(),
+        "hits": value.hits.tolist(),
+        "events": value.trials.tolist(),
+        "resolvable": value.resolvable.tolist(),
+    }

@@ -1,0 +1,184 @@
+"""The scores, one row each: who wins them, what they need, and how they are printed.
+
+evaluate, baseline, report and tune read `SCORES`; a new score is one function and one row.
+
+Shapes: E event, F frequency, T time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glitchflow.data.normalise import Normalisation
+from glitchflow.score import metrics
+from glitchflow.score.sample import Array, Sample
+from glitchflow.score.statistics import Interval, bootstrap_difference, bootstrap_mean
+
+
+class Bootstrap(NamedTuple):
+    """How intervals over events are made."""
+
+    seed: int
+    resamples: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What methods are fitted to and scored by: the pixelwise part of the training's loss, in normalised values."""
+
+    loss: Literal["l1", "l2"]
+    strain: Normalisation
+
+    @classmethod
+    def of(cls, loss: str, strain: Normalisation) -> Unit:
+        """The unit of a `train.loss`: only `l2` is a square, l1+ssim and a user's own are compared by l1."""
+        return cls("l2" if loss == "l2" else "l1", strain)
+
+    def normalise(self, energy: Array) -> Array:
+        """The normalised values (E, F, T) of energies of the strain."""
+        return self.strain.apply(torch.from_numpy(energy)[:, None])[:, 0].numpy()
+
+    def energy(self, value: Array) -> Array:
+        """The energies (E, F, T), at least 0, of normalised values."""
+        return self.strain.invert(torch.from_numpy(np.ascontiguousarray(value))[:, None])[:, 0].numpy()
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one method made of the events of a sample, and how it is judged."""
+
+    recorded: Array  # (E, F, T) energies, as the others
+    generated: Array
+    residual: Array
+    witnessed: Array | None
+    unit: Unit
+    mask: float  # energy at which masks are compared
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score: numbers of each event from what a method made, and one number with its interval over events."""
+
+    name: str
+    words: str  # its column's title
+    of: Callable[[Made], Any]  # values per event: (E,), or an Excess
+    over: Callable[[Any, NDArray[np.bool_], int, int], Interval]  # (values, events, seed, resamples)
+    better: Literal["lower", "higher"]
+    form: Callable[[Mapping[str, Any]], str]
+    needs: frozenset[str] = frozenset({"energies"})  # of energies, series, witnessed
+    paired: bool = False  # whether its distance to a reference method is shown too, event by event
+
+
+def loss(made: Made) -> NDArray[np.float64]:
+    """The training's loss of each event (its pixelwise part), in normalised units: (E,)."""
+    difference = made.unit.normalise(made.recorded) - made.unit.normalise(made.generated)
+    value = np.square(difference) if made.unit.loss == "l2" else np.abs(difference)
+    return value.mean(axis=(1, 2), dtype=np.float64)
+
+
+def _mean(values: NDArray, events: NDArray[np.bool_], seed: int, resamples: int) -> Interval:
+    return bootstrap_mean(values[events], seed, resamples)
+
+
+def _removed(values: metrics.Excess, events: NDArray[np.bool_], seed: int, resamples: int) -> Interval:
+    return values.of(events).removed(seed, resamples)
+
+
+def number(interval: Mapping[str, Any] | None, form: str = ".3f") -> str:
+    """An interval in a format, and a dash where it is not defined."""
+    if interval is None or interval["value"] is None:
+        return "–"
+    value, low, high = (f"{interval[key]:{form}}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def share(interval: Mapping[str, Any]) -> str:
+    """An interval of shares as percentages, and a dash where it is not defined."""
+    value, low, high = (interval[key] for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "–"
+    # adding 0 turns the -0.0 of a rounded share into 0.0
+    value, low, high = (round(v, 3) + 0.0 for v in (value, low, high))
+    return f"{value:.1%} [{low:.1%}, {high:.1%}]"
+
+
+SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score("loss", "loss per pixel", loss, _mean, "lower", number, paired=True),
+        Score(
+            "iou",
+            "IoU",
+            lambda m: metrics.mask_iou(m.recorded, m.generated, m.mask),
+            _mean,
+            "higher",
+            number,
+        ),
+        Score("l1", "L1", lambda m: metrics.l1(m.recorded, m.generated), _mean, "lower", number),
+        Score("ssim", "SSIM", lambda m: metrics.ssim(m.recorded, m.generated), _mean, "higher", number),
+        Score(
+            "excess_removed",
+            "excess power removed",
+            lambda m: metrics.residual_power(m.recorded, m.residual, m.witnessed),
+            _removed,
+            "higher",
+            share,
+        ),
+    )
+}
+
+Values = dict[str, dict[str, Any]]  # by method, by score: what `Score.of` gives
+
+
+def score_events(sample: Sample, unit: Unit, mask: float) -> Values:
+    """Every score's values per event of every method, for those scores whose needs the sample meets."""
+    there = {"energies"} | ({"witnessed"} if sample.witnessed is not None else set())
+    scores = [score for score in SCORES.values() if score.needs <= there]
+    found: Values = {}
+    for name, generated in sample.generated.items():
+        made = Made(sample.recorded, generated, sample.cleaned(name), sample.witnessed, unit, mask)
+        found[name] = {score.name: score.of(made) for score in scores}
+    return found
+
+
+def score_table(
+    values: Values,
+    families: Mapping[str, NDArray[np.bool_]],
+    witnessed: list[str],
+    interval: Bootstrap,
+    reference: str,
+) -> dict[str, dict[str, Any]]:
+    """By family, by method: every score with its interval, and its distance to that of a `reference` method.
+
+    families: masks (E,) by name; witnessed: the families that some witness sees; interval: how intervals are made.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for family, events in families.items():
+        rows: dict[str, Any] = {}
+        for name, mine in values.items():
+            row = {s: asdict(SCORES[s].over(v, events, *interval)) for s, v in mine.items()}
+            for score in [s for s in mine if SCORES[s].paired and name != reference and reference in values]:
+                pair = mine[score][events], values[reference][score][events]
+                row[f"{score}_above_{reference}"] = asdict(bootstrap_difference(*pair, *interval))
+            rows[name] = row
+        known = family == "witnessed" or family in witnessed
+        table[family] = {"events": int(events.sum()), "witnessed": known, "scores": rows}
+    return table
+
+
+def plain(value: Any) -> Any:
+    """The same for JSON, which has no numpy numbers and no NaN: null instead. Six digits are enough."""
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if np.isfinite(value) else None

@@ -1,0 +1,136 @@
+"""From a block's strain and generated energies to what is removed from it (w'), for cleaning and injections alike.
+
+    generated energy G --spectral subtraction--> mask 1 - gain --linearly onto the tiles--> (1 - gain) c
+    --exact inverse--> whitened series --divided by the whitening response within frange--> series in units of strain
+
+Shapes: E event, F frequency and T time of a Q-plot, N sample, R rows of a group of tiles, n tiles of a row.
+Units: times in s from the series' start, frequencies in Hz, energies dimensionless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.view import strain_engine
+from glitchflow.errors import InputError
+from glitchflow.signal.qtransform import QTransform
+
+Array = NDArray[np.float64]
+Axis = NDArray[np.floating[Any]]
+PIECE = 2**18  # samples of strain worked on at once: the coefficients of all rows are ten times as many
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a Q-plot shows of its series: frequencies (F,) and times (T,), the latter evenly spaced."""
+
+    frequency: Axis
+    time: Axis
+    q: float | None = None  # of the plane that is shown, where the transform has several
+
+    @property
+    def start(self) -> float:
+        """The beginning of the first column."""
+        return float(self.time[0])
+
+    @property
+    def stop(self) -> float:
+        """The end of the last column."""
+        return float(2 * self.time[-1] - self.time[-2])
+
+    def taper(self, time: Array, settle: float) -> Array:
+        """Weights at `time` (N,): 1 inside the window, down to 0 over `settle` s beyond each end, then exactly 0."""
+        outside = np.maximum(np.maximum(self.start - time, time - self.stop), 0) / settle
+        return np.where(outside < 1, np.cos(np.pi / 2 * np.minimum(outside, 1)) ** 2, 0.0)
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How masks take something out of a dataset's strain: its Q-transform, and the time its whitening spoils."""
+
+    engine: QTransform
+    settle: float  # s, half of the whitening filter
+
+    @property
+    def block(self) -> int:
+        """Events to work on at once."""
+        return max(1, PIECE // self.engine.samples)
+
+    def removed(self, strain: Array, mask: NDArray[np.float32], shown: Sequence[Shown]) -> Array:
+        """What masks (E, F, T) remove from the strain (E, N) of events, in its unit: (E, N), before any taper."""
+        found = np.zeros(strain.shape)
+        for some in _alike(shown):
+            for first in range(0, len(some), self.block):
+                part = some[first : first + self.block]
+                busy = part[mask[part].any(axis=(1, 2))]
+                if len(busy):
+                    found[busy] = noise_in_strain(self.engine, strain[busy], mask[busy], shown[busy[0]])
+        return found
+
+    def tapered(self, strain: Array, mask: NDArray[np.float32], shown: Sequence[Shown]) -> Array:
+        """The same, brought to 0 over half a whitening filter at each end of the window that is shown."""
+        time = np.arange(strain.shape[1]) / self.engine.sample_rate
+        found = self.removed(strain, mask, shown)
+        for some in _alike(shown):
+            found[some] *= shown[some[0]].taper(time, self.settle)
+        return found
+
+
+def estimator_of(dataset: Dataset) -> Estimator:
+    """How the strain of a dataset is treated. Raises `InputError` for a dataset that never had series."""
+    if dataset.recorded and dataset.config.ingest.qplots_from:
+        raise InputError(f"{dataset.path}: was made from ready Q-plots, which have no strain to clean")
+    return Estimator(strain_engine(dataset), dataset.config.whiten.settle)
+
+
+def _alike(shown: Sequence[Shown]) -> Iterator[NDArray[np.int64]]:
+    """Places of the events whose Q-plots share one object: the same axes and plane."""
+    kinds = np.array([id(one) for one in shown])
+    for kind in dict.fromkeys(kinds.tolist()):
+        yield np.flatnonzero(kinds == kind)
+
+
+@torch.no_grad()
+def noise_in_strain(engine: QTransform, strain: Array, mask: NDArray[np.float32], shown: Shown) -> Array:
+    """The part of the strain (E, N) that masks (E, F, T) remove, in units of strain: (E, N) float64.
+
+    It is spread a little beyond the window that is shown, by the tiles and by the whitening that is undone; taper it.
+    For given data it is linear in the mask.
+    """
+    coefficients = engine.coefficients(strain[:, None], q=shown.q)
+    removed = [
+        value * _on_tiles(torch.from_numpy(mask), shown, rows, value.shape[-1], engine.duration)[:, None]
+        for value, rows in zip(coefficients.values, coefficients.frequencies, strict=True)
+    ]
+    white = engine.inverse(replace(coefficients, values=tuple(removed)))
+    if coefficients.filters is not None:
+        white = coefficients.filters.undo(white, engine.frange)
+    return white[:, 0].numpy()
+
+
+def _on_tiles(mask: Tensor, shown: Shown, rows: Tensor, tiles: int, duration: float) -> Tensor:
+    """Masks (E, F, T) at rows (R,) Hz of `tiles` tiles each, (E, R, n): linear in log frequency and time."""
+    first, last = (int(np.ceil(edge / duration * tiles - 1e-9)) for edge in (shown.start, shown.stop))
+    inside = np.arange(first, last) * (duration / tiles)
+    lines = _weights(np.log(shown.frequency), np.log(rows.numpy())) @ mask
+    found = mask.new_zeros(len(mask), len(rows), tiles)
+    found[..., first:last] = lines @ _weights(shown.time, inside).T
+    return found
+
+
+def _weights(known: Axis, wanted: Axis) -> Tensor:
+    """(wanted, known): linear interpolation between ascending points, constant beyond both ends."""
+    place = np.interp(wanted, known, np.arange(len(known)))
+    below = np.minimum(place.astype(int), len(known) - 2)
+    weights = np.zeros((len(wanted), len(known)), np.float32)
+    weights[np.arange(len(wanted)), below] = 1 - (place - below)
+    weights[np.arange(len(wanted)), below + 1] = place - below
+    return torch.from_numpy(weights)
