@@ -1,6 +1,7 @@
 """Attribution with networks known by heart: what carries their vetoes can be said without running them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,15 +13,18 @@ from glitchflow.analysis.attribute import (
     attribute,
     find_variants,
     quiet_images,
+    spread,
     table,
 )
-from glitchflow.analysis.evaluate.scored import NETWORK, collect, find_basis, open_predictions, pixel_areas
-from glitchflow.analysis.evaluate.veto_scores import cluster_levels
 from glitchflow.analysis.infer import infer
+from glitchflow.analysis.opened import open_run
+from glitchflow.config import Derived
 from glitchflow.data.identity import identity
 from glitchflow.data.store import dataset as store
+from glitchflow.data.view import axes
 from glitchflow.errors import InputError
-from glitchflow.score.clusters import cluster_level
+from glitchflow.methods.table import NETWORK
+from glitchflow.score.clusters import cluster_level, pixel_areas
 from glitchflow.train import checkpoint
 
 ACC, SUS, FRINGE = "SIM:ACC", "SIM:SUS", "SIM:FRINGE"
@@ -29,7 +33,7 @@ VETO = 10.0
 
 @pytest.fixture(scope="module")
 def made(dataset_run, tmp_path_factory):
-    """For a way to choose: the experiment, and everything `attribute` takes."""
+    """For a way to choose: the opened run, and a function that attributes its vetoes."""
 
     def make(how, **changes):
         directory = tmp_path_factory.mktemp(how)
@@ -51,11 +55,15 @@ def made(dataset_run, tmp_path_factory):
         settings = dataset_run.evaluate.model_copy(update={"veto": VETO, **changes})
         experiment = dataset_run.model_copy(update={"workdir": str(directory), "evaluate": settings})
         infer(experiment)
-        predictions = open_predictions(experiment, dataset)
-        basis = find_basis(experiment, dataset, predictions)
-        sample, areas = collect(experiment, dataset, predictions, basis), pixel_areas(dataset)
-        levels = cluster_levels(experiment, sample, areas)
-        return experiment, (dataset, predictions, basis, sample, levels, areas)
+        run = open_run(experiment)
+
+        def attributed(**more):
+            used = settings.model_copy(update=more)
+            lost = spread(vetoed(run, used), used.attribute)
+            path = directory / "evaluation" / "attribution.zarr"
+            return attribute(run, lost, used, experiment.infer.batch, experiment.cluster, path)
+
+        return run, attributed
 
     return make
 
@@ -65,12 +73,21 @@ def first(made):
     return made("first")
 
 
+def levels(dataset, energy):
+    return cluster_level(energy, pixel_areas(*axes(dataset, 0)), 0.5)
+
+
+def vetoed(run, settings):
+    test = run.dataset.indices("test")
+    return test[levels(run.dataset, run.generated[NETWORK](test)) >= settings.veto]
+
+
 @pytest.fixture(scope="module")
 def witness_levels(first):
     """The cluster level of ACC and SUS in each test event."""
-    experiment, (dataset, _, _, sample, _, areas) = first
-    energy = np.asarray(dataset["qplot"][:])[sample.events]
-    return [cluster_level(energy[:, c], areas, experiment.evaluate.area) for c in (1, 2)]
+    dataset = first[0].dataset
+    energy = dataset.events("qplot", dataset.indices("test"))
+    return [levels(dataset, energy[:, c]) for c in (1, 2)]
 
 
 def carried(found):
@@ -78,43 +95,44 @@ def carried(found):
 
 
 def test_a_network_of_one_witness_owes_every_veto_to_it(first, witness_levels):
-    experiment, rest = first
-    found, vetoed = attribute(experiment, *rest), witness_levels[0] >= VETO
-    assert 3 < vetoed.sum() < len(vetoed)
-    np.testing.assert_array_equal(found.events, np.flatnonzero(vetoed))
-    expected = {ACC: vetoed.sum(), SUS: 0, FRINGE: 0, f"{SUS} + derived": 0, EVERYTHING: vetoed.sum()}
+    run, attributed = first
+    found, loud = attributed(), witness_levels[0] >= VETO
+    test = run.dataset.indices("test")
+    assert 3 < loud.sum() < len(loud)
+    np.testing.assert_array_equal(found.events, test[loud])
+    expected = {ACC: loud.sum(), SUS: 0, FRINGE: 0, f"{SUS} + derived": 0, EVERYTHING: loud.sum()}
     assert carried(found) == expected
-    assert found.carriers(len(vetoed)) == [ACC if v else "" for v in vetoed]
+    assert found.carriers(test) == [ACC if v else "" for v in loud]
     # without SUS nothing changes; without ACC what is left is its quiet image's own level
-    np.testing.assert_allclose(found.level[:, 1], witness_levels[0][vetoed], rtol=1e-5)
+    np.testing.assert_allclose(found.level[:, 1], witness_levels[0][loud], rtol=1e-5)
     assert len(set(found.level[:, 0])) == 1
 
 
 def test_a_veto_that_takes_two_witnesses_falls_without_either(made, witness_levels):
-    experiment, rest = made("both", veto=5.0)
-    found = attribute(experiment, *rest)
+    run, attributed = made("both", veto=5.0)
+    found = attributed()
     count = len(found.events)
     assert count > 3
     assert carried(found) == {ACC: count, SUS: count, FRINGE: 0, f"{SUS} + derived": count, EVERYTHING: count}
-    assert set(found.carriers(len(rest[3].events))) <= {"", ACC, SUS}
+    assert set(found.carriers(run.dataset.indices("test"))) <= {"", ACC, SUS}
 
 
 def test_where_two_witnesses_see_the_same_only_the_group_carries(made, witness_levels):
     groups = {"floor": [ACC, SUS]}
-    experiment, rest = made("either", veto=5.0, groups=groups)
-    found = attribute(experiment, *rest)
+    run, attributed = made("either", veto=5.0, groups=groups)
+    found = attributed()
     a, b = (level >= 5.0 for level in witness_levels)
     assert (a & b).sum() > 3, "some are seen by both"
     expected = {ACC: (a & ~b).sum(), SUS: (b & ~a).sum(), FRINGE: 0, "floor": (a | b).sum()}
     assert carried(found) == {**expected, EVERYTHING: (a | b).sum()}
-    carriers = np.array(found.carriers(len(a)))
+    carriers = np.array(found.carriers(run.dataset.indices("test")))
     assert set(carriers[a & b]) == {"floor"}
     assert set(carriers[~(a | b)]) <= {""}
 
 
 def test_it_goes_on_where_it_stopped_and_starts_anew_for_other_settings(first, monkeypatch):
-    experiment, rest = first
-    before = attribute(experiment, *rest).level
+    run, attributed = first
+    before = attributed().level
     made_again = []
     run_shards = module.run_shards
     monkeypatch.setattr(
@@ -122,19 +140,18 @@ def test_it_goes_on_where_it_stopped_and_starts_anew_for_other_settings(first, m
         "run_shards",
         lambda make, k, *a, **b: (made_again.append(list(k)), run_shards(make, k, *a, **b)),
     )
-    path = Path(experiment.workdir) / "evaluation" / "attribution.zarr"
+    path = Path(run.predictions.path).parent / "evaluation" / "attribution.zarr"
     (path / store.MARKERS / "00003.json").unlink()
-    np.testing.assert_array_equal(attribute(experiment, *rest).level, before)
-    np.testing.assert_array_equal(attribute(experiment, *rest).level, before)
-    settings = experiment.evaluate.model_copy(update={"attribute": 3})
-    fewer = attribute(experiment.model_copy(update={"evaluate": settings}), *rest)
-    assert made_again == [[3], [], list(range(rest[0].layout.shards))]
+    np.testing.assert_array_equal(attributed().level, before)
+    np.testing.assert_array_equal(attributed().level, before)
+    fewer = attributed(attribute=3)
+    assert made_again == [[3], [], list(range(run.dataset.layout.shards))]
     assert len(fewer.events) == 3
-    assert fewer.events[0] == np.flatnonzero(rest[4].generated[NETWORK] >= VETO)[0]
+    assert fewer.events[0] == attributed().events[0]
 
 
 def test_the_quiet_image_is_the_median_of_the_train_splits_background(first):
-    _, (dataset, _, basis, *_) = first
+    dataset, basis = first[0].dataset, first[0].basis
     quiet = (np.asarray(dataset["split"][:]) == 0) & (np.asarray(dataset["label"][:]) == 0)
     energy = np.asarray(dataset["qplot"][:])[quiet, 1:].clip(0)
     np.testing.assert_allclose(quiet_images(dataset, basis), np.median(energy, axis=0), rtol=1e-6)
@@ -142,9 +159,9 @@ def test_the_quiet_image_is_the_median_of_the_train_splits_background(first):
 
 def test_derived_channels_go_with_their_parents():
     derived = [
-        {"name": "D", "channels": ["B"]},
-        {"name": "E", "channels": ["A", "B"]},
-        {"name": "X", "channels": ["B"]},
+        Derived(name="D", function="scatter", channels=["B"]),
+        Derived(name="E", function="product", channels=["A", "B"]),
+        Derived(name="X", function="scatter", channels=["B"]),
     ]
     found = find_variants({}, ["A", "B", "C", "D", "E"], derived)
     assert found == {
@@ -163,8 +180,8 @@ def test_a_group_of_an_unknown_witness():
 
 
 def test_nothing_to_attribute_is_said(made, capsys):
-    experiment, rest = made("first", veto=1e9)
-    assert attribute(experiment, *rest) is None
+    _, attributed = made("first", veto=1e9)
+    assert attributed() is None
     assert "no attribution: no event is vetoed at 1e+09" in capsys.readouterr().err
 
 
@@ -173,7 +190,9 @@ def test_summed_with_binomial_intervals_and_by_family():
     found = Attribution(
         np.array([0, 2, 3, 5]), {"A": [0], "B": [1], "G": [0, 1], EVERYTHING: [0, 1]}, 2, level, 5.0
     )
-    result = table(found, 7, ["x", "y", "x", "y", "y", "y"])
+    family = np.array([0, 1, 0, 1, 1, 1])
+    dataset = SimpleNamespace(labels=["x", "y"], events=lambda name, events: family[events])
+    result = table(found, 7, dataset)
     assert (result["vetoes"], result["attributed"], result["threshold"]) == (7, 4, 5.0)
     a, b = result["witnesses"]
     assert (a["name"], a["carried"], a["share"], a["families"]) == ("A", 2, 0.5, {"x": 1, "y": 1})
@@ -181,4 +200,4 @@ def test_summed_with_binomial_intervals_and_by_family():
     assert a["low"] == pytest.approx(0.150, abs=1e-3)  # Wilson, 2 of 4
     assert [row["name"] for row in result["groups"]] == ["G"]
     assert result["everything"]["share"] == 1
-    assert found.carriers(6) == ["A", "", "", "A", "", "B"]
+    assert found.carriers(np.arange(6)) == ["A", "", "", "A", "", "B"]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from helpers import small
 
-from glitchflow.analysis import baseline as module
-from glitchflow.analysis.baseline import baseline, gate, table, verdict
+from glitchflow.analysis.baseline import baseline, gate
 from glitchflow.data.generate import generate
 from glitchflow.errors import InputError
+from glitchflow.methods import learnability as module
+from glitchflow.methods.learnability import table, verdict
 
 NAMES = {"zero", "constant", "mean", "median", "linear", "oracle", "wiener", "wiener + derived"}
 

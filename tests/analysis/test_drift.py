@@ -1,14 +1,11 @@
 """Drift against distributions whose ranges are known."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-from helpers import small
 
 from glitchflow.analysis import drift
-from glitchflow.analysis.evaluate.scored import Basis
 from glitchflow.data.normalise import QUANTILES, Normalisation, loudness_quantiles
+from glitchflow.methods.compare import Basis
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +16,7 @@ def trained():
     return Basis(["H", "A", "B"], Normalisation("mean", [0.0] * 3, [1.0] * 3), None, known)
 
 
-def settings(tmp_path, **changes):
-    return small(tmp_path, evaluate={"drift": 0.005, **changes})
+BEYOND = 0.005
 
 
 def test_the_trusted_range_leaves_out_the_share_asked_for(trained):
@@ -31,10 +27,10 @@ def test_the_trusted_range_leaves_out_the_share_asked_for(trained):
     np.testing.assert_allclose([low, high], [[1, 10], [2, 20]])
 
 
-def test_events_out_of_range_are_flagged_and_their_vetoes_counted(trained, tmp_path):
+def test_events_out_of_range_are_flagged_and_their_vetoes_counted(trained):
     loudness = np.array([[1.5, 15.0], [1.0, 15.0], [1.5, 30.0], [2.0, 5.0], [1.9, 10.1]])
     vetoed = np.array([True, False, True, True, False])
-    found = drift.measure(settings(tmp_path), trained, SimpleNamespace(loudness=loudness), vetoed)
+    found = drift.measure(trained, loudness, vetoed, BEYOND)
     assert found.flagged.tolist() == [False, True, True, True, False]
     table = found.table
     assert (table["events"], table["flagged"], table["vetoes"], table["vetoes_not_trusted"]) == (5, 3, 3, 2)
@@ -45,10 +41,10 @@ def test_events_out_of_range_are_flagged_and_their_vetoes_counted(trained, tmp_p
     assert b["median"] == 15.0
 
 
-def test_events_like_those_of_the_training_are_flagged_as_rarely_as_asked(trained, tmp_path):
+def test_events_like_those_of_the_training_are_flagged_as_rarely_as_asked(trained):
     draw = np.random.default_rng(0).random((50_000, 2))
-    sample = SimpleNamespace(loudness=np.array([1.0, 10.0]) + draw * np.array([1.0, 10.0]))
-    found = drift.measure(settings(tmp_path), trained, sample, np.zeros(50_000, bool))
+    loudness = np.array([1.0, 10.0]) + draw * np.array([1.0, 10.0])
+    found = drift.measure(trained, loudness, np.zeros(50_000, bool), BEYOND)
     for row in found.table["channels"]:
         assert row["flagged"] / 50_000 == pytest.approx(0.01, abs=0.0015)
         assert row["distance"] < found.table["chance_distance"]
@@ -64,9 +60,7 @@ def test_distance_is_kolmogorovs():
     assert drift.distance(np.full(7, 99.0), known) == 1.0
 
 
-def test_nothing_known_of_the_training(trained, tmp_path, capsys):
+def test_nothing_known_of_the_training(trained, capsys):
     unknown = Basis(trained.channels, trained.normalisation, None, None)
-    assert (
-        drift.measure(settings(tmp_path), unknown, SimpleNamespace(loudness=np.zeros((1, 2))), None) is None
-    )
+    assert drift.measure(unknown, np.zeros((1, 2)), np.zeros(1, bool), BEYOND) is None
     assert "no drift: neither the checkpoint nor a store says" in capsys.readouterr().err

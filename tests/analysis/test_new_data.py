@@ -10,11 +10,13 @@ from gwpy.timeseries import TimeSeries
 from helpers import small
 
 from glitchflow.analysis.evaluate.evaluate import evaluate
-from glitchflow.analysis.evaluate.scored import Basis, collect, find_basis, open_predictions
 from glitchflow.analysis.infer import infer
+from glitchflow.analysis.opened import open_run
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
+from glitchflow.methods.compare import Basis, compare
+from glitchflow.score.table import Unit
 
 RATE, START, SECONDS = 256, 1_000_000_000, 128
 
@@ -49,26 +51,27 @@ def test_new_data_are_scored_whole_beside_baselines_of_the_networks_own_training
     train = np.asarray(old["qplot"][:])[old.indices("train"), 0].clip(0)
     std = old.attributes["normalisation"]["log_std"][0]
     expected = np.abs(np.log1p(target) - np.median(np.log1p(train), axis=0)).mean() / std
-    sample = collect(new_run, dataset, open_predictions(new_run, dataset), _basis(new_run))
+    sample = _compared(new_run)
     found = np.abs(np.log1p(target) - np.log1p(sample.generated["median"])).mean() / std
     assert found == pytest.approx(expected, rel=1e-4)
     assert {"linear", "oracle", "network", "untrained"} <= set(sample.generated)
 
 
-def _basis(experiment):
-    dataset = store.open_store(experiment.dataset)
-    return find_basis(experiment, dataset, open_predictions(experiment, dataset))
+def _compared(experiment, basis=None):
+    run = open_run(experiment)
+    events, basis = np.arange(len(run.dataset)), basis or run.basis
+    return compare(run.dataset, events, basis, Unit.of("l1", basis.strain), None, run.generated)
 
 
 def test_drift_is_measured_against_what_the_checkpoint_remembers(new_run, trained_run):
     """The training's store may be gone: the ranges are in the checkpoint, baselines other than zero are not."""
-    old, basis = store.open_store(trained_run.dataset), _basis(new_run)
+    old, basis = store.open_store(trained_run.dataset), open_run(new_run).basis
     train = np.asarray(old["qplot"][:])[old.indices("train"), 1:].clip(0)
     loudness = np.log1p(train.astype(float)).mean((2, 3))
     np.testing.assert_allclose(np.array(basis.loudness)[1:, -1], loudness.max(axis=0), atol=1e-6)
     dataset = store.open_store(new_run.dataset)
     gone = Basis(basis.channels, basis.normalisation, None, basis.loudness)
-    sample = collect(new_run, dataset, open_predictions(new_run, dataset), gone)
+    sample = _compared(new_run, gone)
     assert set(sample.generated) == {"network", "untrained", "zero"}
     np.testing.assert_allclose(
         sample.loudness,

@@ -6,11 +6,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from glitchflow.analysis.evaluate.scored import plain
 from helpers import small
 
 from glitchflow.analysis import scan as module
 from glitchflow.analysis.evaluate.evaluate import evaluate
-from glitchflow.analysis.evaluate.scored import plain
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.scan import chosen, judge, plan_survey, run_survey, scan, score_block
 from glitchflow.config import load

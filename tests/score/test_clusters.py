@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from glitchflow.score.clusters import cleaned, cluster_level, find_clusters, pixel_areas, roc, roc_area, veto
-from glitchflow.score.metrics import NOISE_ENERGY, subtract
+from glitchflow.score.clusters import cluster_level, pixel_areas, roc, roc_area, veto
 from glitchflow.score.statistics import proportion
 
 F, T = np.geomspace(10, 200, 16), np.linspace(-0.5, 0.5, 21)
@@ -38,26 +37,6 @@ def test_pixel_areas_of_linear_and_logarithmic_axes():
         pixel_areas([10, 20], [1.0, 0.0])
 
 
-@pytest.mark.parametrize("threshold", [1.0, 2.0, 4.0])
-@pytest.mark.parametrize("minimum_area", [0.0, 0.5, 2.0])
-def test_clusters_agree_with_flood_filling(threshold, minimum_area):
-    energy = noise()
-    clusters = find_clusters(energy, threshold, AREAS, minimum_area)
-    for i, event in enumerate(energy):
-        large = [a for a in flood(event >= threshold, AREAS) if a >= minimum_area]
-        assert clusters.count[i] == len(large)
-        assert clusters.area[i] == pytest.approx(sum(large))
-        assert clusters.largest[i] == pytest.approx(max(large, default=0))
-
-
-def test_clusters_are_8_connected_and_never_reach_the_next_event():
-    energy = np.zeros((2, 16, 21))
-    energy[0, 3, 3] = energy[0, 4, 4] = 5  # diagonal neighbours: one cluster
-    energy[0, 8, 8] = energy[0, 10, 8] = 5  # a gap: two
-    energy[1, 3, 3] = 5  # the same pixel in the next event: its own
-    assert find_clusters(energy, 5.0, AREAS, 0.0).count.tolist() == [3, 1]
-
-
 @pytest.mark.parametrize("minimum_area", [0.0, 0.1, 1.0, 20.0])
 def test_level_says_at_which_thresholds_there_is_a_cluster(minimum_area):
     energy = noise()
@@ -65,10 +44,6 @@ def test_level_says_at_which_thresholds_there_is_a_cluster(minimum_area):
     for i, event in enumerate(energy):
         brute = max(v for v in np.unique(event) if max(flood(event >= v, AREAS)) >= minimum_area)
         assert level[i] == brute
-    for threshold in (0.5, 1.0, 3.0, 6.0):
-        np.testing.assert_array_equal(
-            level >= threshold, find_clusters(energy, threshold, AREAS, minimum_area).count > 0
-        )
 
 
 def test_a_minimum_area_is_met_by_exactly_that_many_pixels():
@@ -78,20 +53,12 @@ def test_a_minimum_area_is_met_by_exactly_that_many_pixels():
     assert cluster_level(energy, areas, 0.3).tolist() == [9.0, 0.0]  # 3 x 0.1 is 0.30000000000000004
 
 
-def test_cleaned_has_two_forms_and_only_one_forgives_noise():
-    """A perfect prediction of the witnessed part cleans by subtraction; |T - G| keeps the noise on top of it."""
-    generator = np.random.default_rng(1)
-    amplitude = np.zeros((40, 16, 21))
-    amplitude[:, 5:9, 8:13] = np.sqrt(400.0)
-    x, y = generator.normal(size=(2, *amplitude.shape)) * np.sqrt(NOISE_ENERGY / 2)
-    recorded, witnessed = (amplitude + x) ** 2 + y**2, amplitude**2
-    result = cleaned(recorded, witnessed, AREAS, thresholds=[16.0, 500.0], minimum_area=0.2)
-    assert result.subtraction.value.tolist() == [1.0, 1.0]
-    assert result.difference.value[0] < 0.2 and result.difference.value[1] == 1.0
-    untouched = cleaned(recorded, np.zeros_like(recorded), AREAS, thresholds=[16.0])
-    assert untouched.subtraction.value == 0
-    by_hand = find_clusters(subtract(recorded, witnessed), 3.0, AREAS, 0.2).count == 0
-    assert cleaned(recorded, witnessed, AREAS, [3.0], 0.2).subtraction.hits == by_hand.sum()
+def test_clusters_are_8_connected_and_never_reach_the_next_event():
+    energy = np.zeros((2, 16, 21))
+    energy[0, 3, 3] = energy[0, 4, 4] = 5  # diagonal neighbours: one cluster of two pixels
+    energy[0, 8, 8] = energy[0, 10, 8] = 7  # a gap: none of two
+    energy[1, 3, 3] = 5  # the same pixel in the next event: its own
+    assert cluster_level(energy, np.ones(16), 2.0).tolist() == [5.0, 0.0]
 
 
 def test_veto_counts():
@@ -105,14 +72,6 @@ def test_veto_counts():
     assert result.decision.shape == (3, 5)
 
 
-def test_roc_area_is_the_chance_that_a_glitch_outscores_background():
-    generator = np.random.default_rng(0)
-    positive = generator.random(400) < 0.4
-    score = np.round(generator.normal(size=400) + positive, 1)  # rounded: ties count one half
-    a, b = score[positive][:, None], score[~positive]
-    assert roc(score, positive).area == pytest.approx(np.mean((a > b) + 0.5 * (a == b)), abs=1e-12)
-
-
 def test_roc_points_by_hand():
     curve = roc([3.0, 2.0, 2.0, 1.0], [True, True, False, False])
     assert curve.score.tolist() == [np.inf, 3, 2, 1]
@@ -120,15 +79,8 @@ def test_roc_points_by_hand():
     assert curve.false.hits.tolist() == [0, 0, 1, 2]
 
 
-def test_efficiency_is_given_only_where_ten_background_events_decide_it():
-    score = np.concatenate([np.linspace(0, 1, 1000), np.full(50, 0.985)])
-    glitch = np.arange(1050) >= 1000
-    curve = roc(score, glitch)
-    assert curve.efficiency_at(0.02) == 1.0
-    assert curve.efficiency_at(0.01) == 0.0
-    assert np.isnan(curve.efficiency_at(0.009))
-    unknown = np.arange(1050) < 500  # the rest belongs to neither class
-    assert roc(score, glitch, unknown).false.trials[0] == 500
+def area_of(curve):
+    return np.trapezoid(curve.efficiency.value, curve.false.value)
 
 
 def test_the_area_is_that_of_the_curve_and_its_interval_holds_it_as_often_as_it_says():
@@ -139,7 +91,7 @@ def test_the_area_is_that_of_the_curve_and_its_interval_holds_it_as_often_as_it_
     for _ in range(rounds):
         score = generator.normal(size=120) + distance * positive
         found = roc_area(score, positive)
-        assert found.value == pytest.approx(roc(score, positive).area, abs=1e-12)
+        assert found.value == pytest.approx(area_of(roc(score, positive)), abs=1e-12)
         held += found.low <= truth <= found.high
     assert held / rounds == pytest.approx(0.95, abs=0.03)
 
@@ -159,7 +111,7 @@ def test_the_areas_interval_at_its_ends():
 
 def test_no_event_and_refusals():
     assert cluster_level(np.zeros((0, 16, 21)), AREAS).shape == (0,)
-    assert np.isnan(roc([], []).area)
+    assert roc([], []).score.tolist() == [np.inf]
     with pytest.raises(ValueError, match="one per frequency row is needed, 16"):
         cluster_level(noise(), AREAS[:3])
     with pytest.raises(ValueError, match="whole image"):

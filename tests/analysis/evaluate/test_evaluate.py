@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glitchflow.analysis.evaluate.evaluate import share, summary
+from glitchflow.analysis.evaluate.evaluate import summary
 from glitchflow.data.store import dataset as store
+from glitchflow.score.table import share
 
 
 @pytest.fixture

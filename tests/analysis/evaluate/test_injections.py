@@ -8,8 +8,11 @@ import pytest
 from helpers import write_predictions
 
 from glitchflow.analysis.evaluate import injections as harm
-from glitchflow.analysis.evaluate.scored import collect, find_basis
+from glitchflow.analysis.opened import open_run
+from glitchflow.config.sections import Loader
 from glitchflow.data.store import dataset as store
+from glitchflow.methods.compare import basis_of, compare
+from glitchflow.score.table import Bootstrap, Unit
 
 
 def measured(run, tmp_path, energy, **harm_keys):
@@ -17,12 +20,13 @@ def measured(run, tmp_path, energy, **harm_keys):
     (tmp_path / "dataset.zarr").symlink_to(Path(run.workdir) / "dataset.zarr")
     settings = run.harm.model_copy(update={"snr": (8.0, 20.0), **harm_keys})
     experiment = run.model_copy(update={"workdir": str(tmp_path), "harm": settings})
-    dataset = store.open_store(experiment.dataset)
-    write_predictions(experiment, energy(dataset))
-    predictions = store.open_store(experiment.predictions)
-    basis = find_basis(run, dataset)
-    sample = collect(run, dataset, predictions, basis)
-    return harm.measure(experiment, dataset, predictions, sample), dataset
+    write_predictions(experiment, energy(store.open_store(experiment.dataset)))
+    opened = open_run(experiment)
+    dataset, basis = opened.dataset, basis_of(opened.dataset, Loader())
+    unit = Unit.of("l1", basis.strain)
+    sample = compare(dataset, dataset.indices("test"), basis, unit, None, opened.generated)
+    trial = harm.Trial(settings, experiment.clean.threshold, Bootstrap(experiment.seed, 100))
+    return harm.measure(opened, sample, trial, dataset.indices("validation")), dataset
 
 
 def test_it_is_part_of_the_evaluation(trained_run):

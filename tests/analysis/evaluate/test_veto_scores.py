@@ -7,7 +7,10 @@ import pytest
 from helpers import small
 
 from glitchflow.analysis.evaluate import veto_scores as decide
-from glitchflow.analysis.evaluate.scored import Sample
+from glitchflow.config.analysis import Evaluate
+from glitchflow.score.levels import Levels
+from glitchflow.score.sample import Sample
+from glitchflow.score.table import Bootstrap
 
 EVENTS = 400
 
@@ -30,20 +33,24 @@ def levels(sample):
     generated = np.where((sample.label == 1) & (np.arange(EVENTS) % 8 != 1), 20.0, 1.0)
     generated[np.flatnonzero(sample.label == 0)[:20]] = 20.0
     same = {"network": generated}
-    return decide.Levels(recorded, same, {"network": recorded}, {"network": recorded})
+    return Levels(recorded, same, {"network": recorded}, {"network": recorded})
 
 
-def of(config):
-    return SimpleNamespace(attributes={"config": config})
+def of(tmp_path, **changes):
+    """A store of windows of 2 s, as far as vetoes ask for it."""
+    return SimpleNamespace(config=small(tmp_path, **changes), recorded=bool(changes))
 
 
-EVENT_STORE = of({"qplot": {"span": 2.0}, "simulate": {}})
-STRETCH = of({"qplot": {"span": 2.0}, "ingest": {"times": {"start": 0.0, "end": 900.0, "stride": 2.0}}})
+def stretch(tmp_path):
+    return of(tmp_path, ingest={"times": {"start": 0.0, "end": 900.0, "stride": 2.0}})
+
+
+INTERVAL = Bootstrap(3, 100)
 
 
 def test_efficiency_against_background_veto_fraction(sample, levels, tmp_path):
-    experiment = small(tmp_path, evaluate={"thresholds": [0.5, 10, 25], "veto": 16})
-    table = decide.veto_table(experiment, EVENT_STORE, sample, levels)
+    settings = Evaluate(**{"thresholds": [0.5, 10, 25], "veto": 16})
+    table = decide.veto_table(of(tmp_path), sample, levels, settings, INTERVAL)
     assert table["kind"] == "background veto fraction"
     row = table["network"]
     assert row["threshold"] == [0.5, 1, 10, 20, 25], "those asked for, and the levels of background events"
@@ -54,10 +61,10 @@ def test_efficiency_against_background_veto_fraction(sample, levels, tmp_path):
 
 
 def test_efficiency_is_quoted_only_where_ten_background_events_decide_it(sample, levels, tmp_path):
-    experiment = small(tmp_path, evaluate={"thresholds": [0.5, 10, 25], "veto": 16})
+    settings = Evaluate(**{"thresholds": [0.5, 10, 25], "veto": 16})
     quoted = {
         row["cost"]: row
-        for row in decide.veto_table(experiment, EVENT_STORE, sample, levels)["network"]["quoted"]
+        for row in decide.veto_table(of(tmp_path), sample, levels, settings, INTERVAL)["network"]["quoted"]
     }
     assert not quoted[0.01]["resolvable"], "1 % of 200 are 2"
     assert quoted[0.01]["efficiency"] is None
@@ -67,8 +74,8 @@ def test_efficiency_is_quoted_only_where_ten_background_events_decide_it(sample,
 
 
 def test_deadtime_where_windows_slide_over_a_stretch(sample, levels, tmp_path):
-    experiment = small(tmp_path, evaluate={"thresholds": [0.5, 10, 25], "veto": 16})
-    table = decide.veto_table(experiment, STRETCH, sample, levels)
+    settings = Evaluate(**{"thresholds": [0.5, 10, 25], "veto": 16})
+    table = decide.veto_table(stretch(tmp_path), sample, levels, settings, INTERVAL)
     assert table["kind"] == "deadtime"
     row = table["network"]
     np.testing.assert_allclose(row["cost"], np.array([400, 400, 170, 170, 0]) / 400)
@@ -81,14 +88,14 @@ def test_deadtime_where_windows_slide_over_a_stretch(sample, levels, tmp_path):
 
 
 def test_overlapping_windows_are_not_counted_twice(sample, levels, tmp_path):
-    experiment = small(tmp_path, evaluate={"thresholds": [0.5], "veto": 16})
+    settings = Evaluate(**{"thresholds": [0.5], "veto": 16})
     close = Sample(**{**vars(sample), "gps": 1000.0 + 0.5 * np.arange(EVENTS)})
-    row = decide.veto_table(experiment, STRETCH, close, levels)["network"]
+    row = decide.veto_table(stretch(tmp_path), close, levels, settings, INTERVAL)["network"]
     assert row["analysed_seconds"] == row["vetoed_seconds"][0] == 0.5 * (EVENTS - 1) + 2
 
 
-def test_roc(levels, tmp_path):
-    row = decide.roc_table(small(tmp_path, evaluate={"veto": 16}), levels)["network"]
+def test_roc(levels):
+    row = decide.roc_table(levels, 16)["network"]
     assert row["truth"] == 16
     assert row["threshold"] == [np.inf, 20.0, 1.0]
     np.testing.assert_allclose(row["true_positive"], [0, 0.75, 1])
@@ -98,11 +105,11 @@ def test_roc(levels, tmp_path):
     assert (row["positives"], row["negatives"]) == (200, 200)
 
 
-def test_a_long_roc_is_thinned_and_keeps_its_ends(tmp_path):
+def test_a_long_roc_is_thinned_and_keeps_its_ends():
     rng = np.random.default_rng(0)
     generated, recorded = rng.random(5000), np.where(rng.random(5000) < 0.3, 30.0, 1.0)
     some = {"network": generated}
-    row = decide.roc_table(small(tmp_path), decide.Levels(recorded, some, some, some))["network"]
+    row = decide.roc_table(Levels(recorded, some, some, some), 16)["network"]
     assert 200 < len(row["threshold"]) <= decide.POINTS
     assert (row["false_positive"][0], row["true_positive"][0]) == (0, 0)
     assert (row["false_positive"][-1], row["true_positive"][-1]) == (1, 1)

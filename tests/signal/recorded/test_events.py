@@ -52,7 +52,8 @@ def hdf5(tmp_path):
 @pytest.fixture(scope="module")
 def gw150914(recorded_data, ray_session, tmp_path_factory):
     experiment = load(
-        CONFIG, [f"workdir={tmp_path_factory.mktemp('gw')}", "ingest.labels=[GW150914]", "store.series=float64"]
+        CONFIG,
+        [f"workdir={tmp_path_factory.mktemp('gw')}", "ingest.labels=[GW150914]", "store.series=float64"],
     )
     assert str(recorded_data) in experiment.ingest.channels[0].files[0]
     return store.open_store(ingest(experiment))
