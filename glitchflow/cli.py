@@ -107,7 +107,7 @@ def plan(
         from glitchflow.site import plan as module
 
         experiment = _load(path, overrides, address)
-        print(module.describe(experiment, module.plan(experiment, nodes=nodes, cores=cores)))
+        print(module.describe(experiment.store, module.plan(experiment, nodes=nodes, cores=cores)))
 
 
 @stage("generate")

@@ -9,11 +9,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
 from glitchflow.config import Experiment, parse
+from glitchflow.data.normalise import loudness, loudness_quantiles, measure, reduce_statistics, statistics
 from glitchflow.data.store import dataset as store
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store.schema import Array, Layout, choose_layout
+from glitchflow.data.store.writer import Design, Fixed, Writer, find_damage, write_shard
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.types import Recipe
@@ -62,15 +67,66 @@ def command(experiment: Experiment, stage: str) -> subprocess.Popen:
     return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+AXES = {4: ("channel", "frequency", "time"), 3: ("frequency", "time")}
+COLUMNS = ("q", "valid", "loudness")
+
+
+def write_store(
+    path: Path,
+    values: dict[str, NDArray],
+    layout: Layout | None = None,
+    fixed: Fixed | None = None,
+    **attributes,
+) -> Dataset:
+    """A finished store of these per-event arrays: columns are those with a number an event, and some by name."""
+    arrays = {
+        name: Array(
+            AXES.get(value.ndim, ("channel",) if value.ndim > 1 else ()),
+            value.shape[1:],
+            str(value.dtype),
+            value.ndim == 1 or name in COLUMNS,
+        )
+        for name, value in values.items()
+    }
+    layout = layout or choose_layout(len(next(iter(values.values()))), arrays, 2, 64)
+    design = Design(arrays, layout, attributes, fixed or {})
+    with Writer.begin(path, lambda: design, lambda _: None) as writer:
+        for k in range(layout.shards):
+            write_shard(writer.dataset, k, {name: value[layout.span(k)] for name, value in values.items()})
+        writer.collect()
+        writer.complete()
+    return writer.dataset
+
+
+def forget_shards(path: Path, *shards: int) -> None:
+    """Make a finished store unfinished: some of its shards are to be made again."""
+    with Writer.begin(path, lambda: pytest.fail("is there"), lambda _: None) as writer:
+        writer.forget(shards)
+
+
+def missing_shards(path: Path) -> list[int]:
+    return store.missing_shards(store.open_store(path, complete=False))
+
+
+def damage_of(path: Path) -> dict[int, str]:
+    """Damaged and missing shards of a store with nothing else wrong."""
+    damaged, rest = find_damage(store.open_store(path, complete=False))
+    assert not rest
+    return damaged
+
+
+def shares(energy: NDArray[np.float32]) -> dict:
+    """The statistics that a store would keep of energies (E, C, F, T), all of them in the train split."""
+    valid = np.ones(energy.shape[:2], bool)
+    found = reduce_statistics([statistics(measure(energy), valid, energy[0, 0].size)])
+    return found | {"loudness": loudness_quantiles(loudness(energy))}
+
+
 def write_predictions(experiment: Experiment, energy: NDArray[np.float32]) -> None:
     """`predictions.zarr` of a dataset with energies (event, frequency, time) that no network generated."""
-    dataset = store.open_store(experiment.dataset)
-    arrays = {"qplot": store.Array(("frequency", "time"), energy.shape[1:], "float32")}
-    attributes = {"arrays": list(arrays), "source": "infer", "checkpoints": {"qplot": {"path": "none"}}}
-    store.create(experiment.predictions, arrays, dataset.layout, {}, attributes)
-    for shard in range(dataset.layout.shards):
-        store.write_shard(experiment.predictions, shard, {"qplot": energy[dataset.layout.span(shard)]}, {})
-    store.finalise(experiment.predictions, {})
+    layout = store.open_store(experiment.dataset).layout
+    checkpoints = {"qplot": {"path": "none"}}
+    write_store(experiment.predictions, {"qplot": energy}, layout, source="infer", checkpoints=checkpoints)
 
 
 def detector_recipe(

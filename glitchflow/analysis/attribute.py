@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.infer import generate_energy, load_network
+from glitchflow.analysis.infer import generate_energy, load_network, memory
 from glitchflow.analysis.opened import Opened
 from glitchflow.config import Derived
 from glitchflow.config.analysis import Evaluate
 from glitchflow.config.sections import Cluster
-from glitchflow.data import lease
-from glitchflow.data.generate import provenance, run_shards
+from glitchflow.data.build import Job, run_tasks
+from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.identity import identity
-from glitchflow.data.store import dataset as store
+from glitchflow.data.store.dataset import Dataset, exists, root
+from glitchflow.data.store.schema import Array
+from glitchflow.data.store.writer import Design, Fixed, Writer, write_shard
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis
@@ -94,12 +96,11 @@ def attribute(
         say(f"no attribution: {gone if len(events) else f'no event is vetoed at {settings.veto:g}'}")
         return None
     images, areas = quiet_images(dataset, run.basis), clusters.pixel_areas(*axes(dataset, 0))
-    where = (dataset.path, str(path), str(run.network))
-    work = Work(*where, batch, events, list(variants.values()), images, areas, settings.area)
+    left = list(variants.values())
+    work = Work(dataset, str(run.network), batch, events, left, images, areas, settings.area)
     weights = run.predictions.attributes["checkpoints"]["qplot"].get("weights")
     content = [identity(dataset), weights, variants, events.tolist(), settings.area, images.tobytes().hex()]
-    _run(cluster, dataset, work, list(variants), _hash(content))
-    level = store.open_store(path).events("level", events)
+    level = _run(path, work, list(variants), _hash(content), cluster).events("level", events)
     return Attribution(events, variants, len(witnesses), level, settings.veto)
 
 
@@ -123,7 +124,7 @@ def find_variants(groups: dict[str, list[str]], witnesses: list[str], derived: l
     return {name: [witnesses.index(member) for member in members] for name, members in named.items()}
 
 
-def quiet_images(dataset: store.Dataset, basis: Basis) -> NDArray[np.float32]:
+def quiet_images(dataset: Dataset, basis: Basis) -> NDArray[np.float32]:
     """What each witness shows when nothing happens, normalised (W, F, T): the median of the train split's background.
 
     Of all events where none is labelled background, and of the scored store where the training's is not there.
@@ -140,9 +141,8 @@ def quiet_images(dataset: store.Dataset, basis: Basis) -> NDArray[np.float32]:
 class Work:
     """What every task needs to know."""
 
-    dataset: str
-    path: str  # of the store that is written
-    network: str
+    dataset: Dataset
+    network: str  # path of its checkpoint
     batch: int
     events: NDArray[np.int64]  # (K,) indices in the store
     variants: list[list[int]]
@@ -151,52 +151,46 @@ class Work:
     area: float  # smallest one of a cluster, s Hz
 
 
-def leave_out_shard(work: Work, shard: int) -> None:
+def leave_out_shard(work: Work, target: Dataset, shard: int) -> None:
     """Levels (event, V) of one shard's vetoed events without each variant; NaN for the other events."""
-    dataset = store.open_store(work.dataset)
-    span = dataset.layout.span(shard)
+    span = work.dataset.layout.span(shard)
     level = np.full((span.stop - span.start, len(work.variants)), np.nan)
     inside = work.events[(work.events >= span.start) & (work.events < span.stop)]
     if len(inside):
-        energy = dataset.events("qplot", inside)
+        energy = work.dataset.events("qplot", inside)
         for v, places in enumerate(work.variants):
             quiet = {place: work.images[place] for place in places}
             network = load_network(work.network)
-            generated = generate_energy(*network, energy, dataset.channels, work.batch, quiet)
+            generated = generate_energy(*network, energy, work.dataset.channels, work.batch, quiet)
             level[inside - span.start, v] = clusters.cluster_level(generated, work.areas, work.area)
-    store.write_shard(work.path, shard, {"level": level}, {})
+    write_shard(target, shard, {"level": level})
 
 
-def _run(cluster: Cluster, dataset: store.Dataset, work: Work, names: list[str], content: str) -> None:
-    """All shards that are not there yet; a store made from other settings is made anew."""
-    path = Path(work.path)
-    if store.exists(path) and store.open_store(path, complete=False).attributes.get("content") != content:
-        store.remove(path)
-    if not store.exists(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {"level": store.Array(("variant",), (len(names),), "float64")}
-        axes = {"variant": np.array(names, dtype=object)}
-        attributes = {
-            "arrays": ["level"],
-            "source": "attribute",
-            "content": content,
-            "provenance": provenance(),
-        }
-        store.create(path, arrays, dataset.layout, axes, attributes)
-    with lease.hold(path) as check:
-        store.clear_partials(path)
-        missing, make = store.missing_shards(path), partial(leave_out_shard, work)
-        words = "witnesses left out"
-        run_shards(make, missing, dataset.layout, cluster, words, check, accelerated=True)
-        if missing or not store.open_store(path, complete=False).attributes["complete"]:
-            store.finalise(path, {})
+def _run(path: Path, work: Work, names: list[str], content: str, cluster: Cluster) -> Dataset:
+    """Make all shards that are not there yet; a store made from other settings is made anew."""
+    layout = work.dataset.layout
+    arrays = {"level": Array(("variant",), (len(names),), "float64", column=True)}
+    fixed: Fixed = {"variant": (("variant",), np.array(names, dtype=object))}
+    attributes = {"source": "attribute", "content": content, "provenance": provenance()}
+    other = exists(path) and (root(path) or {}).get("content") != content
+    with Writer.begin(
+        path, lambda: Design(arrays, layout, attributes, fixed), lambda _: None, other
+    ) as writer:
+        needed = memory(work.dataset, 1, work.batch) + work.images.nbytes
+        make = partial(leave_out_shard, work, writer.dataset)
+        job = Job(make, "witnesses left out", needed, accelerated=True)
+        run_tasks(job, sizes(layout, writer.missing()), cluster, writer.check)
+        if not writer.dataset.complete:
+            writer.collect()
+            writer.complete()
+        return writer.dataset
 
 
 def _hash(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def table(attribution: Attribution, vetoes: int, dataset: store.Dataset) -> dict[str, Any]:
+def table(attribution: Attribution, vetoes: int, dataset: Dataset) -> dict[str, Any]:
     """Summed over the events: how many of the vetoes each witness and each group carries."""
     count = len(attribution.events)
     family = np.array(dataset.labels)[dataset.events("label", attribution.events)]

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from glitchflow.cluster import device
 from glitchflow.config import Experiment
-from glitchflow.data import lease
-from glitchflow.data.generate import provenance, run_shards
+from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
+from glitchflow.data.generate import ENCODING, provenance, sizes
 from glitchflow.data.identity import identity
-from glitchflow.data.store import dataset as store
+from glitchflow.data.store.dataset import Dataset, open_store
+from glitchflow.data.store.schema import Array
+from glitchflow.data.store.writer import Design, Fixed, Writer, write_shard
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
@@ -46,30 +48,38 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
     Raises `InputError` where the store's channels or geometry are not those the network was trained on, or
     where predictions of another checkpoint or dataset are there already.
     """
-    path, dataset = experiment.predictions, store.open_store(experiment.dataset)
+    path, dataset = experiment.predictions, open_store(experiment.dataset)
     networks = find_networks(experiment)
     for network in networks.values():
         check_fit(network, dataset)
-    if overwrite and store.exists(path):
-        store.remove(path)
-    if not store.exists(path):
-        _create(path, dataset, networks)
-    with lease.hold(path) as check:
-        store.clear_partials(path)
-        _same_content(path, dataset, networks)
-        missing = store.missing_shards(path)
+    design, agrees = partial(_design, dataset, networks), partial(_agrees, dataset, networks)
+    with Writer.begin(path, design, agrees, overwrite) as writer:
+        if len(writer.dataset) < len(dataset):
+            say(f"{path}: extended from {len(writer.dataset)} to {len(dataset)} events")
+            writer.grow(len(dataset), {"config": dataset.attributes["config"]})
+        missing, batch = writer.missing(), experiment.infer.batch
         if missing:
             trained = networks["qplot"]
             say(f"generating from {trained.path.name} of {trained.meta['model']['name']}")
-            checkpoints = {name: str(network.path) for name, network in networks.items()}
-            batch = experiment.infer.batch
-            make = partial(predict_shard, str(experiment.dataset), str(path), checkpoints, batch)
-            run_shards(
-                make, missing, dataset.layout, experiment.cluster, "predictions", check, accelerated=True
-            )
-        if not store.open_store(path, complete=False).attributes["complete"]:
-            store.finalise(path, {})
+        checkpoints = {name: str(network.path) for name, network in networks.items()}
+        make = partial(predict_shard, dataset, writer.dataset, checkpoints, batch)
+        job = Job(make, "predictions", memory(dataset, len(networks), batch), accelerated=True)
+        run_tasks(job, sizes(dataset.layout, missing), experiment.cluster, writer.check)
+        if not writer.dataset.complete:
+            writer.collect()
+            writer.complete()
     return path
+
+
+def memory(dataset: Dataset, networks: int, batch: int) -> int:
+    """Bytes that a task which predicts a shard is projected to hold: the Q-plots it reads, what is generated from them
+    and Zarr's encoding of that, and a batch's activations."""
+    channels, f, t = dataset["qplot"].shape[1:]
+    images = min(dataset.layout.shard, len(dataset)) * f * t * 4
+    return BASE_MEMORY + images * (2 * channels + networks + ENCODING) + batch * ACTIVATIONS * f * t * 4
+
+
+ACTIVATIONS = 160  # images of a network's inside that one event takes, measured with the default network
 
 
 def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:
@@ -86,7 +96,7 @@ def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:
     return networks
 
 
-def check_fit(network: Checkpoint, dataset: store.Dataset) -> None:
+def check_fit(network: Checkpoint, dataset: Dataset) -> None:
     """Raises `InputError` naming the first channel or key of the geometry that differs."""
     wanted, there = network.meta["channels"], dataset.channels
     for name in wanted:
@@ -104,16 +114,17 @@ def check_fit(network: Checkpoint, dataset: store.Dataset) -> None:
                 )
 
 
-def predict_shard(dataset_path: str, path: str, checkpoints: dict[str, str], batch: int, shard: int) -> None:
+def predict_shard(
+    dataset: Dataset, predictions: Dataset, checkpoints: dict[str, str], batch: int, shard: int
+) -> None:
     """Generate and write one shard of predictions."""
-    dataset = store.open_store(dataset_path)
     span = dataset.layout.span(shard)
-    values: dict[str, NDArray] = {name: np.asarray(dataset[name][span]) for name in COPIED if name in dataset}
+    values: dict[str, NDArray] = {name: dataset[name][span] for name in COPIED if name in dataset}
     values["event"] = np.arange(span.start, span.stop)
-    energy = np.asarray(dataset["qplot"][span])
+    energy = dataset["qplot"][span]
     for name, where in checkpoints.items():
         values[name] = generate_energy(*load_network(where), energy, dataset.channels, batch)
-    store.write_shard(path, shard, values, {})
+    write_shard(predictions, shard, values)
 
 
 @torch.inference_mode()
@@ -154,14 +165,13 @@ def load_network(path: str) -> tuple[torch.nn.Module, Checkpoint]:
 # -- the driver's part -------------------------------------------------------------------------------------------
 
 
-def _create(path: Path, dataset: store.Dataset, networks: dict[str, Checkpoint]) -> None:
+def _design(dataset: Dataset, networks: dict[str, Checkpoint]) -> Design:
     f, t = dataset["qplot"].shape[2:]
-    arrays = {name: store.Array(("frequency", "time"), (f, t), "float32") for name in networks}
-    arrays |= {name: store.Array((), (), str(dataset[name].dtype)) for name in COPIED if name in dataset}
-    arrays["event"] = store.Array((), (), "int64")
-    axes = {name: np.asarray(dataset[name][:]) for name in ("frequency", "time") if name in dataset}
+    arrays = {name: Array(("frequency", "time"), (f, t), "float32") for name in networks}
+    copied = {name: str(dataset[name].dtype) for name in COPIED if name in dataset} | {"event": "int64"}
+    arrays |= {name: Array((), (), kind, column=True) for name, kind in copied.items()}
+    axes: Fixed = {name: ((name,), dataset[name][:]) for name in ("frequency", "time") if name in dataset}
     attributes = {
-        "arrays": list(arrays),
         "source": "infer",
         "dataset": dataset.path,
         "dataset_identity": identity(dataset),
@@ -172,7 +182,7 @@ def _create(path: Path, dataset: store.Dataset, networks: dict[str, Checkpoint])
         "network": {name: networks["qplot"].meta.get(name) for name in ABOUT},
         "provenance": provenance(),
     }
-    store.create(path, arrays, dataset.layout, axes, attributes)
+    return Design(arrays, dataset.layout, attributes, axes)
 
 
 def _about(network: Checkpoint) -> dict[str, Any]:
@@ -181,19 +191,15 @@ def _about(network: Checkpoint) -> dict[str, Any]:
     return {"path": str(network.path), "step": network.step, "weights": weights}
 
 
-def _same_content(path: Path, dataset: store.Dataset, networks: dict[str, Checkpoint]) -> None:
-    """Refuse predictions of another network or dataset; where only events were added, extend them."""
-    found = store.open_store(path, complete=False)
+def _agrees(dataset: Dataset, networks: dict[str, Checkpoint], found: Dataset) -> None:
+    """Refuse predictions of another network or dataset."""
     if found.attributes.get("dataset_identity") != identity(dataset):
         raise InputError(
-            f"{path}: holds predictions for another dataset ({found.attributes['dataset']}) than {dataset.path};"
+            f"{found.path}: holds predictions for another dataset ({found.attributes['dataset']}) than {dataset.path};"
             " choose another workdir or --overwrite it"
         )
     there, wanted = found.attributes["checkpoints"], {name: _about(n) for name, n in networks.items()}
     weights = [{name: about["weights"] for name, about in some.items()} for some in (there, wanted)]
     if weights[0] != weights[1]:
         words = [", ".join(f"{name} of {a['path']}" for name, a in some.items()) for some in (there, wanted)]
-        raise InputError(f"{path}: holds predictions of {words[0]}, not of {words[1]}; --overwrite it")
-    if len(found) < len(dataset):
-        say(f"{path}: extended from {len(found)} to {len(dataset)} events")
-        store.grow(path, len(dataset), {"config": dataset.attributes["config"]})
+        raise InputError(f"{found.path}: holds predictions of {words[0]}, not of {words[1]}; --overwrite it")

@@ -6,30 +6,34 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from glitchflow.data.store import dataset as store
+from glitchflow.data.store.dataset import Dataset, missing_shards, open_store
+from glitchflow.data.store.schema import SPLITS
+from glitchflow.data.store.writer import find_damage, foreign_objects
 
 
 def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str, bool]:
     """A description of the store at `path`, and whether it is complete and (with `verify`) undamaged.
 
-    Raises `InputError` where there is no store of this schema.
+    Raises `InputError` where there is no store of a schema that is read, `RunError` where its metadata are damaged.
     """
-    dataset = store.open_store(path, complete=False)
-    damaged = store.damaged_shards(path) if verify else dict.fromkeys(store.missing_shards(path), "missing")
-    foreign = store.foreign_objects(path) if verify else []
+    dataset = open_store(path, complete=False)
+    if verify:
+        damaged, rest = find_damage(dataset)
+        rest += [f"foreign: {name}" for name in foreign_objects(dataset)] if not rest else []
+    else:
+        damaged, rest = dict.fromkeys([] if dataset.complete else missing_shards(dataset), "missing"), []
     facts = describe(dataset) | {
         "damaged": {str(k): reason for k, reason in damaged.items()},
-        "foreign": foreign,
+        "problems": rest,
     }
-    intact = bool(not damaged and not foreign and facts["complete"])
+    intact = bool(not damaged and not rest and facts["complete"])
     return (json.dumps(facts, indent=1) if as_json else _text(facts, verify)), intact
 
 
-def describe(dataset: store.Dataset) -> dict[str, Any]:
+def describe(dataset: Dataset) -> dict[str, Any]:
     """The facts of a store that a reader asks for first; JSON."""
     attributes, layout = dataset.attributes, dataset.layout
+    arrays = {name: dataset[name] for name in attributes["arrays"]}
     facts: dict[str, Any] = {
         "path": dataset.path,
         "source": attributes["source"],
@@ -39,16 +43,14 @@ def describe(dataset: store.Dataset) -> dict[str, Any]:
         "events_per_shard": layout.shard,
         "events_per_chunk": layout.chunk,
         "channels": dataset.channels,
-        "arrays": {
-            name: [list(dataset[name].shape), str(dataset[name].dtype)] for name in attributes["arrays"]
-        },
-        "bytes": sum(dataset[name].nbytes for name in attributes["arrays"]),
+        "arrays": {name: [list(array.shape), str(array.dtype)] for name, array in arrays.items()},
+        "bytes": sum(array.nbytes for array in arrays.values()),
         "couplings": attributes.get("couplings", {}),
         "provenance": attributes["provenance"],
     }
     if attributes["complete"]:
-        for name, words in (("label", dataset.labels), ("split", list(store.SPLITS))):
-            values = np.asarray(dataset[name][:])
+        for name, words in (("label", dataset.labels), ("split", list(SPLITS))):
+            values = dataset[name][:]
             facts[name] = {word: int((values == i).sum()) for i, word in enumerate(words)}
         facts["skipped"] = dict(attributes.get("skipped", []))
     return facts
@@ -75,10 +77,10 @@ def _text(facts: dict[str, Any], verified: bool) -> str:
     lines += [f"  shard {k}: {reason}" for k, reason in facts["damaged"].items()]
     if facts.get("skipped"):
         lines.append(f"  skipped   {len(facts['skipped'])} events that could not be used, in no split")
-    lines += [f"  foreign: {name}" for name in facts["foreign"]]
+    lines += [f"  {problem}" for problem in facts["problems"]]
     if not facts["complete"]:
         lines.append("  incomplete")
-    elif verified and not facts["damaged"]:
+    elif verified and not facts["damaged"] and not facts["problems"]:
         lines.append("  every shard matches its checksum")
     return "\n".join(lines)
 

@@ -14,24 +14,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment
-from glitchflow.data.event_images import READERS
+from glitchflow.config.analysis import Scan
+from glitchflow.config.sections import Cluster
+from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
+from glitchflow.data.content import Content, content_of
+from glitchflow.data.event_images import READERS, Origin
 from glitchflow.data.generate import provenance
 from glitchflow.data.shard_events import split_of
-from glitchflow.data.store import dataset as store
-from glitchflow.errors import InputError, RunError
+from glitchflow.data.store.dataset import exists, open_store
+from glitchflow.data.store.schema import SPLITS
+from glitchflow.errors import InputError
 from glitchflow.figures.scan import ranking
-from glitchflow.progress import say, track
+from glitchflow.progress import say
 from glitchflow.score.coincidence import Peaks, Scores, Tolerance, block_scores, find_peaks, stack
 from glitchflow.score.significance import holm, shift_test, smallest_p
 from glitchflow.score.statistics import bootstrap_mean
@@ -54,12 +57,12 @@ Table = NDArray[np.float32]  # (C, column, B): the Scores of some witnesses over
 class Survey:
     """What is scanned: every task gets the same one."""
 
-    experiment: str  # JSON
-    source: str
+    source: str  # a name in READERS
+    origin: Origin
+    tolerance: Tolerance
     strain: str
     groups: list[list[str]]
     blocks: list[list[int]]  # indices of events, neighbours in time
-    gps: list[float]  # of recorded events, by index
 
     @property
     def witnesses(self) -> list[str]:
@@ -78,7 +81,7 @@ def scan(experiment: Experiment) -> Path:
     """
     survey = plan_survey(experiment)
     say(f"scanning {len(survey.witnesses)} witnesses over {survey.events} events, from {survey.source}")
-    result = judge(experiment, survey, run_survey(experiment, survey))
+    result = judge(experiment.scan, experiment.seed, survey, run_survey(survey, experiment.cluster))
     directory = Path(experiment.workdir)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "scan.json"
@@ -94,47 +97,48 @@ def scan(experiment: Experiment) -> Path:
 
 def plan_survey(experiment: Experiment) -> Survey:
     """Events and witnesses, and how they are shared out. The test split is left alone: it judges what is chosen."""
-    source = experiment.scan.source
+    settings, content = experiment.scan, content_of(experiment, "ingest")
+    source = settings.source
     if source == "auto":
-        source = "qplot" if store.exists(experiment.dataset) else "files"
+        source = "qplot" if exists(experiment.dataset) else "files"
     if source == "files":
-        strain, recorded, derived, events, gps = _recorded(experiment)
-        groups = grouped(recorded) + grouped(derived)
+        strain, recorded, derived, events, gps = _recorded(content)
+        groups, origin = grouped(recorded) + grouped(derived), Origin(content, gps=gps)
     else:
-        dataset = store.open_store(experiment.dataset)
+        dataset = open_store(experiment.dataset)
         if source not in dataset:
             raise InputError(f"scan.source = {source}: {dataset.path} has none; see store.series")
         strain, *witnesses = dataset.channels
-        groups = grouped(witnesses)
-        times = np.asarray(dataset["gps"][:])
-        events, gps = np.concatenate([dataset.indices(s) for s in ("train", "validation")]), times.tolist()
+        groups, origin = grouped(witnesses), Origin(content, dataset)
+        gps, events = (
+            dataset["gps"][:].tolist(),
+            np.concatenate([dataset.indices(s) for s in ("train", "validation")]),
+        )
     if len(events) < 2:
         raise InputError(
             f"scan.source = {source}: {len(events)} events outside of the test split; shifting them needs two at least"
         )
     ordered = np.sort(events)
     ordered = ordered[np.argsort(np.array(gps)[ordered], kind="stable")]
-    count = max(math.ceil(len(ordered) / experiment.scan.block), min(FEWEST, len(ordered) // 2))
+    count = max(math.ceil(len(ordered) / settings.block), min(FEWEST, len(ordered) // 2))
     blocks = [block.tolist() for block in np.array_split(ordered, count)]
-    return Survey(experiment.model_dump_json(), source, strain, groups, blocks, gps)
+    tolerance = Tolerance(settings.threshold, settings.time_tolerance, settings.frequency_tolerance)
+    return Survey(source, origin, tolerance, strain, groups, blocks)
 
 
 def grouped(names: list[str]) -> list[list[str]]:
     return [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
 
 
-def _recorded(
-    experiment: Experiment,
-) -> tuple[str, list[str], list[str], NDArray[np.int64], list[float]]:
+def _recorded(content: Content) -> tuple[str, list[str], list[str], NDArray[np.int64], list[float]]:
     """Strain, recorded and derived witnesses, events and GPS times of `ingest`. Every channel has files."""
-    sources, derived = chosen_channels(experiment.ingest, experiment.derived)
+    sources, derived = chosen_channels(content.ingest, content.derived)
     for source in sources:
         find_files(source)
-    ingest, span = experiment.ingest, experiment.qplot.span
-    found = find_triggers(ingest, experiment.series.duration, span, experiment.seed)
+    found = find_triggers(content.ingest, content.series.duration, content.qplot.span, content.seed)
     gps = [trigger.gps for trigger in found]
-    test, block = store.SPLITS.index("test"), experiment.split.block
-    events = [i for i, t in enumerate(gps) if split_of(experiment, int(t // block)) != test]
+    test, block = SPLITS.index("test"), content.split.block
+    events = [i for i, t in enumerate(gps) if split_of(content, int(t // block)) != test]
     names = [source.name for source in sources]
     return names[0], names[1:], [d.name for d in derived], np.array(events, np.int64), gps
 
@@ -142,94 +146,54 @@ def _recorded(
 # -- over Ray ----------------------------------------------------------------------------------------------------
 
 
-def run_survey(experiment: Experiment, survey: Survey) -> list[Table]:
-    """Scores of every witness in every block, a table each; two tasks per CPU in flight."""
-    work = [(b, g) for b in range(len(survey.blocks)) for g in range(len(survey.groups))]
-    found: dict[tuple[int, int], Table] = {}
-    total = survey.events * len(survey.witnesses)
-    with (
-        session(experiment.cluster.address, experiment.cluster.cpus),
-        track(total, "scan", "events x witnesses") as advance,
-    ):
-        import ray
-
-        task = ray.remote(num_cpus=1, max_retries=3)(_task)
-        shared, running = ray.put(survey), dict[Any, tuple[int, int]]()
-        slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        try:
-            for part in work:
-                while len(running) >= slots:
-                    _collect(running, found, survey, advance)
-                running[task.remote(shared, *part)] = part
-            while running:
-                _collect(running, found, survey, advance)
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, InputError | RunError):
-                raise error.cause from None
-            raise
-        except ray.exceptions.RayError as error:
-            raise RunError(
-                f"scan: a task died, and three more after it: {str(error).splitlines()[0]}"
-            ) from None
-    groups = range(len(survey.groups))
-    return [np.concatenate([found[b, g] for g in groups]) for b in range(len(survey.blocks))]
+def run_survey(survey: Survey, cluster: Cluster) -> list[Table]:
+    """Scores of every witness in every block, a table each."""
+    blocks, groups = range(len(survey.blocks)), range(len(survey.groups))
+    parts = {(b, g): len(survey.blocks[b]) * len(survey.groups[g]) for b in blocks for g in groups}
+    job = Job(partial(score_block, survey), "scan", memory(survey), "events x witnesses")
+    found = run_tasks(job, parts, cluster)
+    return [np.concatenate([found[b, g] for g in groups]) for b in blocks]
 
 
-def _collect(
-    running: dict[Any, tuple[int, int]],
-    found: dict[tuple[int, int], Table],
-    survey: Survey,
-    advance: Callable[[int], None],
-) -> None:
-    import ray
-
-    ready, _ = ray.wait(list(running), num_returns=1)
-    for reference in ready:
-        block, group = running.pop(reference)
-        found[block, group] = ray.get(reference)
-        advance(len(survey.blocks[block]) * len(survey.groups[group]))
+def memory(survey: Survey) -> int:
+    """Bytes that a task is projected to hold: one event's channels of a group, or a shard of the store, which is
+    checked whole; the events' masks are bits."""
+    origin, content = survey.origin, survey.origin.content
+    series = 12 * (1 + GROUP) * content.series.samples * 8
+    if origin.dataset is None:
+        return BASE_MEMORY + series
+    array = origin.dataset[survey.source]
+    return BASE_MEMORY + series + 2 * array.piece * array.nbytes // len(array)
 
 
-def _task(survey: Survey, block: int, group: int) -> Table:
-    threads(1)
-    return score_block(survey, survey.blocks[block], survey.groups[group])
-
-
-def score_block(survey: Survey, events: list[int], group: list[str]) -> Table:
+def score_block(survey: Survey, part: tuple[int, int]) -> Table:
     """Scores of a group's witnesses over one block of events, compact: the driver keeps all blocks'."""
-    experiment = _parse(survey.experiment)
-    settings = experiment.scan
-    tolerance = Tolerance(settings.threshold, settings.time_tolerance, settings.frequency_tolerance)
+    events, group = survey.blocks[part[0]], survey.groups[part[1]]
     peaks: dict[int, Peaks] = {
-        image.event: find_peaks(image.energy, image.frequency, image.step, tolerance)
-        for image in READERS[survey.source](experiment, events, [survey.strain, *group], survey.gps)
+        image.event: find_peaks(image.energy, image.frequency, image.step, survey.tolerance)
+        for image in READERS[survey.source](survey.origin, events, [survey.strain, *group])
     }
     scores = block_scores(stack([peaks[event] for event in events]))
     return np.array([[getattr(s, name) for name in COLUMNS] for s in scores], dtype=np.float32)
 
 
-@lru_cache(maxsize=2)
-def _parse(experiment_json: str) -> Experiment:
-    return Experiment.model_validate_json(experiment_json)
-
-
 # -- judging -----------------------------------------------------------------------------------------------------
 
 
-def judge(experiment: Experiment, survey: Survey, blocks: list[Table]) -> dict[str, Any]:
+def judge(settings: Scan, seed: int, survey: Survey, blocks: list[Table]) -> dict[str, Any]:
     """Everything `scan.json` says: settings, what could be resolved, and the witnesses, the most significant first.
 
     Raises `InputError` where the strain has no peak in any event.
     """
-    settings, witnesses = experiment.scan, survey.witnesses
+    witnesses = survey.witnesses
     draws = max(settings.draws, math.ceil(2 * len(witnesses) / settings.alpha))
     columns = [COLUMNS.index(name) for name in ("shifted_overlap", "shifted_correlation")]
     tested = [block[:, columns].astype(np.float64) for block in blocks]
-    found = shift_test(tested, generator(experiment.seed, SHIFTS), draws)
+    found = shift_test(tested, generator(seed, SHIFTS), draws)
     adjusted = holm(found.p)
     entries = []
     for c, name in enumerate(witnesses):
-        entry = _entry(experiment, [block[c] for block in blocks])
+        entry = _entry(seed, settings.bootstrap, [block[c] for block in blocks])
         entries.append(
             {
                 "channel": name,
@@ -260,7 +224,7 @@ def judge(experiment: Experiment, survey: Survey, blocks: list[Table]) -> dict[s
     }
 
 
-def _entry(experiment: Experiment, blocks: list[Table]) -> dict[str, Any]:
+def _entry(seed: int, resamples: int, blocks: list[Table]) -> dict[str, Any]:
     """Means over a witness's events with their intervals, beside what chance gives."""
     column = {name: [block[i].astype(np.float64) for block in blocks] for i, name in enumerate(COLUMNS)}
     loud, iou, correlation = (np.concatenate(column[name]) for name in ("loud", "iou", "correlation"))
@@ -270,7 +234,7 @@ def _entry(experiment: Experiment, blocks: list[Table]) -> dict[str, Any]:
         ("iou", iou, column["shifted_iou"]),
         ("correlation", correlation, column["shifted_correlation"]),
     ):
-        interval = asdict(bootstrap_mean(values, experiment.seed, experiment.scan.bootstrap))
+        interval = asdict(bootstrap_mean(values, seed, resamples))
         chance = sum(float(sums[1:].mean()) for sums in shifted) / max(events, 1)
         entry[name] = interval | {"chance": chance}
     return entry

@@ -12,14 +12,15 @@ Shapes: C channel (the strain first), F frequency, T time, N sample.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config import Experiment, parse, upgrade
-from glitchflow.data.store import dataset as store
+from glitchflow.config.sections import QPlot, Series, Whiten
+from glitchflow.data.content import Content
+from glitchflow.data.store.dataset import Dataset
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import chosen_channels, event_start, read_channel
@@ -37,77 +38,98 @@ class Image:
     step: float  # s from pixel to pixel
 
 
-def read_qplots(
-    experiment: Experiment, events: Sequence[int], channels: Sequence[str], gps: Sequence[float] = ()
-) -> Iterator[Image]:
-    """In the store's order, as `read_series`."""
-    dataset = store.open_store(experiment.dataset)
-    qplot = parse(upgrade(dataset.attributes["config"]), dataset.path).qplot
+@dataclass(frozen=True)
+class Origin:
+    """Where events come from: a dataset, where there is one, and the content that is asked for now.
+
+    gps: of recorded events, by index, where there is no dataset.
+    """
+
+    content: Content
+    dataset: Dataset | None = None
+    gps: Sequence[float] = ()
+
+
+def read_qplots(origin: Origin, events: Sequence[int], channels: Sequence[str]) -> Iterator[Image]:
+    """Read the stored Q-plots of events, in the store's order."""
+    dataset = _dataset(origin)
+    qplot = dataset.config.qplot
     fixed = qplot.window == "fixed"
-    axes = [np.asarray(dataset[name][:]) for name in ("frequency", "time")] if fixed else []
-    for event, energy in _stored(dataset, "qplot", events, channels):
-        if fixed:
-            yield Image(event, energy, axes[0], float(axes[1][1] - axes[1][0]))
-        else:
-            first = float(np.asarray(dataset["frequency0"][event]))
-            rows = np.arange(energy.shape[1], dtype=np.float64)
-            yield Image(event, energy, first + qplot.fres * rows, qplot.tres)
-
-
-def read_series(
-    experiment: Experiment, events: Sequence[int], channels: Sequence[str], gps: Sequence[float] = ()
-) -> Iterator[Image]:
-    """Q-plots made anew, with the present `qplot`, from a store that kept its series."""
-    dataset = store.open_store(experiment.dataset)
-    made = parse(upgrade(dataset.attributes["config"]), dataset.path)
-    engine = _engine(experiment.model_copy(update={"series": made.series}).model_dump_json())
-    for event, series in _stored(dataset, "series", events, channels):
-        yield _transform(engine, event, series)
-
-
-def _stored(
-    dataset: store.Dataset, name: str, events: Sequence[int], channels: Sequence[str]
-) -> Iterator[tuple[int, NDArray]]:
-    """An array's channels, event by event; read by whole chunks."""
+    axes = [dataset[name][:] for name in ("frequency", "time")] if fixed else []
     columns = [dataset.channels.index(channel) for channel in channels]
-    chunk = dataset[name].chunks[0]
+    for event, energy in _stored(dataset, "qplot", events):
+        if fixed:
+            yield Image(event, energy[columns], axes[0], float(axes[1][1] - axes[1][0]))
+        else:
+            first = float(dataset["frequency0"][event])
+            rows = np.arange(energy.shape[1], dtype=np.float64)
+            yield Image(event, energy[columns], first + qplot.fres * rows, qplot.tres)
+
+
+def read_series(origin: Origin, events: Sequence[int], channels: Sequence[str]) -> Iterator[Image]:
+    """Make the Q-plots of events anew, with the present `qplot`, from a store that kept its series."""
+    dataset, content = _dataset(origin), origin.content
+    columns = [dataset.channels.index(channel) for channel in channels]
+    asd = dataset["asd"][:][columns] if content.whiten.asd == "dataset" else None
+    key = _Settings(dataset.config.series, content.qplot, content.whiten, tuple(channels), asd)
+    for event in sorted(events):
+        yield _transform(_engine(key), event, dataset.all_series(np.array([event]))[0, columns])
+
+
+def _dataset(origin: Origin) -> Dataset:
+    assert origin.dataset is not None  # what has no dataset is read from files
+    return origin.dataset
+
+
+def _stored(dataset: Dataset, name: str, events: Sequence[int]) -> Iterator[tuple[int, NDArray]]:
+    """An array, event by event; read by whole chunks."""
+    chunk = dataset.layout.chunk
     for k in sorted({event // chunk for event in events}):
-        values = np.asarray(dataset[name][k * chunk : (k + 1) * chunk])
-        yield from ((e, values[e - k * chunk, columns]) for e in sorted(events) if e // chunk == k)
+        values = dataset[name][k * chunk : (k + 1) * chunk]
+        yield from ((event, values[event - k * chunk]) for event in sorted(events) if event // chunk == k)
 
 
-def read_files(
-    experiment: Experiment, events: Sequence[int], channels: Sequence[str], gps: Sequence[float]
-) -> Iterator[Image]:
-    """Recorded events at `gps[event]`. A channel whose files have a gap there has an image of zeros."""
-    wanted = experiment.ingest.model_copy(update={"witnesses": list(channels[1:])})
-    sources, derived = chosen_channels(wanted, experiment.derived)
+def read_files(origin: Origin, events: Sequence[int], channels: Sequence[str]) -> Iterator[Image]:
+    """Read recorded events from their files. A channel whose files have a gap there has an image of zeros."""
+    content, series = origin.content, origin.content.series
+    wanted = content.ingest.model_copy(update={"witnesses": list(channels[1:])})
+    sources, derived = chosen_channels(wanted, content.derived)
     names = [source.name for source in sources]
     columns = [[*names, *(d.name for d in derived)].index(channel) for channel in channels]
-    series, engine = experiment.series, _engine(experiment.model_dump_json())
+    key = _Settings(series, content.qplot, content.whiten, tuple(channels))
     for event in events:
-        start, rows = event_start(series, gps[event]), []
+        start, rows = event_start(series, origin.gps[event]), []
         for source in sources:
             try:
                 rows.append(read_channel(source, start, series.duration, series.sample_rate))
             except Gap:
                 rows.append(np.zeros(series.samples))
-        rng = generator(experiment.seed, DERIVED, event)
+        rng = generator(content.seed, DERIVED, event)
         values = append_derived(np.stack(rows), ["", *names[1:]], derived, series.sample_rate, rng)
-        yield _transform(engine, event, values[columns])
+        yield _transform(_engine(key), event, values[columns])
 
 
-READERS: dict[str, Callable[[Experiment, Sequence[int], Sequence[str], Sequence[float]], Iterator[Image]]] = {
+READERS: dict[str, Callable[[Origin, Sequence[int], Sequence[str]], Iterator[Image]]] = {
     "qplot": read_qplots,
     "series": read_series,
     "files": read_files,
 }
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What a Q-transform is built from; the ASD follows from the rest, as long as the dataset is the same."""
+
+    series: Series
+    qplot: QPlot
+    whiten: Whiten
+    channels: tuple[str, ...]
+    asd: NDArray[np.float64] | None = field(default=None, compare=False)
+
+
 @lru_cache(maxsize=2)
-def _engine(experiment_json: str) -> QTransform:
-    experiment = Experiment.model_validate_json(experiment_json)
-    return build_engine(experiment.series, experiment.qplot, experiment.whiten, "mask")
+def _engine(settings: _Settings) -> QTransform:
+    return build_engine(settings.series, settings.qplot, settings.whiten, "mask", settings.asd)
 
 
 def _transform(engine: QTransform, event: int, series: NDArray) -> Image:

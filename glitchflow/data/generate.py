@@ -6,7 +6,7 @@
 
 A run that was stopped at any point goes on with the shards that have no done-marker.
 
-Shapes: B event of a block, C channel, F frequency, T time, N sample.
+Shapes: C channel, F frequency, T time, N sample, A frequency of an ASD.
 """
 
 from __future__ import annotations
@@ -16,38 +16,33 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from glitchflow.cluster import available_cpus, session, threads
-from glitchflow.config import Experiment, upgrade
+from glitchflow.config import Experiment
 from glitchflow.config.sections import Cluster
-from glitchflow.data import lease
-from glitchflow.data.normalise import reduce_statistics
-from glitchflow.data.shard_events import make_block, make_shard, prepare
-from glitchflow.data.store import dataset as store
+from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
+from glitchflow.data.content import Content, content_of, differences
+from glitchflow.data.normalise import loudness_quantiles, reduce_statistics
+from glitchflow.data.objects import Location
+from glitchflow.data.shard_events import BLOCK, Factory, dataset_asd, make_block, make_factory, make_shard
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store.schema import SPLITS, Array, Layout, choose_layout
+from glitchflow.data.store.writer import Design, Fixed, Writer, find_damage
 from glitchflow.errors import InputError, RunError
-from glitchflow.progress import say, track
-from glitchflow.signal.qtransform import QTransform
-from glitchflow.signal.types import Recipe
-
-CONTENT = {
-    "simulate": ("seed", "series", "simulate", "derived", "whiten", "qplot", "store", "split"),
-    "ingest": ("seed", "series", "ingest", "derived", "whiten", "qplot", "store", "split"),
-}
-
-
-# -- the stages --------------------------------------------------------------------------------------------------
+from glitchflow.progress import say
+from glitchflow.signal.whiten import default_fftlength
 
 
 def generate(
     experiment: Experiment, overwrite: bool = False, shard: int | None = None, verify: bool = False
-) -> store.Location:
+) -> Location:
     """Make the dataset of synthetic events; returns where it is.
 
     `shard`: make that shard alone, again. `verify`: check every shard first and make damaged ones again. More
@@ -55,246 +50,203 @@ def generate(
     Raises `InputError` for a store made from other settings, `RunError` for a disk that refuses and where another
     driver is at work.
     """
-    return _make(experiment, "simulate", overwrite, shard, verify)
+    content = content_of(experiment, "simulate")
+    return _make(experiment.dataset, content, experiment.cluster, overwrite, shard, verify)
 
 
 def ingest(
     experiment: Experiment, overwrite: bool = False, shard: int | None = None, verify: bool = False
-) -> store.Location:
+) -> Location:
     """Make the dataset of recorded events, of another store's series, or of ready Q-plots; returns where it is.
 
     The list of events is the one found when the store was begun. Events that cannot be used are counted with
     their reasons, which the store keeps. Raises `InputError` besides for files that cannot be read.
     """
-    return _make(experiment, "ingest", overwrite, shard, verify)
+    content = content_of(experiment, "ingest")
+    return _make(experiment.dataset, content, experiment.cluster, overwrite, shard, verify)
 
 
 def _make(
-    experiment: Experiment, source: str, overwrite: bool, shard: int | None, verify: bool
-) -> store.Location:
-    path = experiment.dataset
-    if overwrite or not store.exists(path):
-        _create(experiment, source)
-    with lease.hold(path) as check:
-        store.clear_partials(path)
-        _same_content(experiment, source)
-        layout = store.open_store(path, complete=False).layout
-        if shard is not None and not 0 <= shard < layout.shards:
-            raise InputError(f"--shard {shard}: the store has shards 0 to {layout.shards - 1}")
+    path: Location, content: Content, cluster: Cluster, overwrite: bool, shard: int | None, verify: bool
+) -> Location:
+    if content.source == "ingest" and str(path) == content.ingest.series_from:
+        raise InputError(f"ingest.series_from = {path}: is what would be written; choose another workdir")
+    with Writer.begin(path, partial(_design, content), partial(_agrees, content), overwrite) as writer:
+        _extend(writer, content)
+        if shard is not None and not 0 <= shard < writer.layout.shards:
+            raise InputError(f"--shard {shard}: the store has shards 0 to {writer.layout.shards - 1}")
         if verify:
-            _forget_damaged(path)
-        missing = store.missing_shards(path)
-        if 0 < len(missing) < layout.shards:
-            say(f"{path}: {layout.shards - len(missing)} of {layout.shards} shards are there already")
+            _forget_damaged(writer)
+        missing = writer.missing()
+        if 0 < len(missing) < writer.layout.shards:
+            say(
+                f"{path}: {writer.layout.shards - len(missing)} of {writer.layout.shards} shards are there already"
+            )
+        if shard is not None:
+            writer.forget([shard])
         wanted = missing if shard is None else [shard]
-        make = partial(make_shard, experiment.model_dump_json(), source, str(path))
-        run_shards(make, wanted, layout, experiment.cluster, "Q-plots", check)
-        left = store.missing_shards(path)
-        if not left and (wanted or not store.open_store(path, complete=False).attributes["complete"]):
-            _finalise(path, layout)
+        job = Job(
+            partial(make_shard, writer.dataset), "Q-plots", memory(content, writer.arrays, writer.layout)
+        )
+        run_tasks(job, sizes(writer.layout, wanted), cluster, writer.check)
+        if not writer.dataset.complete and not writer.missing():
+            _finish(writer)
     return path
 
 
-def _forget_damaged(path: store.Location) -> None:
-    damaged = store.damaged_shards(path)
-    for k, reason in damaged.items():
-        say(f"{path}: shard {k}: {reason}; it is made again")
-    store.forget(path, damaged)
+def sizes(layout: Layout, shards: list[int]) -> dict[int, int]:
+    """How many events each of some shards has."""
+    return {k: layout.span(k).stop - layout.span(k).start for k in shards}
 
 
-def run_shards(
-    make: Callable[[int], None],
-    shards: Iterable[int],
-    layout: store.Layout,
-    cluster: Cluster,
-    label: str,
-    check: Callable[[], None],
-    accelerated: bool = False,
-) -> None:
-    """Call `make(shard)` in a Ray task per shard, two per CPU in flight, failed workers' tasks retried.
-
-    With `accelerated` each task takes a GPU of its own where the cluster has any.
-
-    `make` writes its shard itself. The first error of a task, or of `check`, ends the run with that error;
-    shards already written stay.
-    """
-    waiting: list[int] = list(shards)
-    if not waiting:
-        return
-    running: dict[Any, int] = {}
-    sizes = {k: layout.span(k).stop - layout.span(k).start for k in waiting}
-    with session(cluster.address, cluster.cpus), track(sum(sizes.values()), label, "events") as advance:
-        import ray
-
-        gpus = int(accelerated and ray.cluster_resources().get("GPU", 0) > 0)
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_call)
-        shared = ray.put(make)
-        slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        try:
-            while waiting or running:
-                while waiting and len(running) < slots:
-                    k = waiting.pop(0)
-                    running[task.remote(shared, k)] = k
-                ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
-                check()
-                for reference in ready:
-                    k = running.pop(reference)
-                    _result(reference, k)
-                    advance(sizes[k])
-        except Exception:
-            # what is being written is finished first, so that nothing writes behind the caller's back. (Ray's cancel
-            # is no help: where it meets a task that is just ending, it takes the whole process down.)
-            if running:
-                ray.wait(list(running), num_returns=len(running), timeout=60.0)
-            raise
+def memory(content: Content, arrays: Mapping[str, Array], layout: Layout) -> int:
+    """Bytes that a task which makes a shard is projected to hold: the shard's arrays, Zarr's encoding of the largest of
+    them, and the block of events that is at work."""
+    each = [min(layout.shard, layout.events) * array.event_bytes for array in arrays.values()]
+    samples, channels = content.series.samples, arrays["qplot"].shape[0]
+    f, t = content.qplot.shape
+    block = BLOCK * channels * (TRANSFORM * samples * 8 + MEASURE * f * t * 8)
+    return BASE_MEMORY + sum(each) + ENCODING * max(each) + block
 
 
-def on_every_cpu(cluster: Cluster, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What a function returns on as many CPUs as this process would use of the cluster, all at work at once.
-
-    Called once before with the last argument 0, so that imports and constants are not part of it.
-    """
-    with session(cluster.address, cluster.cpus):
-        import ray
-
-        count = max(1, min(available_cpus(), int(ray.cluster_resources().get("CPU", 1))))
-        task = ray.remote(num_cpus=1)(function)
-        ray.get([task.remote(*arguments[:-1], 0) for _ in range(count)])
-        return ray.get([task.remote(*arguments) for _ in range(count)])
-
-
-def _result(reference: Any, shard: int) -> None:
-    """Wait for a task. Its own one-line errors come through; of others the task's traceback is kept."""
-    import ray
-
-    try:
-        ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError | RunError):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RunError(f"shard {shard}: its task died, and three more after it: {reason}") from None
-
-
-def _call(make: Callable[[int], None], shard: int) -> None:
-    threads(1)
-    make(shard)
+ENCODING = (
+    2  # copies of an array that Zarr holds while it writes a shard: its chunks, and the shard they become
+)
+TRANSFORM = 12  # float64 series' worth of a channel that whitening and tiling hold at once, from measurements
+MEASURE = 3  # clamped, logarithm, its square
 
 
 # -- the driver's part -------------------------------------------------------------------------------------------
 
 
-def _create(experiment: Experiment, source: str) -> None:
-    recipe, engine = prepare(experiment.model_dump_json(), source)
-    _, skipped = make_block(
-        experiment, recipe, engine, range(1)
-    )  # what is wrong shows before anything is replaced
-    if skipped and recipe.events == 1:
-        raise InputError(skipped[0])
-    arrays = store_arrays(experiment, recipe)
-    layout = store.choose_layout(recipe.events, arrays, experiment.store.chunk_mb, experiment.store.shard_mb)
-    axes = {"channel": np.array(recipe.channels, dtype=object)}
-    if experiment.qplot.window == "fixed":
-        axes |= _fixed_axes(experiment, engine)
+def _design(content: Content) -> Design:
+    """What the store is to be. Raises `InputError` for what is wrong with it, before anything is replaced."""
+    factory = make_factory(content)
+    recipe = factory.recipe
+    if content.whiten.asd != "dataset":  # else there is no ASD yet, and the first event needs it
+        _, skipped, _ = make_block(factory, range(1))
+        if skipped and recipe.events == 1:
+            raise InputError(skipped[0])
+    arrays = store_arrays(factory)
+    layout = choose_layout(recipe.events, arrays, content.store.chunk_mb, content.store.shard_mb)
     attributes = {
-        "arrays": list(arrays),
-        "source": source,
+        "source": content.source,
         "recorded": recipe.recorded,
-        "config": _content(experiment, source),
-        "seed": experiment.seed,
+        "config": content.kept(),
+        "seed": content.seed,
         "channels": recipe.channels,
         "labels": recipe.labels,
         "witnessed_labels": recipe.witnessed,
         "couplings": recipe.couplings,
         "provenance": provenance(),
+        **recipe.attributes,
     }
-    if store.exists(experiment.dataset):
-        store.remove(experiment.dataset)
-    compression = experiment.store.compression
-    store.create(experiment.dataset, arrays, layout, axes, attributes, compression, recipe.notes)
+    fixed = fixed_arrays(factory, None if factory.ready else dataset_asd(factory))
+    return Design(
+        arrays,
+        layout,
+        attributes,
+        fixed,
+        content.store.compression,
+        not recipe.recorded,
+        recipe.notes,
+    )
 
 
-def _fixed_axes(experiment: Experiment, engine: QTransform) -> dict[str, np.ndarray]:
-    """Frequencies in Hz, and times in s from the window's centre."""
-    return {
-        "frequency": np.asarray(engine.frequencies),
-        "time": np.asarray(engine.times) - experiment.series.duration / 2,
-    }
-
-
-def store_arrays(experiment: Experiment, recipe: Recipe) -> dict[str, store.Array]:
-    """The arrays that a dataset of this recipe has."""
-    channels, (f, t), samples = len(recipe.channels), experiment.qplot.shape, experiment.series.samples
+def store_arrays(factory: Factory) -> dict[str, Array]:
+    """The per-event arrays that a dataset has."""
+    content, recipe = factory.content, factory.recipe
+    channels, (f, t), samples = len(recipe.channels), content.qplot.shape, content.series.samples
     arrays = {
-        "qplot": store.Array(("channel", "frequency", "time"), (channels, f, t), "float32"),
-        "gps": store.Array((), (), "float64"),
-        "q": store.Array(("channel",), (channels,), "float32"),
-        "label": store.Array((), (), "int8"),
-        "split": store.Array((), (), "int8"),
-        "snr": store.Array((), (), "float32"),
+        "qplot": Array(("channel", "frequency", "time"), (channels, f, t), "float32"),
+        "gps": Array((), (), "float64", column=True),
+        "q": Array(("channel",), (channels,), "float32", column=True),
+        "label": Array((), (), "int16", column=True),
+        "split": Array((), (), "int8", column=True),
+        "snr": Array((), (), "float32", column=True),
+        "valid": Array(("channel",), (channels,), "bool", column=True),
+        "loudness": Array(("channel",), (channels,), "float64", column=True),
     }
-    if experiment.qplot.window == "loudest":
-        arrays |= {"frequency0": store.Array((), (), "float64"), "time0": store.Array((), (), "float64")}
+    if content.qplot.window == "loudest":
+        arrays |= {name: Array((), (), "float64", column=True) for name in ("frequency0", "time0")}
     if recipe.witnessed:
-        arrays["witnessed"] = store.Array(("frequency", "time"), (f, t), "float32")
-    kept = experiment.store.series
-    if kept != "none" and not (recipe.recorded and experiment.ingest.qplots_from):
-        arrays["series"] = store.Array(("channel", "sample"), (channels, samples), kept)
+        arrays["witnessed"] = Array(("frequency", "time"), (f, t), "float32")
+    if content.store.series != "none" and not factory.ready:
+        kept, kind = len(factory.kept_channels), content.store.series
+        arrays["series"] = Array(("recorded_channel", "sample"), (kept, samples), kind)
         if recipe.witnessed:
-            arrays["witnessed_series"] = store.Array(("sample",), (samples,), kept)
+            arrays["witnessed_series"] = Array(("sample",), (samples,), kind)
     return arrays
 
 
-def _content(experiment: Experiment, source: str) -> dict[str, Any]:
-    """The part of the configuration that a store's bytes depend on."""
-    content = experiment.model_dump(mode="json", include=set(CONTENT[source]))
-    for name in ("path", "quota_gb", "quota_files"):
-        del content["store"][name]
-    return content
+def fixed_arrays(factory: Factory, asd: NDArray | None) -> Fixed:
+    """The arrays without an event axis: coordinates, in Hz and s from the window's centre, `rows`, `asd` (C, A)."""
+    content, recipe, engine = factory.content, factory.recipe, factory.engine
+    fixed: Fixed = {"channel": (("channel",), np.array(recipe.channels, dtype=object))}
+    if content.qplot.window == "fixed":
+        frequency = np.asarray(engine.frequencies)
+        time = np.asarray(engine.times) - content.series.duration / 2
+        fixed |= {"frequency": (("frequency",), frequency), "time": (("time",), time)}
+        nyquist = [recipe.attributes.get("rates", {}).get(name, np.inf) / 2 for name in recipe.channels]
+        fixed["rows"] = (("channel", "frequency"), frequency <= np.array(nyquist)[:, None])
+    if asd is not None:
+        rate = content.series.sample_rate
+        spacing = rate / int((content.whiten.fftlength or default_fftlength(rate)) * rate)
+        fixed["asd"] = (("channel", "asd_frequency"), asd)
+        fixed["asd_frequency"] = (("asd_frequency",), np.arange(asd.shape[1]) * spacing)
+        if content.store.series != "none":
+            names = np.array(factory.kept_channels, dtype=object)
+            fixed["recorded_channel"] = (("recorded_channel",), names)
+    return fixed
 
 
-def _same_content(experiment: Experiment, source: str) -> None:
-    """Refuse a store made from other settings; where only events were added, extend it."""
-    path, wanted = experiment.dataset, _content(experiment, source)
-    dataset = store.open_store(path, complete=False)
-    stored, events = upgrade(dataset.attributes["config"]), experiment.simulate.events
-    if source == "simulate" and stored.get("simulate", {}).get("events", events) < events:
-        grown = stored | {"simulate": stored["simulate"] | {"events": events}}
-        if not list(_differences(grown, wanted)):
-            say(f"{path}: extended from {len(dataset)} to {events} events")
-            store.grow(path, events, {"config": wanted})
-            return
-    differing = sorted(_differences(stored, wanted))
+def _agrees(content: Content, dataset: Dataset) -> None:
+    """Raise `InputError` for a store made from other settings; fewer events may become more."""
+    there, wanted = dataset.config.kept(), content.kept()
+    events = content.simulate.events
+    if content.source == "simulate" and there.get("simulate", {}).get("events", events) < events:
+        there["simulate"] = there["simulate"] | {"events": events}
+    differing = sorted(differences(there, wanted))
     if differing:
         raise InputError(
-            f"{path}: was made with other settings ({'; '.join(differing[:4])}"
+            f"{dataset.path}: was made with other settings ({'; '.join(differing[:4])}"
             f"{', ...' if len(differing) > 4 else ''}); choose another workdir or --overwrite it"
         )
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterable[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in old.keys() | new.keys():
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
-    elif old != new:
-        yield f"{name} = {old} there, {new} here"
+def _extend(writer: Writer, content: Content) -> None:
+    """Make room for the events that the configuration asks for beyond those that are there."""
+    events = content.simulate.events
+    if content.source == "simulate" and len(writer.dataset) < events:
+        say(f"{writer.path}: extended from {len(writer.dataset)} to {events} events")
+        writer.grow(events, {"config": content.kept()})
 
 
-def _finalise(path: store.Location, layout: store.Layout) -> None:
-    markers = [store.marker(path, k) for k in range(layout.shards)]
-    skipped = {int(i): reason for marker in markers for i, reason in marker["skipped"].items()}
+def _forget_damaged(writer: Writer) -> None:
+    damaged, rest = find_damage(writer.dataset)
+    if rest:
+        raise RunError(f"{writer.path}: {rest[0]}, which no shard can mend; --overwrite makes the store anew")
+    for k, reason in damaged.items():
+        say(f"{writer.path}: shard {k}: {reason}; it is made again")
+    writer.forget(damaged)
+
+
+def _finish(writer: Writer) -> None:
+    markers, dataset = writer.collect(), writer.dataset
+    skipped = {i: reason for marker in markers for i, reason in marker.skipped.items()}
     if skipped:
-        _say_skipped(path, skipped, layout.events)
+        _say_skipped(writer.path, skipped, len(dataset))
+    train = dataset["split"][:] == SPLITS.index("train")
+    _say_missing(dataset)
     try:
-        normalisation = reduce_statistics(marker["statistics"] for marker in markers)
+        normalisation: dict[str, Any] | None = reduce_statistics(marker.statistics for marker in markers)
+        normalisation |= {"loudness": loudness_quantiles(dataset["loudness"][:][train])}  # type: ignore[operator]
     except ValueError:
         normalisation = None  # a handful of recorded events need not hold any for training
-    store.finalise(path, {"normalisation": normalisation, "skipped": sorted(skipped.items())})
+    writer.complete({"normalisation": normalisation, "skipped": sorted(skipped.items())})
 
 
-def _say_skipped(path: store.Location, skipped: dict[int, str], events: int) -> None:
+def _say_skipped(path: Location, skipped: dict[int, str], events: int) -> None:
     """How many events were left out, by channel and kind of reason, with an example of each."""
     kinds = Counter(reason.split(" GPS ")[0] for reason in skipped.values())
     say(f"{path}: {len(skipped)} of {events} events could not be used; the store's attributes list them")
@@ -303,6 +255,17 @@ def _say_skipped(path: store.Location, skipped: dict[int, str], events: int) -> 
         say(f"  {count} x {kind} (event {example}: {skipped[example]})")
     if len(skipped) == events:
         raise RunError(f"{path}: none of its {events} events could be used: {skipped[min(skipped)]}")
+
+
+def _say_missing(dataset: Dataset) -> None:
+    """How many events lack which witness."""
+    usable = dataset["split"][:] >= 0
+    without = (~dataset["valid"][:][usable]).sum(0)
+    for channel, count in zip(dataset.channels, without):
+        if count:
+            say(
+                f"{dataset.path}: {channel} has no data in {count} of {usable.sum()} events, where its image is 0"
+            )
 
 
 def provenance() -> dict[str, Any]:

@@ -6,10 +6,10 @@ import hashlib
 import json
 from typing import Any
 
-from glitchflow.data.store import dataset as store
+from glitchflow.data.store.dataset import Dataset
 
 
-def identity(dataset: store.Dataset) -> str:
+def identity(dataset: Dataset) -> str:
     """A hash that tells a dataset from every other one, wherever it is moved to and however far it is extended.
 
     Of its configuration (without the number of events) and of when it was made.
@@ -17,12 +17,12 @@ def identity(dataset: store.Dataset) -> str:
     return _hash([_recipe(dataset), dataset.attributes["provenance"]["date"]])
 
 
-def recipe(dataset: store.Dataset) -> str:
+def recipe(dataset: Dataset) -> str:
     """A hash of what a dataset is made from: the same when it is made again, or extended."""
     return _hash(_recipe(dataset))
 
 
-def _recipe(dataset: store.Dataset) -> dict[str, Any]:
+def _recipe(dataset: Dataset) -> dict[str, Any]:
     config = dict(dataset.attributes["config"])
     if "simulate" in config:
         config["simulate"] = {k: v for k, v in config["simulate"].items() if k != "events"}

@@ -1,18 +1,21 @@
 """One driver at a time: a lease on a store or a directory with its owner's heartbeat, taken over when the owner is
 dead or silent.
 
-The lease is an object in the place itself, so that it works over every host that can reach the place.
+The lease is an object beside what it guards, so that it is held before that is made or deleted, and works over every
+host that can reach the place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,6 @@ from glitchflow.data import objects
 from glitchflow.errors import RunError
 from glitchflow.progress import say
 
-NAME = ".lease.json"
 BEAT = 5.0  # s between heartbeats
 WATCH = 0.5  # s between looks at another one's
 SILENT = 30.0  # s without one after which an owner counts as gone; clocks of hosts may differ by some of it
@@ -30,64 +32,121 @@ class Held(RunError):
     """Another driver is at it."""
 
 
-@contextlib.contextmanager
-def hold(path: objects.Location, place: objects.Place | None = None) -> Iterator[Callable[[], None]]:
-    """Hold the lease of a store for the length of the block; yields a check that it has not been taken over.
+@dataclass
+class _Lease:
+    """A lease as its owner knows it."""
 
-    `place`: where the lease is kept, if `path` is not a store. Of an owner on another host one heartbeat is awaited:
-    after a power cut a job comes back sooner than its own lease falls silent.
+    path: objects.Location  # what is guarded
+    place: objects.Location  # where the lease lies
+    name: str
+    owner: dict[str, Any]
+    beaten: float = 0.0  # monotonic time of the last heartbeat that was written
+    lost: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def read(self) -> dict[str, Any] | None:
+        return objects.get_json(self.place, self.name)
+
+    def content(self) -> bytes:
+        return json.dumps(self.owner | {"time": time.time()}).encode()
+
+    def is_mine(self, found: dict[str, Any] | None) -> bool:
+        return found is not None and found.get("id") == self.owner["id"]
+
+    def check(self) -> None:
+        """Raise `RunError` where the lease was taken over, or may have been: no heartbeat got through for `SILENT`."""
+        if time.monotonic() - self.beaten > SILENT:
+            self.lost = True  # for good: whoever was waiting has taken it by now
+        if self.lost:
+            raise RunError(
+                f"{self.path}: another run has taken it over, or may have, after {SILENT:g} s of silence from here"
+            )
+
+    def beat(self) -> None:
+        """Write a heartbeat every `BEAT` seconds until told to stop, or another's lease lies there."""
+        while not self.stop.wait(BEAT) and not self.lost:
+            # whatever goes wrong, the next beat tries again; `check` knows how long none got through
+            with contextlib.suppress(Exception):
+                if not self.is_mine(self.read() or self.owner):
+                    self.lost = True
+                elif time.monotonic() - self.beaten <= SILENT:  # later it may be another's, not read yet
+                    objects.put(self.place, self.name, self.content())
+                    self.beaten = time.monotonic()
+
+
+@contextlib.contextmanager
+def hold(path: objects.Location) -> Iterator[Callable[[], None]]:
+    """Hold the lease of a store or a directory for the length of the block; yields a check that it still is held.
+
+    What is guarded need not be there yet. Of an owner on another host one heartbeat is awaited: after a power cut a
+    job comes back sooner than its own lease falls silent.
     Raises `Held` where another driver holds it, `RunError` from the check where one has taken it.
     """
-    group = place or objects.open_group(path, "r+")
-    mine = {
+    place, name = objects.parted(path)
+    owner = {
         "id": uuid.uuid4().hex,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": _started(os.getpid()),
     }
+    mine = _Lease(path, place, f".{name}.lease.json", owner)
     with objects.writing(path, "cannot be written"):
-        _take(path, group, mine)
-    stop, lost = threading.Event(), threading.Event()
-    thread = threading.Thread(target=_beat, args=(group, mine, stop, lost), daemon=True)
+        _take(mine)
+    thread = threading.Thread(target=mine.beat, daemon=True)
     thread.start()
-
-    def check() -> None:
-        if lost.is_set():
-            raise RunError(f"{path}: another run has taken it over, after {SILENT:g} s of silence from here")
-
     try:
-        yield check
+        yield mine.check
     finally:
-        stop.set()
+        mine.stop.set()
         thread.join()
-        if (objects.get(group, NAME) or {}).get("id") == mine["id"]:
-            objects.delete(group, NAME)
+        with contextlib.suppress(OSError, RunError):  # a place that is gone has no lease to give back
+            if mine.is_mine(mine.read()):
+                objects.delete(place, mine.name)
 
 
-def _take(path: objects.Location, group: objects.Place, mine: dict[str, Any]) -> None:
-    owner = objects.get(group, NAME)
-    if owner is None:
-        objects.put_new(group, NAME, mine | {"time": time.time()})
-    else:
-        _wait_for(path, group, owner)
-        objects.put(group, NAME, mine | {"time": time.time()})
-        time.sleep(0.2)  # another may be taking it over at this moment: the last to write has it
-    owner = objects.get(group, NAME)
-    if owner is None or owner["id"] != mine["id"]:
-        _refuse(path, owner or mine)
+def _take(mine: _Lease) -> None:
+    """Write the lease where there is none, or where its owner is gone. Raises `Held`."""
+    mine.beaten = time.monotonic()
+    if objects.put_new(mine.place, mine.name, mine.content()):
+        return
+    owner = mine.read()
+    if owner is not None:
+        _wait_for(mine, owner)
+    elif objects.put_new(mine.place, mine.name, mine.content()):  # it was given back at this moment
+        return
+    # of several that find the owner gone, the one that writes this object first takes the lease
+    claim = f"{mine.name}.{(owner or {}).get('id', 'none')}"
+    if not objects.put_new(mine.place, claim, mine.content()):
+        _refuse_claimed(mine, claim)
+    try:
+        found = mine.read()
+        if found is not None and (owner is None or found["id"] != owner["id"]):
+            _refuse(mine.path, found)
+        mine.beaten = time.monotonic()
+        objects.put(mine.place, mine.name, mine.content())
+    finally:
+        objects.delete(mine.place, claim)
 
 
-def _wait_for(path: objects.Location, group: objects.Place, owner: dict[str, Any]) -> None:
+def _refuse_claimed(mine: _Lease, claim: str) -> None:
+    """Refuse where another is taking the lease over; one that died while it did is forgotten."""
+    other = objects.get_json(mine.place, claim) or mine.owner
+    if not _alive(other | {"time": other.get("time", time.time())}):
+        objects.delete(mine.place, claim)
+    _refuse(mine.path, other)
+
+
+def _wait_for(mine: _Lease, owner: dict[str, Any]) -> None:
     """Return when the owner is gone; refuse where its heart beats, which of a process of this host is known at once."""
     said = False
     while _alive(owner):
-        latest = objects.get(group, NAME) or {"time": 0.0}
-        if owner["host"] == socket.gethostname() or latest["time"] > owner["time"]:
-            _refuse(path, owner)
-        if not latest["time"]:  # given back meanwhile
+        latest = mine.read()
+        if latest is None:  # given back meanwhile
             return
+        if owner["host"] == socket.gethostname() or latest["time"] > owner["time"]:
+            _refuse(mine.path, owner)
         if not said:
-            say(f"{path}: waiting for a sign of life of process {owner['pid']} on {owner['host']}")
+            say(f"{mine.path}: waiting for a sign of life of process {owner['pid']} on {owner['host']}")
             said = True
         time.sleep(WATCH)
 
@@ -114,12 +173,3 @@ def _started(pid: int) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
         return None
-
-
-def _beat(group: objects.Place, mine: dict[str, Any], stop: threading.Event, lost: threading.Event) -> None:
-    while not stop.wait(BEAT):
-        with contextlib.suppress(OSError):  # a file system that is away for a moment: the next beat will tell
-            if (objects.get(group, NAME) or mine)["id"] != mine["id"]:
-                lost.set()
-                return
-            objects.put(group, NAME, mine | {"time": time.time()})

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.data.objects import writing
-from glitchflow.data.store import dataset as store
+from glitchflow.data.store.dataset import Dataset
 from glitchflow.progress import say
 
 
-def local_copy(dataset: store.Dataset, directory: Path) -> NDArray[np.float32]:
+def local_copy(dataset: Dataset, directory: Path) -> NDArray[np.float32]:
     """The store's `qplot` (event, C, F, T) as a read-only map of a file in `directory`, copied unless it is there.
 
     Raises `RunError` where the directory cannot be written or is full; nothing half written stays.
@@ -36,7 +36,7 @@ def local_copy(dataset: store.Dataset, directory: Path) -> NDArray[np.float32]:
     return np.load(path, mmap_mode="r")
 
 
-def _copy(dataset: store.Dataset, path: Path) -> None:
+def _copy(dataset: Dataset, path: Path) -> None:
     say(f"copying the Q-plots of {dataset.path} to {path}")
     source, partial = dataset["qplot"], path.with_suffix(".partial")
     try:
@@ -52,8 +52,6 @@ def _copy(dataset: store.Dataset, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _identity(dataset: store.Dataset) -> str:
-    digest = hashlib.sha256()
-    for k in range(dataset.layout.shards):
-        digest.update(json.dumps(store.marker(dataset.path, k)["sha256"], sort_keys=True).encode())
-    return digest.hexdigest()[:32]
+def _identity(dataset: Dataset) -> str:
+    shards = [dataset.checksum("qplot", k) for k in range(dataset.layout.shards)]
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()[:32]

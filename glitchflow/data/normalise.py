@@ -29,22 +29,36 @@ QUANTILES = (
 )
 
 
-def statistics(energy: NDArray[np.float32]) -> dict[str, Any]:
-    """A shard's share of the statistics: sums over the pixels of (B, C, F, T) energies, per channel, JSON.
+SUMS = ("sum", "log_sum", "log_square_sum")
 
-    And each event's `loudness`, a list per channel.
+
+def measure(energy: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    """Sums over the pixels of each image of (B, C, F, T) energies, and its largest: (B, C) each, clamped at 0.
+
+    An event at a time: a shard's share is added up from them without another copy of the shard.
     """
     clamped = np.maximum(energy, 0, dtype=np.float64)  # splines undershoot
     log = np.log1p(clamped)
-    axes = (0, 2, 3)
-    return {
-        "count": int(energy.shape[0] * energy.shape[2] * energy.shape[3]),
-        "sum": clamped.sum(axes).tolist(),
-        "max": clamped.max(axes, initial=0.0).tolist(),
-        "log_sum": log.sum(axes).tolist(),
-        "log_square_sum": np.square(log).sum(axes).tolist(),
-        "loudness": np.round(log.mean((2, 3)).T, 6).tolist(),
+    sums = {
+        "sum": clamped.sum((2, 3)),
+        "log_sum": log.sum((2, 3)),
+        "log_square_sum": np.square(log).sum((2, 3)),
     }
+    return sums | {"max": clamped.max((2, 3), initial=0.0)}
+
+
+def statistics(measured: dict[str, NDArray], valid: NDArray[np.bool_], pixels: int) -> dict[str, Any]:
+    """A shard's share of the statistics, per channel, JSON: what `measure` gave of its B train events, added up.
+
+    valid: (B, C); images of channels without data count for nothing. pixels: of an image.
+    """
+    share: dict[str, Any] = {"count": (valid.sum(0) * pixels).tolist()}
+    share["max"] = np.where(valid, measured["max"], 0).max(0, initial=0.0).tolist()
+    for name in SUMS:
+        values = np.where(valid, measured[name], 0)
+        # one after the other, as numpy adds up whole shards: its pairwise sum would give other last digits
+        share[name] = (np.add.accumulate(values)[-1] if len(values) else np.zeros(valid.shape[1])).tolist()
+    return share
 
 
 def loudness(energy: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -53,34 +67,28 @@ def loudness(energy: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def loudness_quantiles(values: NDArray[np.float64]) -> list[list[float]]:
-    """The `QUANTILES` of each channel's loudness (event, C), a list per channel."""
-    return np.quantile(values, QUANTILES, axis=0).T.tolist()
+    """The `QUANTILES` of each channel's loudness (event, C), a list per channel; events with NaN there are left out."""
+    return np.nanquantile(values, QUANTILES, axis=0).T.tolist()
 
 
 def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Mean and maximum of the energy, mean and standard deviation of log(1 + energy), per channel.
+    """The statistics of the train split, per channel, from the shares of all shards.
 
-    `loudness`: the quantiles of the events' loudness, which say what a network trained on them has seen.
-
-    Adds in the order given (shard order), so that the result does not depend on who finished first.
+    Adds in the order given (shard order), so that the result does not depend on who finished first. A channel that
+    had no data in any event has zeros. Raises ValueError where no event is in the split.
     """
-    shares = [share for share in shares if share["count"]]
+    shares = [share for share in shares if np.any(share["count"])]
     if not shares:
         raise ValueError("the train split is empty: no statistics to normalise with")
-    count = sum(share["count"] for share in shares)
-    total = {k: np.sum([share[k] for share in shares], axis=0) for k in ("sum", "log_sum", "log_square_sum")}
+    count = np.maximum(np.sum([share["count"] for share in shares], axis=0), 1)
+    total = {name: np.sum([share[name] for share in shares], axis=0) for name in SUMS}
     log_mean = total["log_sum"] / count
-    reduced = {
+    return {
         "mean": (total["sum"] / count).tolist(),
         "max": np.max([share["max"] for share in shares], axis=0).tolist(),
         "log_mean": log_mean.tolist(),
         "log_std": np.sqrt(np.maximum(total["log_square_sum"] / count - log_mean**2, 0)).tolist(),
     }
-    if all("loudness" in share for share in shares):  # not in shards that were made before it was kept
-        reduced["loudness"] = loudness_quantiles(
-            np.concatenate([np.transpose(share["loudness"]) for share in shares])
-        )
-    return reduced
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Where stores are: a path or a URL, and the small objects kept in a store beside its arrays.
+"""Where things are: a directory or a URL, and the objects in it, read and written the same way for both (obstore).
 
-Everything goes through Zarr's own storage layer, so that a file system and `s3://` are the same code. On a file
-system an object is written under a temporary name and renamed.
+An object is written whole or not at all: on a file system under a temporary name that is then renamed. Arrays go
+through Zarr, which `storage` tells where.
 """
 
 from __future__ import annotations
@@ -11,37 +11,43 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import zarr
-from zarr.abc.store import Store
-from zarr.core.buffer import cpu, default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import LocalStore, StorePath
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+from zarr.storage import ObjectStore as ZarrObjectStore
 
 from glitchflow.errors import InputError, RunError
 
 Location = str | Path
-
-
-class Place(Protocol):
-    """What holds objects: a Zarr group, or a plain directory."""
-
-    @property
-    def store_path(self) -> StorePath: ...
-
-
-@dataclass(frozen=True)
-class Directory:
-    """A plain directory that holds such objects, as a training's."""
-
-    store_path: StorePath
+ROOT = "zarr.json"  # the metadata of a store: without it there is none
+# What a killed writer leaves of an object: Zarr's name for it, and object_store's.
+PARTIALS = ("*.partial", "*#[0-9]*")
 
 
 def is_url(path: Location) -> bool:
+    """Whether a location is a URL, not a path of a file system."""
     return "://" in str(path)
+
+
+def parted(path: Location) -> tuple[Location, str]:
+    """The place that a directory or a URL lies in, and its name there. Raises `InputError` for a bare bucket."""
+    if not is_url(path):
+        whole = Path(path).absolute()
+        return whole.parent, whole.name
+    place, _, name = str(path).rstrip("/").rpartition("/")
+    if not name or place.endswith(":/"):
+        raise InputError(f"{path}: is a bucket; name a place inside it, as {path}/dataset.zarr")
+    return place, name
+
+
+def beside(path: Location, suffix: str) -> Location:
+    """The location next to a directory or URL that is named like it, with a suffix."""
+    place, name = parted(path)
+    return f"{place}/{name}{suffix}" if is_url(path) else Path(place) / f"{name}{suffix}"
 
 
 @contextlib.contextmanager
@@ -49,100 +55,142 @@ def writing(path: Location, what: str) -> Iterator[None]:
     """One line where the file system or the object store refuses: full, read-only, not a directory, no bucket."""
     try:
         yield
-    except OSError as error:
-        raise RunError(f"{path}: {what}: {error.strerror or ' '.join(str(error).split())}") from None
+    except (OSError, BaseError) as error:
+        raise RunError(f"{path}: {what}: {reason(error)}") from None
 
 
-def open_group(path: Location, mode: Any) -> zarr.Group:
-    """The group at `path`, by its own metadata: the consolidated copy is stale while a store grows.
-
-    Raises `InputError` where there is none, `RunError` where the place cannot be reached.
-    """
-    try:
-        return zarr.open_group(storage(path), mode=mode, use_consolidated=False)
-    except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
-        raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be opened: {error}") from None
+def reason(error: Exception) -> str:
+    """What an error of a file system or an object store says, on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(
+        str(error).split("\n\n")[0].split()
+    )  # obstore adds pages of debugging after an empty line
 
 
 def storage(path: Location) -> Any:
-    """What Zarr opens: a path, or the object store behind a URL; that takes its keys and endpoint from AWS_*.
+    """What Zarr opens: a path, or the object store behind a URL."""
+    return ZarrObjectStore(_remote(str(path))) if is_url(path) else str(path)
 
-    Raises `InputError` where the extra for URLs is not installed or the URL names nothing known.
-    """
-    if not is_url(path):
-        return str(path)
+
+@lru_cache(maxsize=16)
+def _remote(url: str) -> ObjectStore:
+    """The object store behind a URL, one client a process; it takes keys and endpoint from the environment."""
     try:
-        from obstore.store import from_url
-        from zarr.storage import ObjectStore
-    except ImportError:
-        raise InputError(f"{path}: needs the extra `s3`: pip install 'glitchflow[s3]'") from None
-    try:
-        return ObjectStore(from_url(str(path)))
+        return from_url(url)
     except Exception as error:  # noqa: BLE001  obstore's errors have no common base
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+        raise InputError(f"{url}: {reason(error)}") from None
 
 
-def directory(path: Path) -> Directory:
-    """A directory on a file system, made where it is missing."""
+def _place(path: Location, make: bool = False) -> ObjectStore | None:
+    """The objects of a place; None for a directory that is not there, which `make` makes."""
+    if is_url(path):
+        return _remote(str(path))
+    if make:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return LocalStore(str(path)) if Path(path).is_dir() else None
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory where it is missing. Raises `RunError` where the file system refuses."""
     with writing(path, "cannot be made"):
         path.mkdir(parents=True, exist_ok=True)
-    return Directory(StorePath(LocalStore(path)))
 
 
-def exists(path: Location) -> bool:
-    """Whether a store is there that was created whole."""
-    if not is_url(path):
-        return (Path(path) / "zarr.json").exists()
-    storage(path)  # a URL that cannot be used is not a store that is not there
+def get(path: Location, name: str) -> bytes | None:
+    """An object, or None where there is none. Raises `RunError` where the place cannot be read."""
     try:
-        return "schema" in open_group(path, "r").attrs
-    except InputError:
-        return False
+        place = _place(path)
+        return None if place is None else bytes(obstore.get(place, name).bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, BaseError) as error:
+        raise RunError(f"{path}: cannot be read: {reason(error)}") from None
 
 
-def wipe(path: Location) -> None:
-    """Delete everything at `path`."""
-    with writing(path, "cannot be removed"):
-        if is_url(path):
-            sync(open_group(path, "r+").store_path.delete_dir())
-        else:
-            shutil.rmtree(path)
-
-
-def put(group: Place, name: str, value: Any) -> None:
-    """Write a JSON object."""
-    sync((group.store_path / name).set(cpu.Buffer.from_bytes(json.dumps(value).encode())))
-
-
-def put_new(group: Place, name: str, value: Any) -> None:
-    """Write a JSON object unless there is one of that name."""
-    sync((group.store_path / name).set_if_not_exists(cpu.Buffer.from_bytes(json.dumps(value).encode())))
-
-
-def get(group: Place, name: str) -> Any:
-    """A JSON object, or None where there is none, or one cut off."""
-    value = sync((group.store_path / name).get(default_buffer_prototype()))
+def get_json(path: Location, name: str) -> Any:
+    """A JSON object, or None where there is none, or one that is no JSON."""
+    content = get(path, name)
     try:
-        return None if value is None else json.loads(value.to_bytes())
+        return None if content is None else json.loads(content)
     except ValueError:
         return None
 
 
-def delete(group: Place, name: str) -> None:
-    sync((group.store_path / name).delete())
+def put(path: Location, name: str, content: bytes) -> None:
+    """Write an object, whole. Raises what `writing` turns into one line."""
+    obstore.put(_place(path, make=True), name, content)  # type: ignore[arg-type]
 
 
-def names(group: zarr.Group, prefix: str) -> list[str]:
-    """Names of all objects under a prefix, relative to the group."""
+def put_new(path: Location, name: str, content: bytes) -> bool:
+    """Write an object unless there is one of that name, and say whether it was written; of two at once one is."""
+    try:
+        obstore.put(_place(path, make=True), name, content, mode="create")  # type: ignore[arg-type]
+    except AlreadyExistsError:
+        return False
+    return True
 
-    async def collect(store: Store, root: str) -> list[str]:
-        return [key async for key in store.list_prefix(root)]
 
-    root = group.store_path.path
-    found = sync(collect(group.store_path.store, f"{root}/{prefix}".lstrip("/")))
-    return sorted(key.removeprefix(root).lstrip("/") for key in found)
+def delete(path: Location, name: str) -> None:
+    """Delete an object; one that is not there is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        if (place := _place(path)) is not None:
+            obstore.delete(place, name)
+
+
+def names(path: Location, under: str = "") -> list[str]:
+    """Names of all objects of a place, or of those under a folder of it, ascending."""
+    place = _place(path)
+    listed: Any = obstore.list(place, under or None) if place is not None else []
+    return sorted(entry["path"] for entries in listed for entry in entries)
+
+
+def wipe(path: Location) -> None:
+    """Delete everything at a location, out of every reader's sight at once; only for who holds the lease."""
+    if not is_url(path):
+        _remove(_hide(path))
+        return
+    delete(path, ROOT)
+    if found := names(path):
+        obstore.delete(_remote(str(path)), found)
+
+
+def replace(new: Location, path: Location) -> None:
+    """Put `new` in the place of `path`, which goes away; on a URL object by object, the metadata last.
+
+    Killed at any point, it leaves `path` as it was, or `new` whole and nothing that looks like a store at `path`.
+    """
+    if not is_url(path):
+        hidden = _hide(path)
+        Path(new).rename(path)
+        _remove(hidden)
+        return
+    wipe(path)
+    (place, before), after = parted(new), parted(path)[1]
+    for name in (*(name for name in names(new) if name != ROOT), ROOT):
+        obstore.copy(_remote(str(place)), f"{before}/{name}", f"{after}/{name}")
+    wipe(new)
+
+
+def _hide(path: Location) -> Path:
+    """Rename a directory, if it is there, to what `_remove` deletes; so does the next run where this one is killed."""
+    hidden = Path(path).with_name(f".{Path(path).name}.gone")
+    _remove(hidden)
+    if Path(path).exists():
+        Path(path).rename(hidden)
+    return hidden
+
+
+def _remove(hidden: Path) -> None:
+    shutil.rmtree(hidden, ignore_errors=True)  # a reader on NFS may hold a file open: the next time, then
+
+
+def clear_partials(path: Location) -> None:
+    """Delete the temporary files that killed writers left behind; only for who holds the lease."""
+    if not is_url(path):
+        for pattern in PARTIALS:
+            for left in Path(path).rglob(pattern):
+                left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

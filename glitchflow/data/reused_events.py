@@ -3,68 +3,85 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import h5py
 import numpy as np
 
-from glitchflow.config import Experiment, parse, upgrade
-from glitchflow.data.store import dataset as store
+from glitchflow.config.sections import Ingest
+from glitchflow.data.content import Content
+from glitchflow.data.store.dataset import Dataset, open_store
 from glitchflow.errors import InputError
-from glitchflow.signal.types import Event, Recipe
+from glitchflow.signal.types import Event, Recipe, Transient
 
 VIRGO = "virgo_dataset"  # the interTwin Virgo use case's only dataset: (event, channel, time, frequency), strain first
 NEIGHBOURS = 32  # events of a file without times that share a split
 
 
-def stored_series(experiment: Experiment) -> Recipe:
-    """The events of a store that kept its series: to make their Q-plots anew with other settings."""
-    path = experiment.ingest.series_from
-    old = store.open_store(path)
+def stored_series(content: Content) -> Recipe:
+    """The events of a store that kept its series: to make their Q-plots anew with other settings.
+
+    Raises `InputError` for one without series, or with others than `series` and `derived` say.
+    """
+    path = content.ingest.series_from
+    old = open_store(path)
     if "series" not in old:
         raise InputError(f"ingest.series_from = {path}: has no series; generate it with store.series=float32")
-    before = parse(upgrade(old.attributes["config"]), path)
-    if before.series != experiment.series:
-        raise InputError(
-            f"ingest.series_from = {path}: has series of {before.series}, not {experiment.series}"
-        )
-    if before.derived != experiment.derived:
+    before = old.config
+    if before.series != content.series:
+        raise InputError(f"ingest.series_from = {path}: has series of {before.series}, not {content.series}")
+    if before.derived != content.derived:
         raise InputError(
             f"ingest.series_from = {path}: holds derived channels already; take its `derived` over as it is"
         )
-    if Path(path) == experiment.dataset:
-        raise InputError(f"ingest.series_from = {path}: is what would be written; choose another workdir")
-    gps, block = np.asarray(old["gps"][:]), experiment.split.block
-    recorded = old.attributes["recorded"]
+    gps, block, labels = old["gps"][:], content.split.block, old["label"][:]
     return Recipe(
         events=len(old),
         channels=old.channels,
         labels=old.labels,
-        witnessed=old.attributes["witnessed_labels"],
-        couplings=old.attributes["couplings"],
+        witnessed=old.witnessed_labels,
+        couplings=old.couplings,
         event=partial(_stored_event, old),
-        split_key=(lambda i: int(gps[i] // block)) if recorded else int,
-        recorded=recorded,
+        split_key=(lambda i: int(gps[i] // block)) if old.recorded else int,
+        recorded=old.recorded,
+        label=lambda i: int(labels[i]),
+        attributes={
+            "rates": old.attributes.get("rates", {}),
+            "derived_seed": old.attributes.get("derived_seed", before.seed),
+        },
     )
 
 
-def _stored_event(old: store.Dataset, index: int) -> Event:
-    known = "witnessed_series" in old
+def _stored_event(old: Dataset, index: int) -> Event:
+    one, skipped = np.array([index]), dict(old.attributes.get("skipped", []))
     return Event(
-        series=np.asarray(old["series"][index]),
-        witnessed=np.asarray(old["witnessed_series"][index]) if known else None,
-        label=int(np.asarray(old["label"][index])),
-        gps=float(np.asarray(old["gps"][index])),
-        snr=float(np.asarray(old["snr"][index])),
+        series=old.all_series(one)[0],
+        witnessed=old["witnessed_series"][index].astype(np.float64) if "witnessed_series" in old else None,
+        label=int(old["label"][index]),
+        gps=float(old["gps"][index]),
+        snr=float(old["snr"][index]),
+        skipped=skipped.get(index, ""),
+        transients=_transients(old, index),
+        valid=old["valid"][index] if "valid" in old else None,
     )
 
 
-def ready_qplots(experiment: Experiment) -> Recipe:
+def _transients(old: Dataset, index: int) -> tuple[Transient, ...]:
+    if "transient_event" not in old:
+        return ()
+    family, gps, snr, witnessed = (old[f"transient_{name}"] for name in ("family", "gps", "snr", "witnessed"))
+    return tuple(
+        Transient(int(family[row]), float(gps[row]), float(snr[row]), bool(witnessed[row]))
+        for row in np.flatnonzero(old["transient_event"][:] == index)
+    )
+
+
+def ready_qplots(ingest: Ingest, pixels: tuple[int, int]) -> Recipe:
     """The events of an HDF5 file of Q-plots, one dataset `virgo_dataset` (event, channel, time, frequency) float32.
 
-    Channels are named by `ingest.channels` where it is given. Raises `InputError` for another dataset or shape.
+    pixels: (F, T) of an image. Channels are named by `ingest.channels` where it is given.
+    Raises `InputError` for another dataset or shape.
     """
-    path, (f, t) = experiment.ingest.qplots_from, experiment.qplot.shape
+    path, (f, t) = ingest.qplots_from, pixels
     try:
         with h5py.File(path) as file:
             shape = file[VIRGO].shape
@@ -77,10 +94,7 @@ def ready_qplots(experiment: Experiment) -> Recipe:
             f"ingest.qplots_from = {path}: {VIRGO} is of shape {shape}, not (event, channel, {t}, {f}) as qplot.shape"
             " (frequency, time) says, with at least one witness"
         )
-    names = [c.name for c in experiment.ingest.channels] or [
-        "STRAIN",
-        *(f"AUX_{i}" for i in range(1, shape[1])),
-    ]
+    names = [c.name for c in ingest.channels] or ["STRAIN", *(f"AUX_{i}" for i in range(1, shape[1]))]
     if len(names) != shape[1]:
         raise InputError(f"ingest.channels: {len(names)} names for the {shape[1]} channels of {path}")
     return Recipe(

@@ -1,101 +1,213 @@
-"""One shard of a store: its events' Q-plots, made and written by one task.
+"""One shard of a dataset: its events' Q-plots, made and written by one task.
 
     recipe -> events of a block -> Q-plots -> ... -> the whole shard -> store
 
-What a shard holds depends on the experiment and the event indices alone.
+What a shard holds depends on the content of the dataset and the event indices alone.
 
-Shapes: B event of a block, C channel, F frequency, T time, N sample.
+Shapes: B event of a block, C channel (the strain first), R recorded channel, F frequency, T time, N sample,
+A frequency of an ASD.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from glitchflow.config import Experiment
-from glitchflow.data.normalise import statistics
+from glitchflow.data.content import Content
+from glitchflow.data.normalise import measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
-from glitchflow.data.store import dataset as store
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store.schema import SKIPPED, SPLITS
+from glitchflow.data.store.writer import write_shard
 from glitchflow.errors import InputError
 from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import recorded
 from glitchflow.signal.recorded.triggers import Trigger, find_triggers
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.streams import SPLIT, generator
-from glitchflow.signal.types import Event, Recipe
+from glitchflow.signal.types import Event, Recipe, Transient
+from glitchflow.signal.whiten import estimate_asd
 
 BLOCK = 16  # events whose Q-plots are made at once: a task's memory does not depend on the shard's size
+ASD_EVENTS = 64  # background events that a dataset's ASD is the median of
+ASD_SEARCH = (
+    512  # train events that are made at most to find them, where a recipe does not know labels beforehand
+)
 
 
-def make_shard(experiment_json: str, source: str, path: str, shard: int) -> None:
-    """Make and write one shard of the store at `path`. Raises `InputError`, and `RunError` for a disk that refuses."""
-    recipe, engine = prepare(experiment_json, source, path)
-    experiment = _parse(experiment_json)
-    dataset = store.open_store(path, complete=False)
-    span, names = dataset.layout.span(shard), dataset.attributes["arrays"]
-    values = {name: _empty(dataset, name, span) for name in names}
+@dataclass(frozen=True)
+class Factory:
+    """What makes a dataset's events, and their Q-plots of them."""
+
+    content: Content
+    recipe: Recipe
+    engine: QTransform
+    rows: NDArray[np.bool_] | None = None  # (C, F), False where a channel has no such frequency
+
+    @property
+    def ready(self) -> bool:
+        """Whether the recipe has Q-plots and no series."""
+        return self.recipe.recorded and bool(self.content.ingest.qplots_from)
+
+    @property
+    def kept_channels(self) -> list[str]:
+        """The R channels whose series are kept."""
+        derived = {item.name for item in self.content.derived}
+        return [name for name in self.recipe.channels if name not in derived]
+
+
+def make_factory(content: Content, dataset: Dataset | None = None) -> Factory:
+    """The recipe and the engine of a dataset's content.
+
+    dataset: the store that is being made, which holds the list of recorded events as it was when it was begun, and the
+    ASD to whiten by. Raises `InputError` for what cannot be made.
+    """
+    asd = dataset["asd"][:] if dataset is not None and content.whiten.asd == "dataset" else None
+    simulated = content.source == "simulate"
+    settings = (content.series, content.qplot, content.whiten, "raise" if simulated else "mask")
+    engine = build_engine(*settings, asd)
+    rows = dataset["rows"][:] if dataset is not None and "rows" in dataset else None
+    return Factory(content, _recipe(content, dataset), engine, rows)
+
+
+def _recipe(content: Content, dataset: Dataset | None) -> Recipe:
+    ingest, series, seed = content.ingest, content.series, content.seed
+    if content.source == "simulate":
+        return build_recipe(content.simulate, series, content.derived, seed)
+    if ingest.series_from:
+        return stored_series(content)
+    if ingest.qplots_from:
+        return ready_qplots(ingest, content.qplot.shape)
+    listed, nan = dataset.note("triggers") if dataset is not None else None, float("nan")
+    if listed:
+        triggers = [Trigger(gps, label, nan if snr is None else snr) for gps, label, snr in listed]
+    else:
+        triggers = find_triggers(ingest, series.duration, content.qplot.span, seed)
+    return recorded(ingest, series, content.derived, seed, content.split.block, triggers)
+
+
+def make_shard(dataset: Dataset, shard: int) -> None:
+    """Make and write one shard of a store. Raises `InputError`, and `RunError` for a disk that refuses."""
+    factory = _factory(_Key(json.dumps([dataset.path, dataset.attributes["config"]]), dataset))
+    span = dataset.layout.span(shard)
+    values = {
+        name: np.empty((span.stop - span.start, *array.shape), array.dtype)
+        for name, array in dataset.known.arrays.items()
+        if array is not None
+    }
     skipped: dict[int, str] = {}
+    measured: list[dict[str, NDArray]] = []
+    transients: list[tuple[int, int, float, float, bool]] = []
     for start in range(span.start, span.stop, BLOCK):
         indices = range(start, min(start + BLOCK, span.stop))
-        block, reasons = make_block(experiment, recipe, engine, indices)
+        block, reasons, rows = make_block(factory, indices)
         skipped |= reasons
-        for name in names:
+        transients += rows
+        measured.append(measure(block["qplot"]))
+        pixels = block["qplot"][0, 0].size
+        # of an image without data there is no loudness, and NaN is what quantiles leave out
+        loud = np.round(measured[-1]["log_sum"] / pixels, 6)
+        block["loudness"] = np.where(block["valid"], loud, np.nan)
+        for name in values:
             values[name][start - span.start : indices.stop - span.start] = block[name]
-    train = values["split"] == store.SPLITS.index("train")
-    store.write_shard(path, shard, values, statistics(values["qplot"][train]), skipped)
+    train = values["split"] == SPLITS.index("train")
+    sums = {name: np.concatenate([one[name] for one in measured])[train] for name in measured[0]}
+    write_shard(dataset, shard, values, statistics(sums, values["valid"][train], pixels), skipped, transients)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A dataset, told from others by its content: each task gets a copy of its own."""
+
+    content: str
+    dataset: Dataset = field(compare=False)
+
+
+@lru_cache(maxsize=1)
+def _factory(key: _Key) -> Factory:
+    """The factory of a store that is being made, built once per process."""
+    return make_factory(key.dataset.config, key.dataset)
 
 
 def make_block(
-    experiment: Experiment, recipe: Recipe, engine: QTransform, indices: range
-) -> tuple[dict[str, NDArray], dict[int, str]]:
-    """The arrays of some events, and why any of them could not be used: those are zeros in no split."""
+    factory: Factory, indices: range
+) -> tuple[dict[str, NDArray], dict[int, str], list[tuple[int, int, float, float, bool]]]:
+    """The arrays of some events, why any of them could not be used, and their transients.
+
+    An event that could not be used is all zeros, in no split. A witness without data costs the witness: its image is 0
+    and `valid` says so.
+    """
+    recipe, content = factory.recipe, factory.content
     events = [recipe.event(i) for i in indices]
     skipped = {i: event.skipped for i, event in zip(indices, events) if event.skipped}
-    gps = np.array([event.gps for event in events])
     block: dict[str, Any] = {
-        "gps": gps,
-        "label": np.array([event.label for event in events], dtype=np.int8),
+        "gps": np.array([event.gps for event in events]),
+        "label": np.array([event.label for event in events], dtype=np.int16),
         "snr": np.array([event.snr for event in events]),
     }
-    if experiment.ingest.qplots_from and recipe.recorded:
+    if factory.ready:
         block["qplot"] = np.stack([event.energy for event in events])  # type: ignore[misc]
         block["q"] = np.full(block["qplot"].shape[:2], np.nan)
+        block["valid"] = np.ones(block["qplot"].shape[:2], bool)
     else:
-        images, dead = _transform(experiment, recipe, engine, events, indices)
-        skipped = dead | skipped
-        block |= images
-    split = [store.SKIPPED if i in skipped else split_of(experiment, recipe.split_key(i)) for i in indices]
+        block |= _transform(factory, events, indices)
+    for i, valid in zip(indices, block["valid"]):
+        if not valid[0]:
+            skipped.setdefault(i, f"{recipe.channels[0]}: dead, constant or without power in the band")
+    split = [SKIPPED if i in skipped else split_of(content, recipe.split_key(i)) for i in indices]
     block["split"] = np.array(split, dtype=np.int8)
     for i in skipped:
-        block["qplot"][i - indices.start] = 0
-    return block, skipped
+        block["valid"][i - indices.start] = False
+    block["qplot"][~block["valid"]] = 0
+    if factory.rows is not None:
+        block["qplot"][:, ~factory.rows] = 0
+    return block, skipped, [] if recipe.recorded else list(_transients(recipe, events, indices))
 
 
-def _transform(
-    experiment: Experiment, recipe: Recipe, engine: QTransform, events: list[Event], indices: range
-) -> tuple[dict[str, Any], dict[int, str]]:
-    """Q-plots of the events' series, and which events have a channel without any signal."""
-    _check_shapes(events, indices, (len(recipe.channels), experiment.series.samples), bool(recipe.witnessed))
+def _transients(
+    recipe: Recipe, events: list[Event], indices: range
+) -> Iterator[tuple[int, int, float, float, bool]]:
+    """Rows of the table: event, family, GPS s, SNR in the strain, whether a witness sees it."""
+    witnessed = {recipe.labels.index(name) for name in recipe.witnessed}
+    for index, event in zip(indices, events):
+        there = event.transients
+        if event.label and not there:  # a recipe that does not tell: one, at the event's time
+            there = (Transient(event.label, event.gps, event.snr, event.label in witnessed),)
+        yield from ((index, one.label, one.gps, one.snr, one.witnessed) for one in there)
+
+
+def _transform(factory: Factory, events: list[Event], indices: range) -> dict[str, Any]:
+    """Q-plots of the events' series."""
+    recipe, content = factory.recipe, factory.content
+    _check_shapes(events, indices, (len(recipe.channels), content.series.samples), bool(recipe.witnessed))
     series = np.stack([event.series for event in events])
     explained = np.stack([event.witnessed for event in events]) if recipe.witnessed else None  # type: ignore[misc]
     try:
-        plot = engine(series, companion=explained)
+        plot = factory.engine(series, companion=explained)
     except ValueError as error:
         raise InputError(f"Q-plots of the events from {indices.start} on: {error}") from None
-    block: dict[str, Any] = {"qplot": plot.energy.numpy(), "q": plot.q.numpy(), "series": series}
-    if experiment.qplot.window == "loudest":
-        start = np.array([event.gps for event in events]) - experiment.series.duration / 2
+    valid = np.array(plot.valid, dtype=bool)
+    for row, event in zip(valid, events):
+        row &= True if event.valid is None else event.valid
+    kept = [recipe.channels.index(name) for name in factory.kept_channels]
+    block: dict[str, Any] = {"qplot": plot.energy.numpy(), "q": plot.q.numpy(), "valid": valid}
+    block["series"] = series[:, kept]
+    if content.qplot.window == "loudest":
+        start = np.array([event.gps for event in events]) - content.series.duration / 2
         block["frequency0"] = np.asarray(plot.frequencies)[:, 0]
         block["time0"] = np.asarray(plot.times)[:, 0] + start
     if explained is not None:
+        assert plot.companion is not None
         block |= {"witnessed": plot.companion.numpy(), "witnessed_series": explained}
-    dead = {}
-    for row, channel in np.argwhere(~np.asarray(plot.valid)):
-        dead[indices[int(row)]] = f"{recipe.channels[channel]}: dead, constant or without power in the band"
-    return block, dead
+    return block
 
 
 def _check_shapes(events: list[Event], indices: range, wanted: tuple[int, int], witnessed: bool) -> None:
@@ -109,48 +221,37 @@ def _check_shapes(events: list[Event], indices: range, wanted: tuple[int, int], 
             )
 
 
-def _empty(dataset: store.Dataset, name: str, span: slice) -> NDArray:
-    array = dataset[name]
-    return np.empty((span.stop - span.start, *array.shape[1:]), dtype=array.dtype)
-
-
-def split_of(experiment: Experiment, key: int) -> int:
+def split_of(content: Content, key: int) -> int:
     """The split of an event, by its own random number: later events never change it."""
     # an event before the GPS epoch has a negative block of time, which no random stream has
-    draw = generator(experiment.seed, SPLIT, abs(key)).random()
-    test, validation = experiment.split.test, experiment.split.validation
-    return store.SPLITS.index(
-        "test" if draw < test else "validation" if draw < test + validation else "train"
-    )
+    draw = generator(content.seed, SPLIT, abs(key)).random()
+    test, validation = content.split.test, content.split.validation
+    return SPLITS.index("test" if draw < test else "validation" if draw < test + validation else "train")
 
 
-@lru_cache(maxsize=2)
-def _parse(experiment_json: str) -> Experiment:
-    return Experiment.model_validate_json(experiment_json)
+def dataset_asd(factory: Factory) -> NDArray[np.float64]:
+    """One amplitude spectral density per channel (C, A), in series units / sqrt(Hz): the median over background events.
 
-
-@lru_cache(maxsize=2)
-def prepare(experiment_json: str, source: str, path: str = "") -> tuple[Recipe, QTransform]:
-    """The recipe and the engine of an experiment, built once per process.
-
-    `path`: the store that is being made, which holds the list of recorded events as it was when it was begun.
+    Over the first `ASD_EVENTS` of the train split, or all where there are fewer; where there is none, over the first
+    train events. NaN where no event could be read.
     """
-    experiment = _parse(experiment_json)
-    settings = (experiment.series, experiment.qplot, experiment.whiten)
-    if source == "simulate":
-        made = build_recipe(experiment.simulate, experiment.series, experiment.derived, experiment.seed)
-        return made, build_engine(*settings, "raise")
-    ingest, series, seed = experiment.ingest, experiment.series, experiment.seed
-    if ingest.series_from:
-        recipe = stored_series(experiment)
-    elif ingest.qplots_from:
-        recipe = ready_qplots(experiment)
-    else:
-        listed = store.note(path, "triggers") if path else None
-        nan = float("nan")
-        if listed:
-            triggers = [Trigger(gps, label, nan if snr is None else snr) for gps, label, snr in listed]
-        else:
-            triggers = find_triggers(ingest, series.duration, experiment.qplot.span, seed)
-        recipe = recorded(ingest, series, experiment.derived, seed, experiment.split.block, triggers)
-    return recipe, build_engine(*settings, "mask")
+    recipe, content = factory.recipe, factory.content
+    train = (
+        i for i in range(recipe.events) if split_of(content, recipe.split_key(i)) == SPLITS.index("train")
+    )
+    candidates = list(train if recipe.label else itertools.islice(train, ASD_SEARCH))
+    if recipe.label:
+        candidates = [i for i in candidates if recipe.label(i) == 0] or candidates[:ASD_EVENTS]
+    quiet: list[NDArray] = []
+    any_kind: list[NDArray] = []
+    for index in candidates:
+        event = recipe.event(index)
+        if event.skipped:
+            continue
+        series = torch.from_numpy(np.ascontiguousarray(event.series))
+        if len(any_kind) < ASD_EVENTS or event.label == 0:
+            asd = estimate_asd(series, content.series.sample_rate, content.whiten.fftlength).numpy()
+            (quiet if event.label == 0 else any_kind).append(asd)
+        if len(quiet) == ASD_EVENTS:
+            break
+    return np.median(quiet or any_kind, axis=0)

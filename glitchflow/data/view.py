@@ -34,9 +34,12 @@ def strain_engine(dataset: Dataset) -> QTransform:
 
 
 def read_series(dataset: Dataset, events: NDArray[np.int64], channels: Sequence[str]) -> NDArray[np.float64]:
-    """Series (E, C, N) of ascending events and the named channels, in double precision.
+    """Series (E, C, N) of ascending events and the named channels, in double precision; of derived channels, which a
+    store does not keep, they are made anew.
 
     The strain is of order 1e-21: its square would be 0 in single precision.
     """
-    places = [dataset.channels.index(name) for name in channels]
-    return dataset.events("series", events)[:, places].astype(np.float64)
+    kept = dataset.recorded_channels
+    if set(channels) <= set(kept):
+        return dataset.events("series", events)[:, [kept.index(name) for name in channels]].astype(np.float64)
+    return dataset.all_series(events)[:, [dataset.channels.index(name) for name in channels]]

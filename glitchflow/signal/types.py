@@ -19,6 +19,16 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class Transient:
+    """One transient in an event's strain: a row of a store's table of them."""
+
+    label: int  # index into Recipe.labels
+    gps: float  # GPS time of its centre, s
+    snr: float  # matched-filter SNR in the strain
+    witnessed: bool  # whether a witness sees it
+
+
+@dataclass(frozen=True)
 class Event:
     """One event, simulated or recorded: what its channels say, and what is known about it."""
 
@@ -30,6 +40,8 @@ class Event:
     energy: Energies | None = None  # (C, F, T) where Q-plots are all there is; series is then empty
     skipped: str = ""  # why a recorded event cannot be used; series is then all zeros
     transient: Array | None = None  # (N,): all that the transient adds to the strain, where the recipe knows
+    transients: tuple[Transient, ...] = ()  # those in the strain, where the recipe knows
+    valid: Flags | None = None  # (C,): False where a channel had no data; None: all had
 
 
 @dataclass(frozen=True)
@@ -45,3 +57,8 @@ class Recipe:
     split_key: Callable[[int], int]  # events with the same key share a split
     recorded: bool = False  # recorded events share a split with their neighbours in time
     notes: dict[str, Any] = field(default_factory=dict)  # kept in the store beside the arrays; JSON
+    label: Callable[[int], int] | None = (
+        None  # an event's label, where that is known without making the event
+    )
+    # kept among the store's attributes; JSON. `rates`: Hz that channels were recorded at, where below the series'
+    attributes: dict[str, Any] = field(default_factory=dict)

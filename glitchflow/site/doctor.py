@@ -84,11 +84,11 @@ def _asked(facts: Facts, experiment: Experiment | None) -> Facts:
     try:
         if store.exists(experiment.dataset):
             return facts
-        _, size, files = plan.measure(experiment)
+        size = plan.measure(plan.content_to_plan(experiment))
     except (InputError, RunError) as error:
         return replace(facts, refusals=[str(error)])
     place = next((p for p in reversed(facts.places) if str(experiment.dataset).startswith(p)), "")
-    return replace(facts, need=(place, size, files))
+    return replace(facts, need=(place, size.bytes, size.files))
 
 
 def _token() -> tuple[str, str, int | None]:

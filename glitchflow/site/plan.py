@@ -6,116 +6,140 @@ A few seconds of the real work on every CPU at once, since cores that share a me
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean
 
-from glitchflow.cluster import available_cpus, threads
+import numpy as np
+
+from glitchflow.cluster import available_cpus
 from glitchflow.config import Experiment
-from glitchflow.data.generate import on_every_cpu, store_arrays
-from glitchflow.data.shard_events import BLOCK, make_block, prepare
-from glitchflow.data.store import dataset as store
+from glitchflow.config.sections import Cluster, Store
+from glitchflow.data.build import MIB, Job, on_every_cpu
+from glitchflow.data.content import Content, Source, content_of
+from glitchflow.data.generate import fixed_arrays, memory, store_arrays
+from glitchflow.data.shard_events import BLOCK, make_block, make_factory
+from glitchflow.data.store.schema import Array, Layout, choose_layout
+from glitchflow.data.store.writer import TRANSIENTS
 from glitchflow.errors import InputError
 
 SECONDS = 5.0  # of calibration on every CPU
-COORDINATES = 3  # channel, frequency, time
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a dataset takes."""
+
+    events: int
+    shards: int
+    bytes: int
+    files: int  # files and directories: what an inode quota counts
+    memory: int  # bytes that one task holds
 
 
 @dataclass(frozen=True)
 class Plan:
     """The cost of a dataset."""
 
-    events: int
-    shards: int
-    bytes: int
-    files: int  # files and directories: what an inode quota counts
+    size: Size
     seconds_per_event: float  # of one core, when all work
     nodes: int
     cores: int  # per node
 
     @property
     def core_hours(self) -> float:
-        return self.events * self.seconds_per_event / 3600
+        return self.size.events * self.seconds_per_event / 3600
 
     @property
     def hours(self) -> float:
         """Wall time: whole shards are shared out, so a core that has one more than the others decides."""
-        rounds = -(-self.shards // (self.nodes * self.cores))
-        return min(rounds * self.events / self.shards, self.events) * self.seconds_per_event / 3600
+        rounds = -(-self.size.shards // (self.nodes * self.cores))
+        return (
+            min(rounds * self.size.events / self.size.shards, self.size.events)
+            * self.seconds_per_event
+            / 3600
+        )
 
 
-def plan(experiment: Experiment, source: str = "", nodes: int = 1, cores: int | None = None) -> Plan:
-    """Calibrate here and work out the rest. `source`: simulate or ingest; empty: ingest where it has channels.
+def plan(
+    experiment: Experiment, source: Source | None = None, nodes: int = 1, cores: int | None = None
+) -> Plan:
+    """Calibrate here and work out the rest. `source`: None is ingest where it has channels, else simulate.
 
     Raises `InputError` as the stage itself would.
     """
     if nodes < 1 or (cores is not None and cores < 1):
         raise InputError(f"--nodes {nodes} --cores {cores}: at least 1 each")
-    layout, size, files = measure(experiment, source)
+    content = content_to_plan(experiment, source)
+    size = measure(content)
     return Plan(
-        events=layout.events,
-        shards=layout.shards,
-        bytes=size,
-        files=files,
-        seconds_per_event=_calibrate(experiment, source or _source(experiment)),
+        size,
+        _calibrate(content, size.memory, experiment.cluster),
         nodes=nodes,
         cores=cores or available_cpus(),
     )
 
 
-def measure(experiment: Experiment, source: str = "") -> tuple[store.Layout, int, int]:
-    """Layout, bytes and files of the dataset, without calibration. Raises `InputError` as the stage would."""
-    recipe, _ = prepare(experiment.model_dump_json(), source or _source(experiment))
-    arrays = store_arrays(experiment, recipe)
-    layout = store.choose_layout(recipe.events, arrays, experiment.store.chunk_mb, experiment.store.shard_mb)
+def measure(content: Content) -> Size:
+    """What the dataset takes, without calibration. Raises `InputError` as the stage would."""
+    factory = make_factory(content)
+    arrays = store_arrays(factory)
+    layout = choose_layout(factory.recipe.events, arrays, content.store.chunk_mb, content.store.shard_mb)
     size = layout.shards * layout.shard * sum(array.event_bytes for array in arrays.values())
-    coordinates = 1 if experiment.qplot.window == "loudest" else COORDINATES
-    return layout, size, count_files(layout, arrays, coordinates, recipe.notes)
+    asd = None if factory.ready else np.zeros((len(factory.recipe.channels), 1))
+    axes = [len(axes) for axes, _ in fixed_arrays(factory, asd).values()]
+    axes += [1] * len(TRANSIENTS) if not factory.recipe.recorded else []
+    files = count_files(layout, arrays, axes) + (2 if factory.recipe.notes else 0)
+    return Size(layout.events, layout.shards, size, files, memory(content, arrays, layout))
 
 
-def _source(experiment: Experiment) -> str:
+def content_to_plan(experiment: Experiment, source: Source | None = None) -> Content:
+    """The content of the dataset that an experiment is about: a recorded one where it names where to read it."""
     ingest = experiment.ingest
-    return "ingest" if ingest.channels or ingest.series_from or ingest.qplots_from else "simulate"
+    recorded = ingest.channels or ingest.series_from or ingest.qplots_from
+    return content_of(experiment, source or ("ingest" if recorded else "simulate"))
 
 
-def count_files(layout: store.Layout, arrays: dict[str, store.Array], coordinates: int, notes: object) -> int:
-    """Files and directories of a finished store, itself included."""
-    per_shard = sum(max(1, len(array.shape) + 1) for array in arrays.values())  # c/7/0/0/0: an axis, a level
-    markers = layout.shards + 1
-    fixed = 2 + 3 * len(arrays) + 4 * coordinates  # root and its zarr.json; name/, zarr.json, c/; a file c/0
-    return layout.shards * per_shard + markers + fixed + (2 if notes else 0)
+def count_files(layout: Layout, arrays: Mapping[str, Array], fixed: list[int]) -> int:
+    """Files and directories of a finished store, itself included. fixed: the axes of each array without events."""
+    files = 2 + 2  # the store and its zarr.json; .done and all.json
+    for array in arrays.values():
+        chunks = -(-layout.events // layout.column(array)) if array.column else layout.shards
+        files += 3 + chunks * (1 + len(array.shape))  # name/, zarr.json, c/; c/7/0/0/0: an axis, a level
+    return files + sum(3 + axes for axes in fixed)
 
 
-def _calibrate(experiment: Experiment, source: str) -> float:
+def _calibrate(content: Content, needed: int, cluster: Cluster) -> float:
     """Seconds a core needs for an event, all CPUs at work."""
-    return mean(on_every_cpu(experiment.cluster, _time_events, experiment.model_dump_json(), source, SECONDS))
+    return mean(on_every_cpu(Job(partial(_time_events, content), "calibration", needed), cluster))
 
 
-def _time_events(experiment_json: str, source: str, seconds: float) -> float:
-    """Seconds per event, made as a shard's are."""
-    threads(1)
-    experiment = Experiment.model_validate_json(experiment_json)
-    recipe, engine = prepare(experiment_json, source)
-    count, started = 0, time.perf_counter()
-    while not count or time.perf_counter() - started < seconds:
-        indices = range(count % recipe.events, min(count % recipe.events + BLOCK, recipe.events))
-        make_block(experiment, recipe, engine, indices)
+def _time_events(content: Content, part: int) -> float:
+    """Seconds per event, made as a shard's are; part 0 only warms up."""
+    factory = make_factory(content)
+    count, started, events = 0, time.perf_counter(), factory.recipe.events
+    while not count or time.perf_counter() - started < (SECONDS if part else 0):
+        indices = range(count % events, min(count % events + BLOCK, events))
+        make_block(factory, indices)
         count += len(indices)
     return (time.perf_counter() - started) / count
 
 
-def describe(experiment: Experiment, found: Plan) -> str:
+def describe(settings: Store, found: Plan) -> str:
     """The plan in words, with a warning for each quota that it passes."""
-    gigabytes, settings = found.bytes / 1e9, experiment.store
+    size, gigabytes = found.size, found.size.bytes / 1e9
     lines = [
-        f"{found.events} events in {found.shards} shards, {gigabytes:.2f} GB, {found.files} files and directories",
+        f"{size.events} events in {size.shards} shards, {gigabytes:.2f} GB, {size.files} files and directories",
         f"{found.core_hours:.2f} core-hours ({found.seconds_per_event * 1e3:.1f} ms an event on a core)",
-        f"{_duration(found.hours)} on {found.nodes} node(s) of {found.cores} core(s)",
+        f"{_duration(found.hours)} on {found.nodes} node(s) of {found.cores} core(s), each with"
+        f" {size.memory / MIB:.0f} MiB",
     ]
     if settings.quota_gb is not None and gigabytes > settings.quota_gb:
         lines.append(f"warning: {gigabytes:.2f} GB is beyond store.quota_gb = {settings.quota_gb:g}")
-    if settings.quota_files is not None and found.files > settings.quota_files:
+    if settings.quota_files is not None and size.files > settings.quota_files:
         lines.append(
-            f"warning: {found.files} files and directories are beyond store.quota_files = {settings.quota_files};"
+            f"warning: {size.files} files and directories are beyond store.quota_files = {settings.quota_files};"
             f" a larger store.shard_mb than {settings.shard_mb:g} makes fewer"
         )
     return "\n".join(lines)

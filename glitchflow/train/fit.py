@@ -22,7 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment
-from glitchflow.data import lease, objects
+from glitchflow.data import lease
+from glitchflow.data.objects import make_directory
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
@@ -68,7 +69,8 @@ def fit(
     `RunError` where the loss stopped being finite, the workers kept failing, or a signal ended the run.
     """
     directory = Path(experiment.workdir) / "train"
-    with lease.hold(directory, objects.directory(directory)) as still_mine:
+    make_directory(directory)
+    with lease.hold(directory) as still_mine:
         if overwrite:
             _keeps_its_origin(experiment, directory)
         else:
@@ -96,13 +98,13 @@ def _launch_until_stopped(experiment: Experiment, directory: Path, gpu: bool) ->
 
 
 def clear(directory: Path) -> None:
-    """Delete an earlier run, not the lease. Directories go out of sight first: a kill leaves no half of them."""
+    """Delete an earlier run. Directories go out of sight first: a kill leaves no half of them."""
     for path in [path for path in directory.iterdir() if path.is_dir()]:
         path.rename(path.with_name(f".{path.name}.{time.time_ns()}"))
     for path in directory.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif not path.name.startswith(lease.NAME):
+        else:
             path.unlink(missing_ok=True)
 
 

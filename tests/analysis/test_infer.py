@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import descendants, small
+from helpers import damage_of, descendants, forget_shards, missing_shards, small
 
 from glitchflow.analysis import infer as module
 from glitchflow.analysis.infer import check_fit, generate_energy, infer
 from glitchflow.data.generate import generate
 from glitchflow.data.store import dataset as store
+from glitchflow.data.store.schema import MARKERS
 from glitchflow.errors import InputError
 from glitchflow.train import checkpoint
 
@@ -68,15 +69,13 @@ def test_nothing_is_done_twice_and_a_lost_shard_is_made_again(trained_run, tmp_p
     experiment = trained_run.model_copy(update={"workdir": str(tmp_path)})
     infer(experiment)
     before = np.asarray(store.open_store(experiment.predictions)["qplot"][:])
-    (experiment.predictions / store.MARKERS / "00003.json").unlink()
+    forget_shards(experiment.predictions, 3)
     made = []
-    run_shards = module.run_shards
-    monkeypatch.setattr(
-        module, "run_shards", lambda make, k, *a, **b: (made.append(k), run_shards(make, k, *a, **b))
-    )
+    run_tasks = module.run_tasks
+    monkeypatch.setattr(module, "run_tasks", lambda job, k, *a: (made.append(list(k)), run_tasks(job, k, *a)))
     infer(experiment)
     infer(experiment)
-    assert made == [[3]]
+    assert made == [[3], []]
     np.testing.assert_array_equal(store.open_store(experiment.predictions)["qplot"][:], before)
 
 
@@ -191,7 +190,7 @@ def test_killed_in_the_middle_it_resumes_to_the_same_predictions(trained_run, tm
     command = [str(Path(sys.executable).parent / "glitchflow"), "infer", str(tmp_path / "x.yaml")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    markers = experiment.predictions / store.MARKERS
+    markers = experiment.predictions / MARKERS
     shards = store.open_store(experiment.dataset).layout.shards
     while running.poll() is None and len(list(markers.glob("*.json"))) < share * shards:
         time.sleep(0.005)
@@ -203,14 +202,14 @@ def test_killed_in_the_middle_it_resumes_to_the_same_predictions(trained_run, tm
             os.kill(child, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    missing = store.missing_shards(experiment.predictions)
+    missing = missing_shards(experiment.predictions)
     assert 0 < len(missing) < shards, "it was in the middle"
     with pytest.raises(InputError, match=f"incomplete, {len(missing)} of {shards} shards missing"):
         store.open_store(experiment.predictions)
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     found = store.open_store(experiment.predictions)
-    assert store.damaged_shards(experiment.predictions) == {}
+    assert damage_of(experiment.predictions) == {}
     whole = experiment.model_copy(update={"workdir": str(tmp_path / "whole")})
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole" / "dataset.zarr").symlink_to(experiment.dataset)

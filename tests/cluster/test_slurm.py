@@ -165,7 +165,8 @@ def processes(slurm: Slurm) -> list[str]:
 
 def digests(path: Path) -> list[dict]:
     """The checksums of every shard."""
-    return [store.marker(path, k)["sha256"] for k in range(store.open_store(path).layout.shards)]
+    dataset = store.open_store(path)
+    return [dataset.marker(k).sha256 for k in range(dataset.layout.shards)]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def cut(cluster: Cluster, node, path: Path) -> None:
     """Kill a node's processes once the first shards are written, so that it is at work on others."""
     while not (path / ".done").exists() or len(list((path / ".done").glob("*.json"))) < 2:
         time.sleep(0.02)
-    print("missing", len(store.missing_shards(path)), flush=True)
+    print("missing", len(store.missing_shards(store.open_store(path, complete=False))), flush=True)
     cluster.remove_node(node, allow_graceful=False)
 
 

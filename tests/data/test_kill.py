@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import descendants, small
+from helpers import descendants, missing_shards, small
 
 from glitchflow.data.store import dataset as store
 
@@ -74,7 +74,7 @@ def test_killed_runs_resume_to_the_same_bytes(undisturbed, tmp_path, kind):
         pid = victim(running, kind)
         if pid is not None and running.poll() is None:
             os.kill(pid, signal.SIGKILL)
-            killed_inside += bool(store.missing_shards(path))
+            killed_inside += bool(missing_shards(path))
         left = [child for child, _ in descendants(running.pid)] if kind == "driver" else []
         running.wait(timeout=300)
         for child in left:  # what a killed driver leaves of its Ray ends by itself, but slowly

@@ -5,11 +5,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from helpers import shares, write_store
 
 from glitchflow.config.sections import Loader as Settings
 from glitchflow.data.loader import Loader, build_loader
-from glitchflow.data.normalise import build_normalisation, reduce_statistics, statistics
-from glitchflow.data.store import dataset as store
+from glitchflow.data.normalise import build_normalisation
+from glitchflow.data.store.schema import Layout
 from glitchflow.errors import InputError, RunError
 
 EVENTS = 1500
@@ -19,23 +20,13 @@ EVENTS = 1500
 def dataset(tmp_path_factory):
     """1500 events in chunks of 2 and shards of 64: many groups to a lane. Pixel (0, 0) holds the event's index."""
     path = tmp_path_factory.mktemp("loader") / "d.zarr"
-    arrays = {
-        "qplot": store.Array(("channel", "frequency", "time"), (3, 4, 4), "float32"),
-        "split": store.Array((), (), "int8"),
-    }
-    layout = store.Layout(EVENTS, chunk=2, shard=64)
     rng = np.random.default_rng(1)
     energy = rng.exponential(size=(EVENTS, 3, 4, 4)).astype("float32")
     energy[:, :, 0, 0] = np.arange(EVENTS)[:, None] + np.array([0, 0.25, 0.5])
     split = rng.choice(3, EVENTS, p=[0.7, 0.2, 0.1]).astype("int8")
-    attributes = {"arrays": list(arrays), "channels": ["S", "W1", "W2"], "labels": []}
-    store.create(path, arrays, layout, {"channel": np.array(["S", "W1", "W2"], dtype=object)}, attributes)
-    for k in range(layout.shards):
-        span = layout.span(k)
-        store.write_shard(path, k, {"qplot": energy[span], "split": split[span]}, statistics(energy[span]))
-    shares = [store.marker(path, k)["statistics"] for k in range(layout.shards)]
-    store.finalise(path, {"normalisation": reduce_statistics(shares)})
-    return store.open_store(path)
+    layout = Layout(EVENTS, chunk=2, shard=64)
+    about = {"channels": ["S", "W1", "W2"], "labels": [], "normalisation": shares(energy)}
+    return write_store(path, {"qplot": energy, "split": split}, layout, **about)
 
 
 def loader(dataset, split="train", seed=1, dtype=torch.float32, **settings) -> Loader:
@@ -202,24 +193,15 @@ def test_refusals(dataset):
 
 
 def test_a_split_without_events(tmp_path):
-    arrays = {
-        "qplot": store.Array(("channel", "frequency", "time"), (2, 2, 2), "float32"),
-        "split": store.Array((), (), "int8"),
-    }
-    store.create(
-        tmp_path / "d.zarr",
-        arrays,
-        store.Layout(4, 4, 4),
-        {},
-        {"arrays": list(arrays), "channels": ["S", "W"]},
-    )
     ones = np.ones((4, 2, 2, 2), dtype="float32")
-    store.write_shard(tmp_path / "d.zarr", 0, {"qplot": ones, "split": np.zeros(4)}, statistics(ones))
-    store.finalise(tmp_path / "d.zarr", {"normalisation": reduce_statistics([statistics(ones)])})
+    values = {"qplot": ones, "split": np.zeros(4, dtype="int8")}
+    dataset = write_store(
+        tmp_path / "d.zarr", values, Layout(4, 4, 4), channels=["S", "W"], normalisation=shares(ones)
+    )
     with pytest.raises(
         InputError, match=r"d.zarr: its validation split is empty; see split.validation and split.test$"
     ):
-        loader(store.open_store(tmp_path / "d.zarr"), "validation")
+        loader(dataset, "validation")
 
 
 def test_a_copy_on_a_local_disk_gives_the_same_batches(dataset, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import small
 
-from glitchflow.data import lease, objects
+from glitchflow.data import lease
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import accelerated, fit
@@ -176,7 +176,7 @@ def test_workers_that_no_single_node_can_hold(dataset_run, monkeypatch):
 def test_two_runs_in_one_directory_are_refused(trained_run):
     directory = Path(trained_run.workdir) / "train"
     with (
-        lease.hold(directory, objects.directory(directory)),
+        lease.hold(directory),
         pytest.raises(RunError, match=r"train: another run is writing it \(process"),
     ):
         fit(trained_run)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +88,10 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     windows = find_windows(run, settings.split)
     source = find_source(run.dataset, experiment.ingest.channels)
     job = Job(run, estimator_of(run.dataset), windows, source, settings.threshold)
-    # beside the old one, whose place it takes at the end; the lease in it goes with the last step
-    partial = directory.with_name("clean.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    with lease.hold(partial, objects.directory(partial)) as still_mine:
-        _empty(partial)
+    partial = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
+    with lease.hold(directory) as still_mine:
+        objects.wipe(partial)  # what a run that was killed left
+        objects.make_directory(partial)
         treated = _clean_strain(job, settings.format, partial)
         found = veto.find_vetoes(run, np.sort(windows.events), experiment.evaluate, experiment.veto)
         name = f"{run.dataset.channels[0].partition(':')[0]}:{experiment.veto.tag}:{experiment.veto.version}"
@@ -110,25 +107,9 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         }
         (partial / "clean.json").write_text(json.dumps(facts, indent=1))
         still_mine()
-    _replace(directory, partial)
+        objects.replace(partial, directory)
     say(f"{treated} of {len(windows.events)} windows treated, deadtime of the vetoes {found.deadtime:.2%}")
     return directory
-
-
-def _empty(partial: Path) -> None:
-    """Delete what a run that was killed left behind, but for the lease."""
-    for path in partial.iterdir():
-        if not path.name.startswith(lease.NAME):
-            path.unlink()
-
-
-def _replace(directory: Path, partial: Path) -> None:
-    """Put what was made in the place of what was there, which is deleted last."""
-    old = directory.with_name(f".clean.{time.time_ns()}")
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def find_windows(run: Opened, chosen: str) -> Windows:

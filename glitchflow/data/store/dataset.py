@@ -1,373 +1,222 @@
-"""The store: one Zarr v3 group per dataset, written shard by shard, opened by `xarray.open_zarr`.
+"""A store that is open for reading: opened once, handed on, and checked as it is read.
 
-Every array with an `event` axis has the same shards. A shard is written whole by one task and then marked done by
-`.done/<shard>.json`, which holds the SHA-256 of each array's bytes and the shard's share of the statistics. A
-store without `complete` in its attributes is unfinished and readers refuse it.
+A shard's bytes are compared with its marker's checksum the first time that a process reads from it; so are a column
+and an array without an event axis. What is missing, cut off, flipped or of another shape is one line with the path,
+never Zarr's fill value.
 
-Shapes: E event, C channel, F frequency, T time, N sample.
+Shapes: E event, C channel, N sample.
 """
 
 from __future__ import annotations
 
-import hashlib
-import typing
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
-from zarr.core.sync import sync
 
-from glitchflow.config import Experiment, parse, upgrade
 from glitchflow.data import objects
-from glitchflow.data.objects import Location, is_url, open_group, writing
-from glitchflow.data.objects import exists as exists
+from glitchflow.data.content import Content, read_content
+from glitchflow.data.objects import ROOT, Location
+from glitchflow.data.store.schema import (
+    FOLDED,
+    MARKERS,
+    NOTES,
+    SCHEMA,
+    SPLITS,
+    Array,
+    Attributes,
+    Folded,
+    Layout,
+    Marker,
+    digest,
+    marker_name,
+    parse_marker,
+    validated,
+)
+from glitchflow.data.store.schema import SKIPPED as SKIPPED
 from glitchflow.errors import InputError, RunError
+from glitchflow.signal.derive import append_derived
+from glitchflow.signal.streams import DERIVED, generator
 
-SCHEMA = 1
-SPLITS = ("train", "validation", "test")
-SKIPPED = -1  # in place of a split: a recorded event that could not be used, all zeros
-MARKERS, NOTES = ".done", ".notes"
-_MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Array:
-    """One array of a store: the axes after `event`, and its type."""
-
-    dimensions: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def event_bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+HELD_BYTES = (
+    64 * 2**20
+)  # a column up to this size is read once and kept: events ask for their time one by one
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Events per chunk and per shard, powers of two, so that a shard is a whole number of chunks."""
+class Damaged(RunError):
+    """What is in a store is not what was written; `what`, without the path and the shard."""
 
-    events: int
-    chunk: int
-    shard: int
-
-    @property
-    def shards(self) -> int:
-        return -(-self.events // self.shard)
-
-    def span(self, shard: int) -> slice:
-        return slice(shard * self.shard, min((shard + 1) * self.shard, self.events))
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}{what}")
+        self.what = what
 
 
-def choose_layout(
-    events: int, arrays: Mapping[str, Array], chunk_mb: float, shard_mb: float, fewest: int = 16
-) -> Layout:
-    """Chunks of about `chunk_mb` of `qplot` and shards of about `shard_mb` over all arrays, at least `fewest`.
+@dataclass(eq=False)
+class StoredArray:
+    """An array of a store; slice it to read, as `dataset["qplot"][:128]`. The first index is an event or a slice."""
 
-    It follows from the configuration alone, never from the cluster.
-    """
-    whole = sum(array.event_bytes for array in arrays.values())
-    shard = _power_of_two(shard_mb * _MIB / whole)
-    while shard > 1 and -(-events // shard) < fewest:
-        shard //= 2
-    return Layout(events, min(shard, _power_of_two(chunk_mb * _MIB / arrays["qplot"].event_bytes)), shard)
+    path: str  # of the store
+    name: str
+    array: zarr.Array
+    piece: int  # entries along the first axis that share a checksum
+    expected: Callable[[int], str | None]  # the checksum of a piece; None where it has none yet
+    holds: bool = False  # whether what was read once is kept
+    seen: set[int] = field(default_factory=set)
+    held: NDArray | None = None
 
+    shape = property(lambda self: self.array.shape)
+    dtype = property(lambda self: self.array.dtype)
+    nbytes = property(lambda self: self.array.nbytes)
+    chunks = property(lambda self: self.array.chunks)
+    shards = property(lambda self: self.array.shards)
 
-def _power_of_two(value: float) -> int:
-    return 2 ** max(0, round(float(np.log2(value))))
+    def __len__(self) -> int:
+        return self.shape[0]
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        return np.asarray(self[:], dtype)
 
-# -- writing -----------------------------------------------------------------------------------------------------
+    def __getitem__(self, key: Any) -> NDArray:
+        """Raises `RunError` where what is there is not what was written."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if self.holds:
+            if self.held is None:
+                self.held = self._read(slice(0, len(self)), [])
+            return self.held[(first, *rest)].copy() if rest or isinstance(first, slice) else self.held[first]
+        if isinstance(first, slice):
+            start, stop, step = first.indices(len(self))
+            return self._read(slice(start, max(start, stop)), rest)[::step]
+        place = range(len(self))[first]
+        return self._read(slice(place, place + 1), rest)[0]
 
+    def verify(self, k: int) -> NDArray:
+        """A whole piece, compared with its checksum. Raises `RunError`."""
+        span = slice(k * self.piece, min((k + 1) * self.piece, len(self)))
+        try:
+            value = np.ascontiguousarray(self.array[span])
+        except Exception as error:  # noqa: BLE001  Zarr and its codecs raise anything on bytes that are not theirs
+            raise Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}") from None
+        expected = self.expected(k)
+        if expected is not None and digest(value) != expected:
+            raise Damaged(self._where(k), f"{self.name} differs from its checksum")
+        self.seen.add(k)
+        return value
 
-def create(
-    path: Location,
-    arrays: Mapping[str, Array],
-    layout: Layout,
-    coordinates: Mapping[str, NDArray],
-    attributes: Mapping[str, Any],
-    compression: str = "none",
-    notes: Mapping[str, Any] | None = None,
-) -> None:
-    """Write the metadata and coordinates of a new, empty store; the driver does it once, before any task.
+    def _where(self, k: int) -> str:
+        return f"{self.path}: damaged: shard {k}: " if self.piece < len(self) else f"{self.path}: damaged: "
 
-    Raises `InputError` where something is in the way, `RunError` where the file system refuses.
-    """
-    if not is_url(path) and Path(path).exists():
-        raise InputError(f"{path}: is in the way, and is not a store; choose another workdir")
-    # a file system's store has its metadata or is not there; elsewhere the attributes, written last, say so
-    partial = path if is_url(path) else Path(path).with_name(f"{Path(path).name}.partial")
-    with writing(path, "cannot be created"):
-        group = zarr.create_group(objects.storage(partial), zarr_format=3, overwrite=True)
-        _create_arrays(group, arrays, layout, compression)
-        _create_coordinates(group, coordinates)
-        for name, value in (notes or {}).items():
-            objects.put(group, f"{NOTES}/{name}.json", value)
-        group.attrs.update({"schema": SCHEMA, "complete": False, "layout": vars(layout), **attributes})
-        if partial is not path:
-            Path(partial).rename(path)
-
-
-def _create_arrays(group: zarr.Group, arrays: Mapping[str, Array], layout: Layout, compression: str) -> None:
-    compressors = ZstdCodec(level=3) if compression == "zstd" else None
-    for name, array in arrays.items():
-        large = len(array.shape) > 1
-        chunk = (layout.chunk if large else layout.shard, *array.shape)
-        group.create_array(
-            name,
-            shape=(layout.events, *array.shape),
-            dtype=array.dtype,
-            chunks=chunk,
-            shards=(layout.shard, *array.shape) if large else None,
-            compressors=compressors,
-            dimension_names=["event", *array.dimensions],
+    def _read(self, span: slice, rest: list[Any]) -> NDArray:
+        """What a span holds; pieces that were not read before are read and checked whole."""
+        pieces = (
+            range(span.start // self.piece, -(-span.stop // self.piece)) if span.stop > span.start else ()
         )
+        if all(k in self.seen for k in pieces):
+            return np.asarray(self.array[(span, *rest)])
+        parts = []
+        for k in pieces:
+            low = k * self.piece
+            inside = slice(max(span.start, low), min(span.stop, low + self.piece))
+            if k in self.seen:
+                parts.append(np.asarray(self.array[(inside, *rest)]))
+            else:
+                parts.append(self.verify(k)[(slice(inside.start - low, inside.stop - low), *rest)])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _create_coordinates(group: zarr.Group, coordinates: Mapping[str, NDArray]) -> None:
-    for name, values in coordinates.items():
-        text = values.dtype.kind in "OU"
-        coordinate = group.create_array(
-            name,
-            shape=values.shape,
-            dtype=str if text else values.dtype,
-            compressors=None,
-            dimension_names=[name],
-        )
-        coordinate[:] = values.astype(object) if text else values
-
-
-def write_shard(
-    path: Location,
-    shard: int,
-    values: Mapping[str, NDArray],
-    statistics: dict[str, Any],
-    skipped: Mapping[int, str] | None = None,
-) -> None:
-    """Write one whole shard of every per-event array, then its done-marker.
-
-    `skipped`: why some of its events could not be used, by index.
-
-    Raises `RunError` where the file system refuses (full, read-only).
-    """
-    group = open_group(path, "r+")
-    layout = _layout(group)
-    span = layout.span(shard)
-    marker: dict[str, Any] = {
-        "shard": shard,
-        "statistics": statistics,
-        "sha256": {},
-        "skipped": dict(skipped or {}),
-    }
-    with writing(path, f"shard {shard} cannot be written"):
-        for name in _event_arrays(group):
-            # a shard of zeros is a file like any other
-            array: Any = group[name].with_config({"write_empty_chunks": True})  # type: ignore[union-attr]
-            value = np.ascontiguousarray(values[name], dtype=array.dtype)
-            if value.shape != (span.stop - span.start, *array.shape[1:]):
-                raise ValueError(
-                    f"{name} of shard {shard} has shape {value.shape}, not {array.shape[1:]} an event"
-                )
-            _replace(array, shard, span, value)
-            marker["sha256"][name] = _sha256(value)
-        objects.put(group, _marker(shard), marker)
-
-
-def _replace(array: Any, shard: int, span: slice, value: NDArray) -> None:
-    try:
-        array[span] = value
-    except ValueError:  # Zarr reads a shard before it replaces it, and this one is damaged
-        key = array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
-        sync((array.store_path / key).delete())
-        array[span] = value
-
-
-def finalise(path: Location, attributes: Mapping[str, Any]) -> None:
-    """Mark a store complete, with attributes known only now. All shards must be done."""
-    group = open_group(path, "r+")
-    left = missing_shards(path)
-    if left:
-        raise RunError(f"{path}: {len(left)} shards are missing, the first is {left[0]}")
-    with writing(path, "cannot be finished"), warnings.catch_warnings():
-        group.attrs.update({**attributes, "complete": True})
-        warnings.simplefilter("ignore")  # consolidated metadata is not yet part of Zarr's specification
-        zarr.consolidate_metadata(group.store)
-
-
-def grow(path: Location, events: int, attributes: Mapping[str, Any]) -> None:
-    """Make room for more events, up to `events`; the last shard, if it was not full, is to be made again.
-
-    Done again after an interruption it comes to the same: the attributes change last.
-    """
-    group = open_group(path, "r+")
-    layout = _layout(group)
-    with writing(path, "cannot be extended"):
-        group.attrs.update({"complete": False})
-        if layout.events % layout.shard:
-            objects.delete(group, _marker(layout.shards - 1))
-        for name in _event_arrays(group):
-            array: Any = group[name]
-            array.resize((events, *array.shape[1:]))
-        group.attrs.update({**attributes, "layout": vars(layout) | {"events": events}})
-
-
-def remove(path: Location) -> None:
-    """Delete a store that the user asked to overwrite. Refuses what is not a store of ours."""
-    if "schema" not in open_group(path, "r").attrs:
-        raise InputError(f"{path}: is not a store of GlitchFlow's, so --overwrite leaves it alone")
-    objects.wipe(path)
-
-
-# -- markers -----------------------------------------------------------------------------------------------------
-
-
-def missing_shards(path: Location) -> list[int]:
-    """Shards without a done-marker, ascending."""
-    group = open_group(path, "r")
-    layout = _layout(group)
-    return [k for k in range(layout.shards) if not sync((group.store_path / _marker(k)).exists())]
-
-
-def marker(path: Location, shard: int) -> dict[str, Any]:
-    """A shard's done-marker. Raises `RunError` where there is none."""
-    group = open_group(path, "r")
-    value = objects.get(group, _marker(shard))
-    if value is None:
-        raise RunError(f"{path}: shard {shard} is not done")
-    return value
-
-
-def note(path: Location, name: str) -> Any:
-    """What the driver noted under a name when it created the store, or None."""
-    return objects.get(open_group(path, "r"), f"{NOTES}/{name}.json")
-
-
-def forget(path: Location, shards: typing.Iterable[int]) -> None:
-    """Take back the done-markers of shards, so that they are made again."""
-    group = open_group(path, "r+")
-    with writing(path, "cannot be written"):
-        for k in shards:
-            objects.delete(group, _marker(k))
-
-
-def clear_partials(path: Location) -> None:
-    """Delete the temporary files that killed writers left behind; only for who holds the lease."""
-    if not is_url(path):
-        for left in Path(path).rglob("*.partial"):
-            left.unlink(missing_ok=True)
-
-
-def damaged_shards(path: Location) -> dict[int, str]:
-    """Shards whose bytes do not match their done-marker, or that cannot be read, with the reason."""
-    group = open_group(path, "r")
-    layout = _layout(group)
-    missing = set(missing_shards(path))
-    damage = dict.fromkeys(missing, "missing")
-    for k in set(range(layout.shards)) - missing:
-        for name, expected in marker(path, k)["sha256"].items():
-            try:
-                value = np.ascontiguousarray(group[name][layout.span(k)])  # type: ignore[index]
-            except (OSError, ValueError, RuntimeError) as error:
-                damage[k] = f"{name} cannot be read: {error}"
-                break
-            if _sha256(value) != expected:
-                damage[k] = f"{name} differs from its checksum"
-                break
-    return dict(sorted(damage.items()))
-
-
-def _marker(shard: int) -> str:
-    return f"{MARKERS}/{shard:05d}.json"
-
-
-def foreign_objects(path: Location) -> list[str]:
-    """Objects inside the per-event arrays, or among the markers, that no shard of this store has."""
-    group = open_group(path, "r")
-    layout = _layout(group)
-    expected = {_marker(k) for k in range(layout.shards)}
-    for name in _event_arrays(group):
-        metadata: Any = group[name].metadata
-        rest = [0] * (len(metadata.shape) - 1)
-        expected |= {f"{name}/{metadata.encode_chunk_key((k, *rest))}" for k in range(layout.shards)}
-        expected.add(f"{name}/zarr.json")
-    found = {key for name in (*_event_arrays(group), MARKERS) for key in objects.names(group, f"{name}/")}
-    return sorted(found - expected)
-
-
-# -- reading -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """A complete store, open for reading."""
+    """A store, open for reading: its attributes, read and checked once, and its arrays by name."""
 
     path: str
-    group: zarr.Group
     attributes: dict[str, Any]
-    layout: Layout
+    known: Attributes
+    arrays: dict[str, StoredArray] = field(default_factory=dict, repr=False)  # those that were asked for
+    markers: dict[int, Marker | None] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.attributes, self.known)
 
     def __len__(self) -> int:
         return self.layout.events
 
     @property
+    def layout(self) -> Layout:
+        """How many events there are, and how they are cut."""
+        return self.known.layout
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard was there when the store was opened."""
+        return self.known.complete
+
+    @cached_property
+    def config(self) -> Content:
+        """The sections that the store was made from."""
+        return read_content(self.attributes, self.path)
+
+    @property
     def channels(self) -> list[str]:
+        """Names of the channels, the strain first."""
         return self.attributes["channels"]
 
     @property
     def labels(self) -> list[str]:
+        """Names of the families; 0 is background."""
         return self.attributes["labels"]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.group
-
-    def __getitem__(self, name: str) -> zarr.Array:
-        """An array or coordinate: slice it to read, as `dataset["qplot"][:128]`."""
-        return self.group[name]  # type: ignore[return-value]
-
-    @cached_property
-    def config(self) -> Experiment:
-        """The configuration that the store was made with."""
-        return parse(upgrade(self.attributes["config"]), self.path)
 
     @property
     def source(self) -> str:
-        """The stage that wrote the store."""
+        """The stage that made it: simulate, ingest, infer."""
         return self.attributes["source"]
 
     @property
     def recorded(self) -> bool:
-        """Whether the events are recorded ones, not simulated."""
+        """Whether the events are recorded, not simulated ones."""
         return self.attributes["recorded"]
 
     @property
+    def couplings(self) -> dict[str, Any]:
+        """The couplings of a synthetic dataset."""
+        return self.attributes["couplings"]
+
+    @property
     def normalisation(self) -> dict[str, list[Any]] | None:
-        """Statistics of the train split, per channel; None where that split is empty."""
+        """Statistics of the train split, per channel; None where that is empty."""
         return self.attributes["normalisation"]
 
     @property
     def witnessed_labels(self) -> list[str]:
-        """The families whose strain a witness explains; none in recorded data."""
+        """The families whose strain a witness explains."""
         return self.attributes["witnessed_labels"]
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Versions, host and date of whoever made the store."""
+        """Where, when and with what it was made."""
         return self.attributes["provenance"]
 
-    def events(self, name: str, indices: NDArray[np.int64]) -> NDArray:
-        """An array at ascending event indices."""
-        return np.concatenate([values for _, (values,) in self.blocks(indices, name)])
+    @property
+    def names(self) -> list[str]:
+        """Names of all arrays, as far as the store knows them: version 1 does not list those without an event axis."""
+        return [*self.known.arrays, *self.known.fixed, *self.known.tables]
+
+    def __contains__(self, name: str) -> bool:
+        if self.known.version == SCHEMA:
+            return name in self.names
+        return objects.get(self.path, f"{name}/{ROOT}") is not None
+
+    def __getitem__(self, name: str) -> StoredArray:
+        """An array or coordinate. Raises `RunError` where its metadata are not what the store says of it."""
+        if name not in self.arrays:
+            self.arrays[name] = self._open(name)
+        return self.arrays[name]
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Event indices of a split, ascending."""
-        return np.flatnonzero(np.asarray(self["split"][:]) == SPLITS.index(split))
+        return np.flatnonzero(self["split"][:] == SPLITS.index(split))
 
     def blocks(
         self, indices: NDArray[np.int64], *names: str
@@ -376,32 +225,158 @@ class Dataset:
         for k in np.unique(indices // self.layout.shard):
             inside = indices[indices // self.layout.shard == k]
             span = slice(int(inside[0]), int(inside[-1]) + 1)
-            yield inside, [np.asarray(self[name][span])[inside - span.start] for name in names]
+            yield inside, [self[name][span][inside - span.start] for name in names]
+
+    def events(self, name: str, indices: NDArray[np.int64]) -> NDArray:
+        """An array at ascending event indices."""
+        found = [values for _, (values,) in self.blocks(np.asarray(indices), name)]
+        return np.concatenate(found) if found else self[name][:0]
+
+    @property
+    def recorded_channels(self) -> list[str]:
+        """The channels whose series are kept, the strain first: those that are not derived from others; version 1 kept
+        all."""
+        if self.known.version == 1:
+            return self.channels
+        derived = {item.name for item in self.config.derived}
+        return [name for name in self.channels if name not in derived]
+
+    def all_series(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Series (E, C, N) of all channels at ascending event indices; those of derived channels are made anew."""
+        kept = self.events("series", indices).astype(np.float64, copy=False)
+        if len(self.recorded_channels) == len(self.channels):
+            return kept
+        names, made = ["", *self.recorded_channels[1:]], self.config
+        derived = [item for item in made.derived if item.name in self.channels]
+        seed = self.attributes.get(
+            "derived_seed", made.seed
+        )  # of the store that the series are from, if another
+        rate = made.series.sample_rate
+        return np.stack(
+            [
+                append_derived(series, names, derived, rate, generator(seed, DERIVED, int(event)))
+                for event, series in zip(indices, kept)
+            ]
+        )
+
+    def note(self, name: str) -> Any:
+        """What the driver noted under a name when it created the store, or None."""
+        return objects.get_json(self.path, f"{NOTES}/{name}.json")
+
+    # -- what is checked -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def folded(self) -> Folded:
+        """The markers that were folded when the store was finished. Raises `RunError` where a finished one has none."""
+        content = objects.get(self.path, FOLDED) if self.known.version == SCHEMA else None
+        if content is None:
+            if self.complete and self.known.version == SCHEMA:
+                raise RunError(
+                    f"{self.path}: damaged: {FOLDED} is missing, which holds the shards' checksums"
+                )
+            return Folded()
+        return parse_marker(self.path, FOLDED, content, Folded)
+
+    def marker(self, shard: int) -> Marker | None:
+        """A shard's marker; None where it is not done."""
+        if shard not in self.markers:
+            found = self.folded.shards.get(shard)
+            if found is None and not (self.complete and self.known.version == SCHEMA):
+                content = objects.get(self.path, marker_name(shard))
+                found = None if content is None else parse_marker(self.path, marker_name(shard), content)
+            self.markers[shard] = found
+        return self.markers[shard]
+
+    def checksum(self, name: str, shard: int) -> str | None:
+        """The SHA-256 of an array's bytes in a shard. Raises `RunError` where a finished store has none."""
+        found = self.marker(shard)
+        if found is None and self.complete:
+            raise RunError(f"{self.path}: damaged: the marker of shard {shard} is missing")
+        if found is not None and name not in found.sha256:
+            raise RunError(f"{self.path}: damaged: the marker of shard {shard} has no checksum of {name}")
+        return found.sha256[name] if found else None
+
+    def _column_checksum(self, name: str, k: int) -> str | None:
+        if not self.complete:
+            return None
+        sums = self.folded.columns.get(name, [])
+        if k >= len(sums):
+            raise RunError(f"{self.path}: damaged: {FOLDED} has no checksum of {name}")
+        return sums[k]
+
+    def _fixed_checksum(self, name: str, k: int) -> str | None:
+        return self.known.fixed.get(name)
+
+    def _open(self, name: str) -> StoredArray:
+        spec = self.known.arrays.get(name)
+        if spec is None and name not in self.known.arrays and name not in self:
+            raise KeyError(f"{self.path}: has no array {name}")
+        array = self.raw(name, "r")
+        self._same_shape(name, array, spec)
+        size = array.shape[0] if array.ndim else 1
+        if (spec is not None and spec.column) or name in self.known.tables:
+            piece, expected = array.chunks[0], partial(self._column_checksum, name)
+        elif name in self.known.arrays:
+            piece, expected = self.layout.shard, partial(self.checksum, name)
+        else:
+            piece, expected = max(1, size), partial(self._fixed_checksum, name)
+        column = spec.column if spec else name not in self.known.arrays or array.ndim == 1
+        holds = self.complete and column and array.nbytes <= HELD_BYTES
+        return StoredArray(self.path, name, array, piece, expected, holds)
+
+    def raw(self, name: str, mode: Any) -> zarr.Array:
+        """The array itself, without checks on what is read. Raises `RunError` where there is none."""
+        try:
+            return zarr.open_array(objects.storage(self.path), path=name, mode=mode, zarr_format=3)
+        except Exception as error:  # noqa: BLE001  Zarr raises anything on metadata that were edited
+            raise RunError(f"{self.path}/{name}: damaged: no array there: {objects.reason(error)}") from None
+
+    def _same_shape(self, name: str, array: zarr.Array, spec: Array | None) -> None:
+        if name not in self.known.arrays:
+            return
+        wanted = (len(self), *(array.shape[1:] if spec is None else spec.shape))
+        if array.shape != wanted:
+            raise RunError(f"{self.path}/{name}: damaged: its shape is {array.shape}, not {wanted}")
+        if spec is not None and array.dtype != np.dtype(spec.dtype):
+            raise RunError(f"{self.path}/{name}: damaged: its type is {array.dtype}, not {spec.dtype}")
+
+
+def root(path: Location) -> dict[str, Any] | None:
+    """The attributes in a place's zarr.json; None where it is no store that was created whole."""
+    found = objects.get_json(path, ROOT)
+    attributes = found.get("attributes") if isinstance(found, dict) else None
+    return attributes if isinstance(attributes, dict) and found.get("node_type") == "group" else None
+
+
+def exists(path: Location) -> bool:
+    """Whether a store is there that was created whole."""
+    if objects.is_url(path):
+        objects.storage(path)  # a URL that cannot be used is not a store that is not there
+    return "arrays" in (root(path) or {})
 
 
 def open_store(path: Location, complete: bool = True) -> Dataset:
-    """Open a store. Raises `InputError`: no store there, another schema, or (by default) not complete."""
-    group = open_group(path, "r")
-    attributes = group.attrs.asdict()
-    if attributes.get("schema") != SCHEMA:
-        raise InputError(f"{path}: schema {attributes.get('schema')}: this version reads schema {SCHEMA}")
-    layout = _layout(group)
-    if complete and not attributes["complete"]:
-        left = len(missing_shards(path))
+    """Open a store. Raises `InputError`: no store there, another schema, or (by default) not complete; `RunError`
+    where its metadata are damaged."""
+    attributes = root(path)
+    if attributes is None:
+        if objects.get(path, ROOT) is not None and objects.get(path, FOLDED) is not None:
+            raise RunError(f"{path}: damaged: its zarr.json is no group's metadata")
+        raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`")
+    known = validated(str(path), attributes)
+    dataset = Dataset(str(path), attributes, known)
+    if complete and not known.complete:
+        left = len(missing_shards(dataset))
         raise InputError(
-            f"{path}: incomplete, {left} of {layout.shards} shards missing; run the stage that makes it again to finish"
+            f"{path}: incomplete, {left} of {known.layout.shards} shards missing;"
+            " run the stage that makes it again to finish"
         )
-    return Dataset(str(path), group, attributes, layout)
+    return dataset
 
 
-def _layout(group: zarr.Group) -> Layout:
-    return Layout(**typing.cast(dict[str, int], group.attrs["layout"]))
-
-
-def _sha256(value: NDArray) -> str:
-    return hashlib.sha256(value.data).hexdigest()
-
-
-def _event_arrays(group: zarr.Group) -> list[str]:
-    """Names of the arrays with an event axis, as listed at creation."""
-    return list(group.attrs["arrays"])  # type: ignore[arg-type]
+def missing_shards(dataset: Dataset) -> list[int]:
+    """Shards without a marker, ascending; the markers are listed once."""
+    names = set(objects.names(dataset.path, MARKERS))
+    there = dataset.folded.shards if FOLDED in names else {}
+    shards = range(dataset.layout.shards)
+    return [k for k in shards if marker_name(k) not in names and k not in there]

@@ -15,10 +15,10 @@ from scipy.signal import resample_poly
 from glitchflow.config import named
 from glitchflow.config.sections import Derived, Ingest, Series, Source
 from glitchflow.signal.derive import append_derived
-from glitchflow.signal.recorded.frames import Gap, find_files, read_stretch, strain_of
+from glitchflow.signal.recorded.frames import Gap, find_files, native_rate, read_stretch, strain_of
 from glitchflow.signal.recorded.triggers import Trigger
 from glitchflow.signal.streams import DERIVED, generator
-from glitchflow.signal.types import Array, Event, Recipe
+from glitchflow.signal.types import Array, Event, Flags, Recipe
 
 PADDING = 2.0  # s read beyond each end where a channel is resampled, for the filter to settle
 
@@ -40,8 +40,8 @@ def recorded(
 ) -> Recipe:
     """The events of `ingest`, one for each of `triggers` (see `find_triggers`).
 
-    block: s within which neighbours share a split. An event whose time the files do not cover, or that has NaN, is
-    `skipped`, with the reason.
+    block: s within which neighbours share a split. An event whose strain the files do not cover, or that has NaN there,
+    is `skipped`, with the reason; a witness without data is zeros, and not `valid`.
     Raises `InputError` where no channel or no file is given.
     """
     sources, derived = chosen_channels(ingest, derived)
@@ -58,7 +58,15 @@ def recorded(
         split_key=lambda i: int(triggers[i].gps // block),
         recorded=True,
         notes={"triggers": [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in triggers]},
+        label=lambda i: labels.index(triggers[i].label),
+        attributes={"rates": _rates(sources, series.sample_rate)},
     )
+
+
+def _rates(sources: list[Source], sample_rate: float) -> dict[str, float]:
+    """The rates of the channels that were recorded at a lower one than their series are brought to, in Hz."""
+    found = {source.name: native_rate(source) for source in sources}
+    return {name: rate for name, rate in found.items() if rate is not None and rate < sample_rate}
 
 
 def chosen_channels(ingest: Ingest, derived: list[Derived]) -> tuple[list[Source], list[Derived]]:
@@ -86,13 +94,27 @@ def _event(recording: _Recording, index: int) -> Event:
     trigger = recording.triggers[index]
     start = event_start(series, trigger.gps)
     rest = (None, recording.labels.index(trigger.label), start + series.duration / 2, trigger.snr)
-    try:
-        rows = [read_channel(c, start, series.duration, series.sample_rate) for c in sources]
-    except Gap as gap:
-        return Event(np.zeros((len(sources) + len(derived), series.samples)), *rest, skipped=str(gap))
+    rows, gaps = [], {}
+    for source in sources:
+        try:
+            rows.append(read_channel(source, start, series.duration, series.sample_rate))
+        except Gap as gap:
+            rows.append(np.zeros(series.samples))
+            gaps[source.name] = str(gap)
+    if sources[0].name in gaps:
+        empty = np.zeros((len(sources) + len(derived), series.samples))
+        return Event(empty, *rest, skipped=gaps[sources[0].name])
     names = ["", *(c.name for c in sources[1:])]  # no channel may be derived from the strain
     rng = generator(recording.seed, DERIVED, index)
-    return Event(append_derived(np.stack(rows), names, derived, series.sample_rate, rng), *rest)
+    values = append_derived(np.stack(rows), names, derived, series.sample_rate, rng)
+    return Event(values, *rest, valid=_valid([c.name for c in sources], derived, set(gaps)))
+
+
+def _valid(names: list[str], derived: list[Derived], gaps: set[str]) -> Flags:
+    """(C,): False for a channel with a gap, and for one that is derived from such a channel."""
+    for item in derived:
+        gaps |= {item.name} if gaps & {*item.channels} else set()
+    return np.array([name not in gaps for name in (*names, *(item.name for item in derived))])
 
 
 def read_channel(source: Source, start: float, duration: float, sample_rate: float) -> Array:

@@ -104,6 +104,15 @@ def _cached(source: Source, path: Path) -> list[str]:
 
 
 @lru_cache(maxsize=64)  # every event asks for it
+def native_rate(source: Source) -> float | None:
+    """The rate in Hz that a channel was recorded at; None where its first file does not tell."""
+    first = pieces(source)[0]
+    try:
+        return float(_read(source, [first.path], start=first.start, end=first.start + 1).sample_rate.value)
+    except InputError:  # shorter than a second, or damaged: the events themselves will say
+        return None
+
+
 def pieces(source: Source) -> tuple[Piece, ...]:
     """A channel's files with the time each covers, by start. Raises `InputError` as `find_files`."""
     from gwpy.io.cache import file_segment

@@ -23,7 +23,7 @@ from glitchflow.signal.simulation.couplings import draw_coupling, draw_deaf, dra
 from glitchflow.signal.simulation.families import FAMILIES, FamilyMaker, Instrument, scattering_gain
 from glitchflow.signal.simulation.noise import channel_asds, colour
 from glitchflow.signal.streams import COUPLINGS, DERIVED, EVENTS, generator
-from glitchflow.signal.types import Array, Event, Recipe
+from glitchflow.signal.types import Array, Event, Recipe, Transient
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class _Drawn:
     witnesses: Array | None  # (C - 1, N) on the white scales
     motion: dict[int, Array]  # by place among the witnesses: (N,), in its own unit
     witnessed: bool
+    time: float = 0.0  # s from the series' centre
 
 
 def detector(simulate: Simulate, series: Series, derived: list[Derived], seed: int) -> Recipe:
@@ -125,7 +126,9 @@ def _event(constants: _Constants, index: int) -> Event:
     floor = generator(constants.seed, DERIVED, index)
     # the strain has no name here, so that no channel may be derived from it
     values = append_derived(values, ["", *names], constants.derived, series.sample_rate, floor)
-    return Event(values, explained, drawn.label, gps, drawn.snr, transient=seen)
+    there = Transient(drawn.label, gps + drawn.time, drawn.snr, drawn.witnessed)
+    transients = (there,) if drawn.label else ()
+    return Event(values, explained, drawn.label, gps, drawn.snr, transient=seen, transients=transients)
 
 
 def _transient(constants: _Constants, rng: np.random.Generator, gps: float) -> _Drawn:
@@ -136,12 +139,12 @@ def _transient(constants: _Constants, rng: np.random.Generator, gps: float) -> _
     chosen = int(rng.choice(len(constants.families), p=constants.share))
     snr = float(np.exp(rng.uniform(*np.log(settings.snr))))
     time = np.arange(series.samples) / series.sample_rate - series.duration / 2
-    time -= rng.uniform(-settings.jitter, settings.jitter)
+    centre = rng.uniform(-settings.jitter, settings.jitter)
+    time -= centre
     family = constants.families[chosen]
     made = family.make(constants.instrument, rng, time, gps)
     norm = float(np.linalg.norm(made.strain))
     scale = snr / norm if made.scaled else 1.0
     witnesses = None if made.witnesses is None else scale * made.witnesses
-    return _Drawn(
-        1 + chosen, scale * norm, scale * made.strain, witnesses, made.motion or {}, family.witnessed
-    )
+    motion = made.motion or {}
+    return _Drawn(1 + chosen, scale * norm, scale * made.strain, witnesses, motion, family.witnessed, centre)

@@ -28,6 +28,7 @@ def notebook(simulate: Simulate, series: Series, derived: list[Derived], seed: i
         couplings={} if settings.redraw_weights else {"weights": weights.tolist()},
         event=partial(_event, simulate, series, derived, seed, weights),
         split_key=int,
+        label=lambda _: 1,
     )
 
 

@@ -28,9 +28,9 @@ from omegaconf import OmegaConf
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
-from glitchflow.data import lease, objects
+from glitchflow.data import lease
 from glitchflow.data.identity import recipe
-from glitchflow.data.objects import write_text
+from glitchflow.data.objects import make_directory, write_text
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
@@ -60,7 +60,8 @@ def sweep(
     directory = Path(experiment.workdir) / "tune"
     space.check(experiment)
     wanted = [] if experiment.tune.search == "optuna" else space.candidates(experiment)
-    with lease.hold(directory, objects.directory(directory)):
+    make_directory(directory)
+    with lease.hold(directory):
         if not overwrite:
             _same_sweep(experiment, directory)
         _check(experiment, wanted, directory / "none")
@@ -265,9 +266,10 @@ def _driver(base: dict[str, Any], directory: str, stop_all: str, gpu: bool) -> A
 def _in_turn(home: Path) -> contextlib.ExitStack:
     """The lease of a trial's directory, when it is free: Optuna may suggest the same values twice at a time."""
     stack = contextlib.ExitStack()
+    make_directory(home)
     while True:
         try:
-            stack.enter_context(lease.hold(home, objects.directory(home)))
+            stack.enter_context(lease.hold(home))
             return stack
         except lease.Held:
             time.sleep(lease.WATCH)

@@ -11,7 +11,7 @@ import pytest
 from helpers import command
 
 from glitchflow.config import load
-from glitchflow.data import lease, objects
+from glitchflow.data import lease
 from glitchflow.errors import InputError, RunError
 from glitchflow.train.fit import fit
 from glitchflow.train.tune import search_space as space
@@ -64,7 +64,7 @@ def test_other_settings_are_refused(dataset_run, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="no trial has finished an epoch"):
         sweep(corrected.model_copy(update=harmless))
     with (
-        lease.hold(tmp_path / "tune", objects.directory(tmp_path / "tune")),
+        lease.hold(tmp_path / "tune"),
         pytest.raises(RunError, match=r"tune: another run is writing it \(process"),
     ):
         sweep(corrected)

@@ -1,0 +1,138 @@
+"""The one driver over Ray tasks: parts -> tasks -> what they return.
+
+    1. a part is anything that tells tasks apart: a shard's number, a block of events, a file's time
+    2. a task calls `make(part)`, which writes what it makes itself, and may return a little
+    3. the driver keeps every CPU busy, shows progress, and ends with the first error
+
+Every store, and everything else that is made in parts, is made by it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from glitchflow.cluster import available_cpus, session, threads
+from glitchflow.config.sections import Cluster
+from glitchflow.errors import InputError, RunError
+from glitchflow.progress import track
+
+MIB = 2**20
+# what a process of ours holds before it has done anything: Python, numpy, torch, gwpy, Zarr and Ray's client
+BASE_MEMORY = 380 * MIB
+AHEAD = 2  # tasks per CPU in flight: one at work, and one whose start-up nobody has to wait for
+RETRIES = 3  # of a task whose worker or node died; its own errors are never tried again
+LOOK = 1.0  # s at most between looks at the lease
+LAST = 60.0  # s that running tasks get to finish in, after an error
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every part.
+
+    make: called with a part, in a process of its own; sent to the cluster once. memory: bytes that a task is projected
+    to hold at most, which Ray keeps free for it. accelerated: whether a task gets a GPU of its own where there is one.
+    """
+
+    make: Callable[[Any], Any]
+    label: str
+    memory: int
+    unit: str = "events"
+    accelerated: bool = False
+
+
+def run_tasks(
+    job: Job,
+    parts: Mapping[Any, int],
+    cluster: Cluster,
+    check: Callable[[], None] = lambda: None,
+) -> dict[Any, Any]:
+    """Call `job.make(part)` in a Ray task for each part; returns what each returned, in the order of `parts`.
+
+    parts: each with its size, in the job's unit. Tasks whose worker or node died are tried again. The first error of a
+    task, or of `check`, which is called all the time, ends the run when the tasks at work are done.
+    Raises `RunError` where no node has the memory that a task needs, or a task's process died again and again.
+    """
+    if not parts:
+        return {}
+    found: dict[Any, Any] = {}
+    with session(cluster.address, cluster.cpus), track(sum(parts.values()), job.label, job.unit) as advance:
+        import ray
+
+        submit, slots = _task(job), AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        waiting, running = deque(parts), dict[Any, Hashable]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < slots:
+                    part = waiting.popleft()
+                    running[submit(part)] = part
+                ray.wait(list(running), num_returns=1, timeout=LOOK)
+                ready, _ = ray.wait(
+                    list(running), num_returns=len(running), timeout=0
+                )  # all that are done by now
+                check()
+                for reference in ready:
+                    part = running.pop(reference)
+                    found[part] = _result(reference, job, part)
+                    advance(parts[part])
+        except Exception:
+            # what is being written is finished first, so that nothing writes behind the caller's back. (Ray's cancel
+            # is no help: where it meets a task that is just ending, it takes the whole process down.)
+            if running:
+                ray.wait(list(running), num_returns=len(running), timeout=LAST)
+            raise
+    return {part: found[part] for part in parts}
+
+
+def on_every_cpu(job: Job, cluster: Cluster) -> list[Any]:
+    """What `job.make(part)` returns for part 1, 2, ... on as many CPUs as this process would use of the cluster, all at
+    work at once; called for part 0 on each before, so that imports and constants are not part of it."""
+    with session(cluster.address, cluster.cpus):
+        import ray
+
+        count = max(1, min(available_cpus(), int(ray.cluster_resources().get("CPU", 1))))
+        submit = _task(job)
+        ray.get([submit(0) for _ in range(count)])
+        return [_result(reference, job, 1) for reference in [submit(1 + k) for k in range(count)]]
+
+
+def _task(job: Job) -> Callable[[Any], Any]:
+    """Submits a part. Raises `RunError` where it would wait for memory for ever."""
+    import ray
+
+    largest = max(
+        (node["Resources"].get("memory", float("inf")) for node in ray.nodes() if node["Alive"]), default=0
+    )
+    if job.memory > largest:
+        raise RunError(
+            f"{job.label}: a task needs {job.memory / MIB:,.0f} MiB, and no node of the cluster has more than"
+            f" {largest / MIB:,.0f} MiB for tasks; a smaller store.shard_mb makes smaller tasks"
+        )
+    gpus = int(job.accelerated and ray.cluster_resources().get("GPU", 0) > 0)
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, memory=job.memory)(_call)
+    shared = ray.put(job.make)
+    return lambda part: task.remote(shared, part)
+
+
+def _result(reference: Any, job: Job, part: Any) -> Any:
+    """What a task returned. Its own one-line errors come through; of others the task's traceback is kept."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError | RunError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(
+            f"{job.label}, part {part}: its task died, and three more after it: {reason}"
+        ) from None
+
+
+def _call(make: Callable[[Any], Any], part: Any) -> Any:
+    threads(1)
+    return make(part)

@@ -1,0 +1,230 @@
+"""What is in a store: its arrays, how they are cut, its attributes, and the markers of its shards.
+
+    zarr.json            the attributes: schema, layout, arrays, and what the store was made from
+    qplot/ series/ ...   arrays with an event axis, an object a shard
+    gps/ label/ ...      columns: a few numbers an event, in large chunks, written when the store is finished
+    frequency/ asd/ ...  arrays without an event axis, written when it is created
+    .done/00007.json     marker of a shard that is done; folded into .done/all.json when the store is finished
+    .notes/              what the driver has to remember, as the list of recorded events
+
+Version 1, still read, has its columns cut like the shards, its series of all channels in float64, and never folds.
+
+Shapes: E event, C channel.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from glitchflow.data.content import first
+from glitchflow.errors import InputError, RunError
+
+SCHEMA = 2
+SPLITS = ("train", "validation", "test")
+SKIPPED = -1  # in place of a split: a recorded event that could not be used, all zeros
+MARKERS, FOLDED, NOTES = ".done", ".done/all.json", ".notes"
+COLUMN_EVENTS = (
+    2**20
+)  # events of a column's chunk: 10^6 events are one object a column, of 8 MiB at most an axis
+COLUMN_MIB = 64  # and of one with a value for each of many channels
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Array:
+    """One per-event array: the axes after `event`, its type, and whether it is a column."""
+
+    dimensions: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    column: bool = False
+
+    @property
+    def event_bytes(self) -> int:
+        """Bytes of one event."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Events per chunk and per shard, powers of two, so that a shard is a whole number of chunks."""
+
+    events: PositiveInt
+    chunk: PositiveInt
+    shard: PositiveInt
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are; the last one may be short."""
+        return -(-self.events // self.shard)
+
+    def span(self, shard: int) -> slice:
+        """The events of a shard."""
+        return slice(shard * self.shard, min((shard + 1) * self.shard, self.events))
+
+    def column(self, array: Array) -> int:
+        """Events of a chunk of a column: whole shards, up to a MiB or so of events."""
+        most = min(COLUMN_EVENTS, COLUMN_MIB * _MIB // max(1, array.event_bytes))
+        return self.shard * max(1, min(most // self.shard, self.shards))
+
+
+def choose_layout(
+    events: int, arrays: Mapping[str, Array], chunk_mb: float, shard_mb: float, fewest: int = 16
+) -> Layout:
+    """Chunks of about `chunk_mb` of `qplot` and shards of about `shard_mb` over all arrays, at least `fewest`.
+
+    It follows from the configuration alone, never from the cluster.
+    """
+    whole = sum(array.event_bytes for array in arrays.values())
+    shard = _power_of_two(shard_mb * _MIB / whole)
+    while shard > 1 and -(-events // shard) < fewest:
+        shard //= 2
+    return Layout(events, min(shard, _power_of_two(chunk_mb * _MIB / arrays["qplot"].event_bytes)), shard)
+
+
+def _power_of_two(value: float) -> int:
+    return 2 ** max(0, round(float(np.log2(value))))
+
+
+# -- attributes --------------------------------------------------------------------------------------------------
+
+
+def _named(value: Any) -> Any:
+    """Version 1 lists the names of its arrays alone."""
+    return dict.fromkeys(value) if isinstance(value, list) else value
+
+
+class Attributes(BaseModel):
+    """What every store says of itself in its zarr.json."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    version: Literal[1, 2] = Field(alias="schema")
+    complete: bool
+    layout: Layout
+    arrays: Annotated[dict[str, Array | None], BeforeValidator(_named)] = Field(min_length=1)
+    fixed: dict[str, str] = {}  # SHA-256 of the arrays without an event axis, by name
+    tables: list[str] = []  # the arrays along an axis of their own, written when the store is finished
+
+
+class _Made(Attributes):
+    """What a dataset says besides."""
+
+    source: Literal["simulate", "ingest"]
+    recorded: bool
+    config: dict[str, Any]
+    seed: int
+    channels: list[str] = Field(min_length=1)
+    labels: list[str] = Field(min_length=1)
+    witnessed_labels: list[str]
+    couplings: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+class _Finished(_Made):
+    normalisation: dict[str, list[Any]] | None
+
+
+class _Predicted(Attributes):
+    source: Literal["infer"]
+    checkpoints: dict[str, Any]
+
+
+_MODELS: dict[str | None, type[Attributes]] = {"simulate": _Made, "ingest": _Made, "infer": _Predicted}
+
+
+def validated(path: str, raw: Any) -> Attributes:
+    """The attributes of a store, checked. Raises `InputError` for what is no store of a version that is read,
+    `RunError` for a store whose attributes are damaged."""
+    if not isinstance(raw, dict) or "schema" not in raw:
+        raise InputError(f"{path}: schema None: this version reads schemas 1 and {SCHEMA}")
+    if raw["schema"] not in (1, SCHEMA):
+        raise InputError(f"{path}: schema {raw['schema']}: this version reads schemas 1 and {SCHEMA}")
+    model = _MODELS.get(raw.get("source"), Attributes)
+    try:
+        found = (_Finished if model is _Made and raw.get("complete") else model).model_validate(raw)
+    except ValidationError as error:
+        raise RunError(f"{path}: damaged: its zarr.json: {first(error)}") from None
+    problem = _contradiction(found, raw)
+    if problem:
+        raise RunError(f"{path}: damaged: its zarr.json: {problem}")
+    return found
+
+
+def _contradiction(found: Attributes, raw: dict[str, Any]) -> str:
+    """What in the attributes cannot be, in words; empty where nothing is wrong."""
+    layout, channels = found.layout, raw.get("channels", [])
+    if layout.shard % layout.chunk:
+        return f"layout: a shard of {layout.shard} events is no whole number of chunks of {layout.chunk}"
+    if found.version == SCHEMA and None in found.arrays.values():
+        return "arrays: must say dimensions, shape and dtype of each"
+    for name, values in (raw.get("normalisation") or {}).items():
+        if len(values) != len(channels):
+            return f"normalisation.{name}: has {len(values)} values for {len(channels)} channels"
+        if not np.isfinite(np.asarray(values, dtype=np.float64)).all():
+            return f"normalisation.{name}: holds what is no finite number"
+    return ""
+
+
+# -- markers -----------------------------------------------------------------------------------------------------
+
+
+class Marker(BaseModel):
+    """That a shard is done: the SHA-256 of its bytes in each array, its share of the statistics, and its columns.
+
+    columns: base64 of the bytes of each; transients: rows of (event, family, GPS s, SNR, witnessed). Both are empty
+    once the marker is folded.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    sha256: dict[str, str]
+    statistics: dict[str, Any] = {}
+    skipped: dict[int, str] = {}  # why an event could not be used, by index
+    columns: dict[str, str] = {}
+    transients: list[tuple[int, int, float, float, bool]] = []
+
+    def column(self, name: str, array: Array) -> NDArray:
+        """A column of the shard's events."""
+        flat = np.frombuffer(base64.b64decode(self.columns[name]), dtype=array.dtype)
+        return flat.reshape(-1, *array.shape)
+
+
+class Folded(BaseModel):
+    """The markers of all shards of a finished store, and the SHA-256 of each chunk of its columns and of its tables."""
+
+    model_config = ConfigDict(frozen=True)
+    shards: dict[int, Marker] = {}
+    columns: dict[str, list[str]] = {}
+
+
+def marker_name(shard: int) -> str:
+    """Where a shard's marker is."""
+    return f"{MARKERS}/{shard:05d}.json"
+
+
+def parse_marker(path: str, name: str, content: bytes, kind: Any = Marker) -> Any:
+    """A marker, or all of them (`Folded`). Raises `RunError` for one that is none."""
+    try:
+        return TypeAdapter(kind).validate_json(content)
+    except ValidationError as error:
+        raise RunError(f"{path}: damaged: {name}: {first(error)}") from None
+
+
+def encode(value: NDArray) -> str:
+    """The bytes of a column, for a marker."""
+    return base64.b64encode(np.ascontiguousarray(value).data).decode()
+
+
+def digest(value: NDArray) -> str:
+    """SHA-256 of an array's bytes, in hexadecimal; of a list of names, of their JSON."""
+    if value.dtype.kind in "OUT":
+        return hashlib.sha256(json.dumps([str(item) for item in value]).encode()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()

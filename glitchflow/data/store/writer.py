@@ -1,0 +1,464 @@
+"""How a store is made: by one driver, who holds its lease, and tasks that write a whole shard each.
+
+    with Writer.begin(path, design, agrees, overwrite) as writer:   lease; create, or go on with what is there
+        ... write_shard(writer.dataset, k, ...) for k in writer.missing(), in tasks
+        shards = writer.collect()                                   markers -> columns, tables, one folded marker
+        writer.complete(attributes)                                 complete; what it replaces goes now
+
+What is to be overwritten stays until its successor, written beside it as NAME.new, is complete. Stopped at any point,
+the same command goes on with the shards that have no marker.
+
+Shapes: E event.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from glitchflow.data import lease, objects
+from glitchflow.data.objects import ROOT, Location, writing
+from glitchflow.data.store.dataset import Damaged, Dataset, exists, missing_shards, open_store, root
+from glitchflow.data.store.schema import (
+    COLUMN_EVENTS,
+    FOLDED,
+    MARKERS,
+    NOTES,
+    SCHEMA,
+    Array,
+    Folded,
+    Layout,
+    Marker,
+    digest,
+    encode,
+    marker_name,
+    parse_marker,
+)
+from glitchflow.errors import InputError, RunError
+
+READERS = 16  # markers read at once: an object store answers each after some 20 ms
+# the table of transients: a row each, along an axis of its own
+TRANSIENTS = (
+    ("transient_event", "int64"),
+    ("transient_family", "int16"),
+    ("transient_gps", "float64"),
+    ("transient_snr", "float32"),
+    ("transient_witnessed", "bool"),
+)
+
+
+Fixed = dict[str, tuple[tuple[str, ...], NDArray]]  # by name: the names of the axes, and the values
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a new store is to be.
+
+    fixed: its arrays without an event axis, with the names of their axes; a name alone is a coordinate.
+    transients: whether it has a table of them. notes: what the driver will want to know again, JSON.
+    """
+
+    arrays: Mapping[str, Array]
+    layout: Layout
+    attributes: Mapping[str, Any]
+    fixed: Fixed = field(default_factory=dict)
+    compression: str = "none"
+    transients: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def create(path: Location, design: Design) -> Dataset:
+    """Write the metadata and the fixed arrays of a new, empty store; its driver does it once, before any task.
+
+    Raises `InputError` where something is in the way, `RunError` where the file system refuses.
+    """
+    _refuse_foreign(path)
+    with writing(path, "cannot be created"):
+        objects.wipe(path)  # what a killed driver left
+        _put_root(path, {"schema": SCHEMA})  # not a store before it says what arrays it has
+        for name, array in design.arrays.items():
+            _create_array(path, name, array, design.layout, design.compression)
+        for name, (axes, values) in design.fixed.items():
+            _create_fixed(path, name, axes, values)
+        for name, kind in TRANSIENTS if design.transients else ():
+            _new_array(path, name, (0,), kind, (COLUMN_EVENTS,), ["transient"], fill_value=_no_row(kind))
+        for name, value in design.notes.items():
+            objects.put(path, f"{NOTES}/{name}.json", json.dumps(value).encode())
+        attributes = {
+            "schema": SCHEMA,
+            "complete": False,
+            "layout": asdict(design.layout),
+            **design.attributes,
+            "arrays": {name: asdict(array) for name, array in design.arrays.items()},
+            "fixed": {name: digest(values) for name, (_, values) in design.fixed.items()},
+            "tables": [name for name, _ in TRANSIENTS] if design.transients else [],
+        }
+        _put_root(path, attributes)
+    return open_store(path, complete=False)
+
+
+def write_shard(
+    dataset: Dataset,
+    shard: int,
+    values: Mapping[str, NDArray],
+    statistics: Mapping[str, Any] | None = None,
+    skipped: Mapping[int, str] | None = None,
+    transients: Iterable[tuple[int, int, float, float, bool]] = (),
+) -> None:
+    """Write one whole shard of every per-event array, then its marker, which holds the columns.
+
+    skipped: why some of its events could not be used, by index. transients: rows of the table.
+    Raises `RunError` where the file system refuses (full, read-only).
+    """
+    span, found = dataset.layout.span(shard), {}
+    for name, array in dataset.known.arrays.items():
+        assert array is not None
+        value = found[name] = np.ascontiguousarray(values[name], dtype=array.dtype)
+        if value.shape != (span.stop - span.start, *array.shape):
+            raise ValueError(f"{name} of shard {shard} has shape {value.shape}, not {array.shape} an event")
+    columns = {name for name, array in dataset.known.arrays.items() if array and array.column}
+    with writing(dataset.path, f"shard {shard} cannot be written"):
+        for name in found.keys() - columns:
+            _write(dataset, name, shard, span, found[name])
+        marker = Marker(
+            sha256={name: digest(found[name]) for name in found if name not in columns},
+            statistics=dict(statistics or {}),
+            skipped=dict(skipped or {}),
+            columns={name: encode(found[name]) for name in found if name in columns},
+            transients=list(transients),
+        )
+        objects.put(dataset.path, marker_name(shard), marker.model_dump_json().encode())
+
+
+@dataclass
+class Writer:
+    """A store that is being made by who holds its lease."""
+
+    dataset: Dataset  # as it stands; where it is written, which with --overwrite is beside `path`
+    path: Location  # where it will be
+    check: Callable[[], None]  # raises where the lease was lost
+
+    @staticmethod
+    @contextlib.contextmanager
+    def begin(
+        path: Location,
+        design: Callable[[], Design],
+        agrees: Callable[[Dataset], None],
+        overwrite: bool = False,
+    ) -> Iterator[Writer]:
+        """Hold the lease of a store and go on with what is there, or create it.
+
+        design: made where a store is created. agrees: raises `InputError` where what is there was made from something
+        else. With `overwrite` nothing of that is asked of the store at `path`, which stays until the writer completes.
+        Raises `Held` where another driver is at it.
+        """
+        with lease.hold(path) as check:
+            new = objects.beside(path, ".new")
+            if not exists(path) and (root(new) or {}).get("complete"):
+                _refuse_foreign(path)
+                objects.replace(new, path)  # killed while it took the old one's place
+            if overwrite:
+                _refuse_foreign(path)
+            target = new if overwrite and exists(path) else path
+            dataset = _there(target, agrees, replaceable=target is new) or create(target, design())
+            objects.clear_partials(target)
+            yield Writer(dataset, path, check)
+
+    @property
+    def layout(self) -> Layout:
+        """How the store is cut."""
+        return self.dataset.layout
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The per-event arrays."""
+        return {name: array for name, array in self.dataset.known.arrays.items() if array is not None}
+
+    def missing(self) -> list[int]:
+        """Shards without a marker, ascending."""
+        return missing_shards(self.dataset)
+
+    def forget(self, shards: Iterable[int]) -> None:
+        """Take back the markers of shards, so that they are made again."""
+        gone = set(shards)
+        if not gone:
+            return
+        self._writable()
+        self.check()
+        with writing(self.path, "cannot be written"):
+            folded = self.dataset.folded
+            self._begin_again({})
+            left = {k: marker for k, marker in folded.shards.items() if k not in gone}
+            self._fold(folded.model_copy(update={"shards": left}))
+            for k in gone:
+                objects.delete(self.dataset.path, marker_name(k))
+        self._reopen()
+
+    def grow(self, events: int, attributes: Mapping[str, Any]) -> None:
+        """Make room for more events, up to `events`; the last shard, if it was not full, is to be made again.
+
+        Done again after an interruption it comes to the same: the attributes change last.
+        """
+        self.check()
+        self._writable()
+        if self.layout.events % self.layout.shard:
+            self.forget([self.layout.shards - 1])
+        with writing(self.path, "cannot be extended"):
+            for name, array in self.arrays.items():
+                self.dataset.raw(name, "r+").resize((events, *array.shape))
+            self._begin_again({**attributes, "layout": asdict(self.layout) | {"events": events}})
+        self._reopen()
+
+    def collect(self) -> list[Marker]:
+        """Fold the markers into one: the columns go into their arrays. Returns each shard's. Raises `RunError` where
+        shards are missing."""
+        left = self.missing()
+        if left:
+            raise RunError(f"{self.path}: {len(left)} shards are missing, the first is {left[0]}")
+        self.check()
+        with writing(self.path, "cannot be finished"):
+            fresh = self._fresh()
+            columns = {name: array for name, array in self.arrays.items() if array.column}
+            sums = {name: self._write_column(name, array, fresh) for name, array in columns.items()}
+            if self.dataset.known.tables:
+                sums |= self._write_transients(fresh)
+            bare = {
+                k: marker.model_copy(update={"columns": {}, "transients": []}) for k, marker in fresh.items()
+            }
+            shards = {k: bare.get(k) or self.dataset.folded.shards[k] for k in range(self.layout.shards)}
+            self._fold(Folded(shards=shards, columns=sums))
+        return list(shards.values())
+
+    def complete(self, attributes: Mapping[str, Any] | None = None) -> None:
+        """Mark the store complete, with attributes known only now, and put it where it is to be."""
+        self.check()
+        where = self.dataset.path
+        with writing(self.path, "cannot be finished"):
+            known = self.dataset.attributes | dict(attributes or {}) | {"complete": True}
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # consolidated metadata is not yet part of Zarr's specification
+                zarr.consolidate_metadata(objects.storage(where))
+            group = objects.get_json(where, ROOT)
+            objects.put(where, ROOT, json.dumps(group | {"attributes": known}).encode())
+            for k in range(self.layout.shards):
+                objects.delete(where, marker_name(k))
+            if str(self.path) != str(where):
+                objects.replace(where, self.path)
+        self.dataset = open_store(self.path)
+
+    # -- its parts -----------------------------------------------------------------------------------------------
+
+    def _fresh(self) -> dict[int, Marker]:
+        """The markers that are not folded yet, by shard."""
+        where = self.dataset.path
+        names = {name for name in objects.names(where, MARKERS) if name != FOLDED}
+        shards = [k for k in range(self.layout.shards) if marker_name(k) in names]
+
+        def read(k: int) -> Marker:
+            return parse_marker(where, marker_name(k), objects.get(where, marker_name(k)) or b"")
+
+        with ThreadPoolExecutor(READERS) as pool:
+            return dict(zip(shards, pool.map(read, shards)))
+
+    def _write_column(self, name: str, spec: Array, fresh: Mapping[int, Marker]) -> list[str]:
+        """Put a column's new values into its chunks; the checksum of each chunk. What is there already stays."""
+        array, sums = self.dataset.raw(name, "r+"), []
+        length, size = array.chunks[0], self.layout.shard
+        for start in range(0, len(self.dataset), length):
+            span = slice(start, min(start + length, len(self.dataset)))
+            shards = [k for k in fresh if span.start <= k * size < span.stop]
+            value = np.array(array[span])
+            for k in shards:
+                some = self.layout.span(k)
+                value[some.start - start : some.stop - start] = fresh[k].column(name, spec)
+            if shards:
+                array.with_config({"write_empty_chunks": True})[span] = value
+            sums.append(digest(value))
+        return sums
+
+    def _write_transients(self, fresh: Mapping[int, Marker]) -> dict[str, list[str]]:
+        """The table of transients, by event; rows of shards that were made again replace those that were there."""
+        arrays = {name: self.dataset.raw(name, "r+") for name, _ in TRANSIENTS}
+        old = [np.asarray(array[:]) for array in arrays.values()]
+        kept = (old[0] >= 0) & ~np.isin(old[0] // self.layout.shard, list(fresh))
+        rows = [row for marker in fresh.values() for row in marker.transients]
+        new = [np.array([row[i] for row in rows], dtype=kind) for i, (_, kind) in enumerate(TRANSIENTS)]
+        joined = [np.concatenate([a[kept], b]) for a, b in zip(old, new)]
+        order = np.argsort(joined[0], kind="stable")
+        sums = {}
+        for (name, array), values in zip(arrays.items(), joined):
+            array.resize((len(order),))
+            array[:] = values[order]
+            sums[name] = [digest(values[order])]
+        return sums
+
+    def _fold(self, folded: Folded) -> None:
+        objects.put(self.dataset.path, FOLDED, folded.model_dump_json(exclude_defaults=True).encode())
+
+    def _begin_again(self, attributes: Mapping[str, Any]) -> None:
+        """Not complete any more: a reader is told so while shards are made."""
+        _put_root(self.dataset.path, self.dataset.attributes | {"complete": False, **attributes})
+
+    def _writable(self) -> None:
+        if self.dataset.known.version != SCHEMA:
+            raise _earlier(self.path)
+
+    def _reopen(self) -> None:
+        self.dataset = open_store(self.dataset.path, complete=False)
+
+
+# -- damage ------------------------------------------------------------------------------------------------------
+
+
+def find_damage(dataset: Dataset) -> tuple[dict[int, str], list[str]]:
+    """Read everything in a store: its damaged or missing shards with the reason, and what else is wrong with it."""
+    damage, rest = dict.fromkeys(missing_shards(dataset), "missing"), []
+    for name in dataset.names:
+        try:
+            array = dataset[name]
+        except RunError as error:
+            rest.append(str(error))
+            continue
+        per_shard = name in dataset.known.arrays
+        if not (per_shard and array.piece == dataset.layout.shard) and not dataset.complete:
+            continue  # columns are written last
+        for k in range(-(-len(array) // array.piece)):
+            shards = range(
+                k * array.piece // dataset.layout.shard, -(-(k + 1) * array.piece // dataset.layout.shard)
+            )
+            if per_shard and damage.keys() >= {*shards}:
+                continue
+            try:
+                array.verify(k)
+            except Damaged as error:
+                if per_shard:
+                    damage |= {j: damage.get(j, error.what) for j in shards if j < dataset.layout.shards}
+                else:
+                    rest.append(error.what)
+    return dict(sorted(damage.items())), rest
+
+
+def foreign_objects(dataset: Dataset) -> list[str]:
+    """Objects inside the per-event arrays, or among the markers, that no shard of this store has."""
+    shards = range(dataset.layout.shards)
+    expected = {FOLDED, *map(marker_name, shards)}
+    for name in dataset.known.arrays:
+        array = dataset[name]
+        rest, count = [0] * (len(array.shape) - 1), -(-len(array) // (array.shards or array.chunks)[0])
+        expected |= {f"{name}/{array.array.metadata.encode_chunk_key((k, *rest))}" for k in range(count)}
+        expected.add(f"{name}/{ROOT}")
+    found = {key for name in (*dataset.known.arrays, MARKERS) for key in objects.names(dataset.path, name)}
+    return sorted(found - expected)
+
+
+# -- parts -------------------------------------------------------------------------------------------------------
+
+
+def _there(target: Location, agrees: Callable[[Dataset], None], replaceable: bool) -> Dataset | None:
+    """What is at a location to go on with; None where there is nothing, or what may be replaced."""
+    if not exists(target):
+        return None
+    try:
+        dataset = open_store(target, complete=False)
+        if dataset.known.version != SCHEMA and not dataset.complete:
+            raise _earlier(target)
+        agrees(dataset)
+    except (InputError, RunError):
+        if replaceable:
+            return None
+        raise
+    return dataset
+
+
+def _earlier(path: Location) -> InputError:
+    return InputError(
+        f"{path}: was written by an earlier version (schema 1), which this one reads and does not write to;"
+        " choose another workdir or --overwrite it"
+    )
+
+
+def _refuse_foreign(path: Location) -> None:
+    """Raise `InputError` where something lies that is no store of ours."""
+    if "schema" in (root(path) or {}):
+        return
+    file = not objects.is_url(path) and Path(path).exists() and not Path(path).is_dir()
+    if file or objects.names(path):
+        raise InputError(
+            f"{path}: is in the way, and is not a store of GlitchFlow's, which alone --overwrite replaces;"
+            " choose another workdir"
+        )
+
+
+def _put_root(path: Location, attributes: Mapping[str, Any]) -> None:
+    group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    objects.put(path, ROOT, json.dumps(group).encode())
+
+
+def _create_array(path: Location, name: str, array: Array, layout: Layout, compression: str) -> None:
+    shard = None if array.column else (layout.shard, *array.shape)
+    chunk = (layout.column(array) if array.column else layout.chunk, *array.shape)
+    _new_array(
+        path,
+        name,
+        (layout.events, *array.shape),
+        array.dtype,
+        chunk,
+        ["event", *array.dimensions],
+        shards=shard,
+        compressors=ZstdCodec(level=3) if compression == "zstd" else None,
+    )
+
+
+def _create_fixed(path: Location, name: str, axes: tuple[str, ...], values: NDArray) -> None:
+    text = values.dtype.kind in "OUT"
+    array = _new_array(path, name, values.shape, str if text else values.dtype, values.shape, list(axes))
+    array[:] = values.astype(object) if text else values
+
+
+def _new_array(
+    path: Location,
+    name: str,
+    shape: tuple[int, ...],
+    kind: Any,
+    chunks: tuple[int, ...],
+    axes: list[str],
+    **more: Any,
+) -> Any:
+    return zarr.create_array(
+        objects.storage(path),
+        name=name,
+        shape=shape,
+        dtype=kind,
+        chunks=chunks,
+        dimension_names=axes,
+        config={"write_empty_chunks": True},  # a shard of zeros is an object like any other
+        **{"compressors": None, **more},
+    )
+
+
+def _write(dataset: Dataset, name: str, shard: int, span: slice, value: NDArray) -> None:
+    array: Any = dataset.raw(name, "r+").with_config({"write_empty_chunks": True})
+    try:
+        array[span] = value
+    except ValueError:  # Zarr reads a short shard before it replaces it, and this one is damaged
+        key = array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
+        objects.delete(dataset.path, f"{name}/{key}")
+        array[span] = value
+
+
+def _no_row(kind: str) -> int:
+    """What tells a row of a table that is not written yet: an event that cannot be."""
+    return -1 if kind == "int64" else 0
