@@ -4,7 +4,7 @@ Most are drawn from the tables of `metrics.json`. Every function returns a matpl
 nothing is kept in pyplot.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
-from glitchflow.score.statistics import RESOLVABLE_EVENTS, Interval, Proportion
+from glitchflow.score.statistics import RESOLVABLE_EVENTS
 
 # Okabe & Ito: distinguishable with every common form of colour blindness. The first is the model's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 STYLES = ("-", "--", "-.", ":")
+Shares = Mapping[str, list[float | None]]  # of `metrics.json`: value, low and high at each threshold
 
 
 def empty_axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
@@ -63,24 +64,23 @@ def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> 
     return figure
 
 
-def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Proportion], label: str) -> Figure:
+def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Shares], label: str) -> Figure:
     """Shares of events against the energy threshold s, with their intervals as bands. Shapes: (threshold,) each."""
     figure, axis = empty_axes("threshold s (normalised energy)", label)
     for index, (name, share) in enumerate(curves.items()):
-        axis.fill_between(
-            thresholds, share.low, share.high, color=COLOURS[index % 8], alpha=0.15, linewidth=0
-        )
-        axis.plot(thresholds, share.value, label=name, **look(index))
+        value, low, high = (numbers(share[part]) for part in ("value", "low", "high"))
+        axis.fill_between(thresholds, low, high, color=COLOURS[index % 8], alpha=0.15, linewidth=0)
+        axis.plot(thresholds, value, label=name, **look(index))
     axis.set_ylim(0, 1.02)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.legend(frameon=False, fontsize=9)
     return figure
 
 
-def excess_by_family(scores: Mapping[str, Mapping[str, Interval]]) -> Figure:
+def excess_by_family(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
     """Excess power removed per family, as bars with intervals, the model (first) beside its baselines.
 
-    `scores[family][model]` is an `Interval` of the share removed; a share that is not defined leaves a gap. Shares
+    `scores[family][model]` is the interval of the share removed; a share that is not defined leaves a gap. Shares
     below -50 % (more power left than there was) are cut off there.
     """
     models = list(dict.fromkeys(model for family in scores.values() for model in family))
@@ -89,8 +89,8 @@ def excess_by_family(scores: Mapping[str, Mapping[str, Interval]]) -> Figure:
         "", "excess power removed", max(6.4, 1.2 + 0.28 * len(models) * len(scores)), 4.0
     )
     for index, model in enumerate(models):
-        cells = [family.get(model, Interval(np.nan, np.nan, np.nan)) for family in scores.values()]
-        value, low, high = (np.array([getattr(c, part) for c in cells]) for part in ("value", "low", "high"))
+        cells = [family.get(model, {}) for family in scores.values()]
+        value, low, high = (numbers([c.get(part) for c in cells]) for part in ("value", "low", "high"))
         x = np.arange(len(cells)) + (index - (len(models) - 1) / 2) * width
         error = np.maximum(0, [value - low, high - value])
         axis.bar(
@@ -207,6 +207,6 @@ def drift(table: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def numbers(values: list[float | None]) -> np.ndarray:
+def numbers(values: Sequence[float | None]) -> np.ndarray:
     """A list of `metrics.json` as an array: null is not a number."""
     return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from glitchflow.figures import curves
 from glitchflow.methods.table import NETWORK, UNTRAINED
-from glitchflow.score.statistics import Interval, Proportion
 
 CURVES = (NETWORK, "linear", "median", UNTRAINED, "oracle", "wiener")  # drawn; all are in the tables
 
@@ -20,10 +18,10 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
     names = [name for name in CURVES if name in table]
     drawn = {"excess_removed": _excess(result)}
     for score, words in (("accuracy", "veto accuracy"), ("cleaned", "events without a cluster")):
-        shares = {name: proportion(table[name][score]) for name in names}
+        shares = {name: table[name][score] for name in names}
         drawn[score] = curves.against_threshold(table["thresholds"], shares, words)
     drawn["noise_only"] = curves.against_threshold(
-        table["thresholds"], {"background": proportion(table["noise_only"])}, "noise alone has a cluster"
+        table["thresholds"], {"background": table["noise_only"]}, "noise alone has a cluster"
     )
     drawn["roc"] = curves.roc({name: result["roc"][name] for name in names})
     drawn["veto"] = curves.veto({name: result["veto"][name] for name in names}, result["veto"]["kind"])
@@ -36,18 +34,8 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
 
 def _excess(result: dict[str, Any]) -> Figure:
     bars = {
-        family: {n: interval(entry["scores"][n]["excess_removed"]) for n in CURVES if n in entry["scores"]}
+        family: {n: entry["scores"][n]["excess_removed"] for n in CURVES if n in entry["scores"]}
         for family, entry in result["families"].items()
         if entry["scores"][NETWORK]["excess_removed"]["value"] is not None
     }
     return curves.excess_by_family(bars)
-
-
-def interval(value: dict[str, Any]) -> Interval:
-    """An interval of `metrics.json`, where null stands for what is not defined."""
-    return Interval(*(np.nan if value[k] is None else value[k] for k in ("value", "low", "high")))
-
-
-def proportion(value: dict[str, Any]) -> Proportion:
-    """Shares of `metrics.json`."""
-    return Proportion(*(np.array(value[k]) for k in ("hits", "events", "low", "high")))

@@ -116,20 +116,6 @@ def qplot_row(
     )
 
 
-def comparison(
-    recorded: Any,
-    generated: Any,
-    residual: Any,
-    frequency: ArrayLike,
-    time: ArrayLike,
-    title: str = "",
-    maximum: float | None = None,
-) -> Figure:
-    """Recorded, generated and residual energy of one event side by side. Shapes: (frequency, time) each."""
-    images = {"recorded": recorded, "generated": generated, "residual": residual}
-    return qplot_row(images, frequency, time, title, maximum)
-
-
 def event_gallery(
     recorded: Any,
     generated: Any,

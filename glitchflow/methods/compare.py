@@ -21,7 +21,7 @@ from glitchflow.data.normalise import Normalisation, build_normalisation, loudne
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.view import read_series
 from glitchflow.errors import InputError
-from glitchflow.methods.method import Array, Block, Read, Removed, Series, Train
+from glitchflow.methods.method import Array, Block, Read, Series, Train
 from glitchflow.methods.table import METHODS
 from glitchflow.progress import say
 from glitchflow.score.sample import Sample
@@ -62,16 +62,6 @@ def basis_of(dataset: Dataset, loader: Loader) -> Basis:
     return Basis([dataset.channels[i] for i in chosen], normalisation, dataset, None)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What the loop reads of some events: what methods may see, and what they are compared with."""
-
-    block: Block
-    recorded: Array  # (E, F, T) energies of the strain
-    loudness: NDArray[np.float64]  # (E, W) of the witnesses
-    witnessed: Array | None  # (E, F, T) the truth
-
-
 def compare(
     dataset: Dataset,
     events: NDArray[np.int64],
@@ -91,28 +81,26 @@ def compare(
     methods = {name: method for name, method in METHODS.items() if method.needs <= there}
     say(f"{', '.join(methods)}: fitted to the train split, applied to {len(events)} events")
     fitted = {name: method.fit(train) for name, method in methods.items()}
-    pieces, removed = [], defaultdict[str, list[Removed]](list)
-    for piece in _pieces(dataset, basis, events, "series" in there):
-        whole = replace(piece.block, witnessed=piece.witnessed)
+    generated, left = defaultdict[str, list[Array]](list), defaultdict[str, list[Array]](list)
+    recorded, loud = [], []
+    witnesses = [dataset.channels.index(name) for name in basis.channels[1:]]
+    for block, energy in _blocks(dataset, basis, events, "series" in there):
+        recorded.append(np.maximum(energy[:, 0], 0))
+        loud.append(loudness(energy[:, witnesses]))
         for name, method in methods.items():
-            removed[name].append(fitted[name].removed(whole if method.truth else piece.block))
-        pieces.append(replace(piece, block=replace(piece.block, strain=None, witnesses=None)))
-    left = {name: [part.left for part in parts if part.left is not None] for name, parts in removed.items()}
+            found = fitted[name].removed(block if method.truth else replace(block, witnessed=None))
+            generated[name].append(found.generated)
+            left[name] += [] if found.left is None else [found.left]
+    about = {name: dataset.events(name, events) for name in ("label", "gps", "snr")}
     return Sample(
-        events=events,
-        label=dataset.events("label", events),
-        gps=dataset.events("gps", events),
-        snr=dataset.events("snr", events),
-        loudness=np.concatenate([piece.loudness for piece in pieces]),
-        recorded=np.concatenate([piece.recorded for piece in pieces]),
-        witnessed=_joined([piece.witnessed for piece in pieces if piece.witnessed is not None]),
-        generated={name: np.concatenate([p.generated for p in parts]) for name, parts in removed.items()},
+        events,
+        **about,
+        loudness=np.concatenate(loud),
+        recorded=np.concatenate(recorded),
+        witnessed=dataset.events("witnessed", events) if "witnessed" in dataset else None,
+        generated={name: np.concatenate(parts) for name, parts in generated.items()},
         residual={name: np.concatenate(parts) for name, parts in left.items() if parts},
     )
-
-
-def _joined(parts: list[Array]) -> Array | None:
-    return np.concatenate(parts) if parts else None
 
 
 def train_of(basis: Basis, unit: Unit, subset: int | None, predictions: Mapping[str, Read]) -> Train:
@@ -135,38 +123,39 @@ def train_of(basis: Basis, unit: Unit, subset: int | None, predictions: Mapping[
 
 def facts(train: Train, dataset: Dataset) -> set[str]:
     """What there is for methods to be fitted to and applied to; see `Method.needs`."""
-    there = {*train.predictions}
-    there |= {"train"} if len(train.target) else set()
-    there |= {"witnessed"} if train.witnessed is not None and "witnessed" in dataset else set()
-    if train.series is not None and "series" in dataset:
-        names, recorded = train.series.witnesses, train.series.recorded
-        there |= {"series"} | ({"recorded"} if recorded else set())
-        there |= {"derived"} if len(recorded) < len(names) else set()
-    return there
+    series = train.series if "series" in dataset else None
+    there = {
+        "train": len(train.target) > 0,
+        "witnessed": train.witnessed is not None and "witnessed" in dataset,
+        "series": series is not None,
+        "recorded": series is not None and len(series.recorded) > 0,
+        "derived": series is not None and len(series.recorded) < len(series.witnesses),
+    }
+    return {*train.predictions, *(name for name, known in there.items() if known)}
 
 
-def _pieces(dataset: Dataset, basis: Basis, events: NDArray[np.int64], series: bool) -> Iterator[Piece]:
-    """The events, some at a time; with their series where a method needs them."""
-    rate = dataset.config.series.sample_rate
+def _blocks(
+    dataset: Dataset, basis: Basis, events: NDArray[np.int64], series: bool
+) -> Iterator[tuple[Block, Array]]:
+    """The events, some at a time, with their truth, and with their series where a method needs them; and the energies
+    (E, C, F, T) of all channels."""
     places = [dataset.channels.index(name) for name in basis.channels[1:]]
-    names = ["gps", "qplot", *(name for name in ("witnessed", "valid") if name in dataset)]
+    optional = [name for name in ("witnessed", "valid") if name in dataset]
     for start in range(0, len(events), BLOCK):
         some = events[start : start + BLOCK]
-        read = {name: dataset.events(name, some) for name in names}
-        energy = read["qplot"]
+        read = {name: dataset.events(name, some) for name in ("gps", "qplot", *optional)}
         values = read_series(dataset, some, basis.channels) if series else None
-        valid = read["valid"][:, places] if "valid" in read else np.ones((len(some), len(places)), bool)
-        yield Piece(
+        every = np.ones((len(some), len(dataset.channels)), bool)
+        yield (
             Block(
                 events=some,
                 gps=read["gps"],
-                images=basis.images(dataset, energy)[:, 1:],
+                images=basis.images(dataset, read["qplot"])[:, 1:],
                 strain=None if values is None else values[:, 0],
                 witnesses=None if values is None else values[:, 1:],
-                valid=valid,
-                rate=rate,
+                valid=read.get("valid", every)[:, places],
+                rate=dataset.config.series.sample_rate,
+                witnessed=read.get("witnessed"),
             ),
-            recorded=np.maximum(energy[:, 0], 0),
-            loudness=loudness(energy[:, places]),
-            witnessed=read.get("witnessed"),
+            read["qplot"],
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from glitchflow.methods import images, oracle, wiener
-from glitchflow.methods.method import Block, Fitted, Method, Read, Removed, Train
+from glitchflow.methods.method import Block, Method, Read, Removed, Train
 
 NETWORK, UNTRAINED, ORACLE = "network", "untrained", "oracle"
 
@@ -21,28 +23,23 @@ class Predicted:
         return Removed(self.read(block.events))
 
 
-def fit_network(train: Train) -> Fitted:
-    """Read what the trained network generated."""
-    return Predicted(train.predictions[NETWORK])
-
-
-def fit_untrained(train: Train) -> Fitted:
-    """Read what the same network generated before training."""
-    return Predicted(train.predictions[UNTRAINED])
+def predicted(name: str) -> Callable[[Train], Predicted]:
+    """What fits a network of that name: nothing but finding what it generated."""
+    return lambda train: Predicted(train.predictions[name])
 
 
 TRAIN = frozenset({"train"})
 METHODS: dict[str, Method] = {
-    NETWORK: Method(fit_network, frozenset({NETWORK})),
-    UNTRAINED: Method(fit_untrained, frozenset({UNTRAINED})),
+    NETWORK: Method(predicted(NETWORK), frozenset({NETWORK})),
+    UNTRAINED: Method(predicted(UNTRAINED), frozenset({UNTRAINED})),
     "zero": Method(images.fit_zero, blind=True),
     "constant": Method(images.fit_constant, TRAIN, blind=True),
     "mean": Method(images.fit_mean, TRAIN, blind=True),
     "median": Method(images.fit_median, TRAIN, blind=True),
     "linear": Method(images.fit_linear, TRAIN),
     ORACLE: Method(oracle.fit_oracle, TRAIN | {"witnessed"}, truth=True),
-    "wiener": Method(wiener.fit_recorded, TRAIN | {"series", "recorded"}),
-    "wiener + derived": Method(wiener.fit_derived, TRAIN | {"series", "derived"}),
+    "wiener": Method(partial(wiener.fit, derived=False), TRAIN | {"series", "recorded"}),
+    "wiener + derived": Method(partial(wiener.fit, derived=True), TRAIN | {"series", "derived"}),
 }
 BLIND = [name for name, method in METHODS.items() if method.blind]
 # image methods that need no network: what its summary names the best of

@@ -50,19 +50,11 @@ class Filter:
         return Removed(self.curve.generate(energy), left)
 
 
-def fit_recorded(train: Train) -> Filter:
-    """Fit the filters of the recorded witnesses."""
-    assert train.series is not None, "the table of methods says that it needs series"
-    return _fit(train, train.series, train.series.recorded)
-
-
-def fit_derived(train: Train) -> Filter:
-    """Fit the filters of all witnesses, those derived from others among them."""
-    assert train.series is not None, "the table of methods says that it needs series"
-    return _fit(train, train.series, list(range(len(train.series.witnesses))))
-
-
-def _fit(train: Train, series: Series, places: list[int]) -> Filter:
+def fit(train: Train, derived: bool) -> Filter:
+    """Fit the filters of the recorded witnesses, or with `derived` of all, those derived from others among them."""
+    series = train.series
+    assert series is not None, "the table of methods says that it needs series"
+    places = list(range(len(series.witnesses))) if derived else series.recorded
     made = series.dataset.config
     events = series.events[:: max(1, len(series.events) // EVENTS)][:EVENTS]  # spread over the split
     length = 2 * round(SEGMENT * made.series.sample_rate / 2)

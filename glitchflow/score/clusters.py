@@ -16,7 +16,6 @@ from scipy.stats import rankdata
 from glitchflow.score.metrics import Array, per_event
 from glitchflow.score.statistics import Interval, Proportion, proportion
 
-THRESHOLDS = np.arange(1.0, 51.0)
 # A tenth of a time-frequency cell (1 s Hz): single noisy pixels do not make a cluster, the core of a glitch does.
 MINIMUM_AREA = 0.1
 # Neighbours in frequency and time, diagonals too, but never in the next event.
@@ -95,53 +94,6 @@ def _checked(areas: NDArray[np.float64], block: Array, minimum_area: float) -> N
     if minimum_area > whole * (1 - 1e-9):
         raise ValueError(f"minimum_area={minimum_area} s Hz is not below the whole image's {whole:.4g} s Hz")
     return areas
-
-
-def without_cluster(level: ArrayLike, thresholds: ArrayLike = THRESHOLDS) -> Proportion:
-    """Share of events without a cluster at each threshold, from their `cluster_level`. (event,) -> (threshold,)."""
-    levels, s = np.asarray(level), np.asarray(thresholds, np.float64)
-    return proportion((levels < s[:, None]).sum(axis=1), len(levels))
-
-
-@dataclass(frozen=True)
-class Veto:
-    """Veto decisions at each threshold: an event is vetoed where G has a cluster, rightly where T has one."""
-
-    thresholds: NDArray[np.float64]
-    decision: NDArray[np.bool_]  # (threshold, event)
-    truth: NDArray[np.bool_]  # (threshold, event)
-    accuracy: Proportion  # decision agrees with truth
-    efficiency: Proportion  # vetoed, of the events that have a cluster
-    background_veto_fraction: Proportion  # vetoed, of the background events
-    noise_only: Proportion  # background events whose recorded energy alone has a cluster
-
-
-def veto(
-    recorded_level: ArrayLike,
-    generated_level: ArrayLike,
-    background: ArrayLike,
-    thresholds: ArrayLike = THRESHOLDS,
-) -> Veto:
-    """Veto decisions and their scores at each threshold, from the `cluster_level` of T and of G.
-
-    Shapes: levels (event,), background (event,) of bool -> (threshold,) each.
-    """
-    t, g, quiet = np.asarray(recorded_level), np.asarray(generated_level), np.asarray(background, bool)
-    if not t.shape == g.shape == quiet.shape or t.ndim != 1:
-        raise ValueError(
-            f"one level and one background flag per event, not {t.shape}, {g.shape}, {quiet.shape}"
-        )
-    s = np.asarray(thresholds, np.float64)
-    decision, truth = g >= s[:, None], t >= s[:, None]
-    return Veto(
-        thresholds=s,
-        decision=decision,
-        truth=truth,
-        accuracy=proportion((decision == truth).sum(axis=1), len(t)),
-        efficiency=proportion((decision & truth).sum(axis=1), truth.sum(axis=1)),
-        background_veto_fraction=proportion((decision & quiet).sum(axis=1), quiet.sum()),
-        noise_only=proportion((truth & quiet).sum(axis=1), quiet.sum()),
-    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glitchflow.score import clusters
 from glitchflow.score.sample import Array, Sample
-from glitchflow.score.statistics import Proportion
+from glitchflow.score.statistics import proportion
 
 Level = NDArray[np.float64]
 
@@ -58,23 +58,26 @@ def threshold_table(
     has a cluster, rightly where the recorded energy has one at the same threshold.
     """
     chosen = np.ones(len(quiet), bool) if some is None else some
+    s, background = np.asarray(thresholds)[:, None], quiet[chosen]
+    truth = levels.recorded[chosen] >= s
+    events, glitches, silent = len(background), truth.sum(axis=1), background.sum()
     table: dict[str, Any] = {"thresholds": thresholds}
     for name, generated in levels.generated.items():
-        veto = clusters.veto(levels.recorded[chosen], generated[chosen], quiet[chosen], thresholds)
+        veto = generated[chosen] >= s
         table[name] = {
-            "accuracy": _shares(veto.accuracy),
-            "efficiency": _shares(veto.efficiency),
-            "background_veto_fraction": _shares(veto.background_veto_fraction),
-            "cleaned": _shares(clusters.without_cluster(levels.residual[name][chosen], thresholds)),
-            "cleaned_difference": _shares(
-                clusters.without_cluster(levels.difference[name][chosen], thresholds)
-            ),
+            "accuracy": _shares(veto == truth, events),
+            "efficiency": _shares(veto & truth, glitches),
+            "background_veto_fraction": _shares(veto & background, silent),
+            "cleaned": _shares(levels.residual[name][chosen] < s, events),
+            "cleaned_difference": _shares(levels.difference[name][chosen] < s, events),
         }
-        table["noise_only"] = _shares(veto.noise_only)
+        table["noise_only"] = _shares(truth & background, silent)
     return table
 
 
-def _shares(value: Proportion) -> dict[str, list[Any]]:
+def _shares(hits: NDArray[np.bool_], trials: Any) -> dict[str, list[Any]]:
+    """Shares of the trials, with their intervals, at each threshold; hits (S, E)."""
+    value = proportion(hits.sum(axis=1), trials)
     return {
         "value": value.value.tolist(),
         "low": value.low.tolist(),

@@ -29,10 +29,6 @@ class Interval:
     low: float
     high: float
 
-    def excludes(self, number: float = 0.0) -> bool:
-        """Says whether `number` lies outside the interval."""
-        return not self.low <= number <= self.high
-
 
 @dataclass(frozen=True)
 class Proportion:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -82,6 +83,18 @@ def loss(made: Made) -> NDArray[np.float64]:
     return value.mean(axis=(1, 2), dtype=np.float64)
 
 
+def _iou(made: Made) -> NDArray[np.float64]:
+    return metrics.mask_iou(made.recorded, made.generated, made.mask)
+
+
+def _ssim(made: Made) -> NDArray[np.float64]:
+    return metrics.ssim(made.recorded, made.generated)
+
+
+def _excess(made: Made) -> metrics.Excess:
+    return metrics.residual_power(made.recorded, made.residual, made.witnessed)
+
+
 def _mean(values: NDArray, events: NDArray[np.bool_], seed: int, resamples: int) -> Interval:
     return bootstrap_mean(values[events], seed, resamples)
 
@@ -111,25 +124,11 @@ def share(interval: Mapping[str, Any]) -> str:
 SCORES: dict[str, Score] = {
     score.name: score
     for score in (
-        Score("loss", "loss per pixel", loss, _mean, "lower", number, paired=True),
-        Score(
-            "iou",
-            "IoU",
-            lambda m: metrics.mask_iou(m.recorded, m.generated, m.mask),
-            _mean,
-            "higher",
-            number,
-        ),
+        Score("loss", "loss", loss, _mean, "lower", partial(number, form=".4f"), paired=True),
+        Score("iou", "IoU", _iou, _mean, "higher", partial(number, form=".2f")),
         Score("l1", "L1", lambda m: metrics.l1(m.recorded, m.generated), _mean, "lower", number),
-        Score("ssim", "SSIM", lambda m: metrics.ssim(m.recorded, m.generated), _mean, "higher", number),
-        Score(
-            "excess_removed",
-            "excess power removed",
-            lambda m: metrics.residual_power(m.recorded, m.residual, m.witnessed),
-            _removed,
-            "higher",
-            share,
-        ),
+        Score("ssim", "SSIM", _ssim, _mean, "higher", partial(number, form=".2f")),
+        Score("excess_removed", "excess power removed", _excess, _removed, "higher", share),
     )
 }
 

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from glitchflow.figures import curves
-from glitchflow.score.statistics import Interval, proportion
+from glitchflow.score.statistics import proportion
 
 
 def written(figure):
@@ -39,19 +39,27 @@ def test_loss_curves_mark_the_best_epoch():
 
 def test_accuracy_curves_carry_their_intervals():
     thresholds = [1.0, 5.0, 9.0]
-    shares = {"unet": proportion([50, 60, 90], 100), "linear": proportion([40, 45, 80], 100)}
+    hits = {"unet": [50, 60, 90], "linear": [40, 45, 80]}
+    found = {name: proportion(count, 100) for name, count in hits.items()}
+    shares = {
+        name: {part: getattr(share, part).tolist() for part in ("value", "low", "high")}
+        for name, share in found.items()
+    }
     axis = curves.against_threshold(thresholds, shares, "veto accuracy").axes[0]
     np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.5, 0.6, 0.9])
     band = axis.collections[0].get_paths()[0].vertices
-    assert band[:, 1].min() == pytest.approx(shares["unet"].low.min())
+    assert band[:, 1].min() == pytest.approx(min(shares["unet"]["low"]))
     assert axis.get_xlabel() == "threshold s (normalised energy)" and axis.get_ylabel() == "veto accuracy"
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["unet", "linear"]
 
 
 def test_excess_bars_have_the_heights_and_intervals_given():
     scores = {
-        "scatter": {"unet": Interval(0.7, 0.6, 0.75), "linear": Interval(0.2, 0.1, 0.4)},
-        "blip": {"unet": Interval(np.nan, np.nan, np.nan)},
+        "scatter": {
+            "unet": {"value": 0.7, "low": 0.6, "high": 0.75},
+            "linear": {"value": 0.2, "low": 0.1, "high": 0.4},
+        },
+        "blip": {"unet": dict.fromkeys(("value", "low", "high"))},
     }
     figure = curves.excess_by_family(scores)
     axis = figure.axes[0]

@@ -46,9 +46,9 @@ def test_axes_know_their_kind():
 
 
 @pytest.mark.parametrize("frequency, scale", [(LOG, "log"), (LINEAR, "linear")])
-def test_comparison_shows_three_images_on_one_scale(frequency, scale):
+def test_a_row_shows_its_images_on_one_scale(frequency, scale):
     t, g, r = image(), image(seed=1), image(seed=2) - 5
-    figure = plots.comparison(t, g, r, frequency, TIME, title="event 3")
+    figure = plots.qplot_row({"recorded": t, "generated": g, "residual": r}, frequency, TIME, "event 3")
     axes = panels(figure)
     assert [axis.get_title() for axis in axes] == ["recorded", "generated", "residual"]
     assert {axis.get_xlabel() for axis in axes} == {"time [s]"}
@@ -103,7 +103,7 @@ def test_strain_stands_above_its_witnesses():
 def test_nothing_is_left_in_pyplot():
     pyplot = pytest.importorskip("matplotlib.pyplot")
     before = pyplot.get_fignums()
-    plots.comparison(image(), image(), image(), LOG, TIME)
+    plots.qplot_row({"one": image()}, LOG, TIME)
     curves.loss_curves([1.0], [1.0])
     assert pyplot.get_fignums() == before
 

@@ -1,10 +1,10 @@
-"""Clusters against brute force; vetoes and ROC against counting."""
+"""Clusters against brute force; ROC against counting."""
 
 import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from glitchflow.score.clusters import cluster_level, pixel_areas, roc, roc_area, veto
+from glitchflow.score.clusters import cluster_level, pixel_areas, roc, roc_area
 from glitchflow.score.statistics import proportion
 
 F, T = np.geomspace(10, 200, 16), np.linspace(-0.5, 0.5, 21)
@@ -61,17 +61,6 @@ def test_clusters_are_8_connected_and_never_reach_the_next_event():
     assert cluster_level(energy, np.ones(16), 2.0).tolist() == [5.0, 0.0]
 
 
-def test_veto_counts():
-    t, g = np.array([20.0, 20, 4, 4, 2]), np.array([30.0, 3, 12, 1, 1])
-    result = veto(t, g, background=[False, False, False, True, True], thresholds=[3, 10, 25])
-    assert result.truth.sum(axis=1).tolist() == [4, 2, 0]
-    assert result.accuracy.value.tolist() == [0.8, 0.6, 0.8]
-    assert result.efficiency.value[:2].tolist() == [0.75, 0.5] and np.isnan(result.efficiency.value[2])
-    assert result.background_veto_fraction.hits.tolist() == [0, 0, 0]
-    assert result.noise_only.value.tolist() == [0.5, 0, 0]
-    assert result.decision.shape == (3, 5)
-
-
 def test_roc_points_by_hand():
     curve = roc([3.0, 2.0, 2.0, 1.0], [True, True, False, False])
     assert curve.score.tolist() == [np.inf, 3, 2, 1]
@@ -116,7 +105,5 @@ def test_no_event_and_refusals():
         cluster_level(noise(), AREAS[:3])
     with pytest.raises(ValueError, match="whole image"):
         cluster_level(noise(), AREAS, 1e6)
-    with pytest.raises(ValueError, match="one level and one background flag"):
-        veto([1.0, 2.0], [1.0], [True, False])
     with pytest.raises(ValueError, match="one score and one truth"):
         roc([1.0, 2.0], [True])

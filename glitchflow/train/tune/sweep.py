@@ -34,6 +34,7 @@ from glitchflow.data.objects import make_directory, write_text
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
+from glitchflow.score.table import SCORES
 from glitchflow.train.fit import HARMLESS, accelerated, clear, launch, resources, room
 from glitchflow.train.setup import check
 from glitchflow.train.stopping import POLL, flag_is_up, in_thread, raise_flag, until_stopped
@@ -155,7 +156,7 @@ def _tune(
 
 
 def mode(metric: str) -> str:
-    return "min" if metric == "validation_loss" else "max"
+    return {"lower": "min", "higher": "max"}[SCORES[metric.removeprefix("validation_")].better]
 
 
 def _optuna(experiment: Experiment, directory: Path) -> Any:
