@@ -22,7 +22,7 @@ Shares = Mapping[str, list[float | None]]  # of `metrics.json`: value, low and h
 
 
 def empty_axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, in the style that all curves share."""
+    """Makes a figure with one pair of axes, in the style that all curves share."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()
     axis.set_xlabel(x)
@@ -34,7 +34,7 @@ def empty_axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple
 
 
 def look(index: int) -> dict[str, Any]:
-    """Colour and dashes of the i-th curve: told apart in print without colour too; the model's is the boldest."""
+    """Chooses colour and dashes of the i-th curve, told apart without colour too; the model's is the boldest."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "linestyle": STYLES[index % len(STYLES)],
@@ -43,7 +43,7 @@ def look(index: int) -> dict[str, Any]:
 
 
 def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> Figure:
-    """Training and validation loss of each epoch, the best validation epoch marked. Shapes: (epoch,) both."""
+    """Draws training and validation loss of each epoch, the best validation epoch marked. Shapes: (epoch,) both."""
     figure, axis = empty_axes("epoch", f"{name} (normalised units)")
     curves = {"training": np.asarray(train, np.float64), "validation": np.asarray(validation, np.float64)}
     for index, (label, values) in enumerate(curves.items()):
@@ -65,7 +65,7 @@ def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> 
 
 
 def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Shares], label: str) -> Figure:
-    """Shares of events against the energy threshold s, with their intervals as bands. Shapes: (threshold,) each."""
+    """Draws shares of events against the energy threshold s, with their intervals as bands; (threshold,) each."""
     figure, axis = empty_axes("threshold s (normalised energy)", label)
     for index, (name, share) in enumerate(curves.items()):
         value, low, high = (numbers(share[part]) for part in ("value", "low", "high"))
@@ -78,7 +78,7 @@ def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Shares], label
 
 
 def excess_by_family(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
-    """Excess power removed per family, as bars with intervals, the model (first) beside its baselines.
+    """Draws the excess power removed per family, as bars with intervals, the model (first) beside its baselines.
 
     `scores[family][model]` is the interval of the share removed; a share that is not defined leaves a gap. Shares
     below -50 % (more power left than there was) are cut off there.
@@ -108,7 +108,7 @@ def excess_by_family(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> F
 
 
 def roc(generators: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """ROC of each generator, the model first, with the area under it; shaded where fewer than 10 events decide."""
+    """Draws the ROC of each generator, the model first, with its area; shaded where fewer than 10 events decide."""
     figure, axis = empty_axes("events wrongly vetoed", "events rightly vetoed", 5.6, 5.0)
     negatives = min((g["negatives"] for g in generators.values()), default=0)
     if negatives:
@@ -134,7 +134,7 @@ def roc(generators: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def veto(generators: Mapping[str, Mapping[str, Any]], kind: str) -> Figure:
-    """Efficiency against `kind` of cost on a logarithmic axis; hollow where fewer than 10 background events decide."""
+    """Draws efficiency against `kind` of cost, logarithmic; hollow where fewer than 10 background events decide."""
     figure, axis = empty_axes(kind, "efficiency", 6.4, 4.4)
     least = 1.0
     for index, (name, curve) in enumerate(generators.items()):
@@ -167,7 +167,7 @@ def veto(generators: Mapping[str, Mapping[str, Any]], kind: str) -> Figure:
 
 
 def attribution(table: Mapping[str, Any]) -> Figure:
-    """Share of the vetoes that each witness carries, the most important first, then each group. See `metrics.json`."""
+    """Draws the share of the vetoes that each witness, then each group carries, the most important first."""
     rows = [sorted(table[part], key=lambda row: -row["share"]) for part in ("witnesses", "groups")]
     together = [*rows[0], *rows[1], table["everything"]]
     colours = [COLOURS[0]] * len(rows[0]) + [COLOURS[4]] * len(rows[1]) + [COLOURS[7]]
@@ -187,7 +187,7 @@ def attribution(table: Mapping[str, Any]) -> Figure:
 
 
 def drift(table: Mapping[str, Any]) -> Figure:
-    """Share of the events that each witness puts out of the trusted range, quieter and louder. See `metrics.json`."""
+    """Draws the share of the events that each witness puts out of the trusted range, quieter and louder."""
     channels = table["channels"]
     figure, axis = empty_axes("events out of the range trained on", "", 6.4, 1.4 + 0.3 * len(channels))
     place, left = np.arange(len(channels)), np.zeros(len(channels))
@@ -208,5 +208,5 @@ def drift(table: Mapping[str, Any]) -> Figure:
 
 
 def numbers(values: Sequence[float | None]) -> np.ndarray:
-    """A list of `metrics.json` as an array: null is not a number."""
+    """Returns a list of `metrics.json` as an array: null is not a number."""
     return np.array([np.nan if value is None else value for value in values], np.float64)

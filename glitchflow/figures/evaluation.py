@@ -13,7 +13,7 @@ CURVES = (NETWORK, "linear", "median", UNTRAINED, "oracle", "wiener")  # drawn; 
 
 
 def figures(result: dict[str, Any]) -> dict[str, Figure]:
-    """Figures by name: excess_removed, accuracy, cleaned, roc, veto, and where there are any, attribution and drift."""
+    """Draws figures by name: excess_removed, accuracy, cleaned, roc, veto, and attribution and drift where given."""
     table = result["thresholds"]
     names = [name for name in CURVES if name in table]
     drawn = {"excess_removed": _excess(result)}

@@ -23,7 +23,7 @@ QUANTILE = 0.999
 
 
 def is_logarithmic(axis: ArrayLike) -> bool:
-    """Whether an ascending positive axis has constant ratios rather than constant steps."""
+    """Says whether an ascending positive axis has constant ratios rather than constant steps."""
     values = np.asarray(axis, np.float64)
     if len(values) < 3 or values[0] <= 0:
         return False
@@ -31,7 +31,7 @@ def is_logarithmic(axis: ArrayLike) -> bool:
 
 
 def pixel_edges(axis: ArrayLike) -> NDArray[np.float64]:
-    """Edges (n + 1,) of pixels with the given centres (n,): half-way between, on the axis's own scale."""
+    """Returns edges (n + 1,) of pixels with the given centres (n,): half-way between, on the axis's own scale."""
     values = np.asarray(axis, np.float64)
     if values.ndim != 1 or len(values) < 2 or not (np.diff(values) > 0).all():
         raise ValueError("an axis of a Q-plot must ascend and have at least 2 pixels")
@@ -42,7 +42,7 @@ def pixel_edges(axis: ArrayLike) -> NDArray[np.float64]:
 
 
 def colour_scale(energies: Any, maximum: float | None = None) -> PowerNorm:
-    """From 0 to `maximum`, by default nearly the loudest of `energies`; square root, so that noise stays visible."""
+    """Scales colours from 0 to `maximum` (default: nearly the loudest energy) by square root: noise stays visible."""
     values = np.asarray(energies)
     top = float(np.quantile(values, QUANTILE)) if maximum is None else maximum
     return PowerNorm(0.5, vmin=0.0, vmax=max(top, 2 * NOISE_ENERGY), clip=False)
@@ -57,7 +57,7 @@ def qplot_grid(
     scale: PowerNorm,
     title: str = "",
 ) -> Figure:
-    """Q-plots in rows and columns on one colour scale. Shape: images (row, column, frequency, time)."""
+    """Draws Q-plots in rows and columns on one colour scale. Shape: images (row, column, frequency, time)."""
     images = np.asarray(images)
     expected = (len(rows), len(columns), np.size(frequency), np.size(time))
     if images.shape != expected:
@@ -106,7 +106,7 @@ def qplot_row(
     title: str = "",
     maximum: float | None = None,
 ) -> Figure:
-    """Named Q-plots of one event side by side; the first decides the colour scale unless `maximum` does.
+    """Draws named Q-plots of one event side by side; the first decides the colour scale unless `maximum` does.
 
     Shapes: images (frequency, time) each.
     """
@@ -126,7 +126,7 @@ def event_gallery(
     title: str = "",
     maximum: float | None = None,
 ) -> Figure:
-    """One row of recorded, generated and residual energy per event, all on one colour scale.
+    """Draws a row of recorded, generated and residual energy per event, all on one colour scale.
 
     Shapes: (event, frequency, time) each; names (event,).
     """
@@ -144,7 +144,7 @@ def witnesses_and_strain(
     title: str = "",
     maximum: float | None = None,
 ) -> Figure:
-    """The strain above its witnesses, one event a column, all on one colour scale.
+    """Draws the strain above its witnesses, one event a column, all on one colour scale.
 
     Shapes: energies (event, channel, frequency, time) or, of one event, (channel, frequency, time), strain first.
     """
@@ -157,7 +157,7 @@ def witnesses_and_strain(
 def series_rows(
     columns: Mapping[str, Any], channels: Sequence[str], time: ArrayLike, title: str = ""
 ) -> Figure:
-    """Series of one event, a channel a row, the strain first; a column for each way to look at them.
+    """Draws series of one event, a channel a row, the strain first; a column for each way to look at them.
 
     Shapes: columns (channel, sample) each, time (sample,) in s.
     """

@@ -16,7 +16,7 @@ CHOSEN, OTHER, CHANCE = COLOURS[0], COLOURS[7], COLOURS[1]
 
 
 def ranking(result: Mapping[str, Any]) -> Figure:
-    """Significance, IoU and correlation of the most significant witnesses, a line each, the best on top.
+    """Draws significance, IoU and correlation of the most significant witnesses, a line each, the best on top.
 
     `result`: what `scan.json` holds. Chosen ones are filled and blue; the ticks are what time shifts give.
     """

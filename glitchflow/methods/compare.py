@@ -21,11 +21,12 @@ from glitchflow.data.normalise import Normalisation, build_normalisation, loudne
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.view import read_series
 from glitchflow.errors import InputError
-from glitchflow.methods.method import Array, Block, Read, Series, Train
+from glitchflow.methods.method import Block, Read, Series, Train
 from glitchflow.methods.table import METHODS
 from glitchflow.progress import say
 from glitchflow.score.sample import Sample
 from glitchflow.score.table import Unit
+from glitchflow.signal.types import Energies
 
 FIT_EVENTS = 4096  # events that image methods are fitted to at most; their loss is flat beyond
 BLOCK = 32  # events that methods see at once: a hundred channels' series of 16 s at 512 Hz are 210 MB then
@@ -45,7 +46,7 @@ class Basis:
         """The strain's normalisation alone."""
         return self.normalisation.channels([0])
 
-    def images(self, dataset: Dataset, energy: Array) -> Array:
+    def images(self, dataset: Dataset, energy: Energies) -> Energies:
         """Q-plots (E, C, F, T) of a store as the network would take them: (E, 1 + W, F, T), the strain first."""
         chosen = energy[:, [dataset.channels.index(name) for name in self.channels]]
         self.normalisation.apply_in_place(chosen)
@@ -81,7 +82,7 @@ def compare(
     methods = {name: method for name, method in METHODS.items() if method.needs <= there}
     say(f"{', '.join(methods)}: fitted to the train split, applied to {len(events)} events")
     fitted = {name: method.fit(train) for name, method in methods.items()}
-    generated, left = defaultdict[str, list[Array]](list), defaultdict[str, list[Array]](list)
+    generated, left = defaultdict[str, list[Energies]](list), defaultdict[str, list[Energies]](list)
     recorded, loud = [], []
     witnesses = [dataset.channels.index(name) for name in basis.channels[1:]]
     for block, energy in _blocks(dataset, basis, events, "series" in there):
@@ -136,7 +137,7 @@ def facts(train: Train, dataset: Dataset) -> set[str]:
 
 def _blocks(
     dataset: Dataset, basis: Basis, events: NDArray[np.int64], series: bool
-) -> Iterator[tuple[Block, Array]]:
+) -> Iterator[tuple[Block, Energies]]:
     """The events, some at a time, with their truth, and with their series where a method needs them; and the energies
     (E, C, F, T) of all channels."""
     places = [dataset.channels.index(name) for name in basis.channels[1:]]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.methods.method import Array, Block, Removed, Train
+from glitchflow.methods.method import Block, Removed, Train
 from glitchflow.score.table import Unit
+from glitchflow.signal.types import Energies
 
 # of each witness's own variance: no effect on a real coupling, finite where a witness is constant
 RIDGE = 1e-3
@@ -30,7 +31,7 @@ class Affine:
     offset: NDArray[np.float32]  # (F, T) or ()
     slopes: NDArray[np.float32] | None = None  # (W, F, T)
 
-    def predict(self, images: Array) -> Array:
+    def predict(self, images: Energies) -> Energies:
         """The strain's normalised images (E, F, T) for those of the witnesses (E, W, F, T)."""
         events, _, *image = images.shape
         prediction = np.broadcast_to(self.offset, (events, *image)).astype(np.float32)

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.data.store.dataset import Dataset
-from glitchflow.score.sample import Array
 from glitchflow.score.table import Unit
+from glitchflow.signal.types import Energies
 
-Read = Callable[[NDArray[np.int64]], Array]  # energies (E, F, T) of ascending event indices
+Read = Callable[[NDArray[np.int64]], Energies]  # energies (E, F, T) of ascending event indices
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Series:
 class Train:
     """The events that methods are fitted to: the first ones of the train split; none where there is no such split."""
 
-    inputs: Array  # (E, W, F, T) normalised images of the witnesses
-    target: Array  # (E, F, T) normalised images of the strain
-    witnessed: Array | None  # (E, F, T) energies of what the witnesses explain of it, synthetic data only
+    inputs: Energies  # (E, W, F, T) normalised images of the witnesses
+    target: Energies  # (E, F, T) normalised images of the strain
+    witnessed: Energies | None  # (E, F, T) energies of what the witnesses explain of it, synthetic data only
     unit: Unit
     series: Series | None = None
     predictions: Mapping[str, Read] = field(default_factory=dict)  # of networks, by method
@@ -50,12 +50,12 @@ class Block:
 
     events: NDArray[np.int64]  # (E,) indices in the store
     gps: NDArray[np.float64]  # (E,) of the middle of the series, s
-    images: Array  # (E, W, F, T) of the witnesses, normalised
+    images: Energies  # (E, W, F, T) of the witnesses, normalised
     strain: NDArray[np.float64] | None  # (E, N) in the strain's unit; None where the store kept no series
     witnesses: NDArray[np.float64] | None  # (E, W, N), each in its own unit
     valid: NDArray[np.bool_]  # (E, W): False where a witness was missing or dead, its image is 0 then
     rate: float  # Hz, of the series
-    witnessed: Array | None = (
+    witnessed: Energies | None = (
         None  # (E, F, T) the truth, which is handed to no method but those that ask for it
     )
 
@@ -64,8 +64,10 @@ class Block:
 class Removed:
     """What a method takes out of the strain of some events."""
 
-    generated: Array  # (E, F, T) energies that it says are noise
-    left: Array | None = None  # (E, F, T) energies of the strain without them; None: by spectral subtraction
+    generated: Energies  # (E, F, T) energies that it says are noise
+    left: Energies | None = (
+        None  # (E, F, T) energies of the strain without them; None: by spectral subtraction
+    )
 
 
 class Fitted(Protocol):

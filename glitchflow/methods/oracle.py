@@ -13,8 +13,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.methods.method import Array, Block, Removed, Train
+from glitchflow.methods.method import Block, Removed, Train
 from glitchflow.score.table import Unit
+from glitchflow.signal.types import Energies
 
 BINS_A_DECADE = 20  # of W: a curve of energies has no finer features
 BIN_FLOOR = 1e-2  # the least W that is told apart: far below the noise's own energy of 1.4
@@ -29,7 +30,7 @@ class Curve:
     knots: NDArray[np.float64]  # (bin,) log10 of W
     values: NDArray[np.float64]  # (bin,)
 
-    def generate(self, witnessed: Array) -> Array:
+    def generate(self, witnessed: Energies) -> Energies:
         """The strain's energies (E, F, T) for witnessed energies W (E, F, T)."""
         return self.unit.energy(np.interp(_logarithm(witnessed), self.knots, self.values).astype(np.float32))
 
@@ -45,7 +46,7 @@ def fit_oracle(train: Train) -> Curve:
     return fit_curve(train.target, train.witnessed, train.unit)
 
 
-def fit_curve(target: Array, witnessed: Array, unit: Unit) -> Curve:
+def fit_curve(target: Energies, witnessed: Energies, unit: Unit) -> Curve:
     """The conditional median (l1) or mean (l2) of normalised pixels in bins of log W, joined by straight lines.
 
     Shapes: target and witnessed energies W (E, F, T). Rare bins (the loudest) join their lower neighbours until there
@@ -67,5 +68,5 @@ def fit_curve(target: Array, witnessed: Array, unit: Unit) -> Curve:
     return Curve(unit, knots, np.array([middle(y[part].astype(np.float64)) for part in parts]))
 
 
-def _logarithm(witnessed: Array) -> Array:
+def _logarithm(witnessed: Energies) -> Energies:
     return np.log10(np.maximum(witnessed, BIN_FLOOR, dtype=np.float32))

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.data.view import read_series, strain_engine
-from glitchflow.methods.method import Array, Block, Removed, Series, Train
+from glitchflow.methods.method import Block, Removed, Series, Train
 from glitchflow.methods.oracle import Curve, fit_curve
 from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.types import Energies
 from glitchflow.signal.wiener import Wiener, fit_wiener
 
 SEGMENT = 1.0  # s of a segment, and of a filter: resolves lines of 1 Hz, and a window holds some of them
@@ -71,7 +72,7 @@ def fit(train: Train, derived: bool) -> Filter:
     return Filter(wiener, places, engine, fit_curve(target, energy, train.unit))
 
 
-def _energy(engine: QTransform, strain: NDArray[np.float64], part: NDArray[np.float64]) -> Array:
+def _energy(engine: QTransform, strain: NDArray[np.float64], part: NDArray[np.float64]) -> Energies:
     """Energies (E, F, T) of a part of the strain (E, N), both (E, N), whitened as the strain is."""
     companion = engine(strain[:, None], companion=part).companion
     assert companion is not None

@@ -13,8 +13,9 @@ from scipy.ndimage import label
 from scipy.special import expit, logit, ndtri
 from scipy.stats import rankdata
 
-from glitchflow.score.metrics import Array, per_event
+from glitchflow.score.metrics import per_event
 from glitchflow.score.statistics import Interval, Proportion, proportion
+from glitchflow.signal.types import Energies
 
 # A tenth of a time-frequency cell (1 s Hz): single noisy pixels do not make a cluster, the core of a glitch does.
 MINIMUM_AREA = 0.1
@@ -24,7 +25,9 @@ NEIGHBOURS[1] = True
 
 
 def pixel_areas(frequency: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
-    """Area in s Hz of a pixel in each row: height by half the distance of the rows around it, so any axis will do.
+    """Returns the area of a pixel in each row, s Hz: its height is half the distance of the rows around it.
+
+    So any axis will do, a logarithmic one too.
 
     Shapes: frequency (frequency,) in Hz, time (time,) in s -> (frequency,). Raises ValueError for an axis that
     does not ascend.
@@ -39,16 +42,16 @@ def pixel_areas(frequency: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
 def cluster_level(
     energy: Any, areas: NDArray[np.float64], minimum_area: float = MINIMUM_AREA
 ) -> NDArray[np.float64]:
-    """The highest threshold at which each event still has a cluster: one number that answers for all thresholds.
+    """Finds the highest threshold at which each event still has a cluster: one number that answers for all.
 
     Pixels above a threshold only grow in number as it sinks, so an event has a cluster at s exactly where its
-    level is >= s. Found by bisection over each event's own sorted energies.
+    level is >= s. It is found by bisection over each event's own sorted energies.
 
     Shapes: (event, frequency, time), areas (frequency,) -> (event,). Raises ValueError for a minimum area
     beyond the whole image.
     """
 
-    def score(block: Array) -> NDArray:
+    def score(block: Energies) -> NDArray:
         checked = _checked(areas, block, minimum_area)
         if minimum_area <= checked.min():
             return block.max(axis=(1, 2)).astype(np.float64)
@@ -74,7 +77,7 @@ def cluster_level(
 def _regions(
     mask: NDArray[np.bool_], areas: NDArray[np.float64], minimum_area: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Event and area in s Hz of the connected regions of a mask (event, frequency, time) that are large enough."""
+    """Returns event and area (s Hz) of the connected regions of a mask (event, frequency, time) if large enough."""
     labels, count = label(mask, NEIGHBOURS)
     pixels = np.flatnonzero(mask)
     region = labels.ravel()[pixels] - 1
@@ -86,7 +89,7 @@ def _regions(
     return event[large], area[large]
 
 
-def _checked(areas: NDArray[np.float64], block: Array, minimum_area: float) -> NDArray[np.float64]:
+def _checked(areas: NDArray[np.float64], block: Energies, minimum_area: float) -> NDArray[np.float64]:
     areas = np.asarray(areas, np.float64)
     if areas.shape != block.shape[1:2]:
         raise ValueError(f"areas {areas.shape}: one per frequency row is needed, {block.shape[1]} of them")
@@ -98,7 +101,7 @@ def _checked(areas: NDArray[np.float64], block: Array, minimum_area: float) -> N
 
 @dataclass(frozen=True)
 class Roc:
-    """Receiver operating characteristic: both shares as the threshold sinks, one point per distinct score."""
+    """Holds a receiver operating characteristic: both shares as the threshold sinks, a point per distinct score."""
 
     score: NDArray[np.float64]  # descending, the first is infinite: nothing vetoed
     efficiency: Proportion
@@ -106,8 +109,10 @@ class Roc:
 
 
 def roc(score: ArrayLike, positive: ArrayLike, negative: ArrayLike | None = None) -> Roc:
-    """ROC of a score per event. `negative` defaults to the events that are not positive; for efficiency against
-    background veto fraction give the background events.
+    """Computes the ROC of a score per event.
+
+    `negative` defaults to the events that are not positive; for efficiency against background veto fraction give the
+    background events.
 
     Shapes: (event,) each -> (point,). Raises ValueError where shapes differ.
     """
@@ -124,10 +129,10 @@ def roc(score: ArrayLike, positive: ArrayLike, negative: ArrayLike | None = None
 
 
 def roc_area(score: ArrayLike, positive: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Area under the ROC with its interval: the chance that a positive event outscores a negative one, ties half.
+    """Estimates the area under the ROC: the chance that a positive event outscores a negative one, ties half.
 
-    DeLong et al. 1988 (doi:10.2307/2531595), on the logit scale, through midranks as Sun & Xu 2014
-    (doi:10.1109/LSP.2014.2337313). Where the scores separate the classes completely that variance is 0: then
+    Its interval is that of DeLong et al. 1988 (doi:10.2307/2531595), on the logit scale, through midranks as Sun & Xu
+    2014 (doi:10.1109/LSP.2014.2337313). Where the scores separate the classes completely that variance is 0: then
     Wilson's interval of as many trials as the smaller class has events. NaN without positives or negatives.
 
     Shapes: (event,) each.

@@ -14,29 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.score import clusters
-from glitchflow.score.sample import Array, Sample
+from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import proportion
-
-Level = NDArray[np.float64]
+from glitchflow.signal.types import Array, Energies
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The highest threshold at which each event has a cluster, (E,): recorded, and by method."""
+    """Holds the highest threshold at which each event has a cluster, (E,): recorded, and by method."""
 
-    recorded: Level
-    generated: dict[str, Level]
-    residual: dict[str, Level]
-    difference: dict[str, Level]  # of |T - G|
+    recorded: Array
+    generated: dict[str, Array]
+    residual: dict[str, Array]
+    difference: dict[str, Array]  # of |T - G|
 
 
-def cluster_levels(sample: Sample, areas: NDArray[np.float64], area: float) -> Levels:
-    """The levels of every method. areas: (F,) of a pixel in each row, area: the smallest of a cluster, in s Hz."""
+def cluster_levels(sample: Sample, areas: Array, area: float) -> Levels:
+    """Finds the levels of every method.
 
-    def level(energy: Array) -> Level:
+    areas: (F,) of a pixel in each row, area: the smallest of a cluster, both in s Hz.
+    """
+
+    def level(energy: Energies) -> Array:
         return clusters.cluster_level(energy, areas, area)
 
-    def generated_level(energy: Array) -> Level:
+    def generated_level(energy: Energies) -> Array:
         # a baseline that generates the same for every event is looked at once
         same = len(energy) > 1 and bool((energy[1:] == energy[:1]).all())
         return np.repeat(level(energy[:1]), len(energy)) if same else level(energy)
@@ -52,10 +54,10 @@ def cluster_levels(sample: Sample, areas: NDArray[np.float64], area: float) -> L
 def threshold_table(
     levels: Levels, quiet: NDArray[np.bool_], thresholds: list[float], some: NDArray[np.bool_] | None = None
 ) -> dict[str, Any]:
-    """At every threshold: accuracy of the veto, efficiency, share cleaned, and what noise alone does.
+    """Tells at every threshold the veto's accuracy, efficiency, share cleaned, and what noise alone does.
 
-    quiet (E,): the background events. Of all events, or of `some` (E,). An event is vetoed where the generated energy
-    has a cluster, rightly where the recorded energy has one at the same threshold.
+    quiet (E,): the background events. It is of all events, or of `some` (E,). An event is vetoed where the generated
+    energy has a cluster, rightly where the recorded energy has one at the same threshold.
     """
     chosen = np.ones(len(quiet), bool) if some is None else some
     s, background = np.asarray(thresholds)[:, None], quiet[chosen]

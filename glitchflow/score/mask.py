@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.score.metrics import NOISE_ENERGY
+from glitchflow.signal.types import Array
 
-Array = NDArray[np.float64]
-EDGE = 1e-6  # s: what a window still weighs at its very edge
+EDGE = 1e-6  # s: what a window still weighs at its very edge, so that a sample only it covers is not 0 / 0
 
 
 def removal_mask(generated: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """1 - sqrt(b / max(G, b)) where G >= threshold, else 0: the share of the amplitude that is noise.
+    """Returns the share of the amplitude that is noise: 1 - sqrt(b / max(G, b)) where G >= threshold, else 0.
 
-    The amplitude's part of the spectral subtraction R = T b / max(G, b) (see `metrics.subtract`); below the
+    It is the amplitude's part of the spectral subtraction R = T b / max(G, b) (see `metrics.subtract`); below the
     threshold the strain stays as it is, so that quiet stretches do not lose anything to a network's guesses.
     """
     energy = np.maximum(generated, NOISE_ENERGY)
@@ -25,7 +25,7 @@ def removal_mask(generated: NDArray[np.float32], threshold: float) -> NDArray[np
 
 
 def overlap_share(start: Array, stop: Array, index: int, time: Array) -> NDArray[np.float32]:
-    """How much of what is subtracted at GPS times (T,) window `index` of many answers for, between 0 and 1.
+    """Tells how much of what is subtracted at GPS times (T,) window `index` of many answers for, between 0 and 1.
 
     start, stop: (E,) of all windows, start ascending. A window weighs as much as the time is away from its nearest
     edge; shares add up to 1 wherever a window is, so that overlapping windows fade into one another.
@@ -38,9 +38,9 @@ def overlap_share(start: Array, stop: Array, index: int, time: Array) -> NDArray
 
 
 def upsample(series: Array, duration: float, sample_rate: float, delay: float = 0.0) -> Array:
-    """A periodic series (N,) of `duration` s at another rate, sampled from `delay` s after its start on.
+    """Resamples a periodic series (N,) of `duration` s at another rate (Hz), from `delay` s after its start on.
 
-    Exact for what is below both rates' Nyquist frequencies. Raises ValueError where the duration is not a whole
+    It is exact for what is below both rates' Nyquist frequencies. Raises ValueError where the duration is not a whole
     number of samples.
     """
     samples = round(duration * sample_rate)

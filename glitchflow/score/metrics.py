@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from glitchflow.model.loss import ssim as torch_ssim
 from glitchflow.score.statistics import Interval, bootstrap_ratio
-
-Array = NDArray[np.float32]
+from glitchflow.signal.types import Energies
 
 NOISE_ENERGY = float(1 / np.log(2))  # mean energy of Gaussian noise, exponential with median 1
 # A pixel counts as excess power from W = 5 b on (synthetic data), and from T = 10 on where only that is known (recorded
@@ -26,7 +25,7 @@ RECORDED_LEVEL = 10.0
 BLOCK = 256  # events worked on at once: of 64 x 128 pixels 8 MB an array
 
 
-def energies(values: Any) -> Array:
+def energies(values: Any) -> Energies:
     """Returns `values` (event, frequency, time), array or tensor, as a float32 array clamped at 0.
 
     Raises ValueError for another number of axes, or energies that are not finite.
@@ -34,14 +33,14 @@ def energies(values: Any) -> Array:
     array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
     if array.ndim != 3:
         raise ValueError(f"energies are (event, frequency, time), not of shape {array.shape}")
-    clamped: Array = array.astype(np.float32)
+    clamped: Energies = array.astype(np.float32)
     np.maximum(clamped, 0, out=clamped)
     if not np.isfinite(clamped).all():
         raise ValueError("energies hold NaN or infinity")
     return clamped
 
 
-def blocks(*values: Any) -> Iterator[tuple[Array, ...]]:
+def blocks(*values: Any) -> Iterator[tuple[Energies, ...]]:
     """Yields the given energies, some `BLOCK` events at a time, clamped. Raises ValueError where shapes differ."""
     shapes = {tuple(v.shape) for v in values}
     if len(shapes) != 1:
@@ -56,7 +55,7 @@ def per_event(score: Callable[..., NDArray], *values: Any) -> NDArray:
     return np.concatenate([score(*block) for block in blocks(*values)])
 
 
-def subtract(recorded: Any, generated: Any) -> Array:
+def subtract(recorded: Any, generated: Any) -> Energies:
     """Subtracts in the spectrum: R = T b / max(G, b) with b the mean energy of noise.
 
     Where G sees nothing T stays as it is; a perfectly predicted glitch comes down to b. It is the gain of spectral
@@ -67,7 +66,7 @@ def subtract(recorded: Any, generated: Any) -> Array:
     return per_event(_subtract, recorded, generated)
 
 
-def _subtract(t: Array, g: Array) -> Array:
+def _subtract(t: Energies, g: Energies) -> Energies:
     return np.divide(t * NOISE_ENERGY, np.maximum(g, NOISE_ENERGY), dtype=np.float32)
 
 
@@ -117,7 +116,7 @@ def residual_power(recorded: Any, residual: Any, witnessed: Any = None) -> Exces
     Shapes: (event, frequency, time) each -> (event,).
     """
 
-    def sums(t: Array, r: Array, w: Array | None = None) -> NDArray:
+    def sums(t: Energies, r: Energies, w: Energies | None = None) -> NDArray:
         counts = t >= RECORDED_LEVEL if w is None else w >= WITNESSED_LEVEL
         over = [((e - NOISE_ENERGY) * counts).sum(axis=(1, 2), dtype=np.float64) for e in (t, r)]
         return np.stack([*over, counts.sum(axis=(1, 2))], axis=1)
@@ -133,7 +132,7 @@ def mask_iou(recorded: Any, generated: Any, threshold: float) -> NDArray[np.floa
     Shapes: two (event, frequency, time) -> (event,).
     """
 
-    def score(t: Array, g: Array) -> NDArray:
+    def score(t: Energies, g: Energies) -> NDArray:
         a, b = t >= threshold, g >= threshold
         union = (a | b).sum(axis=(1, 2))
         return np.where(union > 0, (a & b).sum(axis=(1, 2)) / np.maximum(union, 1), np.nan)
@@ -155,7 +154,7 @@ def ssim(recorded: Any, generated: Any) -> NDArray[np.float64]:
     Shapes: two (event, frequency, time) -> (event,).
     """
 
-    def score(t: Array, g: Array) -> NDArray:
+    def score(t: Energies, g: Energies) -> NDArray:
         with torch.inference_mode():
             return (
                 torch_ssim(torch.from_numpy(g)[:, None], torch.from_numpy(t)[:, None])

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from glitchflow.data.normalise import Normalisation
 from glitchflow.score import metrics
-from glitchflow.score.sample import Array, Sample
+from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import Interval, bootstrap_difference, bootstrap_mean
+from glitchflow.signal.types import Energies
 
 
 class Bootstrap(NamedTuple):
-    """How intervals over events are made."""
+    """Says how intervals over events are made."""
 
     seed: int
     resamples: int
@@ -31,40 +32,40 @@ class Bootstrap(NamedTuple):
 
 @dataclass(frozen=True)
 class Unit:
-    """What methods are fitted to and scored by: the pixelwise part of the training's loss, in normalised values."""
+    """Names what methods are fitted to and scored by: the pixelwise part of the training's loss, normalised."""
 
     loss: Literal["l1", "l2"]
     strain: Normalisation
 
     @classmethod
     def of(cls, loss: str, strain: Normalisation) -> Unit:
-        """The unit of a `train.loss`: only `l2` is a square, l1+ssim and a user's own are compared by l1."""
+        """Returns the unit of a `train.loss`: only `l2` is a square, l1+ssim and a user's own are compared by l1."""
         return cls("l2" if loss == "l2" else "l1", strain)
 
-    def normalise(self, energy: Array) -> Array:
-        """The normalised values (E, F, T) of energies of the strain."""
+    def normalise(self, energy: Energies) -> Energies:
+        """Returns the normalised values (E, F, T) of energies of the strain."""
         return self.strain.apply(torch.from_numpy(energy)[:, None])[:, 0].numpy()
 
-    def energy(self, value: Array) -> Array:
-        """The energies (E, F, T), at least 0, of normalised values."""
+    def energy(self, value: Energies) -> Energies:
+        """Returns the energies (E, F, T), at least 0, of normalised values."""
         return self.strain.invert(torch.from_numpy(np.ascontiguousarray(value))[:, None])[:, 0].numpy()
 
 
 @dataclass(frozen=True)
 class Made:
-    """What one method made of the events of a sample, and how it is judged."""
+    """Holds what one method made of the events of a sample, and how it is judged."""
 
-    recorded: Array  # (E, F, T) energies, as the others
-    generated: Array
-    residual: Array
-    witnessed: Array | None
+    recorded: Energies  # (E, F, T) energies, as the others
+    generated: Energies
+    residual: Energies
+    witnessed: Energies | None
     unit: Unit
     mask: float  # energy at which masks are compared
 
 
 @dataclass(frozen=True)
 class Score:
-    """One score: numbers of each event from what a method made, and one number with its interval over events."""
+    """Describes one score: numbers of each event from what a method made, and one with its interval over events."""
 
     name: str
     words: str  # its column's title
@@ -77,7 +78,7 @@ class Score:
 
 
 def loss(made: Made) -> NDArray[np.float64]:
-    """The training's loss of each event (its pixelwise part), in normalised units: (E,)."""
+    """Returns the training's loss of each event (its pixelwise part), in normalised units: (E,)."""
     difference = made.unit.normalise(made.recorded) - made.unit.normalise(made.generated)
     value = np.square(difference) if made.unit.loss == "l2" else np.abs(difference)
     return value.mean(axis=(1, 2), dtype=np.float64)
@@ -104,7 +105,7 @@ def _removed(values: metrics.Excess, events: NDArray[np.bool_], seed: int, resam
 
 
 def number(interval: Mapping[str, Any] | None, form: str = ".3f") -> str:
-    """An interval in a format, and a dash where it is not defined."""
+    """Prints an interval in a format, and a dash where it is not defined."""
     if interval is None or interval["value"] is None:
         return "–"
     value, low, high = (f"{interval[key]:{form}}" for key in ("value", "low", "high"))
@@ -112,7 +113,7 @@ def number(interval: Mapping[str, Any] | None, form: str = ".3f") -> str:
 
 
 def share(interval: Mapping[str, Any]) -> str:
-    """An interval of shares as percentages, and a dash where it is not defined."""
+    """Prints an interval of shares as percentages, and a dash where it is not defined."""
     value, low, high = (interval[key] for key in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return "–"
@@ -136,7 +137,7 @@ Values = dict[str, dict[str, Any]]  # by method, by score: what `Score.of` gives
 
 
 def score_events(sample: Sample, unit: Unit, mask: float) -> Values:
-    """Every score's values per event of every method, for those scores whose needs the sample meets."""
+    """Computes every score's values per event of every method, for those scores whose needs the sample meets."""
     there = {"energies"} | ({"witnessed"} if sample.witnessed is not None else set())
     scores = [score for score in SCORES.values() if score.needs <= there]
     found: Values = {}
@@ -153,7 +154,7 @@ def score_table(
     interval: Bootstrap,
     reference: str,
 ) -> dict[str, dict[str, Any]]:
-    """By family, by method: every score with its interval, and its distance to that of a `reference` method.
+    """Tabulates by family and method every score with its interval, and its distance to a `reference` method's.
 
     families: masks (E,) by name; witnessed: the families that some witness sees; interval: how intervals are made.
     """
@@ -172,7 +173,7 @@ def score_table(
 
 
 def plain(value: Any) -> Any:
-    """The same for JSON, which has no numpy numbers and no NaN: null instead. Six digits are enough."""
+    """Returns the same for JSON, which has no numpy numbers and no NaN: null instead. Six digits are enough."""
     if isinstance(value, dict):
         return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

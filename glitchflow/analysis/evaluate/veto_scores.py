@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from glitchflow.config.analysis import Evaluate
 from glitchflow.data.store import dataset as store
 from glitchflow.score import clusters, deadtime, statistics
-from glitchflow.score.levels import Level, Levels
+from glitchflow.score.levels import Levels
 from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import RESOLVABLE_EVENTS, Proportion
 from glitchflow.score.table import Bootstrap
+from glitchflow.signal.types import Array
 
 POINTS = 256  # of an ROC curve that are kept for drawing, at most
 STEPS = 100  # between the thresholds of a curve of efficiency against cost
@@ -81,7 +82,7 @@ def veto_table(
     return table
 
 
-def _steps(thresholds: list[float], level: Level) -> Level:
+def _steps(thresholds: list[float], level: Array) -> Array:
     """The thresholds, and at most `STEPS` of the levels that quiet events have: where the cost changes."""
     some = np.quantile(level, np.linspace(0, 1, STEPS), method="nearest") if len(level) else level
     return np.unique(np.concatenate([thresholds, some]))
