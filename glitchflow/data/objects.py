@@ -117,6 +117,15 @@ def get_json(path: Location, name: str) -> Any:
         return None
 
 
+def has(path: Location, name: str) -> bool:
+    """Whether there is an object of that name."""
+    place = _place(path)
+    try:
+        return place is not None and bool(obstore.head(place, name))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def put(path: Location, name: str, content: bytes) -> None:
     """Write an object, whole. Raises what `writing` turns into one line."""
     obstore.put(_place(path, make=True), name, content)  # type: ignore[arg-type]

@@ -8,20 +8,22 @@ import sys
 import threading
 import time
 
-import numpy as np
 import pytest
 
 from glitchflow.data import lease, objects
-from glitchflow.data.store import dataset as store
-from glitchflow.errors import RunError
+from glitchflow.errors import InputError, RunError
+
+NAME = ".s.zarr.lease.json"
 
 
 @pytest.fixture
 def path(tmp_path):
-    arrays = {"qplot": store.Array(("channel", "frequency", "time"), (1, 2, 2), "float32")}
-    layout = store.choose_layout(4, arrays, 2, 64)
-    store.create(tmp_path / "s.zarr", arrays, layout, {"frequency": np.arange(2.0)}, {"arrays": ["qplot"]})
+    """What is guarded need not be there."""
     return tmp_path / "s.zarr"
+
+
+def read(path) -> dict:
+    return objects.get_json(path.parent, NAME)
 
 
 def leave(path, **changes):
@@ -32,15 +34,15 @@ def leave(path, **changes):
         "pid": os.getpid(),
         "started": lease._started(os.getpid()),
     }
-    (path / lease.NAME).write_text(json.dumps(owner | {"time": time.time()} | changes))
+    (path.parent / NAME).write_text(json.dumps(owner | {"time": time.time()} | changes))
 
 
 def test_held_and_given_back(path):
     with lease.hold(path) as check:
-        owner = json.loads((path / lease.NAME).read_text())
+        owner = read(path)
         assert owner["pid"] == os.getpid()
         check()
-    assert not (path / lease.NAME).exists()
+    assert not (path.parent / NAME).exists()
 
 
 def test_a_second_driver_is_refused(path):
@@ -67,33 +69,69 @@ def test_a_driver_of_another_host_that_lost_its_power_is_awaited_and_replaced(pa
     leave(path, host="elsewhere", pid=1)
     started = time.monotonic()
     with lease.hold(path):
-        assert json.loads((path / lease.NAME).read_text())["pid"] == os.getpid()
+        assert read(path)["pid"] == os.getpid()
     assert time.monotonic() - started > 1
 
 
 def test_a_lease_given_back_while_one_waits_is_taken(path):
     leave(path, host="elsewhere", pid=1)
-    threading.Timer(0.7, (path / lease.NAME).unlink).start()
+    threading.Timer(0.7, (path.parent / NAME).unlink).start()
     with lease.hold(path):
-        assert json.loads((path / lease.NAME).read_text())["pid"] == os.getpid()
+        assert read(path)["pid"] == os.getpid()
 
 
-def test_a_plain_directory_can_be_held(tmp_path):
-    place = objects.directory(tmp_path / "train")
-    with lease.hold(tmp_path / "train", place):
-        assert [file.name for file in (tmp_path / "train").iterdir()] == [lease.NAME]
-        with (
-            pytest.raises(RunError, match="train: another run is writing it"),
-            lease.hold(tmp_path / "train", place),
-        ):
+def test_it_lies_beside_what_it_guards(path):
+    path.mkdir()
+    with lease.hold(path):
+        assert not list(path.iterdir())
+        path.rmdir()
+        with pytest.raises(RunError, match="another run is writing it"), lease.hold(path):
             pytest.fail("held twice")
-    assert not list((tmp_path / "train").iterdir())
+    assert not list(path.parent.iterdir())
+
+
+def test_of_many_that_come_at_once_one_gets_it(path):
+    held, refused, gate = [], [], threading.Barrier(8)
+
+    def come():
+        gate.wait()
+        try:
+            with lease.hold(path):
+                held.append(1)
+                time.sleep(0.5)
+        except lease.Held:
+            refused.append(1)
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(held), len(refused)) == (1, 7)
+    assert not list(path.parent.iterdir())
+
+
+def test_of_many_that_take_over_a_dead_ones_one_gets_it(path):
+    leave(path, started="1")
+    test_of_many_that_come_at_once_one_gets_it(path)
+
+
+def test_who_died_while_taking_over_is_forgotten(path):
+    leave(path, started="1")
+    claim = path.parent / f"{NAME}.x"
+    claim.write_text(
+        json.dumps({"id": "y", "host": socket.gethostname(), "pid": 1, "started": "0", "time": 0})
+    )
+    with pytest.raises(lease.Held), lease.hold(path):
+        pytest.fail("the next one gets it")
+    with lease.hold(path):
+        assert read(path)["pid"] == os.getpid()
 
 
 def test_a_silent_driver_is_replaced(path):
     leave(path, host="elsewhere", time=time.time() - lease.SILENT - 1)
     with lease.hold(path):
-        assert json.loads((path / lease.NAME).read_text())["pid"] == os.getpid()
+        assert read(path)["pid"] == os.getpid()
 
 
 def test_a_dead_driver_of_this_host_is_replaced_at_once(path):
@@ -102,13 +140,13 @@ def test_a_dead_driver_of_this_host_is_replaced_at_once(path):
     )
     leave(path, pid=int(process.stdout))
     with lease.hold(path):
-        assert json.loads((path / lease.NAME).read_text())["pid"] == os.getpid()
+        assert read(path)["pid"] == os.getpid()
 
 
 def test_a_process_id_used_again_is_not_the_driver(path):
     leave(path, started="1")
     with lease.hold(path):
-        assert json.loads((path / lease.NAME).read_text())["started"] != "1"
+        assert read(path)["started"] != "1"
 
 
 def test_who_was_replaced_notices_and_leaves_the_lease_alone(path, monkeypatch):
@@ -118,12 +156,63 @@ def test_who_was_replaced_notices_and_leaves_the_lease_alone(path, monkeypatch):
         time.sleep(0.3)
         with pytest.raises(RunError, match="another run has taken it over"):
             check()
-    assert objects.get(objects.open_group(path, "r"), lease.NAME)["host"] == "elsewhere"
+    assert read(path)["host"] == "elsewhere"
 
 
-def test_the_heart_beats(path, monkeypatch):
+def test_the_heart_beats_through_every_error(path, monkeypatch):
     monkeypatch.setattr(lease, "BEAT", 0.05)
-    with lease.hold(path):
-        first = json.loads((path / lease.NAME).read_text())["time"]
-        time.sleep(0.3)
-        assert objects.get(objects.open_group(path, "r"), lease.NAME)["time"] > first
+    put, errors = objects.put, iter([KeyError("no bucket"), RuntimeError("reset"), OSError(5, "away")])
+
+    def unreliable(place, name, content):
+        if (error := next(errors, None)) is not None:
+            raise error
+        put(place, name, content)
+
+    with lease.hold(path) as check:
+        first = read(path)["time"]
+        monkeypatch.setattr(objects, "put", unreliable)
+        until = time.monotonic() + 20
+        while read(path)["time"] == first:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert next(errors, None) is None
+        check()
+
+
+def test_an_owner_whose_beats_failed_for_too_long_counts_itself_out(path, monkeypatch):
+    """Who waited has taken it by then: two must never write."""
+    monkeypatch.setattr(lease, "BEAT", 0.05)
+    monkeypatch.setattr(lease, "SILENT", 0.3)
+
+    def away(*_):
+        raise OSError(5, "away")
+
+    with lease.hold(path) as check:
+        monkeypatch.setattr(objects, "put", away)
+        time.sleep(0.6)
+        with pytest.raises(
+            RunError, match=r"another run has taken it over, or may have, after 0.3 s of silence"
+        ):
+            check()
+        monkeypatch.undo()
+        with pytest.raises(RunError, match="another run has taken it over"):
+            check()
+
+
+def test_a_place_that_is_no_directory_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(RunError, match=r"file/s.zarr: cannot be written: "),
+        lease.hold(tmp_path / "file" / "s.zarr"),
+    ):
+        pytest.fail("held")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/"])
+def test_a_bucket_is_no_store(url):
+    with pytest.raises(
+        InputError, match=r"is a bucket; name a place inside it, as s3://bucket/+dataset.zarr$"
+    ):
+        objects.parted(url)
+    assert objects.parted("s3://bucket/d.zarr") == ("s3://bucket", "d.zarr")
+    assert objects.beside("s3://bucket/a/d.zarr", ".new") == "s3://bucket/a/d.zarr.new"

@@ -102,7 +102,11 @@ class StoredArray:
             raise Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}") from None
         expected = self.expected(k)
         if expected is not None and digest(value) != expected:
-            raise Damaged(self._where(k), f"{self.name} differs from its checksum")
+            key = self.array.metadata.encode_chunk_key((k, *[0] * (self.array.ndim - 1)))
+            there = objects.has(self.path, f"{self.name}/{key}")
+            raise Damaged(
+                self._where(k), f"{self.name} {'differs from its checksum' if there else 'is missing'}"
+            )
         self.seen.add(k)
         return value
 
@@ -206,7 +210,7 @@ class Dataset:
     def __contains__(self, name: str) -> bool:
         if self.known.version == SCHEMA:
             return name in self.names
-        return objects.get(self.path, f"{name}/{ROOT}") is not None
+        return objects.has(self.path, f"{name}/{ROOT}")
 
     def __getitem__(self, name: str) -> StoredArray:
         """An array or coordinate. Raises `RunError` where its metadata are not what the store says of it."""
@@ -360,7 +364,7 @@ def open_store(path: Location, complete: bool = True) -> Dataset:
     where its metadata are damaged."""
     attributes = root(path)
     if attributes is None:
-        if objects.get(path, ROOT) is not None and objects.get(path, FOLDED) is not None:
+        if objects.has(path, ROOT) and objects.has(path, FOLDED):
             raise RunError(f"{path}: damaged: its zarr.json is no group's metadata")
         raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`")
     known = validated(str(path), attributes)

@@ -1,0 +1,297 @@
+"""Making a store: whole or not at all, resumed, extended, repaired, and replaced only when its successor stands."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from helpers import damage_of, missing_shards, write_store
+from stores import Killed, agrees, content, design, write
+
+from glitchflow.data import objects
+from glitchflow.data.store import dataset as store
+from glitchflow.data.store import writer as module
+from glitchflow.data.store.writer import Writer, write_shard
+from glitchflow.errors import InputError, RunError
+
+
+def make(
+    path: Path, events: int = 18, seed: int = 1, overwrite: bool = False, until: int = 1000
+) -> list[int]:
+    """What a stage does; returns the shards that were missing. `until`: shards after which it is killed."""
+    begun = Writer.begin(path, lambda: design(events, seed), lambda d: agrees(seed, d), overwrite)
+    with begun as writer:
+        if len(writer.dataset) < events:
+            writer.grow(events, {})
+        missing = writer.missing()
+        for count, k in enumerate(missing):
+            if count == until:
+                raise Killed
+            write(writer, k, seed)
+        if not writer.dataset.complete:
+            writer.collect()
+            writer.complete({"seed": seed})
+    return missing
+
+
+def holds(path: Path, events: int, seed: int = 1) -> None:
+    """The store is complete and right in every value."""
+    dataset, wanted = store.open_store(path), content(events, seed)
+    assert len(dataset) == events
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(dataset[name][:], value, err_msg=name)
+    rows = [i for i in range(events) if i % 3]
+    np.testing.assert_array_equal(dataset["transient_event"][:], rows)
+    np.testing.assert_array_equal(dataset["transient_gps"][:], wanted["gps"][rows])
+    np.testing.assert_array_equal(dataset["transient_witnessed"][:], [i % 2 == 0 for i in rows])
+    assert damage_of(path) == {}
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
+    assert [p.name for p in (path / ".done").iterdir()] == ["all.json"]
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "d.zarr"
+
+
+def test_made_at_once(path):
+    assert make(path) == [0, 1, 2, 3, 4]
+    holds(path, 18)
+    assert make(path) == []
+    dataset = store.open_store(path)
+    assert dataset.attributes["seed"] == 1
+    assert [dataset.marker(k).statistics for k in range(5)] == [{"n": k} for k in range(5)]
+    assert dataset.marker(2).skipped == {8: "dull"}
+
+
+def test_a_shard_leaves_few_objects(path):
+    make(path)
+    files = [p for p in path.rglob("*") if p.is_file() and "/c/" in str(p)]
+    assert len([p for p in files if p.is_relative_to(path / "qplot")]) == 5
+    assert len([p for p in files if not p.is_relative_to(path / "qplot")]) == 2 + len(module.TRANSIENTS)
+
+
+@pytest.mark.parametrize("until", [0, 1, 3, 5])
+def test_goes_on_where_it_was_stopped(path, until):
+    with pytest.raises(Killed):
+        make(path, until=until, events=24)
+    assert missing_shards(path) == list(range(until, 6))
+    assert make(path, events=24) == list(range(until, 6))
+    holds(path, 24)
+
+
+@pytest.mark.parametrize("before, after", [(18, 19), (18, 20), (18, 21), (16, 30), (3, 40)])
+def test_extended(path, before, after):
+    make(path, before)
+    assert make(path, after) == list(range(before // 4, -(-after // 4)))
+    holds(path, after)
+
+
+def test_other_settings_are_refused_or_replaced(path):
+    make(path)
+    with pytest.raises(InputError, match="was made with another seed"):
+        make(path, seed=2)
+    holds(path, 18)
+    make(path, seed=2, overwrite=True)
+    holds(path, 18, seed=2)
+
+
+@pytest.mark.parametrize("until", [0, 2, 4])
+def test_what_is_overwritten_stays_until_its_successor_stands(path, until):
+    make(path)
+    with pytest.raises(Killed):
+        make(path, events=24, seed=2, overwrite=True, until=until)
+    assert store.open_store(path).attributes["seed"] == 1
+    assert damage_of(path) == {}
+    assert make(path, events=24, seed=2, overwrite=True) == list(range(until, 6)), "what is beside is resumed"
+    holds(path, 24, seed=2)
+
+
+def test_what_is_beside_and_of_other_settings_is_begun_anew(path):
+    make(path)
+    with pytest.raises(Killed):
+        make(path, seed=2, overwrite=True, until=3)
+    assert make(path, seed=3, overwrite=True) == [0, 1, 2, 3, 4]
+    holds(path, 18, seed=3)
+
+
+def test_a_design_that_fails_replaces_nothing(path):
+    make(path)
+    with (
+        pytest.raises(InputError, match="not so"),
+        Writer.begin(path, lambda: (_ for _ in ()).throw(InputError("not so")), lambda _: None, True),
+    ):
+        pytest.fail("begun")
+    holds(path, 18)
+
+
+@pytest.mark.parametrize("step", ["before", "between"])
+def test_killed_while_it_takes_the_old_ones_place(path, monkeypatch, step):
+    make(path)
+
+    def killed(*_):
+        raise Killed
+
+    if step == "before":
+        monkeypatch.setattr(objects, "replace", killed)
+    else:
+        rename = Path.rename
+        monkeypatch.setattr(
+            Path, "rename", lambda self, to: killed() if self.suffix == ".new" else rename(self, to)
+        )
+    with pytest.raises(Killed):
+        make(path, seed=2, overwrite=True)
+    monkeypatch.undo()
+    assert make(path, seed=2, overwrite=step == "before") == []
+    holds(path, 18, seed=2)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_is_written_over_what_is_in_the_way(path, tmp_path, overwrite):
+    path.mkdir()
+    (path / "thesis.txt").write_text("years of work")
+    zarr.create_group(tmp_path / "foreign.zarr")
+    (tmp_path / "file").write_text("years of work")
+    for name in ("d.zarr", "foreign.zarr", "file"):
+        with pytest.raises(InputError, match=f"{name}: is in the way, and is not a store of GlitchFlow's"):
+            make(tmp_path / name, overwrite=overwrite)
+    assert [p.name for p in path.iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "file").read_text() == "years of work"
+    assert (tmp_path / "foreign.zarr" / "zarr.json").exists()
+
+
+@pytest.mark.parametrize("step", ["_create_array", "_new_array", "_put_root"])
+def test_a_store_is_there_whole_or_not_at_all(path, monkeypatch, step):
+    def killed(*_, **__):
+        raise Killed
+
+    monkeypatch.setattr(module, step, killed)
+    with pytest.raises(Killed):
+        make(path)
+    assert not store.exists(path)
+    monkeypatch.undo()
+    make(path)
+    holds(path, 18)
+
+
+def test_a_shard_of_the_wrong_shape_is_not_written(path):
+    with Writer.begin(path, lambda: design(18), lambda _: None) as writer:
+        values = {name: value[:3] for name, value in content(4).items()}
+        with pytest.raises(ValueError, match="qplot of shard 0 has shape"):
+            write_shard(writer.dataset, 0, values)
+        assert 0 in writer.missing()
+        with pytest.raises(RunError, match="5 shards are missing, the first is 0"):
+            writer.collect()
+
+
+def test_a_file_system_that_refuses_is_one_line(path, monkeypatch):
+    with pytest.raises(Killed):
+        make(path, until=1)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zarr.storage._local._put", full)
+    with pytest.raises(RunError, match=r"d.zarr: shard 1 cannot be written: No space left on device$"):
+        make(path)
+    monkeypatch.undo()
+    assert make(path) == [1, 2, 3, 4]
+    holds(path, 18)
+
+
+def test_a_marker_that_cannot_be_written_is_a_shard_that_is_missing(path, monkeypatch):
+    put = objects.put
+
+    def full(where, name, value):
+        if name.endswith("00002.json"):
+            raise OSError(28, "No space left on device")
+        put(where, name, value)
+
+    monkeypatch.setattr(objects, "put", full)
+    with pytest.raises(RunError, match=r"d.zarr: shard 2 cannot be written: No space left on device$"):
+        make(path)
+    monkeypatch.undo()
+    assert make(path) == [2, 3, 4]
+    holds(path, 18)
+
+
+def test_damaged_shards_are_made_again(path):
+    make(path)
+    (path / "qplot/c/4/0/0/0").write_bytes(b"short")
+    (path / "qplot/c/2/0/0/0").unlink()
+    damage = damage_of(path)
+    assert list(damage) == [2, 4]
+    with Writer.begin(path, lambda: pytest.fail("is there"), lambda _: None) as writer:
+        writer.forget(damage)
+    with pytest.raises(InputError, match="incomplete, 2 of 5 shards missing"):
+        store.open_store(path)
+    assert make(path) == [2, 4]
+    holds(path, 18)
+
+
+def test_a_killed_finish_is_finished(path, monkeypatch):
+    """Between the folded markers and the attribute that says complete."""
+    make(path, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.zarr, "consolidate_metadata", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            make(path, 18)
+    assert not store.open_store(path, complete=False).complete
+    assert make(path, 18) == []
+    holds(path, 18)
+
+
+def test_a_lease_lost_ends_the_writing(path, monkeypatch):
+    lost = False
+
+    def check():
+        if lost:
+            raise RunError("taken over")
+
+    with Writer.begin(path, lambda: design(18), lambda _: None) as writer:
+        for k in range(5):
+            write(writer, k)
+        writer.check, lost = check, True
+        for act in (writer.collect, writer.complete, lambda: writer.forget([1]), lambda: writer.grow(30, {})):
+            with pytest.raises(RunError, match="taken over"):
+                act()
+    assert not store.open_store(path, complete=False).complete
+
+
+def test_partial_files_of_killed_writers_go(path):
+    with pytest.raises(Killed):
+        make(path, until=1)
+    (path / "qplot/c/1/0/0").mkdir(parents=True)
+    (path / "qplot/c/1/0/0/0.abc.partial").touch()
+    (path / ".done/00001.json#7").touch()
+    make(path)
+    holds(path, 18)
+    assert not [p for p in path.rglob("*") if p.suffix == ".partial" or "#" in p.name]
+
+
+def test_compressed(path, tmp_path):
+    with Writer.begin(path, lambda: design(18, compression="zstd"), lambda _: None) as writer:
+        for k in range(5):
+            write(writer, k)
+        writer.collect()
+        writer.complete()
+    holds(path, 18)
+
+
+def test_notes_are_kept(path):
+    with Writer.begin(
+        path, lambda: design(4, notes={"triggers": [[1.5, "a", None]]}), lambda _: None
+    ) as writer:
+        write(writer, 0)
+        writer.collect()
+        writer.complete()
+    assert store.open_store(path).note("triggers") == [[1.5, "a", None]]
+    assert store.open_store(path).note("nothing") is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into a read-only directory")
+def test_a_read_only_directory_is_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunError, match=r"d.zarr: cannot be written: Permission denied$"):
+        write_store(tmp_path / "d.zarr", content(4), channels=["S", "W"])
