@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.infer import generate_energy, load_network, memory
+from glitchflow.analysis.infer import load_network, memory
 from glitchflow.analysis.opened import Opened
 from glitchflow.config import Derived
 from glitchflow.config.analysis import Evaluate
@@ -160,8 +160,10 @@ def leave_out_shard(work: Work, target: Dataset, shard: int) -> None:
         energy = work.dataset.events("qplot", inside)
         for v, places in enumerate(work.variants):
             quiet = {place: work.images[place] for place in places}
-            network = load_network(work.network)
-            generated = generate_energy(*network, energy, work.dataset.channels, work.batch, quiet)
+            found = load_network(work.network).predict(
+                energy, work.dataset.channels, work.batch, replaced=quiet
+            )
+            generated = found["qplot"]
             level[inside - span.start, v] = clusters.cluster_level(generated, work.areas, work.area)
     write_shard(target, shard, {"level": level})
 

@@ -1,21 +1,18 @@
-"""Generate the strain's Q-plots of a whole store from its witnesses, over Ray tasks, into `predictions.zarr`.
+"""What a trained network says of a whole store's strain, from its witnesses, over Ray tasks: `predictions.zarr`.
 
 Shards, resuming and checksums are those of generation. Needs a checkpoint and a store, nothing else: the store need
-not be the one that the network was trained on.
-
-Shapes: B batch, C channel, W witness, F frequency, T time.
+not be the one that the network was trained on. Which arrays are written, the kind of twin says; `untrained` is the
+`qplot` of the same network before its training.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from glitchflow.cluster import device
@@ -30,15 +27,16 @@ from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
-from glitchflow.train.setup import geometry
+from glitchflow.twin.kind import Trained
 
 COPIED = ("gps", "label", "split", "frequency0", "time0")  # so that predictions can be read alone
-ABOUT = (
+ABOUT = {
     "channels",
     "normalisation",
     "dataset",
     "loudness",
-)  # of the network, so that they can be scored alone
+}  # of the network, so that they can be scored alone
+UNTRAINED = "untrained"
 
 
 def infer(experiment: Experiment, overwrite: bool = False) -> Path:
@@ -60,7 +58,7 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
         missing, batch = writer.missing(), experiment.infer.batch
         if missing:
             trained = networks["qplot"]
-            say(f"generating from {trained.path.name} of {trained.meta['model']['name']}")
+            say(f"generating from {trained.path.name} of {trained.meta.model['name']}")
         checkpoints = {name: str(network.path) for name, network in networks.items()}
         make = partial(predict_shard, dataset, writer.dataset, checkpoints, batch)
         job = Job(make, "predictions", memory(dataset, len(networks), batch), accelerated=True)
@@ -92,20 +90,20 @@ def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:
     networks = {"qplot": Checkpoint(trained.path.absolute(), trained.meta)}  # Ray's workers stand elsewhere
     initial = networks["qplot"].path.with_name("initial")
     if experiment.infer.untrained and initial.exists():
-        networks["untrained"] = checkpoint.open_checkpoint(initial)
+        networks[UNTRAINED] = checkpoint.open_checkpoint(initial)
     return networks
 
 
 def check_fit(network: Checkpoint, dataset: Dataset) -> None:
     """Raises `InputError` naming the first channel or key of the geometry that differs."""
-    wanted, there = network.meta["channels"], dataset.channels
+    wanted, there = network.meta.channels, dataset.channels
     for name in wanted:
         if name not in there:
             raise InputError(f"{dataset.path}: has no channel {name}, which {network.path} was trained on")
     if wanted[0] != there[0]:
         raise InputError(f"{dataset.path}: its strain is {there[0]}, that of {network.path} is {wanted[0]}")
-    stored = geometry(dataset, wanted)
-    for section, values in network.meta["geometry"].items():
+    stored = network.kind.about(dataset, wanted)["geometry"]
+    for section, values in network.meta.geometry.items():
         for key, value in values.items():
             if stored[section].get(key) != value:
                 raise InputError(
@@ -121,53 +119,28 @@ def predict_shard(
     span = dataset.layout.span(shard)
     values: dict[str, NDArray] = {name: dataset[name][span] for name in COPIED if name in dataset}
     values["event"] = np.arange(span.start, span.stop)
-    energy = dataset["qplot"][span]
-    for name, where in checkpoints.items():
-        values[name] = generate_energy(*load_network(where), energy, dataset.channels, batch)
+    trained = {name: load_network(where) for name, where in checkpoints.items()}
+    block = dataset[trained["qplot"].kind.array][span]
+    valid = dataset["valid"][span] if "valid" in dataset else None
+    for name, network in trained.items():
+        found = network.predict(block, dataset.channels, batch, valid)
+        values |= {UNTRAINED: found["qplot"]} if name == UNTRAINED else found
     write_shard(predictions, shard, values)
 
 
-@torch.inference_mode()
-def generate_energy(
-    network: torch.nn.Module,
-    trained: Checkpoint,
-    energy: NDArray[np.float32],
-    channels: list[str],
-    batch: int,
-    replaced: Mapping[int, NDArray[np.float32]] | None = None,
-) -> NDArray[np.float32]:
-    """The strain's energies (event, F, T) that a network generates from Q-plots (event, C, F, T).
-
-    `replaced`: normalised images (F, T) that some witnesses, by their place, show instead of their own.
-    """
-    columns = [channels.index(name) for name in trained.meta["channels"]]
-    normalisation, strain = trained.normalisation, trained.normalisation.channels([0])
-    parameter = next(network.parameters())
-    parts = []
-    for start in range(0, len(energy), batch):
-        block = torch.from_numpy(energy[start : start + batch][:, columns]).to(
-            parameter.device, parameter.dtype
-        )
-        inputs = normalisation.apply(block)[:, 1:]
-        for witness, image in (replaced or {}).items():
-            inputs[:, witness] = torch.from_numpy(image).to(inputs)
-        parts.append(strain.invert(network(inputs))[:, 0].float().cpu())
-    return torch.cat(parts).numpy()
-
-
 @lru_cache(maxsize=4)
-def load_network(path: str) -> tuple[torch.nn.Module, Checkpoint]:
-    """A checkpoint's network where this process computes, once per process."""
-    trained = checkpoint.open_checkpoint(Path(path))
-    return trained.network(device()), trained
+def load_network(path: str) -> Trained:
+    """A checkpoint's network where this process computes, loaded once per process."""
+    return checkpoint.open_checkpoint(Path(path)).trained(device())
 
 
 # -- the driver's part -------------------------------------------------------------------------------------------
 
 
 def _design(dataset: Dataset, networks: dict[str, Checkpoint]) -> Design:
-    f, t = dataset["qplot"].shape[2:]
-    arrays = {name: Array(("frequency", "time"), (f, t), "float32") for name in networks}
+    arrays = networks["qplot"].kind.arrays(dataset)
+    if UNTRAINED in networks:
+        arrays[UNTRAINED] = arrays["qplot"]
     copied = {name: str(dataset[name].dtype) for name in COPIED if name in dataset} | {"event": "int64"}
     arrays |= {name: Array((), (), kind, column=True) for name, kind in copied.items()}
     axes: Fixed = {name: ((name,), dataset[name][:]) for name in ("frequency", "time") if name in dataset}
@@ -179,7 +152,7 @@ def _design(dataset: Dataset, networks: dict[str, Checkpoint]) -> Design:
         "channels": dataset.channels[:1],
         "labels": dataset.labels,
         "checkpoints": {name: _about(network) for name, network in networks.items()},
-        "network": {name: networks["qplot"].meta.get(name) for name in ABOUT},
+        "network": networks["qplot"].meta.model_dump(mode="json", include=ABOUT),
         "provenance": provenance(),
     }
     return Design(arrays, dataset.layout, attributes, axes)

@@ -53,7 +53,9 @@ class Opened:
     @cached_property
     def basis(self) -> Basis:
         """What the network of the predictions was trained on. Raises `InputError` where nothing tells of it."""
-        known = self.predictions.attributes.get("network") or checkpoint.open_checkpoint(self.network).meta
+        known = self.predictions.attributes.get("network") or checkpoint.open_checkpoint(
+            self.network
+        ).meta.model_dump(mode="json")
         training = _training(self.dataset, known.get("dataset"))
         normalisation = Normalisation(**known["normalisation"])
         return Basis(known["channels"], normalisation, training, known.get("loudness"))

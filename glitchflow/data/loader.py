@@ -8,7 +8,9 @@ events takes B / V from each lane, and a rank of N serves V / N whole lanes. Val
     3. a rank reads its lanes' groups ahead in threads; another one makes the coming batches of them, B / V events of
        each lane a step, copied once and normalised while they are in the processor's cache
 
-Shapes: B batch, C channel, W witness, F frequency, T time.
+Which array that is, and how it is normalised, the kind of twin says (`Reads`).
+
+Shapes: B batch, C channel (the strain first), W witness, "..." one channel's part of an event.
 """
 
 from __future__ import annotations
@@ -27,26 +29,37 @@ from numpy.typing import NDArray
 from glitchflow.config import named
 from glitchflow.config.sections import Loader as Settings
 from glitchflow.data.localcopy import local_copy
-from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError
 from glitchflow.signal.streams import SHUFFLE, generator
 
-BLOCK = 4  # neighbouring chunks that are read at once
-GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory
-READERS = 2  # threads that read groups
-AHEAD = 2  # batches made before they are asked for
+# The order of events follows from BLOCK and GROUP: another value is another training.
+BLOCK = 4  # neighbouring chunks that are read at once: 8 MB of a store as configured, which hides a disk's latency
+GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory, 64 MB a lane as configured
+READERS = 2  # threads that read groups: one decodes while the other waits for the disk
+AHEAD = 2  # batches made before they are asked for: one may be late without the network waiting
 PIECE = 2**20  # bytes normalised at once: what one pass wrote is still in the processor's cache for the next
 _GB = 1e9
 
-Blocks = dict[int, NDArray[np.float32]]  # a block's number -> energies (event, C, F, T) of all its events
+Blocks = dict[int, NDArray]  # a block's number -> the array (event, C, ...) of all its events
 
 
 @dataclass(frozen=True)
 class Batch:
-    inputs: torch.Tensor  # (B, W, F, T) normalised
-    target: torch.Tensor  # (B, 1, F, T) normalised
+    """Some events as a network sees them."""
+
+    inputs: torch.Tensor  # (B, W, ...) normalised
+    target: torch.Tensor  # (B, 1, ...) normalised: the strain
     events: NDArray[np.int64]  # (B,) indices in the store
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a loader reads of each event, and how it becomes what a network sees."""
+
+    array: str  # of the store: (event, channel, ...)
+    channels: list[int]  # the strain, then the witnesses chosen
+    normalise: Callable[[NDArray], None]  # of these channels, (event, C, ...) in place
 
 
 @dataclass(frozen=True)
@@ -55,14 +68,14 @@ class Loader:
 
     dataset: Dataset
     events: NDArray[np.int64]  # ascending
-    channels: list[int]  # the strain, then the witnesses chosen
-    normalisation: Normalisation  # of these channels
+    reads: Reads
     batch: int
     lanes: int
     seed: int
     dtype: torch.dtype
-    energy: Any  # (event, C, F, T) of the whole store: its array, or a copy on a local disk
-    cache: NDArray | None = None  # (event, C, F, T): the whole split, normalised, where it fits in memory
+    source: Any  # (event, channel, ...) of the whole store: its array, or a copy on a local disk
+    valid: NDArray[np.bool_] | None = None  # (event, C) of the whole store: False where a channel was missing
+    cache: NDArray | None = None  # (event, C, ...): the whole split, normalised, where it fits in memory
 
     @property
     def steps(self) -> int:
@@ -95,7 +108,7 @@ class Loader:
             yield _batch(self.read(events), events)
 
     def read(self, events: NDArray[np.int64]) -> torch.Tensor:
-        """Normalised Q-plots (event, C, F, T) of any events of the split, in the order given."""
+        """What a network sees (event, C, ...) of any events of the split, in the order given."""
         value = self._empty(len(events))
         blocks = events // self._block
         for k in np.unique(blocks):
@@ -118,10 +131,10 @@ class Loader:
         if self.cache is not None:
             return {}
         size = self._block
-        return {int(k): np.asarray(self.energy[k * size : (k + 1) * size]) for k in np.unique(events // size)}
+        return {int(k): np.asarray(self.source[k * size : (k + 1) * size]) for k in np.unique(events // size)}
 
     def _fill(self, out: NDArray, blocks: Blocks, events: NDArray[np.int64]) -> NDArray:
-        """Write the events' normalised Q-plots (event, C, F, T) to `out` and return it."""
+        """Write what a network sees of the events (event, C, ...) to `out` and return it."""
         if self.cache is not None:
             return np.take(self.cache, np.searchsorted(self.events, events), axis=0, out=out, mode="clip")
         step = max(1, PIECE // out[0].nbytes)
@@ -129,12 +142,14 @@ class Loader:
             piece = out[start : start + step]
             for row, event in zip(piece, events[start : start + step]):
                 row[:] = blocks[event // self._block][event % self._block][self._selection]
-            self.normalisation.apply_in_place(piece)
+            self.reads.normalise(piece)
+            if self.valid is not None:  # what is missing shows what it shows on average
+                piece[~self.valid[events[start : start + step]]] = 0
         return out
 
     def _empty(self, count: int) -> NDArray:
         kind = "float64" if self.dtype == torch.float64 else "float32"
-        return np.empty((count, len(self.channels), *self.energy.shape[2:]), dtype=kind)
+        return np.empty((count, len(self.reads.channels), *self.source.shape[2:]), dtype=kind)
 
     @property
     def _block(self) -> int:
@@ -144,8 +159,8 @@ class Loader:
     @property
     def _selection(self) -> slice | list[int]:
         """The channels as an index; a slice, which makes no copy, where they are the first ones."""
-        count = len(self.channels)
-        return slice(count) if self.channels == list(range(count)) else self.channels
+        channels = self.reads.channels
+        return slice(len(channels)) if channels == list(range(len(channels))) else channels
 
     def _lanes(self, epoch: int) -> list[NDArray[np.int64]]:
         rng = generator(self.seed, SHUFFLE, epoch)
@@ -207,36 +222,31 @@ def build_loader(
     dataset: Dataset,
     split: str,
     settings: Settings,
-    normalisation: Normalisation,
+    reads: Reads,
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> Loader:
-    """The loader of a split. `normalisation` is that of all channels of the store.
+    """The loader of a split. Events whose strain is missing are left out.
 
-    Raises `InputError` for a split that is empty or smaller than a global batch, or an unknown witness.
+    Raises `InputError` for a split that is empty or smaller than a global batch.
     """
-    events = dataset.indices(split)[: getattr(settings.subset, split)]
+    events = dataset.indices(split)
+    valid = np.asarray(dataset["valid"][:])[:, reads.channels] if "valid" in dataset else None
+    if valid is not None:
+        events = events[valid[events, 0]]
+        valid = None if valid.all() else valid
+    events = events[: getattr(settings.subset, split)]
     if not len(events):
         raise InputError(f"{dataset.path}: its {split} split is empty; see split.validation and split.test")
     if split == "train" and len(events) < settings.batch:
         raise InputError(f"loader.batch = {settings.batch}: more than the {len(events)} events to train on")
-    channels = choose_channels(dataset.channels, settings.witnesses)
-    loader = Loader(
-        dataset,
-        events,
-        channels,
-        normalisation.channels(channels),
-        settings.batch,
-        settings.lanes,
-        seed,
-        dtype,
-        dataset["qplot"],
-    )
+    source = dataset[reads.array]
+    loader = Loader(dataset, events, reads, settings.batch, settings.lanes, seed, dtype, source, valid)
     size = len(events) * loader._empty(1).nbytes
     if size <= settings.cache_gb * _GB:
         return replace(loader, cache=loader.read(events).numpy())
     if settings.cache_dir:
-        return replace(loader, energy=local_copy(dataset, Path(settings.cache_dir)))
+        return replace(loader, source=local_copy(dataset, Path(settings.cache_dir), reads.array))
     return loader
 
 

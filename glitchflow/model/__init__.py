@@ -5,24 +5,25 @@ Shapes: (event, witness, frequency, time) -> (event, 1, frequency, time).
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from glitchflow.config import import_path
-from glitchflow.model.decoder import Decoder, decoder_deep
+from glitchflow.model.decoder import Decoder
 from glitchflow.model.layers import initialise
 from glitchflow.model.loss import LOSSES, build_loss
 from glitchflow.model.resnet import ResNet
-from glitchflow.model.unet import UNet, attention_unet
+from glitchflow.model.unet import UNet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "decoder": Decoder,
-    "decoder_deep": decoder_deep,
+    "decoder_deep": partial(Decoder, width=32, depth=8),  # sees 19 pixels each way
     "resnet": ResNet,
     "unet": UNet,
-    "attention_unet": attention_unet,
+    "attention_unet": partial(UNet, attention=True),
 }
 
 GENERAL = ("width", "norm", "coordinates", "init", "init_scale", "seed")
@@ -33,7 +34,7 @@ __all__ = ["LOSSES", "MODELS", "build", "build_loss", "initialise"]
 def build(
     name: str,
     witnesses: int,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     *,
     init: str = "kaiming",
     init_scale: float | None = None,

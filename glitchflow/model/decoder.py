@@ -39,15 +39,3 @@ class Decoder(nn.Module):
         """Maps witnesses (event, witness, frequency, time) to the strain (event, 1, frequency, time)."""
         x = self.stem(self.lift(x))
         return self.head(x + self.body(x))
-
-
-def decoder_deep(
-    witnesses: int,
-    shape: tuple[int, int],
-    width: int = 32,
-    depth: int = 8,
-    norm: str = "group",
-    coordinates: bool = True,
-) -> Decoder:
-    """Builds a deeper and wider `Decoder`, with a receptive field of 19 pixels each way by default."""
-    return Decoder(witnesses, shape, width, depth, norm, coordinates)

@@ -116,15 +116,3 @@ class UNet(nn.Module):
             skip = self.gates[level](skips[level], x) if self.gates else skips[level]
             x = self.up[level](torch.cat([coarse, skip], dim=1))
         return self.head(x)
-
-
-def attention_unet(
-    witnesses: int,
-    shape: tuple[int, int],
-    width: int = 16,
-    depth: int = 3,
-    norm: str = "group",
-    coordinates: bool = True,
-) -> UNet:
-    """Builds a `UNet` of residual blocks with an attention gate on every skip."""
-    return UNet(witnesses, shape, width, depth, norm, coordinates, attention=True)

@@ -118,7 +118,7 @@ def _of_ray(facts: Facts, experiment: Experiment | None) -> Facts:
         from glitchflow.train.fit import accelerated
 
         try:
-            accelerated(experiment)
+            accelerated(experiment.train)
         except InputError as error:
             facts = replace(facts, refusals=[*facts.refusals, str(error)])
     if not facts.address:

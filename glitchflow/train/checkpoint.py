@@ -2,65 +2,166 @@
 
     checkpoints/step-00001234/weights.pt    the network
                               state.pt      optimiser and loop: what resuming needs beyond the weights
-                              meta.json     config, channels, geometry, normalisation, step, metrics, versions
+                              meta.json     config, channels, geometry, normalisation, step, metrics, versions, hashes
 
 The best one is the one whose metrics say so: there is no second record of it that a kill could leave behind.
-Inference needs weights.pt and meta.json and nothing else. Everything is loaded with `weights_only=True`.
+Inference needs weights.pt and meta.json and nothing else. What is read is checked first, and nothing in it is ever run:
+tensors are loaded with `weights_only=True`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
 import os
+import pickle
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import nn
 
 from glitchflow.data.normalise import Normalisation
 from glitchflow.errors import InputError
-from glitchflow.model import build
+from glitchflow.twin import kinds
+from glitchflow.twin.geometry import of_any_version
+from glitchflow.twin.kind import Kind, Trained
+
+WEIGHTS, STATE, META = "weights.pt", "state.pt", "meta.json"
+
+
+class Numbers(BaseModel):
+    """The normalisation of each channel, as meta.json has it."""
+
+    kind: Literal["log1p", "max", "mean"]
+    offset: list[float]
+    scale: list[float]
+
+    @model_validator(mode="after")
+    def _usable(self) -> Numbers:
+        if not all(map(math.isfinite, [*self.offset, *self.scale])) or 0 in self.scale:
+            raise ValueError("numbers must be finite, and a scale not 0")
+        return self
+
+
+class Meta(BaseModel):
+    """What meta.json says, of any version so far: the one place where it is read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int = Field(ge=0)
+    epoch: int = Field(0, ge=0)
+    kind: str = "image"
+    config: dict[str, Any] = {}  # the sections that training reads
+    model: dict[str, Any]  # section `model` and the seed of the weights
+    channels: list[str] = Field(min_length=2)  # the strain, then the witnesses
+    shape: list[int] = Field(min_length=1)  # of one channel's part of an event
+    geometry: dict[str, Any]  # how the data are made that the network takes
+    normalisation: Numbers  # of these channels
+    dataset: dict[str, str] = {}  # which it learned from: path, identity, recipe
+    loudness: list[list[float]] | None = None  # of each channel over the train split, quantiles
+    provenance: dict[str, Any] = {}
+    metrics: dict[str, int | float] = {}  # of the epoch that it was written after, if it was
+    sha256: dict[str, str] = {}  # of its files; none in the first versions' checkpoints
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in kinds.KINDS:
+            raise ValueError(f"{value} is none of {', '.join(kinds.KINDS)}")
+        return value
+
+    @field_validator("geometry")
+    @classmethod
+    def _todays(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return of_any_version(value)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Meta:
+        found = (len(self.normalisation.offset), len(self.normalisation.scale))
+        if found != (len(self.channels),) * 2:
+            raise ValueError(f"normalisation of {min(found)} channels, not {len(self.channels)}")
+        if not {"name", "options"} <= set(self.model):
+            raise ValueError("model has no name or no options")
+        return self
 
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """A checkpoint whose meta.json has been read and found right; its tensors are read when they are asked for."""
+
     path: Path
-    meta: dict[str, Any]
+    meta: Meta
 
     @property
     def step(self) -> int:
-        return self.meta["step"]
+        return self.meta.step
+
+    @property
+    def loss(self) -> float | None:
+        """The validation loss of the epoch that it was written after; None where it was not validated."""
+        return self.meta.metrics.get("validation_loss")
+
+    @property
+    def kind(self) -> Kind:
+        return kinds.KINDS[self.meta.kind]
 
     @property
     def normalisation(self) -> Normalisation:
-        """Of the strain and the witnesses the network takes, in this order."""
-        return Normalisation(**self.meta["normalisation"])
+        """The normalisation of the strain and the witnesses that the network takes, in this order."""
+        return Normalisation(**self.meta.normalisation.model_dump())
 
-    def weights(self, device: torch.device | str = "cpu") -> dict[str, Any]:
-        return _load(self.path / "weights.pt", device)
+    def weights(self, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
+        """The network's weights by name. Raises `InputError` where they are damaged or not finite."""
+        weights = self._load(WEIGHTS, device)
+        for name, value in weights.items():
+            if not isinstance(value, torch.Tensor):
+                raise InputError(f"{self.path / WEIGHTS}: is not the weights of a network")
+            if not bool(torch.isfinite(value).all()):
+                raise InputError(f"{self.path / WEIGHTS}: {name} is not finite; choose an earlier checkpoint")
+        return weights
 
     def state(self, device: torch.device | str = "cpu") -> dict[str, Any]:
-        return _load(self.path / "state.pt", device)
+        """Optimiser and progress. Raises `InputError` where they are damaged."""
+        return self._load(STATE, device)
 
-    def network(self, device: torch.device | str = "cpu") -> nn.Module:
-        """The trained network, ready to generate."""
-        model = build_model(self.meta["model"], len(self.meta["channels"]) - 1, self.meta["shape"])
-        model.load_state_dict(self.weights(device))
-        return model.to(device).eval()
+    def load_into(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+        """Give a network these weights. Raises `InputError` where it has others than they are for."""
+        try:
+            network.load_state_dict(self.weights(device))
+        except RuntimeError:
+            before = {k: v for k, v in self.meta.model.items() if k in ("name", "width", "norm", "options")}
+            raise InputError(f"model: not that of {self.path}, which is {before}") from None
 
+    def trained(self, device: torch.device | str = "cpu") -> Trained:
+        """The trained network on a device, ready to be asked. Raises `InputError` where any part of it is damaged."""
+        network = kinds.build_network(self.meta.model, len(self.meta.channels) - 1, self.meta.shape)
+        self.load_into(network)
+        return Trained(self.kind, network.to(device).eval(), self.meta.channels, self.normalisation)
 
-def build_model(settings: dict[str, Any], witnesses: int, shape: tuple[int, int]) -> nn.Module:
-    """The network of a `model` section. Raises `InputError` for options it does not have or sizes it cannot take."""
-    options = {k: v for k, v in settings.items() if k not in ("name", "options")} | settings["options"]
-    try:
-        return build(settings["name"], witnesses, (int(shape[0]), int(shape[1])), **options)
-    except ValueError as error:
-        raise InputError(f"model: {error}") from None
+    def _load(self, name: str, device: torch.device | str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        wanted = self.meta.sha256.get(name)
+        if wanted and hashlib.sha256(content).hexdigest() != wanted:
+            raise InputError(f"{path}: differs from its checksum in {META}: it is damaged, or of another run")
+        try:
+            found = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+            raise InputError(f"{path}: is not a file of tensors, or damaged: {reason}") from None
+        if not isinstance(found, dict):
+            raise InputError(f"{path}: holds a {type(found).__name__}, not tensors by name")
+        return found
 
 
 def save(
@@ -71,12 +172,14 @@ def save(
     path, temporary = directory / label, directory / f".{label}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    torch.save(weights, temporary / "weights.pt")
-    torch.save(state, temporary / "state.pt")
-    (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+    checksums = {}
+    for file, content in ((WEIGHTS, weights), (STATE, state)):
+        torch.save(content, temporary / file)
+        checksums[file] = hashlib.sha256((temporary / file).read_bytes()).hexdigest()
+    (temporary / META).write_text(json.dumps({**meta, "sha256": checksums}, indent=1))
     # on disk before it has a name, and then the name: a node that loses power loses no checkpoint
-    for file in temporary.iterdir():
-        _sync(file)
+    for written in temporary.iterdir():
+        _sync(written)
     old = _hide(path)  # the same step again, after a resume or with an epoch's metrics
     temporary.rename(path)
     _sync(directory)
@@ -93,6 +196,7 @@ def _sync(path: Path) -> None:
 
 
 def name(step: int) -> str:
+    """The name of the checkpoint of a step."""
     return f"step-{step:08d}"
 
 
@@ -105,6 +209,7 @@ def _hide(path: Path) -> Path:
 
 
 def best(directory: Path) -> Path | None:
+    """The checkpoint of the lowest validation loss; None where none was validated."""
     return next(iter(by_loss(directory)), None)
 
 
@@ -115,22 +220,20 @@ def by_step(directory: Path) -> list[Path]:
 
 def by_loss(directory: Path) -> list[Path]:
     """Checkpoints that were validated, lowest loss first; equal losses: the earlier one first."""
-    losses = {
-        path: open_checkpoint(path).meta.get("metrics", {}).get("validation_loss")
-        for path in by_step(directory)
-    }
-    validated = (path for path, loss in losses.items() if loss is not None and math.isfinite(loss))
-    return sorted(validated, key=lambda path: losses[path])
+    losses = {path: open_checkpoint(path).loss for path in by_step(directory)}
+    validated = {path: loss for path, loss in losses.items() if loss is not None and math.isfinite(loss)}
+    return sorted(validated, key=lambda path: validated[path])
 
 
 def newest_good(directory: Path) -> Path | None:
-    """The newest checkpoint with finite weights and, where it was validated, a finite loss."""
+    """The newest checkpoint that can be read, with finite weights and, where it was validated, a finite loss."""
     for path in reversed(by_step(directory)):
-        found = open_checkpoint(path)
-        weights = found.weights().values()
-        if all(bool(torch.isfinite(value).all()) for value in weights) and math.isfinite(
-            found.meta.get("metrics", {}).get("validation_loss", 0.0)
-        ):
+        try:
+            found = open_checkpoint(path)
+            found.weights()
+        except InputError:
+            continue
+        if found.loss is None or math.isfinite(found.loss):
             return path
     return None
 
@@ -146,11 +249,18 @@ def prune(directory: Path, keep: int, keep_best: int = 1) -> None:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Raises `InputError` where there is no checkpoint."""
+    """Read what a checkpoint says of itself. Raises `InputError` where there is none, or none of ours."""
     try:
-        return Checkpoint(path, json.loads((path / "meta.json").read_text()))
+        stored = json.loads((path / META).read_text(encoding="utf-8"))
+        return Checkpoint(path, Meta.model_validate(stored))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no checkpoint there") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        raise InputError(f"{path / META}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+    except (ValueError, OSError) as error:  # not JSON, not even text, or unreadable
+        raise InputError(f"{path / META}: cannot be read: {error}") from None
 
 
 def find(directory: Path, name: str) -> Checkpoint:
@@ -159,14 +269,10 @@ def find(directory: Path, name: str) -> Checkpoint:
         directory, name = Path(name) / "train" / "checkpoints", "best"
     steps = by_step(directory)
     path = {
-        "best": best(directory),
+        "best": best(directory) if name == "best" else None,
         "last": steps[-1] if steps else None,
         "initial": directory / "initial",
     }.get(name, Path(name))
     if path is None:
         raise InputError(f"{directory}: no {name} checkpoint; run `glitchflow train` first")
     return open_checkpoint(path)
-
-
-def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
-    return torch.load(path, map_location=device, weights_only=True)

@@ -1,12 +1,12 @@
 """A trained network as a `torch.export` program, which runs where GlitchFlow is not installed.
 
-    export/twin.pt2    the program: energies of the witnesses -> energies of the strain, normalisation included
+    export/twin.pt2    the program, normalisation included; of an image twin: energies of witnesses -> of the strain
     export/twin.json   what it takes and gives: channels, geometry, shapes, and where it comes from
 
     program = torch.export.load("twin.pt2").module()
     strain = program(witnesses)  # (event, witness, frequency, time) -> (event, frequency, time), float32
 
-Shapes: B event, W witness, F frequency, T time.
+The shapes are the kind's: of images (event, witness, frequency, time).
 """
 
 from __future__ import annotations
@@ -18,28 +18,13 @@ import torch
 from torch import nn
 
 from glitchflow.config import Experiment
-from glitchflow.data.normalise import Normalisation
 from glitchflow.errors import RunError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
+from glitchflow.twin.kind import Exported
 
 EVENTS = (1, 3, 8)  # sizes of the batches that the program is compared on
-TOLERANCE = 1e-5  # relative to the largest energy; operators may be fused differently
-
-
-class Twin(nn.Module):
-    """A network with its normalisation: energies of the witnesses (B, W, F, T) -> of the strain (B, F, T)."""
-
-    def __init__(self, network: nn.Module, normalisation: Normalisation) -> None:
-        super().__init__()
-        self.network = network
-        self.strain = normalisation.channels([0])
-        self.witnesses = normalisation.channels(range(1, len(normalisation.offset)))
-
-    def forward(self, energies: torch.Tensor) -> torch.Tensor:
-        dtype = next(self.network.parameters()).dtype
-        generated = self.network(self.witnesses.apply(energies.to(dtype)))
-        return self.strain.invert(generated)[:, 0].float()
+TOLERANCE = 1e-5  # relative to the largest value; operators may be fused differently
 
 
 def export(experiment: Experiment) -> Path:
@@ -49,10 +34,10 @@ def export(experiment: Experiment) -> Path:
     """
     directory = Path(experiment.workdir)
     trained = checkpoint.find(directory / "train" / "checkpoints", experiment.infer.checkpoint)
-    twin = Twin(trained.network(), trained.normalisation).eval()
-    shape = (len(trained.meta["channels"]) - 1, *trained.meta["shape"])
-    program = _program(twin, shape)
-    difference = _difference(program, twin, shape)
+    form, shape = trained.kind.exported, (len(trained.meta.channels) - 1, *trained.meta.shape)
+    module = form.program(trained.trained().network, trained.normalisation).eval()
+    program = make_program(module, form, shape)
+    difference = largest_difference(program, module, form, shape)
     if not difference <= TOLERANCE:
         raise RunError(f"{trained.path}: its exported program differs from the network by {difference:.1e}")
     path = directory / "export"
@@ -60,16 +45,14 @@ def export(experiment: Experiment) -> Path:
     torch.export.save(program, path / "partial.pt2")
     (path / "partial.pt2").replace(path / "twin.pt2")
     about = {
-        "input": ["event", "witness", "frequency", "time"],
-        "output": ["event", "frequency", "time"],
-        "unit": "energies, normalised so that Gaussian noise has median 1; float32",
-        "witnesses": trained.meta["channels"][1:],
-        "strain": trained.meta["channels"][0],
+        **form.about,
+        "witnesses": trained.meta.channels[1:],
+        "strain": trained.meta.channels[0],
         "shape": list(shape),
-        "geometry": trained.meta["geometry"],
-        "checkpoint": {"path": str(trained.path), "step": trained.step, "metrics": trained.meta["metrics"]},
+        "geometry": trained.meta.geometry,
+        "checkpoint": {"path": str(trained.path), "step": trained.step, "metrics": trained.meta.metrics},
         "largest_relative_difference": difference,
-        "provenance": trained.meta["provenance"],
+        "provenance": trained.meta.provenance,
     }
     (path / "twin.json").write_text(json.dumps(about, indent=1))
     say(
@@ -78,28 +61,24 @@ def export(experiment: Experiment) -> Path:
     return path
 
 
-def _program(twin: Twin, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+def make_program(module: nn.Module, form: Exported, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    """A module as a program for any number of events. Raises `RunError` where torch cannot export it."""
     events = torch.export.Dim("event", min=1)
     try:
         with torch.inference_mode(False), torch.no_grad():
-            return torch.export.export(twin, (_noise(2, shape),), dynamic_shapes=({0: events},))
+            return torch.export.export(module, (form.example(2, shape),), dynamic_shapes=({0: events},))
     except Exception as error:  # noqa: BLE001 - a network of the user's own may do anything
         raise RunError(f"torch cannot export this network: {' '.join(str(error).split())[:300]}") from None
 
 
 @torch.no_grad()
-def _difference(program: torch.export.ExportedProgram, twin: Twin, shape: tuple[int, ...]) -> float:
-    """Largest difference of the program's output from the network's, relative to the largest energy."""
-    worst, module = 0.0, program.module()
+def largest_difference(
+    program: torch.export.ExportedProgram, module: nn.Module, form: Exported, shape: tuple[int, ...]
+) -> float:
+    """The largest difference of the program's output from the module's, relative to the largest value."""
+    worst, exported = 0.0, program.module()
     for count in EVENTS:
-        energies = _noise(count, shape)
-        wanted, found = twin(energies), module(energies)
+        given = form.example(count, shape)
+        wanted, found = module(given), exported(given)
         worst = max(worst, float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12)))
     return worst
-
-
-def _noise(events: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Energies of Gaussian noise, with a loud spot."""
-    energies = torch.empty(events, *shape).exponential_(generator=torch.Generator().manual_seed(events))
-    energies[:, :, : shape[1] // 4, : shape[2] // 4] *= 50
-    return energies

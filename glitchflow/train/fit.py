@@ -18,20 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment
+from glitchflow.config.sections import Train
 from glitchflow.data import lease
 from glitchflow.data.objects import make_directory
+from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
-from glitchflow.train.loop import World, train
+from glitchflow.train.loop import train
 from glitchflow.train.mlflow_copy import mirrored
-from glitchflow.train.setup import check
+from glitchflow.train.setup import Training, check, training_of
 from glitchflow.train.stopping import until_stopped, watch
 from glitchflow.train.tracking import read_metrics
+from glitchflow.train.workers import World, of_process_group
 
 # keys that change nothing in a result
 HARMLESS = {
@@ -68,21 +70,24 @@ def fit(
     Raises `InputError` for settings that do not fit the store, the model, the cluster, or the run found there;
     `RunError` where the loss stopped being finite, the workers kept failing, or a signal ended the run.
     """
-    directory = Path(experiment.workdir) / "train"
+    directory, training = Path(experiment.workdir) / "train", training_of(experiment)
     make_directory(directory)
     with lease.hold(directory) as still_mine:
         if overwrite:
-            _keeps_its_origin(experiment, directory)
+            _keeps_its_origin(training.train, directory)
         else:
-            _same_run(experiment, directory)
-        if not check(experiment, directory / "none" if overwrite else directory).over(experiment.train):
+            _same_run(training, directory)
+        dataset = open_store(training.dataset)
+        if not check(training, dataset, directory / "none" if overwrite else directory).over(training.train):
             if gate:
                 gate(experiment)
             with session(experiment.cluster.address, experiment.cluster.cpus):
-                gpu = accelerated(experiment)
+                gpu = accelerated(training.train)
                 # an earlier run is deleted when nothing can be wrong any more with what comes in its place
-                with mirrored(experiment, directory, partial(clear, directory) if overwrite else None):
-                    _launch_until_stopped(experiment, directory, gpu)
+                remove = partial(clear, directory) if overwrite else None
+                name = experiment.mlflow.run or Path(experiment.workdir).name
+                with mirrored(experiment.mlflow, name, training.to_json(), directory, remove):
+                    _launch_until_stopped(training, directory, gpu)
             still_mine()
             ended(directory)
     found = checkpoint.best(directory / "checkpoints")
@@ -91,10 +96,10 @@ def fit(
     return found
 
 
-def _launch_until_stopped(experiment: Experiment, directory: Path, gpu: bool) -> None:
+def _launch_until_stopped(training: Training, directory: Path, gpu: bool) -> None:
     flag = uuid.uuid4().hex
     with follow(directory / "log.txt"):
-        until_stopped(partial(launch, experiment, directory, flag, gpu), flag, experiment.train.grace)
+        until_stopped(partial(launch, training, directory, flag, gpu), flag, training.train.grace)
 
 
 def clear(directory: Path) -> None:
@@ -108,20 +113,20 @@ def clear(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _keeps_its_origin(experiment: Experiment, directory: Path) -> None:
+def _keeps_its_origin(settings: Train, directory: Path) -> None:
     """Refuse to delete the checkpoint that the new run is to start from."""
-    origin = experiment.train.init_from
+    origin = settings.init_from
     if origin and Path(origin).resolve().is_relative_to(directory.resolve()):
         raise InputError(f"train.init_from = {origin}: --overwrite would delete it; choose another workdir")
 
 
-def accelerated(experiment: Experiment) -> bool:
+def accelerated(settings: Train) -> bool:
     """Whether the workers get a GPU each. Raises `InputError` where the cluster can never hold them."""
     import ray
 
-    settings, total = experiment.train, ray.cluster_resources()
+    total = ray.cluster_resources()
     gpu = settings.device == "gpu" or (settings.device == "auto" and total.get("GPU", 0) >= settings.workers)
-    need = resources(experiment, gpu)
+    need = resources(settings, gpu)
     for name, count in need.items():
         if total.get(name, 0) < count * settings.workers:
             raise InputError(
@@ -137,9 +142,9 @@ def accelerated(experiment: Experiment) -> bool:
     return gpu
 
 
-def resources(experiment: Experiment, gpu: bool) -> dict[str, int]:
+def resources(settings: Train, gpu: bool) -> dict[str, int]:
     """What each worker reserves."""
-    return {"CPU": experiment.train.threads} | ({"GPU": 1} if gpu else {})
+    return {"CPU": settings.threads} | ({"GPU": 1} if gpu else {})
 
 
 def room(need: dict[str, int]) -> int:
@@ -150,16 +155,16 @@ def room(need: dict[str, int]) -> int:
     return sum(min(int(node.get(name, 0) // count) for name, count in need.items()) for node in nodes)
 
 
-def launch(experiment: Experiment, directory: Path, flag: str, gpu: bool) -> None:
+def launch(training: Training, directory: Path, flag: str, gpu: bool) -> None:
     """Train under `directory` on `train.workers` Ray Train workers until they are done, or the flag goes up."""
-    config = {"experiment": experiment.model_dump(mode="json"), "directory": str(directory), "flag": flag}
-    run_workers(worker, config, experiment, directory, gpu)
+    config = {"training": training, "directory": directory, "flag": flag}
+    run_workers(worker, config, training.train, directory, gpu)
 
 
 def run_workers(
     function: Callable[[dict[str, Any]], None],
     config: dict[str, Any],
-    experiment: Experiment,
+    settings: Train,
     directory: Path,
     gpu: bool,
 ) -> None:
@@ -176,14 +181,14 @@ def run_workers(
         function,
         train_loop_config=config,
         scaling_config=ScalingConfig(
-            num_workers=experiment.train.workers,
+            num_workers=settings.workers,
             use_gpu=gpu,
-            resources_per_worker=resources(experiment, gpu),
+            resources_per_worker=resources(settings, gpu),
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex,
             storage_path=str(scratch.resolve()),
-            failure_config=FailureConfig(max_failures=experiment.train.restarts),
+            failure_config=FailureConfig(max_failures=settings.restarts),
             worker_runtime_env={  # type: ignore[call-arg]  # the stubs are those of Train V1
                 "env_vars": {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
             },
@@ -220,49 +225,31 @@ def worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs: the loop, with this process's place in the world."""
     import ray.train
 
-    experiment, directory = Experiment.model_validate(config["experiment"]), Path(config["directory"])
-    world = join(experiment)
-    journal = directory / "log.txt"
+    training, directory = config["training"], config["directory"]
+    settings, journal = training.train, directory / "log.txt"
+    world = join(settings)
 
     def report(metrics: dict[str, Any]) -> None:
         ray.train.report(metrics)
         if world.rank == 0:
-            log(journal, _line(metrics, experiment.train.epochs))
+            log(journal, _line(metrics, settings.epochs))
 
     backend = torch.distributed.get_backend() if world.size > 1 else "no"
     log(
         journal,
         f"worker {world.rank} of {world.size} on {socket.gethostname()}, process {os.getpid()}: {world.device},"
-        f" {experiment.train.threads} CPU(s), {backend} backend",
+        f" {settings.threads} CPU(s), {backend} backend",
     )
     stop = watch(config["flag"]) if world.rank == 0 else world.stop
-    train(experiment, replace(world, report=report, stop=stop), directory)
+    train(training, directory, replace(world, report=report, stop=stop))
 
 
-def join(experiment: Experiment) -> World:
+def join(settings: Train) -> World:
     """The world that Ray Train put this process in, with the device it gave."""
-    import ray.train
     import ray.train.torch
 
-    threads(experiment.train.threads)
-    context, device = ray.train.get_context(), ray.train.torch.get_device()
-    rank, size = context.get_world_rank(), context.get_world_size()
-    if size == 1:
-        return World(device=device)
-
-    def add(value: torch.Tensor) -> torch.Tensor:
-        torch.distributed.all_reduce(value)
-        return value
-
-    def wrap(model: torch.nn.Module) -> torch.nn.Module:
-        return DistributedDataParallel(
-            model,
-            device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # the models' only buffers are constants: no collective for them
-            gradient_as_bucket_view=True,
-        )
-
-    return World(rank, size, device, wrap, add)
+    threads(settings.threads)
+    return of_process_group(ray.train.torch.get_device())
 
 
 def _line(metrics: dict[str, Any], epochs: int) -> str:
@@ -272,18 +259,25 @@ def _line(metrics: dict[str, Any], epochs: int) -> str:
     )
 
 
-def _same_run(experiment: Experiment, directory: Path) -> None:
+def _same_run(training: Training, directory: Path) -> None:
     """Refuse to go on with a run that was begun with other settings."""
     found = checkpoint.by_step(directory / "checkpoints")
     if not found:
         return
-    old, new = checkpoint.open_checkpoint(found[-1]).meta["config"], experiment.model_dump(mode="json")
-    for section in ("seed", "loader", "model", "train"):
-        before, now = ({"": v[section]} if section == "seed" else v[section] for v in (old, new))
-        for key in now:
-            name = f"{section}.{key}".rstrip(".")
-            if before.get(key) != now[key] and name not in FREE:
-                raise InputError(
-                    f"{directory}: was begun with {name} = {before.get(key)}, not {now[key]};"
-                    " --overwrite it or choose another workdir"
-                )
+    before, now = (
+        _keys(tree) for tree in (checkpoint.open_checkpoint(found[-1]).meta.config, training.to_json())
+    )
+    for key, value in now.items():
+        if before.get(key) != value and key not in FREE:
+            raise InputError(
+                f"{directory}: was begun with {key} = {before.get(key)}, not {value};"
+                " --overwrite it or choose another workdir"
+            )
+
+
+def _keys(config: dict[str, Any]) -> dict[str, Any]:
+    """The seed and the keys of the sections that training reads, as section.key."""
+    flat = {
+        f"{name}.{key}": value for name in ("loader", "model", "train") for key, value in config[name].items()
+    }
+    return {"seed": config["seed"], **flat}

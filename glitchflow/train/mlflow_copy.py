@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glitchflow.config import Experiment
 from glitchflow.config.sections import Mlflow
 from glitchflow.data.objects import write_text
 from glitchflow.errors import InputError, RunError
@@ -28,12 +27,13 @@ from glitchflow.train.tracking import ENDS, read_metrics
 NAME = "mlflow.json"
 EVERY = 5.0  # seconds between looks at metrics.jsonl
 BATCH = 1000  # metrics that MLflow takes in one request
-PARAMETERS = ("seed", "loader", "model", "train")
 TIMES = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 @dataclass
 class Mirror:
+    """A run of ours and the one in MLflow that shows it."""
+
     client: Any
     run: str
     directory: Path
@@ -41,21 +41,26 @@ class Mirror:
     trouble: str = ""  # what was last said of the server
 
     def remember(self) -> None:
+        """Note which run it is, and how much of it is there."""
         write_text(self.directory / NAME, json.dumps({"run": self.run, "sent": self.sent}))
 
 
 @contextlib.contextmanager
 def mirrored(
-    experiment: Experiment, directory: Path, clear: Callable[[], None] | None = None
+    settings: Mlflow,
+    name: str,
+    parameters: dict[str, Any],
+    directory: Path,
+    clear: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Keep a run in MLflow up to date while the block runs; nothing without `mlflow.uri`.
 
-    `clear` deletes an earlier run, once the server has answered; this one is then a new one there, too.
+    `name` and `parameters`, a tree, are those of a new run there. `clear` deletes an earlier run, once the server has
+    answered; this one is then a new one there, too.
 
     Raises `InputError` where MLflow is not installed or, for a new run, nothing answers there.
     """
-    settings = experiment.mlflow
-    mirror = _open(experiment, directory, afresh=clear is not None) if settings.uri else None
+    mirror = _open(settings, name, parameters, directory, clear is not None) if settings.uri else None
     if clear:
         clear()
     if mirror is None:
@@ -79,7 +84,7 @@ def mirrored(
         _quietly(mirror, settings, lambda: _finish(mirror, settings, stopped))
 
 
-def _open(experiment: Experiment, directory: Path, afresh: bool) -> Mirror:
+def _open(settings: Mlflow, name: str, parameters: dict[str, Any], directory: Path, afresh: bool) -> Mirror:
     """The run that `directory` has already, or a new one."""
     for name, value in TIMES.items():
         os.environ.setdefault(name, value)
@@ -88,7 +93,7 @@ def _open(experiment: Experiment, directory: Path, afresh: bool) -> Mirror:
         from mlflow.tracking import MlflowClient
     except ImportError:
         raise InputError("mlflow.uri: MLflow is not installed; pip install 'glitchflow[mlflow]'") from None
-    settings, client = experiment.mlflow, MlflowClient(experiment.mlflow.uri)
+    client = MlflowClient(settings.uri)
     directory.mkdir(parents=True, exist_ok=True)
     try:
         found = directory / NAME
@@ -99,21 +104,19 @@ def _open(experiment: Experiment, directory: Path, afresh: bool) -> Mirror:
             return mirror
         there = client.get_experiment_by_name(settings.experiment)
         number = there.experiment_id if there else client.create_experiment(settings.experiment)
-        name = settings.run or Path(experiment.workdir).name
         mirror = Mirror(client, client.create_run(number, run_name=name).info.run_id, directory)
-        _send_parameters(mirror, experiment)
+        _send_parameters(mirror, parameters)
     except MlflowException as error:
         text = " ".join(str(error).split())[:200]
         raise InputError(f"mlflow.uri = {settings.uri}: no MLflow server answers there: {text}") from None
     return mirror
 
 
-def _send_parameters(mirror: Mirror, experiment: Experiment) -> None:
+def _send_parameters(mirror: Mirror, parameters: dict[str, Any]) -> None:
     from mlflow.entities import Param
 
-    tree = experiment.model_dump(mode="json")
-    flat = dict(_flat({name: tree[name] for name in PARAMETERS}))
-    mirror.client.log_batch(mirror.run, params=[Param(key, str(value)) for key, value in flat.items()])
+    params = [Param(key, str(value)) for key, value in _flat(parameters)]
+    mirror.client.log_batch(mirror.run, params=params)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

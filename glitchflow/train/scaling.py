@@ -18,42 +18,35 @@ import statistics
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, PercentFormatter
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment, parse
 from glitchflow.data.loader import Batch
+from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.scaling import MODES, Measurement, draw_scaling
 from glitchflow.progress import say
 from glitchflow.train.fit import accelerated, join, run_workers
-from glitchflow.train.loop import Meter, begin, prepare, step
-from glitchflow.train.setup import Run, check
+from glitchflow.train.loop import step
+from glitchflow.train.setup import Learner, Training, check, prepare, training_of
+from glitchflow.train.state import Meter
 
 ROUND = 10  # steps between switches
 WARM = 5  # steps before the clock starts: thread pools, allocators, autotuning
-MODES = ("strong", "weak")
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """Of one number of workers; seconds are per step, the slowest worker's, medians over the rounds."""
+class Round:
+    """Seconds a step of one round; all its workers took part."""
 
-    mode: str
-    workers: int
-    batch: int  # global
-    samples_per_second: float
-    efficiency: float  # against the fewest workers measured, per worker
-    step: float
-    computation: float
-    communication: float  # not hidden behind computation
+    seconds: float
     waiting: float  # for data
+    exchange: bool  # of gradients
 
 
 def scaling(experiment: Experiment, workers: str | Sequence[int], steps: int = 200) -> Path:
@@ -67,67 +60,64 @@ def scaling(experiment: Experiment, workers: str | Sequence[int], steps: int = 2
     counts = sorted({int(word) for word in words})
     directory = Path(experiment.workdir) / "scaling"
     runs = [(mode, _at(experiment, mode, n)) for mode in MODES for n in counts]
-    for _, run in runs:
-        check(run, directory / "none")
+    dataset = open_store(experiment.dataset)
+    for _, training in runs:
+        check(training, dataset, directory / "none")
     found: list[Measurement] = []
     with session(experiment.cluster.address, experiment.cluster.cpus):
-        accelerated(max((run for _, run in runs), key=lambda run: run.train.workers))
-        for mode, run in runs:
-            if mode == "weak" and run.train.workers == counts[0] == 1:
-                found.append(_renamed(found[0], mode))  # the same run as the strong one
+        gpu = accelerated(max((training.train for _, training in runs), key=lambda train: train.workers))
+        for mode, training in runs:
+            if mode == "weak" and training.train.workers == counts[0] == 1:
+                found.append(replace(found[0], mode=mode))  # the same run as the strong one
                 continue
             base = next((m for m in found if m.mode == mode), None)
-            found.append(_measure(run, mode, steps, directory, base))
+            found.append(_measurement(training, mode, _rounds(training, steps, directory, gpu), base))
             say(_line(found[-1]))
     _write(found, directory / "scaling.csv")
-    draw(found, _title(experiment)).savefig(directory / "scaling.png", dpi=120)
+    model, cpus = experiment.model, experiment.train.threads
+    title = f"{model.name}, width {model.width}, {cpus} CPU(s) a worker"
+    draw_scaling(found, title).savefig(directory / "scaling.png", dpi=120)
     return directory
 
 
-def _title(experiment: Experiment) -> str:
-    return (
-        f"{experiment.model.name}, width {experiment.model.width}, {experiment.train.threads} CPU(s) a worker"
-    )
-
-
-def _renamed(one: Measurement, mode: str) -> Measurement:
-    return Measurement(**{**asdict(one), "mode": mode})
-
-
-def _at(experiment: Experiment, mode: str, workers: int) -> Experiment:
-    """The experiment on that many workers, with as many times the lanes and the batch where scaling is weak."""
+def _at(experiment: Experiment, mode: str, workers: int) -> Training:
+    """The training on that many workers, with as many times the lanes and the batch where scaling is weak."""
     tree = experiment.model_dump(mode="json")
     tree["train"] |= {"workers": workers, "init_from": "", "accumulate": 1}
     if mode == "weak":
         tree["loader"]["batch"] *= workers
         tree["loader"]["lanes"] *= workers
-    return parse(tree, f"--scaling {workers} ({mode})")
+    return training_of(parse(tree, f"--scaling {workers} ({mode})"))
 
 
-def _measure(
-    experiment: Experiment, mode: str, steps: int, directory: Path, base: Measurement | None
-) -> Measurement:
+def _rounds(training: Training, steps: int, directory: Path, gpu: bool) -> list[Round]:
+    """Train some steps on Ray Train workers, which leave nothing behind."""
     scratch = directory / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    config = {"experiment": experiment.model_dump(mode="json"), "directory": str(scratch), "steps": steps}
+    config = {"training": training, "directory": scratch, "steps": steps}
     try:
-        run_workers(worker, config, experiment, scratch, accelerated(experiment))
-        rounds = json.loads((scratch / "rounds.json").read_text())
+        run_workers(worker, config, training.train, scratch, gpu)
+        return [Round(**one) for one in json.loads((scratch / "rounds.json").read_text())]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    together, alone = ([r for r in rounds if r["exchange"] is wanted] for wanted in (True, False))
-    seconds = statistics.median(r["seconds"] for r in together)
-    waiting = statistics.median(r["waiting"] for r in together)
-    without = statistics.median(r["seconds"] - r["waiting"] for r in alone) if alone else seconds - waiting
-    speed = experiment.loader.batch / seconds
-    ideal = base.samples_per_second / base.workers if base else speed / experiment.train.workers
+
+
+def _measurement(training: Training, mode: str, rounds: list[Round], base: Measurement | None) -> Measurement:
+    """What the rounds say; `base` is that of the fewest workers."""
+    workers, batch = training.train.workers, training.loader.batch
+    seconds = statistics.median(r.seconds for r in rounds if r.exchange)
+    waiting = statistics.median(r.waiting for r in rounds if r.exchange)
+    alone = [r.seconds - r.waiting for r in rounds if not r.exchange]
+    without = statistics.median(alone) if alone else seconds - waiting
+    speed = batch / seconds
+    ideal = base.samples_per_second / base.workers if base else speed / workers
     return Measurement(
         mode=mode,
-        workers=experiment.train.workers,
-        batch=experiment.loader.batch,
+        workers=workers,
+        batch=batch,
         samples_per_second=speed,
-        efficiency=speed / experiment.train.workers / ideal,
+        efficiency=speed / workers / ideal,
         step=seconds,
         computation=min(without, seconds - waiting),
         communication=max(0.0, seconds - waiting - without),
@@ -137,41 +127,44 @@ def _measure(
 
 def worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs: rounds of steps, their times written by rank 0."""
-    experiment, directory = Experiment.model_validate(config["experiment"]), Path(config["directory"])
-    run = prepare(experiment, join(experiment), directory / uuid.uuid4().hex)
-    rounds = list(measure(run, config["steps"]))
-    if run.world.rank == 0:
+    training, directory = config["training"], config["directory"]
+    world = join(training.train)
+    learner = prepare(training, open_store(training.dataset), world, directory / uuid.uuid4().hex)
+    rounds = [asdict(one) for one in measure(learner, config["steps"])]
+    if world.rank == 0:
         (directory / "rounds.json").write_text(json.dumps(rounds))
 
 
-def measure(run: Run, steps: int) -> Iterator[dict[str, Any]]:
-    """Seconds per step and of waiting per step in each round, of the slowest worker."""
-    run.network.train()
-    meter, batches = begin(run), _endless(run)
-    _steps(run, batches, meter, WARM, True)
-    exchanges = (True, False) if run.world.size > 1 else (True,)
+def measure(learner: Learner, steps: int) -> Iterator[Round]:
+    """The rounds of at least that many steps, with the times of the slowest worker."""
+    learner.network.train()
+    world, meter, batches = learner.world, Meter.of(learner.progress, learner.world), _endless(learner)
+    _steps(learner, meter, batches, WARM, True)
+    exchanges = (True, False) if world.size > 1 else (True,)
     for i in range(max(2 * len(exchanges), steps // ROUND)):
-        run.world.gather([0.0])  # all begin together
+        exchange = exchanges[i % len(exchanges)]
+        world.share([0.0])  # all begin together
         started, waited = time.monotonic(), meter.window.waited
-        _steps(run, batches, meter, ROUND, exchanges[i % len(exchanges)])
-        mine = [(time.monotonic() - started) / ROUND, (meter.window.waited - waited) / ROUND]
-        seconds, waiting = (max(column) for column in zip(*run.world.gather(mine)))
-        yield {"exchange": exchanges[i % len(exchanges)], "seconds": seconds, "waiting": waiting}
+        _steps(learner, meter, batches, ROUND, exchange)
+        mine = Round((time.monotonic() - started) / ROUND, (meter.window.waited - waited) / ROUND, exchange)
+        all_of_them = world.gather(mine)
+        yield Round(
+            max(one.seconds for one in all_of_them), max(one.waiting for one in all_of_them), exchange
+        )
 
 
-def _steps(run: Run, batches: Iterator[Batch], meter: Meter, count: int, exchange: bool) -> None:
+def _steps(learner: Learner, meter: Meter, batches: Iterator[Batch], count: int, exchange: bool) -> None:
     """Some steps, until the device is done with them."""
     for _ in range(count):
-        run.progress.batch %= run.train.steps
-        step(run, batches, meter, exchange)
+        learner.progress.batch %= learner.train.steps
+        step(learner, meter, batches, exchange)
     torch.stack(meter.norms).tolist()
-    meter.norms.clear()
-    meter.batches.clear()
+    meter.forget_steps()
 
 
-def _endless(run: Run) -> Iterator[Batch]:
+def _endless(learner: Learner) -> Iterator[Batch]:
     for epoch in itertools.count():
-        yield from run.train.epoch(epoch, run.world.rank, run.world.size)
+        yield from learner.train.epoch(epoch, learner.world.rank, learner.world.size)
 
 
 def _line(m: Measurement) -> str:
@@ -188,37 +181,3 @@ def _write(found: list[Measurement], path: Path) -> None:
         table.writerow(field.name for field in fields(Measurement))
         for m in found:
             table.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in asdict(m).values())
-
-
-def draw(found: list[Measurement], title: str) -> Figure:
-    """Speed, efficiency, and where the time of a step goes, against the number of workers."""
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
-    speed, efficiency, parts = figure.subplots(1, 3)
-    for index, mode in enumerate(MODES):
-        rows = [m for m in found if m.mode == mode]
-        x, look = [m.workers for m in rows], {"color": COLOURS[index], "marker": "os"[index]}
-        speed.plot(x, [m.samples_per_second for m in rows], label=mode, **look)
-        efficiency.plot(x, [m.efficiency for m in rows], label=mode, **look)
-    first, last = found[0], max(found, key=lambda m: m.workers)
-    ideal = [first.samples_per_second, first.samples_per_second * last.workers / first.workers]
-    speed.plot([first.workers, last.workers], ideal, color="#999999", linestyle=":", label="ideal")
-    speed.set(xlabel="workers", ylabel="events/s", ylim=(0, None))
-    efficiency.axhline(1, color="#999999", linestyle=":")
-    efficiency.set(xlabel="workers", ylabel="efficiency", ylim=(0, 1.1))
-    efficiency.yaxis.set_major_formatter(PercentFormatter(1.0))
-    labels = [f"{m.mode}\n{m.workers}" for m in found]
-    bottom = [0.0] * len(found)
-    for colour, part in zip(
-        (COLOURS[0], COLOURS[1], COLOURS[4]), ("computation", "communication", "waiting")
-    ):
-        heights = [1e3 * getattr(m, part) for m in found]
-        parts.bar(labels, heights, bottom=bottom, label=part, color=colour)
-        bottom = [a + b for a, b in zip(bottom, heights)]
-    parts.set(xlabel="workers", ylabel="a step [ms]")
-    for axis in (speed, efficiency):
-        axis.set_xticks(sorted({m.workers for m in found}))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.legend(frameon=False)
-    parts.legend(frameon=False)
-    figure.suptitle(title, fontsize=10)
-    return figure

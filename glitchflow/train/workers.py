@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import astuple, dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+Numbers = TypeVar("Numbers")  # a flat dataclass of numbers
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,15 @@ class World:
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model  # DistributedDataParallel where size > 1
     add: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor  # sum over the workers
     report: Callable[[dict[str, Any]], None] = lambda metrics: None
-    stop: Callable[[], bool] = lambda: (
-        False
-    )  # asked on rank 0 alone: whether the run is to end at a checkpoint
+    # asked on rank 0 alone: whether the run is to end at a checkpoint
+    stop: Callable[[], bool] = lambda: False
 
-    def gather(self, values: Sequence[float]) -> list[list[float]]:
-        """The numbers of every worker, in rank order: one collective, one look at the device."""
+    def gather(self, mine: Numbers) -> list[Numbers]:
+        """What every worker says, in rank order: one collective, one look at the device."""
+        return [type(mine)(*row) for row in self.share(astuple(mine))]  # type: ignore[call-overload]
+
+    def share(self, values: Sequence[float]) -> list[list[float]]:
+        """The numbers of every worker, in rank order."""
         table = torch.zeros((self.size, len(values)), dtype=torch.float64)
         table[max(0, self.rank)] = torch.tensor(values, dtype=torch.float64)
         return self.add(table.to(self.device)).tolist()
@@ -40,12 +46,32 @@ class World:
         return tensor.to(self.device, memory_format=layout, non_blocking=True)
 
     def peak_memory(self) -> float:
-        """Most memory used so far, in GB: of the accelerator, else of this process."""
+        """The most memory used so far, in GB: of the accelerator, else of this process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e9
         import resource  # not on Windows
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def of_process_group(device: torch.device) -> World:
+    """The world of torch's process group, which is there already where there is more than one worker."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return World(device=device)
+
+    def add(value: torch.Tensor) -> torch.Tensor:
+        torch.distributed.all_reduce(value)
+        return value
+
+    def wrap(model: nn.Module) -> nn.Module:
+        return DistributedDataParallel(
+            model,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # the models' only buffers are constants: no collective for them
+            gradient_as_bucket_view=True,  # saves a copy of the gradients
+        )
+
+    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), device, wrap, add)
 
 
 def apart(network: nn.Module, alone: bool) -> contextlib.AbstractContextManager:

@@ -111,7 +111,7 @@ def _checkpoint(directory: Path, opened: Opened | None) -> dict[str, Any]:
     paths = [] if opened is None else [opened.network]
     for path in (*paths, checkpoint.best(directory), *checkpoint.by_step(directory)[-1:]):
         if path is not None and (path / "meta.json").exists():
-            return checkpoint.open_checkpoint(path).meta | {"name": path.name}
+            return checkpoint.open_checkpoint(path).meta.model_dump(mode="json") | {"name": path.name}
     return {}
 
 

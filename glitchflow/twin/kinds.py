@@ -1,0 +1,46 @@
+"""Which model is of which kind: the one table that a new kind joins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from glitchflow.config import import_path
+from glitchflow.errors import InputError
+from glitchflow.model import build
+from glitchflow.twin import image
+from glitchflow.twin.kind import Kind
+
+KINDS = {kind.name: kind for kind in (image.KIND,)}
+
+
+def of(model: str) -> Kind:
+    """The kind of a model by its name or import path; a user's own is `image`, or what its attribute `kind` says.
+
+    Raises `InputError` for a model that there is not, or a kind that there is not.
+    """
+    for kind in KINDS.values():
+        if model in kind.models:
+            return kind
+    own = import_path(model, "model.name", [name for kind in KINDS.values() for name in kind.models])
+    name = getattr(own, "kind", image.KIND.name)
+    if name not in KINDS:
+        raise InputError(f"model.name = {model}: its kind is {name}, not one of {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def build_network(settings: Mapping[str, Any], witnesses: int, shape: Sequence[int]) -> nn.Module:
+    """The network of a `model` section with its seed, for `witnesses` channels of that shape each.
+
+    Raises `InputError` for options that it does not have or sizes that it cannot take.
+    """
+    options = {k: v for k, v in settings.items() if k not in ("name", "options")} | settings["options"]
+    try:
+        network = build(settings["name"], witnesses, tuple(int(size) for size in shape), **options)
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model.name = {settings['name']}: gives no torch.nn.Module")
+    return network
