@@ -19,7 +19,7 @@ from glitchflow.errors import InputError
 from glitchflow.model import MODELS, build_loss
 from glitchflow.score import metrics
 from glitchflow.twin.geometry import geometry
-from glitchflow.twin.kind import Exported, Kind, Loss
+from glitchflow.twin.kind import Exported, Kind
 
 ARRAY = "qplot"
 MASK = metrics.RECORDED_LEVEL  # energy at which masks are compared while training
@@ -43,14 +43,6 @@ def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
     known = (dataset.normalisation or {}).get("loudness")
     loudness = [known[dataset.channels.index(name)] for name in channels] if known else None
     return {"geometry": geometry(dataset, channels), "loudness": loudness}
-
-
-def loss(name: str) -> Loss:
-    """A loss of normalised images by its name. Raises `InputError` for an unknown one."""
-    try:
-        return build_loss(name)
-    except ValueError as error:
-        raise InputError(f"train.loss = {name}: {error}") from None
 
 
 def predict(network: nn.Module, normalisation: Normalisation, inputs: Tensor) -> dict[str, Tensor]:
@@ -121,7 +113,7 @@ KIND = Kind(
     array=ARRAY,
     normalisation=normalisation,
     about=about,
-    loss=loss,
+    loss=build_loss,
     predict=predict,
     arrays=arrays,
     energies=energies,

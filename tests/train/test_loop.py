@@ -3,64 +3,83 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from two_workers import train_on_two
 
 from glitchflow.config import Experiment
 from glitchflow.config.sections import Train
+from glitchflow.data.normalise import Normalisation
+from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint, loop, setup
-from glitchflow.train.loop import Progress, World, learning_rate, train
+from glitchflow.train.loop import learning_rate, train
+from glitchflow.train.setup import Learner, Training, training_of
+from glitchflow.train.state import Meter, Progress
 from glitchflow.train.tracking import read_metrics
+from glitchflow.train.validate import validate
+from glitchflow.train.workers import World
+from glitchflow.twin import kinds
 
 
 @pytest.fixture
-def experiment(dataset_run: Experiment, tmp_path: Path) -> Experiment:
-    """A run of its own on the shared dataset."""
-    (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
-    return dataset_run.model_copy(update={"workdir": str(tmp_path)})
+def training(dataset_run: Experiment) -> Training:
+    """What a training on the shared dataset reads."""
+    return training_of(dataset_run)
 
 
-def change(experiment: Experiment, **changes: object) -> Experiment:
-    return experiment.model_copy(update={"train": experiment.train.model_copy(update=changes)})
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Where a test's run is written."""
+    return tmp_path / "train"
 
 
-def last_weights(experiment: Experiment) -> dict[str, torch.Tensor]:
-    path = checkpoint.by_step(Path(experiment.workdir) / "train" / "checkpoints")[-1]
-    return checkpoint.open_checkpoint(path).weights()
+def change(training: Training, **changes: object) -> Training:
+    return replace(training, train=training.train.model_copy(update=changes))
+
+
+def changed_model(training: Training, **changes: object) -> Training:
+    return replace(training, model=training.model.model_copy(update=changes))
+
+
+def prepare(training: Training, directory: Path, world: World | None = None) -> Learner:
+    return setup.prepare(training, open_store(training.dataset), world or World(), directory)
+
+
+def meter_of(learner: Learner) -> Meter:
+    return Meter.of(learner.progress, learner.world)
+
+
+def epochs_of(home: Path) -> list[dict]:
+    return [line for line in read_metrics(home / "metrics.jsonl") if line["kind"] == "epoch"]
+
+
+def last_weights(home: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.find(home / "checkpoints", "last").weights()
 
 
 class Stop(Exception):
     pass
 
 
-def test_training_lowers_the_validation_loss(experiment):
-    train(change(experiment, epochs=6, lr=5e-3))
-    losses = [
-        line["validation_loss"]
-        for line in read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
-        if line["kind"] == "epoch"
-    ]
+def test_training_lowers_the_validation_loss(training, home):
+    train(change(training, epochs=6, lr=5e-3), home)
+    losses = [line["validation_loss"] for line in epochs_of(home)]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("model", ["unet", "helpers:ModelWithDropout"])
-def test_resuming_inside_an_epoch_gives_the_same_bits(experiment, tmp_path, monkeypatch, model):
-    named = experiment.model.model_copy(update={"name": model} | ({"options": {}} if ":" in model else {}))
-    experiment = experiment.model_copy(update={"model": named})
-    settings = change(experiment, epochs=3, checkpoint_every=2)
-    train(settings)
-    undisturbed = last_weights(settings)
-    lines = read_metrics(tmp_path / "train" / "metrics.jsonl")
-
-    other = settings.model_copy(update={"workdir": str(tmp_path / "other")})
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "dataset.zarr").symlink_to(experiment.dataset)
+def test_resuming_inside_an_epoch_gives_the_same_bits(training, tmp_path, home, monkeypatch, model):
+    if ":" in model:
+        training = changed_model(training, name=model, options={})
+    settings, other = change(training, epochs=3, checkpoint_every=2), tmp_path / "other"
+    train(settings, home)
     save, saved = checkpoint.save, []
 
     def save_and_stop(directory, meta, *rest):
@@ -73,59 +92,62 @@ def test_resuming_inside_an_epoch_gives_the_same_bits(experiment, tmp_path, monk
     monkeypatch.setattr(checkpoint, "save", save_and_stop)
     for _ in range(2):
         with pytest.raises(Stop):
-            train(other)
-    assert saved[2]["step"] % loop.prepare(settings, World(rank=-1)).train.steps  # inside, not at its end
-    train(other)
+            train(settings, other)
+    assert saved[2]["step"] % prepare(settings, tmp_path / "none").train.steps  # inside, not at its end
+    train(settings, other)
+    undisturbed = last_weights(home)
     for name, value in last_weights(other).items():
         assert torch.equal(value, undisturbed[name]), name
-    resumed = read_metrics(tmp_path / "other" / "train" / "metrics.jsonl")
-    assert [(x["step"], x["loss"]) for x in resumed] == [(x["step"], x["loss"]) for x in lines]
+    found, wanted = (read_metrics(where / "metrics.jsonl") for where in (other, home))
+    assert [(x["step"], x["loss"]) for x in found] == [(x["step"], x["loss"]) for x in wanted]
 
 
-def test_more_epochs_go_on_from_the_last(experiment):
-    train(change(experiment, epochs=1, schedule="constant"))
-    lines = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
-    train(change(experiment, epochs=2, schedule="constant"))
-    more = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
-    assert more[: len(lines)] == lines
-    assert [x["epoch"] for x in more if x["kind"] == "epoch"] == [0, 1]
+def test_more_epochs_go_on_from_the_last(training, home):
+    train(change(training, epochs=1, schedule="constant"), home)
+    lines = read_metrics(home / "metrics.jsonl")
+    train(change(training, epochs=2, schedule="constant"), home)
+    assert read_metrics(home / "metrics.jsonl")[: len(lines)] == lines
+    assert [line["epoch"] for line in epochs_of(home)] == [0, 1]
 
 
-def test_accumulated_batches_are_one_large_batch(experiment, tmp_path):
+def test_accumulated_batches_are_one_large_batch(training, home):
     """Two batches of 8 accumulated step like the mean of their gradients."""
-    run = loop.prepare(change(experiment, accumulate=2, precision="float64", clip=None), World())
-    batches = run.train.epoch(0)
-    loss = sum(run.loss(run.model(b.inputs), b.target) for b in (next(batches), next(batches))) / 2
+    learner = prepare(change(training, accumulate=2, precision="float64", clip=None), home)
+    batches = learner.train.epoch(0)
+    loss = sum(learner.loss(learner.model(b.inputs), b.target) for b in (next(batches), next(batches))) / 2
     loss.backward()
-    expected = [p.grad.clone() for p in run.model.parameters()]
+    expected = [p.grad.clone() for p in learner.model.parameters()]
     seen = []
-    run.optimizer.step = lambda: seen.append([p.grad.clone() for p in run.model.parameters()])
-    loop._train_epoch(run, None, loop.begin(run))
+    learner.optimizer.step = lambda: seen.append([p.grad.clone() for p in learner.model.parameters()])
+    loop.train_epoch(learner, meter_of(learner), None)
     for a, b in zip(seen[0], expected):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e9])
-def test_the_last_accumulated_group_may_be_short_and_its_gradient_is_clipped(experiment, clip):
-    run = loop.prepare(change(experiment, accumulate=4, precision="float64", clip=clip), World())
-    assert run.train.steps % 4 == 2
-    last = list(run.train.epoch(0))[4:]
-    (sum(run.loss(run.model(b.inputs), b.target) for b in last) / 2).backward()
-    expected = torch.cat([p.grad.flatten() for p in run.model.parameters()])
+def test_the_last_accumulated_group_may_be_short_and_its_gradient_is_clipped(training, home, clip):
+    learner = prepare(change(training, accumulate=4, precision="float64", clip=clip), home)
+    assert learner.train.steps % 4 == 2
+    last = list(learner.train.epoch(0))[4:]
+    (sum(learner.loss(learner.model(b.inputs), b.target) for b in last) / 2).backward()
+    expected = torch.cat([p.grad.flatten() for p in learner.model.parameters()])
     expected *= min(1.0, clip / float(expected.norm()))
     seen = []
-    run.optimizer.step = lambda: seen.append(torch.cat([p.grad.flatten() for p in run.model.parameters()]))
-    loop._train_epoch(run, None, loop.begin(run))
+    learner.optimizer.step = lambda: seen.append(
+        torch.cat([p.grad.flatten() for p in learner.model.parameters()])
+    )
+    loop.train_epoch(learner, meter_of(learner), None)
     assert len(seen) == 2
     torch.testing.assert_close(seen[-1], expected, rtol=1e-5, atol=1e-12)
 
 
-def test_a_seed_of_the_training_alone_changes_weights_and_order(experiment, tmp_path):
+def test_a_seed_of_the_training_alone_changes_weights_and_order(training, home):
     def first(seed):
-        run = setup.prepare(change(experiment, seed=seed), World(), tmp_path / str(seed))
-        return next(iter(run.train.epoch(0))).events, torch.cat([p.flatten() for p in run.model.parameters()])
+        learner = prepare(change(training, seed=seed), home)
+        weights = torch.cat([p.flatten() for p in learner.model.parameters()])
+        return next(iter(learner.train.epoch(0))).events, weights
 
-    (order, weights), (same_order, same_weights) = first(None), first(experiment.seed)
+    (order, weights), (same_order, same_weights) = first(None), first(training.seed)
     assert torch.equal(weights, same_weights)
     np.testing.assert_array_equal(order, same_order)
     order_again, weights_again = first(77)
@@ -133,239 +155,219 @@ def test_a_seed_of_the_training_alone_changes_weights_and_order(experiment, tmp_
     assert not np.array_equal(order, order_again)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(experiment):
-    result = train(change(experiment, loss="helpers:loss_not_finite"))
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(training, home):
+    result = train(change(training, loss="helpers:loss_not_finite"), home)
     assert "the loss is not finite at step 1 (epoch 1, batches with events " in result["failed"]
     assert "last good checkpoint: none" in result["failed"]
+    assert read_metrics(home / "metrics.jsonl")[-1]["reason"] == result["failed"]
 
 
-def test_early_stop(experiment):
-    settings = change(experiment, epochs=50, lr=1e-12, warmup=0, early_stop=2)
-    metrics = train(settings)
+def test_early_stop(training, home):
+    settings = change(training, epochs=50, lr=1e-12, warmup=0, early_stop=2)
+    metrics = train(settings, home)
     assert metrics["epoch"] < 10
-    assert setup.check(settings).over(settings.train)
-    assert train(settings) == {}  # over again: there is nothing left to train
-    lines = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
-    assert [x["epoch"] for x in lines if x["kind"] == "epoch"] == list(range(metrics["epoch"] + 1))
+    dataset = open_store(training.dataset)
+    assert setup.check(settings, dataset, home).over(settings.train)
+    assert train(settings, home) == {}  # over again: there is nothing left to train
+    assert [line["epoch"] for line in epochs_of(home)] == list(range(metrics["epoch"] + 1))
     patient = change(settings, early_stop=4)
-    assert not setup.check(patient).over(patient.train)
+    assert not setup.check(patient, dataset, home).over(patient.train)
 
 
-def test_a_run_goes_on_with_the_dataset_it_was_begun_on(experiment, monkeypatch):
-    train(change(experiment, epochs=1))
+def test_a_run_goes_on_with_the_dataset_it_was_begun_on(training, home, monkeypatch):
+    train(change(training, epochs=1), home)
     monkeypatch.setattr(setup, "recipe", lambda _: "another")
     with pytest.raises(InputError, match=r"train: was begun on another dataset than .*dataset.zarr is now"):
-        train(change(experiment, epochs=2))
+        train(change(training, epochs=2), home)
 
 
-def test_every_rank_begins_from_the_checkpoint_that_rank_0_sees(experiment, tmp_path, monkeypatch):
-    train(change(experiment, epochs=2, keep=9))
-    steps = [
-        checkpoint.open_checkpoint(p).step for p in checkpoint.by_step(tmp_path / "train" / "checkpoints")
-    ]
+def test_every_rank_begins_from_the_checkpoint_that_rank_0_sees(training, home, monkeypatch):
+    train(change(training, epochs=2, keep=9), home)
+    directory = home / "checkpoints"
+    first = checkpoint.open_checkpoint(checkpoint.by_step(directory)[0]).step
 
     def rank_1(step_of_rank_0):
         return World(
             1, 2, add=lambda table: torch.cat([torch.full_like(table[:1], step_of_rank_0), table[1:]])
         )
 
-    assert setup._last(tmp_path / "train" / "checkpoints", rank_1(steps[0])).step == steps[0]
-    assert setup._last(tmp_path / "train" / "checkpoints", rank_1(-1)) is None
+    assert setup._last(directory, rank_1(first)).step == first
+    assert setup._last(directory, rank_1(-1)) is None
     monkeypatch.setattr(setup, "HIDDEN", 0.3)
     with pytest.raises(RunError, match=r"step-00000999: rank 0 sees this checkpoint, rank 1 does not"):
-        setup._last(tmp_path / "train" / "checkpoints", rank_1(999))
+        setup._last(directory, rank_1(999))
 
 
-def test_a_signal_during_validation_does_not_wait_for_its_end(experiment, tmp_path, monkeypatch):
-    settings = change(experiment, epochs=2)
-    undisturbed = train(settings, directory=tmp_path / "undisturbed")
-    monkeypatch.setattr(loop, "validate", lambda *given: (given[-1](), killed()))
+def test_a_signal_during_validation_does_not_wait_for_its_end(training, tmp_path, home, monkeypatch):
+    settings = change(training, epochs=2)
+    undisturbed = train(settings, tmp_path / "undisturbed")
 
-    def killed():
+    def killed(learner, forward, between):
+        between()
         raise Stop
 
-    run = loop.prepare(settings, World(stop=lambda: True))
+    monkeypatch.setattr(loop, "validate", killed)
+    learner = prepare(settings, home, World(stop=lambda: True))
     with pytest.raises(Stop):
-        loop._train_epoch(replace(run, world=World()), None, loop.begin(run))
-        loop._finish_epoch(run, None, loop.begin(run))
-    last = checkpoint.find(tmp_path / "train" / "checkpoints", "last")
-    assert last.state()["progress"]["batch"] == run.train.steps
+        loop.train_epoch(replace(learner, world=World()), meter_of(learner), None)
+        loop.finish_epoch(learner, meter_of(learner), None)
+    assert checkpoint.find(home / "checkpoints", "last").state()["progress"]["batch"] == learner.train.steps
     monkeypatch.undo()
-    assert train(settings)["validation_loss"] == undisturbed["validation_loss"]
+    assert train(settings, home)["validation_loss"] == undisturbed["validation_loss"]
 
 
-def test_killed_between_an_epochs_metrics_and_its_checkpoint(experiment, tmp_path, monkeypatch):
+def test_killed_between_an_epochs_metrics_and_its_checkpoint(training, home, monkeypatch):
     """A checkpoint by steps is there at that very step."""
-    steps = loop.prepare(experiment, World(rank=-1)).train.steps
-    settings, save = change(experiment, epochs=2, checkpoint_every=steps), loop.save
+    steps = prepare(training, home).train.steps
+    settings, save = change(training, epochs=2, checkpoint_every=steps), loop.save
 
-    def killed(run, metrics, *rest, **named):
+    def killed(learner, metrics, *rest, **named):
         if metrics:
             raise Stop
-        save(run, metrics, *rest, **named)
+        save(learner, metrics, *rest, **named)
 
     monkeypatch.setattr(loop, "save", killed)
     with pytest.raises(Stop):
-        train(settings)
+        train(settings, home)
     monkeypatch.undo()
-    train(settings)
-    lines = read_metrics(tmp_path / "train" / "metrics.jsonl")
-    assert [x["epoch"] for x in lines if x["kind"] == "epoch"] == [0, 1]
+    train(settings, home)
+    assert [line["epoch"] for line in epochs_of(home)] == [0, 1]
 
 
-def test_plateau_halves_the_rate(experiment):
-    metrics = train(change(experiment, epochs=6, lr=1e-12, warmup=0, schedule="plateau", patience=2))
+def test_plateau_halves_the_rate(training, home):
+    metrics = train(change(training, epochs=6, lr=1e-12, warmup=0, schedule="plateau", patience=2), home)
     assert metrics["lr"] == pytest.approx(1e-12 * 0.5 ** (metrics["epoch"] // 2), rel=0.6)
     assert metrics["lr"] < 1e-12
 
 
-def test_init_from_starts_at_those_weights(experiment, trained_run):
-    best = checkpoint.best(Path(trained_run.workdir) / "train" / "checkpoints")
-    run = loop.prepare(change(experiment, init_from=str(best)), World())
-    for name, value in checkpoint.open_checkpoint(best).weights().items():
-        assert torch.equal(run.model.state_dict()[name], value), name
+@pytest.fixture
+def first(trained_run) -> checkpoint.Checkpoint:
+    """The best checkpoint of another run, to start from."""
+    return checkpoint.find(Path(trained_run.workdir) / "train" / "checkpoints", "best")
 
 
-def other_data(experiment, trained_run, **changes):
-    """Fine-tuning on data whose statistics are others: the stored ones of every channel, doubled."""
-    best = checkpoint.best(Path(trained_run.workdir) / "train" / "checkpoints")
-    return checkpoint.open_checkpoint(best), change(experiment, init_from=str(best), **changes)
+def test_init_from_starts_at_those_weights(training, home, first):
+    learner = prepare(change(training, init_from=str(first.path)), home)
+    for name, value in first.weights().items():
+        assert torch.equal(learner.model.state_dict()[name], value), name
+
+
+def shifted(*_):
+    """The normalisation of data whose statistics are others."""
+    return Normalisation("log1p", [float(i) for i in range(1, 5)], [2.0] * 4)
 
 
 @pytest.mark.parametrize("which", ["old", "new"])
-def test_fine_tuning_keeps_the_old_normalisation_or_takes_the_new(
-    experiment, trained_run, monkeypatch, which
-):
-    first, tuned = other_data(experiment, trained_run, init_normalisation=which)
-    shifted = replace(first.normalisation, offset=[x + 1 for x in first.normalisation.offset])
-    monkeypatch.setattr("glitchflow.train.setup.build_normalisation", lambda *_: shifted)
-    run = loop.prepare(tuned, World())
-    wanted = first.normalisation if which == "old" else shifted
-    assert run.train.normalisation == wanted
-    assert run.meta["normalisation"] == wanted.to_json()
+def test_fine_tuning_keeps_the_old_normalisation_or_takes_the_new(training, home, first, monkeypatch, which):
+    monkeypatch.setitem(kinds.KINDS, "image", replace(kinds.KINDS["image"], normalisation=shifted))
+    learner = prepare(change(training, init_from=str(first.path), init_normalisation=which), home)
+    wanted = first.normalisation if which == "old" else shifted()
+    assert learner.normalisation == wanted
+    assert learner.meta["normalisation"] == wanted.to_json()
 
 
-def test_a_resumed_run_keeps_its_normalisation_whatever_the_store_says_now(experiment, monkeypatch):
-    train(change(experiment, epochs=1))
-    before = loop.prepare(experiment, World()).train.normalisation
-    shifted = replace(before, offset=[x + 1 for x in before.offset])
-    monkeypatch.setattr("glitchflow.train.setup.build_normalisation", lambda *_: shifted)
-    assert loop.prepare(experiment, World()).train.normalisation == before
+def test_a_resumed_run_keeps_its_normalisation_whatever_the_store_says_now(training, home, monkeypatch):
+    train(change(training, epochs=1), home)
+    before = prepare(training, home).normalisation
+    monkeypatch.setitem(kinds.KINDS, "image", replace(kinds.KINDS["image"], normalisation=shifted))
+    assert prepare(training, home).normalisation == before != shifted()
 
 
-def test_fine_tuning_something_else_is_refused_in_one_line(experiment, trained_run):
-    _, tuned = other_data(experiment, trained_run)
-    fewer = tuned.model_copy(update={"loader": tuned.loader.model_copy(update={"witnesses": ["SIM:ACC"]})})
+def test_fine_tuning_something_else_is_refused_in_one_line(training, home, first):
+    tuned = change(training, init_from=str(first.path))
+    fewer = replace(tuned, loader=tuned.loader.model_copy(update={"witnesses": ["SIM:ACC"]}))
     with pytest.raises(
         InputError, match=r"train.init_from = .*: its network takes 3 witnesses .*, here are 1"
     ):
-        loop.prepare(fewer, World())
-    wider = tuned.model_copy(update={"model": tuned.model.model_copy(update={"width": 6})})
+        prepare(fewer, home)
     with pytest.raises(InputError, match=r"model: not that of .*, which is .*'width': 4"):
-        loop.prepare(wider, World())
-    other = tuned.model_copy(update={"loader": tuned.loader.model_copy(update={"normalise": "max"})})
+        prepare(changed_model(tuned, width=6), home)
+    other = replace(tuned, loader=tuned.loader.model_copy(update={"normalise": "max"}))
     with pytest.raises(InputError, match=r"loader.normalise = max: the network of .* expects log1p"):
-        loop.prepare(other, World())
+        prepare(other, home)
 
 
-def test_a_flag_stops_the_loop_at_a_checkpoint(experiment):
-    result = train(change(experiment, epochs=3), World(stop=lambda: True))
+def test_a_flag_stops_the_loop_at_a_checkpoint(training, home):
+    result = train(change(training, epochs=3), home, World(stop=lambda: True))
     assert result == {"stopped": "stopped after step 1, with a checkpoint"}
-    assert checkpoint.find(Path(experiment.workdir) / "train" / "checkpoints", "last").step == 1
+    assert checkpoint.find(home / "checkpoints", "last").step == 1
 
 
-def test_checkpoints_by_the_clock(experiment):
-    train(change(experiment, epochs=1, checkpoint_every="1s"), World(report=lambda _: None))
-    run = loop.prepare(change(experiment, checkpoint_every="1s"), World())
-    meter = loop.begin(run)
+def test_checkpoints_by_the_clock(training, home):
+    train(change(training, epochs=1, checkpoint_every="1s"), home)
+    learner = prepare(change(training, checkpoint_every="1s"), home)
+    meter = meter_of(learner)
     meter.saved -= 2
-    loop.step(run, run.train.epoch(1), meter)
-    loop._meet(run, None, meter)
-    assert (
-        checkpoint.find(Path(experiment.workdir) / "train" / "checkpoints", "last").step == run.progress.step
-    )
+    loop.step(learner, meter, learner.train.epoch(1))
+    loop.meet(learner, meter, None)
+    assert checkpoint.find(home / "checkpoints", "last").step == learner.progress.step
 
 
-def test_the_best_ones_are_kept(experiment):
-    train(change(experiment, epochs=6, keep=1, keep_best=3, lr=5e-3))
-    directory = Path(experiment.workdir) / "train" / "checkpoints"
-    lines = read_metrics(directory.parent / "metrics.jsonl")
-    losses = {x["step"]: x["validation_loss"] for x in lines if x["kind"] == "epoch"}
+def test_the_best_ones_are_kept(training, home):
+    train(change(training, epochs=6, keep=1, keep_best=3, lr=5e-3), home)
+    directory = home / "checkpoints"
+    losses = {line["step"]: line["validation_loss"] for line in epochs_of(home)}
     wanted = {*sorted(losses, key=losses.get)[:3], max(losses)}
     assert {checkpoint.open_checkpoint(path).step for path in checkpoint.by_step(directory)} == wanted
     assert checkpoint.by_loss(directory)[0] == checkpoint.best(directory)
 
 
-def test_what_an_epoch_says_and_draws(experiment):
-    train(change(experiment, epochs=1, samples=2))
-    (epoch,) = [
-        x for x in read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl") if x["kind"] == "epoch"
-    ]
+def test_what_an_epoch_says_and_draws(training, home):
+    train(change(training, epochs=1, samples=2), home)
+    (epoch,) = epochs_of(home)
     assert 0 < epoch["memory_gb"] < 100
     assert 0 <= epoch["waiting_for_data"] <= 1
     assert {"validation_loss", "validation_excess_removed", "samples_per_second"} <= set(epoch)
-    (figure,) = (Path(experiment.workdir) / "train" / "figures").iterdir()
+    (figure,) = (home / "figures").iterdir()
     assert figure.stat().st_size > 10_000
-    board = EventAccumulator(
-        str(Path(experiment.workdir) / "train" / "tensorboard"), size_guidance={"images": 0}
-    )
+    board = EventAccumulator(str(home / "tensorboard"), size_guidance={"images": 0})
     board.Reload()
     assert len(board.Images("samples")) == 1
+    assert [e.value for e in board.Scalars("epoch/validation_loss")] == pytest.approx(
+        [epoch["validation_loss"]]
+    )
 
 
 @pytest.mark.slow
-def test_compiled(experiment):
-    plain = train(change(experiment, epochs=1))
-    directory = Path(experiment.workdir) / "compiled"
-    compiled = train(change(experiment, epochs=1, compile=True), directory=directory)
+def test_compiled(training, tmp_path):
+    plain = train(change(training, epochs=1), tmp_path / "plain")
+    compiled = train(change(training, epochs=1, compile=True), tmp_path / "compiled")
     assert compiled["validation_loss"] == pytest.approx(plain["validation_loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
-def test_precisions(experiment, precision):
-    metrics = train(change(experiment, epochs=1, precision=precision))
-    assert math.isfinite(metrics["validation_loss"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_precisions(training, home, precision):
+    assert math.isfinite(train(change(training, epochs=1, precision=precision), home)["validation_loss"])
 
 
-def test_a_model_of_ones_own(experiment):
-    own = experiment.model.model_copy(update={"name": "helpers:OwnModel", "options": {}})
-    metrics = train(change(experiment.model_copy(update={"model": own}), epochs=1))
-    assert math.isfinite(metrics["validation_loss"])
+def test_a_model_of_ones_own(training, home):
+    own = changed_model(training, name="helpers:OwnModel", options={})
+    assert math.isfinite(train(change(own, epochs=1), home)["validation_loss"])
 
 
-def test_the_networks_keys_reach_it(experiment, monkeypatch):
+def test_the_networks_keys_reach_it(training, home, monkeypatch):
     """bfloat16 and channels_last as the first convolution has them; compile as torch is asked."""
     taken, seen, asked = [], [], []
     monkeypatch.setattr(torch, "compile", lambda model: asked.append(model) or model)
     for precision, channels_last in (("bfloat16", True), ("float32", False)):
-        settings = change(experiment, precision=precision, channels_last=channels_last, compile=channels_last)
-        run = loop.prepare(settings, World())
-        run.model.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
-        first = next(m for m in run.model.modules() if isinstance(m, torch.nn.Conv2d))
-        first.register_forward_hook(lambda _, given, out: seen.append(out))
-        loss, *_ = loop.forward(run, run.network, next(run.train.epoch(0)))
+        settings = change(training, precision=precision, channels_last=channels_last, compile=channels_last)
+        learner = prepare(settings, home)
+        learner.model.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+        layer = next(m for m in learner.model.modules() if isinstance(m, torch.nn.Conv2d))
+        layer.register_forward_hook(lambda _, given, out: seen.append(out))
+        loss, *_ = loop.forward(learner, learner.network, next(learner.train.epoch(0)))
         assert loss.dtype == torch.float32
-        assert first.weight.is_contiguous(memory_format=torch.channels_last) or not channels_last
+        assert layer.weight.is_contiguous(memory_format=torch.channels_last) or not channels_last
     assert [out.dtype for out in seen] == [torch.bfloat16, torch.float32]
     for images in (taken, seen):
         assert [x.is_contiguous(memory_format=torch.channels_last) for x in images] == [True, False]
     assert len(asked) == 1
 
 
-def test_a_model_that_cannot_take_the_image_is_refused_before_data_is_read(experiment, monkeypatch):
-    deep = experiment.model.model_copy(update={"options": {"depth": 7}})
+def test_a_model_that_cannot_take_the_image_is_refused_before_data_is_read(training, home, monkeypatch):
     monkeypatch.setattr("glitchflow.data.loader.Loader.read", lambda *_: pytest.fail("data was read"))
     with pytest.raises(InputError, match=r"model: .*16"):
-        loop.prepare(experiment.model_copy(update={"model": deep}), World())
-
-
-def test_metrics_in_tensorboard(experiment):
-    train(experiment)
-    board = EventAccumulator(str(Path(experiment.workdir) / "train" / "tensorboard"))
-    board.Reload()
-    written = [e.value for e in board.Scalars("epoch/validation_loss")]
-    lines = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
-    assert written == pytest.approx([x["validation_loss"] for x in lines if x["kind"] == "epoch"])
+        prepare(changed_model(training, options={"depth": 7}), home)
 
 
 def test_a_cut_off_last_line_of_metrics_is_left_out(tmp_path):
@@ -384,20 +386,24 @@ def test_learning_rate_schedules():
     assert learning_rate(constant, Progress(step=77), batches=10) == 1.0
 
 
-def test_validation_counts_every_event_once(experiment):
-    run = loop.prepare(experiment, World())
-    run.model.eval()
+def validated(learner: Learner) -> float:
+    return validate(learner, partial(loop.forward, learner, learner.model))["validation_loss"]
+
+
+def test_validation_counts_every_event_once(training, home):
+    learner = prepare(training, home)
+    learner.model.eval()
     with torch.no_grad():
-        one_by_one = [float(run.loss(run.model(b.inputs), b.target)) for b in run.validation.once(1)]
-    assert len(one_by_one) == len(run.validation.events)
-    assert loop._validate(run)["validation_loss"] == pytest.approx(
-        sum(one_by_one) / len(one_by_one), rel=1e-5
-    )
+        one_by_one = [
+            float(learner.loss(learner.model(b.inputs), b.target)) for b in learner.validation.once(1)
+        ]
+    assert len(one_by_one) == len(learner.validation.events)
+    assert validated(learner) == pytest.approx(sum(one_by_one) / len(one_by_one), rel=1e-5)
 
 
-def test_two_ranks_validate_like_one(experiment):
+def test_two_ranks_validate_like_one(training, home):
     """Sums of two ranks' shares: what the all-reduce adds up."""
-    run = loop.prepare(experiment, World())
+    learner = prepare(training, home)
     totals = []
 
     def keep(total):
@@ -405,9 +411,82 @@ def test_two_ranks_validate_like_one(experiment):
         return total
 
     for rank in range(2):
-        loop._validate(replace(run, world=World(rank=rank, size=2, add=keep)))
+        validated(replace(learner, world=World(rank=rank, size=2, add=keep)))
     both = totals[0] + totals[1]
-    assert float(both[1]) == len(run.validation.events)
-    alone = replace(run, world=World(add=keep))
-    assert float(both[0] / both[1]) == pytest.approx(loop._validate(alone)["validation_loss"], rel=1e-6)
+    assert float(both[1]) == len(learner.validation.events)
+    alone = validated(replace(learner, world=World(add=keep)))
+    assert float(both[0] / both[1]) == pytest.approx(alone, rel=1e-6)
     assert both.tolist() == pytest.approx(totals[2].tolist(), rel=1e-6)  # the scores' sums too
+
+
+# -- two workers -------------------------------------------------------------------------------------------------
+
+
+def test_two_workers_give_the_losses_of_one_step_by_step(training, tmp_path):
+    settings = change(training, precision="float64", epochs=4)
+    train(settings, tmp_path / "one")
+    train_on_two(settings, tmp_path / "two")
+    one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert len(one) == 6  # 24 steps: two lines of ten, four epochs
+    for a, b in zip(one, two, strict=True):
+        for key in {"step", "loss", "lr", "gradient_norm", "validation_loss", "validation_iou"} & set(a):
+            assert a[key] == pytest.approx(b[key], rel=1e-9, abs=1e-9), key
+
+
+@pytest.mark.slow
+def test_two_hundred_steps_of_two_workers_are_those_of_one(training, tmp_path):
+    settings = change(training, epochs=34)
+    train(settings, tmp_path / "one")
+    train_on_two(settings, tmp_path / "two")
+    one, two = (
+        [line["loss"] for line in read_metrics(tmp_path / name / "metrics.jsonl") if line["kind"] == "step"]
+        for name in ("one", "two")
+    )
+    assert one == pytest.approx(two, rel=1e-3)
+
+
+def test_two_workers_that_are_stopped_go_on_to_the_same_bits(training, tmp_path, home):
+    settings = change(training, epochs=3)
+    train_on_two(settings, tmp_path / "undisturbed")
+    told = train_on_two(settings, home, meetings=2)
+    assert told[0] == told[1] == {"stopped": read_metrics(home / "metrics.jsonl")[-1]["reason"]}
+    train_on_two(settings, home)
+    for name, value in last_weights(tmp_path / "undisturbed").items():
+        assert torch.equal(last_weights(home)[name], value), name
+    found, wanted = (epochs_of(where) for where in (home, tmp_path / "undisturbed"))
+    assert [x["validation_loss"] for x in found] == [x["validation_loss"] for x in wanted]
+    assert [x["loss"] for x in found] == [x["loss"] for x in wanted]
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_going_on_with_another_number_of_workers(training, tmp_path, home, first):
+    settings = change(training, precision="float64", epochs=3)
+    train(settings, tmp_path / "one")
+    if first == 2:
+        train_on_two(settings, home, meetings=2)
+        train(settings, home)
+    else:
+        train(settings, home, World(stop=iter([False, False, True]).__next__))
+        train_on_two(settings, home)
+    lines = [
+        [(x["kind"], x["step"]) for x in read_metrics(where / "metrics.jsonl")]
+        for where in (home, tmp_path / "one")
+    ]
+    assert lines[0] == lines[1]
+    losses = [
+        [x["loss"] for x in read_metrics(where / "metrics.jsonl")] for where in (home, tmp_path / "one")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)  # of a window that two wrote and one ended, too
+
+
+def test_a_run_that_blows_up_on_one_worker_names_that_ones_events(training, home):
+    """The loss of rank 1 alone, at its fifth step."""
+    settings = change(training, loss="helpers:loss_not_finite_on_rank_1", checkpoint_every=2)
+    told = train_on_two(settings, home)
+    assert told[0] == told[1]
+    batches = list(prepare(settings, home / "none").train.epoch(0, 1, 2))
+    events = ", ".join(str(event) for event in batches[4].events)
+    assert told[0]["failed"] == (
+        f"the loss is not finite at step 5 (epoch 1, batches with events {events}, ...); last good checkpoint:"
+        f" {home / 'checkpoints' / 'step-00000004'}"
+    )
