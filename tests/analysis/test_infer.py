@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from helpers import damage_of, descendants, forget_shards, missing_shards, small
 
 from glitchflow.analysis import infer as module
-from glitchflow.analysis.infer import check_fit, generate_energy, infer
+from glitchflow.analysis.infer import check_fit, infer
 from glitchflow.data.generate import generate
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store.schema import MARKERS
@@ -37,7 +38,7 @@ def test_predictions_are_the_networks_output_as_energies(trained_run, best, data
     mean, std = (np.array(stored[k])[:, None, None] for k in ("log_mean", "log_std"))
     inputs = ((np.log1p(energy.clip(0)) - mean) / std)[:, 1:].astype(np.float32)
     with torch.no_grad():
-        output = best.network()(torch.from_numpy(inputs))[:, 0].double().numpy()
+        output = best.trained().network(torch.from_numpy(inputs))[:, 0].double().numpy()
     expected = np.expm1(output * std[0] + mean[0]).clip(0)
     np.testing.assert_allclose(predictions["qplot"][40:44], expected, rtol=1e-3, atol=1e-4)
 
@@ -57,10 +58,22 @@ def test_untrained_predictions_differ(trained_run):
 
 def test_an_event_does_not_depend_on_its_batch(best, dataset):
     energy = np.asarray(dataset["qplot"][:8])
-    network = best.network()
-    together = generate_energy(network, best, energy, dataset.channels, batch=8)
-    alone = generate_energy(network, best, energy, dataset.channels, batch=1)
+    trained = best.trained()
+    together, alone = (trained.predict(energy, dataset.channels, batch)["qplot"] for batch in (8, 1))
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_missing_witness_shows_what_it_shows_on_average(best, dataset):
+    """Whatever the store holds in its place."""
+    energy, valid = np.asarray(dataset["qplot"][:4]), np.ones((4, len(dataset.channels)), bool)
+    valid[1, 2] = False
+    trained = best.trained()
+    found = trained.predict(energy, dataset.channels, 4, valid)["qplot"]
+    wanted = trained.predict(energy, dataset.channels, 4)["qplot"]
+    np.testing.assert_array_equal(found[[0, 2, 3]], wanted[[0, 2, 3]])
+    assert not np.array_equal(found[1], wanted[1])
+    energy[1, 2] = 1e6
+    np.testing.assert_array_equal(trained.predict(energy, dataset.channels, 4, valid)["qplot"], found)
 
 
 def test_nothing_is_done_twice_and_a_lost_shard_is_made_again(trained_run, tmp_path, monkeypatch):
@@ -100,7 +113,7 @@ def test_a_network_by_its_path_or_by_its_runs_workdir(trained_run, best, tmp_pat
         about = found.attributes["checkpoints"]["qplot"]
         assert Path(about["path"]).is_absolute()
         assert about["step"] == best.step
-        assert found.attributes["network"]["channels"] == best.meta["channels"]
+        assert found.attributes["network"]["channels"] == best.meta.channels
 
 
 def test_a_checkpoint_alone_is_enough(trained_run, best, tmp_path):
@@ -144,16 +157,20 @@ def test_predictions_of_another_checkpoint_are_not_mixed(trained_run):
         infer(trained_run.model_copy(update={"infer": settings}))
 
 
+def saying(best, **other):
+    """A checkpoint that says something else of itself."""
+    return replace(best, meta=best.meta.model_copy(update=other))
+
+
 def test_a_store_without_a_channel_is_refused(best, dataset):
-    meta = best.meta | {"channels": ["SIM:STRAIN", "SIM:MIC"]}
     with pytest.raises(InputError, match="has no channel SIM:MIC, which "):
-        check_fit(checkpoint.Checkpoint(best.path, meta), dataset)
+        check_fit(saying(best, channels=["SIM:STRAIN", "SIM:MIC"]), dataset)
 
 
 def test_a_store_of_another_geometry_is_refused(best, dataset):
-    geometry = best.meta["geometry"] | {"qplot": best.meta["geometry"]["qplot"] | {"span": 1.5}}
+    geometry = best.meta.geometry | {"qplot": best.meta.geometry["qplot"] | {"span": 1.5}}
     with pytest.raises(InputError, match=r"qplot.span = 2.0, but .* was trained on 1.5"):
-        check_fit(checkpoint.Checkpoint(best.path, best.meta | {"geometry": geometry}), dataset)
+        check_fit(saying(best, geometry=geometry), dataset)
 
 
 @pytest.mark.parametrize(
@@ -165,13 +182,13 @@ def test_a_store_of_another_geometry_is_refused(best, dataset):
     ],
 )
 def test_a_store_whose_images_are_made_otherwise_is_refused(best, dataset, section, key, value, words):
-    geometry = best.meta["geometry"] | {section: best.meta["geometry"][section] | {key: value}}
+    geometry = best.meta.geometry | {section: best.meta.geometry[section] | {key: value}}
     with pytest.raises(InputError, match=words):
-        check_fit(checkpoint.Checkpoint(best.path, best.meta | {"geometry": geometry}), dataset)
+        check_fit(saying(best, geometry=geometry), dataset)
 
 
 def test_a_store_of_another_strain_is_refused(best, dataset):
-    other = checkpoint.Checkpoint(best.path, best.meta | {"channels": ["SIM:ACC", "SIM:STRAIN"]})
+    other = saying(best, channels=["SIM:ACC", "SIM:STRAIN"])
     with pytest.raises(InputError, match=r"its strain is SIM:STRAIN, that of .* is SIM:ACC"):
         check_fit(other, dataset)
 

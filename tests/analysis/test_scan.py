@@ -19,7 +19,8 @@ from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.train.checkpoint import find
 from glitchflow.train.fit import fit
-from glitchflow.train.loop import World, train
+from glitchflow.train.loop import train
+from glitchflow.train.setup import training_of
 
 NAMES = [f"SIM:W{i:02d}" for i in range(20)]
 NAMED = {
@@ -176,9 +177,9 @@ def test_train_infer_and_evaluate_on_the_channels_chosen(found):
     names = chosen(result)
     subset = _with_list(experiment, "train.epochs=1", "train.workers=1", "infer.untrained=false")
     assert subset.loader.witnesses == names
-    train(subset, World(), Path(subset.workdir) / "train")
+    train(training_of(subset), Path(subset.workdir) / "train")
     trained = find(Path(subset.workdir) / "train" / "checkpoints", "best")
-    assert trained.meta["channels"] == ["SIM:STRAIN", *names]
+    assert trained.meta.channels == ["SIM:STRAIN", *names]
     assert len(trained.normalisation.scale) == 6
     infer(subset)
     scores = json.loads((evaluate(subset) / "metrics.json").read_text())["families"]

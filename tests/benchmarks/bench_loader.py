@@ -21,7 +21,7 @@ import numpy as np
 
 from glitchflow.cluster import threads
 from glitchflow.config.sections import Loader
-from glitchflow.data.loader import build_loader
+from glitchflow.data.loader import Reads, build_loader
 from glitchflow.data.normalise import build_normalisation, reduce_statistics
 from glitchflow.data.normalise import statistics as share_of
 from glitchflow.data.store import dataset as store
@@ -60,7 +60,8 @@ def sides(dataset: store.Dataset, directory: Path, batch: int) -> dict[str, Call
     npy = np.load(directory / "q.npy", mmap_mode="r")
     normalisation = build_normalisation("log1p", dataset.attributes["normalisation"])
     settings = Loader(batch=batch, lanes=4, cache_gb=0)
-    loader = build_loader(dataset, "train", settings, normalisation, seed=1)
+    reads = Reads("qplot", list(range(4)), normalisation.apply_in_place)
+    loader = build_loader(dataset, "train", settings, reads, seed=1)
     epoch = iter(range(10**6))
     some = np.random.default_rng(0).permutation(count)[: min(count, 256)]
 

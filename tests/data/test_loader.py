@@ -8,8 +8,8 @@ import torch
 from helpers import shares, write_store
 
 from glitchflow.config.sections import Loader as Settings
-from glitchflow.data.loader import Loader, build_loader
-from glitchflow.data.normalise import build_normalisation
+from glitchflow.data.loader import Loader, Reads, build_loader, choose_channels
+from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store.schema import Layout
 from glitchflow.errors import InputError, RunError
 
@@ -31,8 +31,14 @@ def dataset(tmp_path_factory):
 
 def loader(dataset, split="train", seed=1, dtype=torch.float32, **settings) -> Loader:
     settings = Settings(**{"batch": 16, "lanes": 4, "normalise": "mean", "cache_gb": 0, **settings})
-    normalisation = build_normalisation(settings.normalise, dataset.attributes["normalisation"])
-    return build_loader(dataset, split, settings, normalisation, seed, dtype)
+    chosen = choose_channels(dataset.channels, settings.witnesses)
+    normalisation = build_normalisation(settings.normalise, dataset.normalisation).channels(chosen)
+    reads = Reads("qplot", chosen, normalisation.apply_in_place)
+    return build_loader(dataset, split, settings, reads, seed, dtype)
+
+
+def normalisation_of(loader: Loader) -> Normalisation:
+    return loader.reads.normalise.__self__
 
 
 def events_of(batches) -> np.ndarray:
@@ -42,7 +48,7 @@ def events_of(batches) -> np.ndarray:
 
 def indices_shown(loader: Loader, batch) -> np.ndarray:
     """The events that a batch's target shows, from its pixels."""
-    raw = loader.normalisation.channels([0]).invert(batch.target)
+    raw = normalisation_of(loader).channels([0]).invert(batch.target)
     return raw[:, 0, 0, 0].round().long().numpy()
 
 
@@ -52,7 +58,7 @@ def test_a_batch_holds_the_events_it_names_normalised(dataset, cache_gb):
     energy = np.asarray(dataset["qplot"][:])
     for batch in list(train.epoch(0))[::9]:
         np.testing.assert_array_equal(indices_shown(train, batch), batch.events)
-        expected = train.normalisation.apply(torch.from_numpy(energy[batch.events]))
+        expected = normalisation_of(train).apply(torch.from_numpy(energy[batch.events]))
         torch.testing.assert_close(batch.target, expected[:, :1])
         torch.testing.assert_close(batch.inputs, expected[:, 1:])
 
@@ -141,7 +147,7 @@ def test_any_events_in_any_order(dataset):
     for cache_gb in (0, 1):
         train = loader(dataset, cache_gb=cache_gb)
         chosen = train.events[[40, 3, 3, 500, 41]]
-        value = train.normalisation.invert(train.read(chosen))
+        value = normalisation_of(train).invert(train.read(chosen))
         np.testing.assert_array_equal(value[:, 0, 0, 0].round(), chosen)
 
 
@@ -159,10 +165,10 @@ def test_a_subset_is_the_first_events_of_a_split(dataset):
 )
 def test_chosen_witnesses(dataset, witnesses, channels, cache_gb):
     train = loader(dataset, witnesses=witnesses, cache_gb=cache_gb)
-    assert train.channels == channels
+    assert train.reads.channels == channels
     batch = next(iter(train.epoch(0)))
     assert batch.inputs.shape == (16, len(channels) - 1, 4, 4)
-    raw = train.normalisation.channels(range(1, len(channels))).invert(batch.inputs)[:, :, 0, 0]
+    raw = normalisation_of(train).channels(range(1, len(channels))).invert(batch.inputs)[:, :, 0, 0]
     np.testing.assert_allclose(raw, batch.events[:, None] + 0.25 * np.array(channels[1:]), rtol=1e-5)
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from glitchflow.analysis.infer import generate_energy
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.model import MODELS, build
 from glitchflow.train import checkpoint
-from glitchflow.train.export import Twin, _difference, _program, export
+from glitchflow.train.export import export, largest_difference, make_program
+from glitchflow.twin import image
 
 NORMALISATION = Normalisation("log1p", [0.5, 0.7, 0.9], [1.1, 1.2, 1.3])
 
@@ -29,7 +29,7 @@ def test_the_program_equals_inference_on_the_store(trained_run, exported):
     dataset = open_store(trained_run.dataset)
     energy = np.asarray(dataset["qplot"][:5])
     trained = checkpoint.find(Path(trained_run.workdir) / "train" / "checkpoints", "best")
-    wanted = generate_energy(trained.network(), trained, energy, dataset.channels, 5)
+    wanted = trained.trained().predict(energy, dataset.channels, 5)["qplot"]
     program = torch.export.load(exported / "twin.pt2").module()
     found = program(torch.from_numpy(energy[:, 1:])).detach().numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
@@ -57,8 +57,9 @@ def test_it_runs_without_glitchflow(exported):
 @pytest.mark.parametrize("kind", ["log1p", "max"])
 def test_every_model(name, kind):
     normalisation = Normalisation(kind, NORMALISATION.offset, NORMALISATION.scale)
-    twin = Twin(build(name, 2, (16, 32), seed=1), normalisation).eval()
-    assert _difference(_program(twin, (2, 16, 32)), twin, (2, 16, 32)) <= 1e-5
+    form, shape = image.KIND.exported, (2, 16, 32)
+    twin = form.program(build(name, 2, (16, 32), seed=1), normalisation).eval()
+    assert largest_difference(make_program(twin, form, shape), twin, form, shape) <= 1e-5
 
 
 class Undecided(torch.nn.Module):
@@ -69,7 +70,7 @@ class Undecided(torch.nn.Module):
 def test_a_network_that_cannot_be_exported_is_refused_in_one_line():
     network = torch.nn.Sequential(torch.nn.Conv2d(2, 1, 1), Undecided())
     with pytest.raises(RunError, match=r"^torch cannot export this network: [^\n]*$"):
-        _program(Twin(network, NORMALISATION), (2, 8, 8))
+        make_program(image.Program(network, NORMALISATION), image.KIND.exported, (2, 8, 8))
 
 
 def test_there_must_be_a_checkpoint(dataset_run, tmp_path):

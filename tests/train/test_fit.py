@@ -1,16 +1,19 @@
-"""Training under a real Ray Train, two gloo workers."""
+"""A training run: what Ray Train adds to the loop, on the one run that all tests share, and what is refused before."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from helpers import small
+from two_workers import train_on_two
 
 from glitchflow.data import lease
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
-from glitchflow.train.fit import accelerated, fit
-from glitchflow.train.loop import World, prepare, train
+from glitchflow.train.fit import accelerated, ended, fit
+from glitchflow.train.loop import train
+from glitchflow.train.setup import training_of
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune.sweep import sweep
 
@@ -38,34 +41,10 @@ def test_ray_leaves_nothing_behind(trained_run):
     assert not (Path(trained_run.workdir) / "train" / "ray").exists()
 
 
-def test_two_workers_give_the_losses_of_one(dataset_run, tmp_path):
-    found = {}
-    for name, run in (("bare", train), ("ray", fit)):
-        directory = tmp_path / name
-        directory.mkdir()
-        experiment = run_of_its_own(dataset_run, directory, workers=2, precision="float64", epochs=4)
-        run(experiment)
-        found[name] = losses(experiment)
-    assert len(found["bare"]) == 4
-    assert found["bare"] == pytest.approx(found["ray"], rel=1e-9, abs=1e-9)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("precision", "epochs", "tolerance"), [("float64", 9, 1e-9), ("float32", 34, 1e-3)])
-def test_every_step_of_two_workers_is_that_of_one(dataset_run, tmp_path, precision, epochs, tolerance):
-    """50 steps in float64, 200 in float32; the metrics have the mean of every 10."""
-    found = {}
-    for name, run in (("bare", train), ("ray", fit)):
-        (tmp_path / name).mkdir()
-        experiment = run_of_its_own(
-            dataset_run, tmp_path / name, workers=2, precision=precision, epochs=epochs
-        )
-        run(experiment)
-        lines = read_metrics(tmp_path / name / "train" / "metrics.jsonl")
-        found[name] = [(x["step"], x["loss"]) for x in lines if x["kind"] == "step"]
-    assert found["bare"][-1][0] >= (50 if precision == "float64" else 200)
-    for one, two in zip(found["bare"], found["ray"], strict=True):
-        assert one == pytest.approx(two, rel=tolerance)
+def test_ray_s_workers_do_what_the_loop_does_without_ray(trained_run, tmp_path):
+    train_on_two(training_of(trained_run), tmp_path / "train")
+    bare = trained_run.model_copy(update={"workdir": str(tmp_path)})
+    assert losses(bare) == losses(trained_run)
 
 
 def test_a_finished_run_is_left_alone(trained_run, monkeypatch):
@@ -93,18 +72,20 @@ def test_a_loss_that_cannot_be_imported(dataset_run, tmp_path):
         fit(experiment)
 
 
-def test_a_run_that_blows_up_ends_in_one_line(dataset_run, tmp_path):
-    """One worker's loss alone, which is not rank 0; what it says are that one's events."""
-    experiment = run_of_its_own(dataset_run, tmp_path)
-    settings = run_with(experiment, loss="helpers:loss_not_finite_on_rank_1", checkpoint_every=2, workers=2)
-    with pytest.raises(RunError, match="the loss is not finite at step 5 ") as error:
-        fit(settings)
-    assert str(error.value).endswith(
-        f"last good checkpoint: {tmp_path / 'train' / 'checkpoints' / 'step-00000004'}"
-    )
-    batches = list(prepare(settings, World(rank=-1), tmp_path / "none").train.epoch(0, 1, 2))
-    events = ", ".join(str(event) for event in batches[4].events)
-    assert f"(epoch 1, batches with events {events}, ...)" in str(error.value)
+def test_how_a_run_ended_is_the_last_line_of_its_metrics(tmp_path):
+    ended(tmp_path)
+    for line, words in (
+        ({"kind": "failed", "step": 5, "reason": "the loss is not finite"}, "^the loss is not finite$"),
+        (
+            {"kind": "stopped", "step": 5, "reason": "stopped"},
+            "^stopped; the same command goes on from there$",
+        ),
+    ):
+        (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        with pytest.raises(RunError, match=words):
+            ended(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"kind": "epoch", "step": 6}) + "\n")
+    ended(tmp_path)
 
 
 def run_with(experiment, **train):
@@ -121,24 +102,33 @@ def test_training_needs_a_finished_dataset(tmp_path):
 def test_the_best_checkpoint_is_returned(trained_run):
     directory = Path(trained_run.workdir) / "train" / "checkpoints"
     best = checkpoint.open_checkpoint(checkpoint.best(directory))
-    assert best.meta["metrics"]["validation_loss"] == min(losses(trained_run))
-    assert best.meta["channels"] == ["SIM:STRAIN", "SIM:ACC", "SIM:SUS", "SIM:FRINGE"]
+    assert best.loss == min(losses(trained_run))
+    assert best.meta.channels == ["SIM:STRAIN", "SIM:ACC", "SIM:SUS", "SIM:FRINGE"]
 
 
 def test_a_checkpoint_says_all_about_itself(trained_run):
     best = checkpoint.find(Path(trained_run.workdir) / "train" / "checkpoints", "last")
-    assert {"config", "channels", "normalisation", "geometry", "provenance", "metrics"} <= set(best.meta)
-    assert best.meta["config"] == trained_run.model_dump(mode="json")
-    assert {"torch", "ray", "glitchflow"} <= set(best.meta["provenance"]["versions"])
-    assert best.meta["geometry"]["qplot"]["shape"] == [16, 16]
-    assert list(best.meta["geometry"]["derived"]) == ["SIM:FRINGE"]
+    assert best.meta.kind == "image"
+    read = ("seed", "loader", "model", "train")
+    assert best.meta.config == {name: trained_run.model_dump(mode="json")[name] for name in read}
+    assert {"torch", "ray", "glitchflow"} <= set(best.meta.provenance["versions"])
+    assert best.meta.geometry["qplot"]["shape"] == [16, 16]
+    assert best.meta.geometry["whiten"]["fftlength"] == 2
+    assert list(best.meta.geometry["derived"]) == ["SIM:FRINGE"]
+    assert set(best.meta.sha256) == {"weights.pt", "state.pt"}
     state = best.state()
     assert state["optimizer"]["state"]
     assert state["progress"]["epoch"] == 2
     assert state["progress"]["step"] == best.step
 
 
-def test_overwrite_deletes_nothing_before_the_new_run_can_begin(trained_run, tmp_path):
+def without_ray(training, directory, flag, gpu):
+    """In place of `launch`: the loop in this process."""
+    train(training, directory)
+
+
+def test_overwrite_deletes_nothing_before_the_new_run_can_begin(trained_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("glitchflow.train.fit.launch", without_ray)
     (tmp_path / "dataset.zarr").symlink_to(trained_run.dataset)
     shutil.copytree(Path(trained_run.workdir) / "train", tmp_path / "train")
     here = trained_run.model_copy(update={"workdir": str(tmp_path)})
@@ -166,11 +156,12 @@ def test_workers_that_no_single_node_can_hold(dataset_run, monkeypatch):
     nodes = [{"Alive": True, "Resources": {"CPU": 3.0}}] * 2
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 6.0})
-    assert accelerated(run_with(dataset_run, workers=2, threads=3)) is False
+    train = dataset_run.train
+    assert accelerated(train.model_copy(update={"workers": 2, "threads": 3})) is False
     with pytest.raises(
         InputError, match=r"needs 3 times 2 CPUs on one node each, the cluster's nodes hold 2"
     ):
-        accelerated(run_with(dataset_run, workers=3, threads=2))
+        accelerated(train.model_copy(update={"workers": 3, "threads": 2}))
 
 
 def test_two_runs_in_one_directory_are_refused(trained_run):

@@ -1,4 +1,7 @@
-"""Runs that are stopped, killed and continued end with the bits of one that was left alone."""
+"""Runs that are stopped, killed and continued end with the bits of one that was left alone.
+
+The loop's own part of it is tested without Ray (test_loop.py); here are signals, dead workers and dead drivers.
+"""
 
 import os
 import re
@@ -10,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import command
+from two_workers import train_on_two
 
 from glitchflow.config import Experiment
 from glitchflow.errors import RunError
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import fit
+from glitchflow.train.setup import training_of
 from glitchflow.train.tracking import read_metrics
 
 EPOCHS = 14
@@ -24,7 +29,7 @@ EPOCHS = 14
 def undisturbed(dataset_run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """A run on two workers that nobody touches."""
     experiment = on_the_same_data(dataset_run, tmp_path_factory.mktemp("undisturbed"))
-    fit(experiment)
+    train_on_two(training_of(experiment), home(experiment))
     return experiment
 
 
@@ -80,30 +85,44 @@ def worker_processes(experiment: Experiment) -> dict[int, int]:
     return {int(rank): int(process) for rank, process in found}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
-def test_a_signal_ends_a_run_at_a_checkpoint_and_it_goes_on_from_there(undisturbed, tmp_path, number, capsys):
-    experiment = on_the_same_data(undisturbed, tmp_path, checkpoint_every=0)
-    when_at(experiment, 30, lambda: os.kill(os.getpid(), number))
-    before = signal.getsignal(number)
+def test_a_killed_worker_is_replaced_a_signal_ends_the_run_at_a_checkpoint_and_it_goes_on(
+    undisturbed, tmp_path, capsys
+):
+    """All that only Ray Train can show, in one launch of it."""
+    experiment = on_the_same_data(undisturbed, tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=kill_worker_1_and_stop, args=(experiment,), daemon=True).start()
     with pytest.raises(
         RunError, match=r"stopped after step \d+, with a checkpoint; the same command goes on"
     ):
         fit(experiment)
-    assert signal.getsignal(number) == before
-    assert f"{number.name}: stopping at a checkpoint, within 60 s" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert "SIGTERM: stopping at a checkpoint, within 60 s" in capsys.readouterr().err
+    assert (home(experiment) / "log.txt").read_text().count("worker 1 of 2 on ") == 2
     last = read_metrics(home(experiment) / "metrics.jsonl")[-1]
     assert last["kind"] == "stopped"
     assert checkpoint.find(home(experiment) / "checkpoints", "last").step == last["step"]
-    fit(experiment)
+    train_on_two(training_of(experiment), home(experiment))
     same_end(experiment, undisturbed)
 
 
-def test_a_killed_worker_is_replaced_and_the_run_goes_on_from_the_last_checkpoint(undisturbed, tmp_path):
-    experiment = on_the_same_data(undisturbed, tmp_path)
-    when_at(experiment, 50, lambda: os.kill(worker_processes(experiment)[1], signal.SIGKILL))
+def kill_worker_1_and_stop(experiment: Experiment) -> None:
+    wait_for_step(experiment, 20)
+    first = worker_processes(experiment)[1]
+    os.kill(first, signal.SIGKILL)
+    while worker_processes(experiment)[1] == first:
+        time.sleep(0.02)
+    wait_for_step(experiment, 40)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_the_signal_of_a_batch_system_before_the_walltime(undisturbed, tmp_path):
+    experiment = on_the_same_data(undisturbed, tmp_path, checkpoint_every=0)
+    when_at(experiment, 30, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    with pytest.raises(RunError, match=r"stopped after step \d+, with a checkpoint"):
+        fit(experiment)
     fit(experiment)
-    log = (home(experiment) / "log.txt").read_text()
-    assert log.count("worker 1 of 2 on ") == 2
     same_end(experiment, undisturbed)
 
 
@@ -113,27 +132,6 @@ def test_workers_that_keep_failing_end_the_run_in_one_line(undisturbed, tmp_path
     when_at(experiment, 20, lambda: os.kill(worker_processes(experiment)[1], signal.SIGKILL))
     with pytest.raises(RunError, match=r"^the training workers failed: [^\n]*$"):
         fit(experiment)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_going_on_with_another_number_of_workers(undisturbed, tmp_path, before, after):
-    experiment = on_the_same_data(
-        undisturbed, tmp_path, precision="float64", checkpoint_every=0, workers=before
-    )
-    when_at(experiment, 30, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(RunError, match="stopped after step"):
-        fit(experiment)
-    fit(experiment.model_copy(update={"train": experiment.train.model_copy(update={"workers": after})}))
-    (tmp_path / "one").mkdir()
-    alone = on_the_same_data(undisturbed, tmp_path / "one", precision="float64", workers=1)
-    fit(alone)
-    assert validation_losses(experiment) == pytest.approx(validation_losses(alone), rel=1e-9)
-    steps = [
-        [x["loss"] for x in read_metrics(home(e) / "metrics.jsonl") if x["kind"] == "step"]
-        for e in (experiment, alone)
-    ]
-    assert steps[0] == pytest.approx(steps[1], rel=1e-9)  # the sums of a window that two wrote and one ended
 
 
 @pytest.mark.slow

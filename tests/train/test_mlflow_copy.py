@@ -91,7 +91,7 @@ def test_a_run_with_metrics_artefacts_and_a_registered_model(server, dataset_run
     assert client.get_run(run).info.status == "KILLED"
     assert not client.search_model_versions("name='twin'")
 
-    done = checkpoint.find(home / "checkpoints", "last").meta["epoch"]
+    done = checkpoint.find(home / "checkpoints", "last").meta.epoch
     fit(run_of_same(experiment, epochs=done + 2))  # the same run goes on
     assert json.loads((home / "mlflow.json").read_text())["run"] == run
     found = client.get_run(run)
@@ -128,10 +128,10 @@ def test_no_server_is_said_before_anything_runs(dataset_run, tmp_path):
     assert not (tmp_path / "train" / "metrics.jsonl").exists()
 
 
-def test_a_run_goes_on_without_its_server(dataset_run, tmp_path, capsys):
+def test_a_run_goes_on_without_its_server(tmp_path, capsys):
     pytest.importorskip("mlflow", reason="the extra [mlflow] is not installed")
     (tmp_path / "mlflow.json").write_text('{"run": "known", "sent": 3}')
-    with mirrored(run_of_its_own(dataset_run, tmp_path, "http://127.0.0.1:1"), tmp_path):
+    with mirrored(Mlflow(uri="http://127.0.0.1:1"), "twin", {}, tmp_path):
         pass
     assert "mlflow.uri = http://127.0.0.1:1: not up to date: " in capsys.readouterr().err
     assert json.loads((tmp_path / "mlflow.json").read_text()) == {"run": "known", "sent": 3}

@@ -4,9 +4,10 @@ import csv
 
 import pytest
 
+from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
-from glitchflow.train.loop import prepare
-from glitchflow.train.scaling import Measurement, draw, measure, scaling
+from glitchflow.train.scaling import measure, scaling
+from glitchflow.train.setup import prepare, training_of
 from glitchflow.train.workers import World
 
 
@@ -25,32 +26,28 @@ def test_a_number_of_workers_that_the_lanes_cannot_serve(dataset_run):
 
 def test_settings_that_some_number_of_workers_cannot_have(dataset_run, monkeypatch):
     """Weak scaling's batch grows beyond the train split: said before anything is trained."""
-    monkeypatch.setattr("glitchflow.train.scaling._measure", lambda *_: pytest.fail("something ran"))
+    monkeypatch.setattr("glitchflow.train.scaling._rounds", lambda *_: pytest.fail("something ran"))
     wide = dataset_run.model_copy(update={"loader": dataset_run.loader.model_copy(update={"batch": 32})})
     with pytest.raises(InputError, match=r"loader.batch = 64: more than the 5\d events to train on"):
         scaling(wide, "1,2")
 
 
-def test_rounds_go_over_the_ends_of_epochs(dataset_run, tmp_path):
-    run = prepare(dataset_run, World(), tmp_path)
-    rounds = list(measure(run, 50))
-    assert run.progress.step == 55  # and the ones before the clock starts
+@pytest.fixture
+def learner(dataset_run, tmp_path):
+    training = training_of(dataset_run)
+    return prepare(training, open_store(training.dataset), World(), tmp_path)
+
+
+def test_rounds_go_over_the_ends_of_epochs(learner):
+    rounds = list(measure(learner, 50))
+    assert learner.progress.step == 55  # and the ones before the clock starts
     assert len(rounds) == 5
-    assert all(0 <= r["waiting"] < r["seconds"] for r in rounds)
+    assert all(0 <= r.waiting < r.seconds for r in rounds)
 
 
-def test_a_measurement_leaves_no_run_behind(dataset_run, tmp_path):
-    list(measure(prepare(dataset_run, World(), tmp_path), 10))
+def test_a_measurement_leaves_no_run_behind(learner, tmp_path):
+    list(measure(learner, 10))
     assert not list(tmp_path.iterdir())
-
-
-def test_the_figure():
-    rows = [
-        Measurement(m, n, 8, 100.0 * n, 1.0, 0.1, 0.08, 0.01, 0.01)
-        for m in ("strong", "weak")
-        for n in (1, 2)
-    ]
-    assert len(draw(rows, "").axes) == 3
 
 
 @pytest.mark.slow

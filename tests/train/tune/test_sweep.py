@@ -15,7 +15,7 @@ from glitchflow.data import lease
 from glitchflow.errors import InputError, RunError
 from glitchflow.train.fit import fit
 from glitchflow.train.tune import search_space as space
-from glitchflow.train.tune.sweep import _conclude, sweep
+from glitchflow.train.tune.sweep import conclude, sweep
 from glitchflow.train.tune.trials import read_trials, write_table
 
 SPACE = {"train.lr": {"loguniform": [1e-4, 2e-2]}, "model.norm": {"choice": ["group", "instance"]}}
@@ -48,7 +48,7 @@ def test_a_request_that_the_cluster_can_never_hold(dataset_run, tmp_path):
 
 
 def test_other_settings_are_refused(dataset_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("glitchflow.train.tune.sweep._tune", lambda *_: None)
+    monkeypatch.setattr("glitchflow.train.tune.sweep._search", lambda *_: None)
     experiment = sweeping(dataset_run, tmp_path, space={"train.workers": {"choice": [1, 4]}})
     with pytest.raises(InputError, match="the cluster has 2"):
         sweep(experiment)
@@ -158,7 +158,7 @@ def test_the_best_settings_do_not_name_the_cluster_of_the_sweep(dataset_run, tmp
     home.mkdir(parents=True)
     (home / "trial.json").write_text('{"values": {"train.lr": 0.007}, "epochs": 1}')
     (home / "metrics.jsonl").write_text('{"kind": "epoch", "step": 1, "validation_loss": 0.5}\n')
-    found = load(_conclude(experiment, tmp_path / "tune", stopped=False))
+    found = load(conclude(experiment, tmp_path / "tune"))
     assert (found.cluster.address, found.cluster.cpus, found.train.lr) == ("", 2, 0.007)
 
 
