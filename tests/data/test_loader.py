@@ -229,6 +229,22 @@ def test_a_local_disk_that_refuses_is_named(dataset, tmp_path):
         loader(dataset, cache_dir=str(tmp_path / "file"))
 
 
+@pytest.mark.parametrize("cache_gb", [0, 1])
+def test_what_is_missing_shows_its_average_and_events_without_strain_are_left_out(tmp_path, cache_gb):
+    rng = np.random.default_rng(2)
+    energy = rng.exponential(size=(64, 3, 4, 4)).astype("float32")
+    valid = rng.random((64, 3)) > 0.2
+    values = {"qplot": energy, "split": np.zeros(64, dtype="int8"), "valid": valid}
+    about = {"channels": ["S", "W1", "W2"], "normalisation": shares(energy)}
+    train = loader(write_store(tmp_path / "d.zarr", values, Layout(64, 2, 64), **about), cache_gb=cache_gb)
+    np.testing.assert_array_equal(train.events, np.flatnonzero(valid[:, 0]))
+    shown = train.read(train.events)
+    expected = normalisation_of(train).apply(torch.from_numpy(energy[train.events]))
+    torch.testing.assert_close(
+        shown, torch.where(torch.from_numpy(valid[train.events])[..., None, None], expected, 0)
+    )
+
+
 def test_an_epoch_that_is_left_early_leaves_no_thread(dataset):
     import threading
 
