@@ -67,8 +67,12 @@ def loudness(energy: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def loudness_quantiles(values: NDArray[np.float64]) -> list[list[float]]:
-    """The `QUANTILES` of each channel's loudness (event, C), a list per channel; events with NaN there are left out."""
-    return np.nanquantile(values, QUANTILES, axis=0).T.tolist()
+    """The `QUANTILES` of each channel's loudness (event, C), a list per channel.
+
+    Events with NaN there are left out; a channel that has nothing else has zeros.
+    """
+    known = [column[~np.isnan(column)] for column in values.T]
+    return [np.quantile(column if len(column) else [0.0], QUANTILES).tolist() for column in known]
 
 
 def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:

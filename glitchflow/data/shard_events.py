@@ -194,7 +194,7 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
         plot = factory.engine(series, companion=explained)
     except ValueError as error:
         raise InputError(f"Q-plots of the events from {indices.start} on: {error}") from None
-    valid = np.array(plot.valid, dtype=bool)
+    valid = plot.valid.numpy().astype(bool)
     for row, event in zip(valid, events):
         row &= True if event.valid is None else event.valid
     kept = [recipe.channels.index(name) for name in factory.kept_channels]

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from helpers import small
+from helpers import forget_shards, small
 
 from glitchflow.analysis.inspect import inspect
-from glitchflow.errors import InputError
+from glitchflow.errors import InputError, RunError
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def test_text(dataset_run):
         "  layout    24 shards of 4 events, chunks of 4",
         "  channels  SIM:STRAIN, SIM:ACC, SIM:SUS, SIM:FRINGE",
         "  qplot     96 4 16 16 float32",
-        "  series    96 4 2048 float64",
+        "  series    96 3 2048 float64",
+        "  valid     96 4 bool",
         "  every shard matches its checksum",
     ):
         assert line in lines
@@ -51,10 +52,8 @@ def test_json(dataset_run):
     assert sum(facts["label"].values()) == sum(facts["split"].values()) == 96
     assert list(facts["split"]) == ["train", "validation", "test"]
     assert list(facts["label"]) == ["background", "sine_gaussian", "scattered_light", "blip"]
-    assert facts["bytes"] == sum(
-        96 * size
-        for size in (4 * 256 * 4, 8, 4 * 4, 1, 1, 4, 256 * 4, 4 * 2048 * 8, 2048 * 8)
-    )  # fmt: skip
+    each = (4 * 256 * 4, 8, 4 * 4, 2, 1, 4, 4, 4 * 8, 256 * 4, 3 * 2048 * 8, 2048 * 8)
+    assert facts["bytes"] == 96 * sum(each)
 
 
 def test_damage_is_named_where_it_was_looked_for(copy):
@@ -71,28 +70,27 @@ def test_damage_is_named_where_it_was_looked_for(copy):
 
 @pytest.mark.parametrize("verify", [False, True])
 def test_a_missing_shard(copy, verify):
-    (copy / ".done" / "00009.json").unlink()
+    forget_shards(copy, 9)
     text, intact = inspect(str(copy), verify=verify)
     assert not intact
-    assert "  shard 9: missing" in text.splitlines()
+    assert text.splitlines()[-2:] == ["  shard 9: missing", "  incomplete"]
 
 
-def test_an_unfinished_store(tmp_path):
-    from glitchflow.data.store import dataset as store
+@pytest.mark.parametrize("name", ["config", "normalisation", "channels"])
+def test_attributes_that_are_gone(copy, name):
+    tree = json.loads((copy / "zarr.json").read_text())
+    del tree["attributes"][name]
+    (copy / "zarr.json").write_text(json.dumps(tree))
+    with pytest.raises(RunError, match=f"d.zarr: damaged: its zarr.json: {name}: Field required"):
+        inspect(str(copy), verify=True)
 
-    arrays = {"qplot": store.Array(("channel", "frequency", "time"), (1, 2, 2), "float32")}
-    provenance = {"date": "d", "host": "h", "versions": {"glitchflow": "0"}, "revision": None}
-    attributes = {
-        "arrays": ["qplot"],
-        "channels": ["S"],
-        "labels": [],
-        "source": "x",
-        "provenance": provenance,
-    }
-    store.create(tmp_path / "d.zarr", arrays, store.Layout(2, 1, 1), {}, attributes)
-    text, intact = inspect(str(tmp_path / "d.zarr"))
+
+def test_what_no_shard_can_mend(copy):
+    (copy / "frequency" / "c" / "0").unlink()
+    text, intact = inspect(str(copy), verify=True)
     assert not intact
-    assert text.splitlines()[-3:] == ["  shard 0: missing", "  shard 1: missing", "  incomplete"]
+    assert "  frequency is missing" in text.splitlines()
+    assert "every shard" not in text
 
 
 def test_what_is_no_store(tmp_path):

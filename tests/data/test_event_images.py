@@ -5,9 +5,15 @@ import numpy as np
 import pytest
 from helpers import small
 
-from glitchflow.data.event_images import READERS
+from glitchflow.data.content import content_of
+from glitchflow.data.event_images import READERS, Origin
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.store import dataset as store
+
+
+def origin(experiment, dataset):
+    return Origin(content_of(experiment, "simulate"), dataset)
+
 
 RATE, START = 256, 1000.0
 
@@ -18,7 +24,7 @@ def test_series_give_the_stored_qplots(dataset_run):
     channels = ["SIM:STRAIN", "SIM:FRINGE", "SIM:ACC"]
     columns = [dataset.channels.index(name) for name in channels]
     for source in ("qplot", "series"):
-        images = list(READERS[source](dataset_run, events, channels, []))
+        images = list(READERS[source](origin(dataset_run, dataset), events, channels))
         assert [image.event for image in images] == [3, 4, 65, 70]
         for image in images:
             np.testing.assert_array_equal(image.energy, np.asarray(dataset["qplot"][image.event])[columns])
@@ -29,7 +35,8 @@ def test_series_give_the_stored_qplots(dataset_run):
 def test_series_take_another_geometry(dataset_run):
     qplot = dataset_run.qplot.model_copy(update={"shape": (8, 20), "q": 12.0})
     experiment = dataset_run.model_copy(update={"qplot": qplot})
-    (image,) = READERS["series"](experiment, [5], ["SIM:STRAIN", "SIM:ACC"], [])
+    dataset = store.open_store(experiment.dataset)
+    (image,) = READERS["series"](origin(experiment, dataset), [5], ["SIM:STRAIN", "SIM:ACC"])
     assert image.energy.shape == (2, 8, 20)
     assert image.step == pytest.approx(0.1)
 
@@ -40,7 +47,7 @@ def test_a_crop_has_frequencies_of_its_own(ray_session, tmp_path):
     )
     generate(experiment)
     dataset = store.open_store(experiment.dataset)
-    for image in READERS["qplot"](experiment, range(4), dataset.channels, []):
+    for image in READERS["qplot"](origin(experiment, dataset), range(4), dataset.channels):
         first = float(np.asarray(dataset["frequency0"][image.event]))
         np.testing.assert_allclose(image.frequency, first + np.arange(16))
         assert image.step == 0.02
@@ -64,9 +71,12 @@ def test_files_give_what_ingest_stores(ray_session, tmp_path):
     dataset = store.open_store(ingest(experiment))
     names = ["S:A", "W:B", "W:C", "W:D"]
     assert dataset.channels == names
-    whole, gap = READERS["files"](experiment, [0, 1], names, gps)
+    files = Origin(content_of(experiment, "ingest"), gps=gps)
+    whole, gap = READERS["files"](files, [0, 1], names)
     np.testing.assert_array_equal(whole.energy, np.asarray(dataset["qplot"][0]))
-    assert not np.asarray(dataset["qplot"][1]).any(), "ingest leaves the event out"
-    assert gap.energy.any(axis=(1, 2)).tolist() == [True, True, False, True], "here it counts for the others"
-    (some,) = READERS["files"](experiment, [0], ["S:A", "W:D"], gps)
+    np.testing.assert_array_equal(gap.energy, dataset["qplot"][1])
+    assert gap.energy.any(axis=(1, 2)).tolist() == [True, True, False, True], "it counts for the others"
+    assert dataset["valid"][:].tolist() == [[True] * 4, [True, True, False, True]]
+    assert (dataset["split"][:] >= 0).all(), "a witness without data costs the witness, not the event"
+    (some,) = READERS["files"](files, [0], ["S:A", "W:D"])
     np.testing.assert_array_equal(some.energy, whole.energy[[0, 3]])

@@ -1,31 +1,39 @@
 """Events to a store over Ray: the same bytes however it was made, and nothing lost or replaced unasked."""
 
 import hashlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
+import torch
 from gwpy.timeseries import TimeSeries
-from helpers import small
+from helpers import damage_of, forget_shards, missing_shards, shares, small
 
 from glitchflow.config import Experiment
+from glitchflow.data import build
 from glitchflow.data import generate as stage
+from glitchflow.data.content import content_of
 from glitchflow.data.generate import generate, ingest
-from glitchflow.data.normalise import reduce_statistics, statistics
-from glitchflow.data.shard_events import make_block, prepare
+from glitchflow.data.normalise import loudness
+from glitchflow.data.shard_events import make_block, make_factory, make_shard
 from glitchflow.data.store import dataset as store
+from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.simulation.families import FAMILIES
+from glitchflow.signal.whiten import estimate_asd
 
 SERIES = {"store": {"series": "float64"}}  # as `dataset_run` was made
+
+
+content = partial(content_of, source="simulate")
 
 
 def array_bytes(path: Path) -> dict[str, str]:
@@ -78,7 +86,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(dataset_run, tmp_path,
     wait_for_shards(path, 2, running)
     running.send_signal(end)
     _, errors = running.communicate(timeout=60)
-    finished = set(range(30)) - set(store.missing_shards(path))
+    finished = set(range(30)) - set(missing_shards(path))
     assert 2 <= len(finished) < 25, "it was stopped in the middle"
     assert "Traceback" not in errors
     if end != signal.SIGKILL:
@@ -86,20 +94,19 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(dataset_run, tmp_path,
         assert errors.splitlines()[-1] == (
             "glitchflow: stopped; what is finished is kept, and the same command goes on from there"
         )
-    before = {k: (path / ".done" / f"{k:05d}.json").stat().st_mtime_ns for k in finished}
+    files = [path / "qplot" / "c" / str(k) / "0" / "0" / "0" for k in finished]
+    before = {file: file.stat().st_mtime_ns for file in files}
 
     experiment = small(tmp_path / "run", **SERIES, simulate={**_simulate(), **more})
     with pytest.raises(InputError, match=r"incomplete, .* of 30 shards missing"):
         store.open_store(path)
     generate(experiment)
-    for k, changed in before.items():
-        assert (path / ".done" / f"{k:05d}.json").stat().st_mtime_ns == changed, (
-            "finished shards are not made again"
-        )
-    assert store.damaged_shards(path) == {}
+    for file, changed in before.items():
+        assert file.stat().st_mtime_ns == changed, "finished shards are not made again"
+    assert damage_of(path) == {}
     resumed, undisturbed = store.open_store(path), store.open_store(dataset_run.dataset)
     for name in undisturbed.attributes["arrays"]:
-        assert np.asarray(resumed[name][:96]).tobytes() == np.asarray(undisturbed[name][:]).tobytes(), name
+        assert resumed[name][:96].tobytes() == undisturbed[name][:].tobytes(), name
 
 
 def _simulate() -> dict:
@@ -109,25 +116,26 @@ def _simulate() -> dict:
 def test_the_same_bytes_without_ray(dataset_run, tmp_path):
     """One process, shards in another order."""
     experiment = small(tmp_path, **SERIES)
-    stage._create(experiment, "simulate")
-    layout = store.open_store(experiment.dataset, complete=False).layout
-    for k in reversed(range(layout.shards)):
-        stage.make_shard(experiment.model_dump_json(), "simulate", str(experiment.dataset), k)
-    stage._finalise(experiment.dataset, layout)
+    with Writer.begin(
+        experiment.dataset, partial(stage._design, content(experiment)), lambda _: None
+    ) as writer:
+        for k in reversed(range(writer.layout.shards)):
+            make_shard(writer.dataset, k)
+        stage._finish(writer)
     assert array_bytes(experiment.dataset) == array_bytes(dataset_run.dataset)
-    a, b = (store.open_store(e.dataset).attributes for e in (experiment, dataset_run))
-    assert a["normalisation"] == b["normalisation"]
+    a, b = (store.open_store(e.dataset) for e in (experiment, dataset_run))
+    assert a.normalisation == b.normalisation
 
 
 def test_one_shard_made_again_alone(dataset_run, tmp_path):
     experiment = copy_of(dataset_run, tmp_path)
     before = array_bytes(experiment.dataset)
+    forget_shards(experiment.dataset, 7)
     file = experiment.dataset / "qplot" / "c" / "5" / "0" / "0" / "0"
     file.write_bytes(file.read_bytes()[:100])
-    (experiment.dataset / ".done" / "00007.json").unlink()
-    assert list(store.damaged_shards(experiment.dataset)) == [5, 7]
+    assert list(damage_of(experiment.dataset)) == [5, 7]
     generate(experiment, shard=5)
-    assert list(store.damaged_shards(experiment.dataset)) == [7]
+    assert list(damage_of(experiment.dataset)) == [7]
     generate(experiment)
     assert array_bytes(experiment.dataset) == before
     with pytest.raises(InputError, match=r"^--shard 24: the store has shards 0 to 23$"):
@@ -135,11 +143,9 @@ def test_one_shard_made_again_alone(dataset_run, tmp_path):
 
 
 def test_more_events_leave_the_earlier_ones_and_their_splits(dataset_run):
-    recipe, engine = prepare(small(dataset_run.workdir, **SERIES).model_dump_json(), "simulate")
-    block = make_block(dataset_run, recipe, engine, range(90, 96))[0]
+    block = make_block(make_factory(content(dataset_run)), range(90, 96))[0]
     longer = small(dataset_run.workdir, **SERIES, simulate={**_simulate(), "events": 5000})
-    recipe, engine = prepare(longer.model_dump_json(), "simulate")
-    other = make_block(longer, recipe, engine, range(93, 99))[0]
+    other = make_block(make_factory(content(longer)), range(93, 99))[0]
     for name, value in block.items():
         assert value[3:].tobytes() == other[name][:3].tobytes(), name
 
@@ -158,14 +164,42 @@ def test_what_a_store_holds(dataset_run):
     np.testing.assert_array_equal(np.diff(dataset["gps"][:]), 64)
     split = np.asarray(dataset["split"][:])
     np.testing.assert_allclose(np.bincount(split) / 96, [0.55, 0.2, 0.25], atol=0.15)
-    train = statistics(np.asarray(dataset["qplot"][:])[split == 0])
-    expected = reduce_statistics([train])
+    expected = shares(dataset["qplot"][:][split == 0])
     for name, values in expected.items():
         np.testing.assert_allclose(attributes["normalisation"][name], values, rtol=1e-9)
     label, witnessed = np.asarray(dataset["label"][:]), np.asarray(dataset["witnessed"][:])
     loud = witnessed.max((1, 2)) > 1
     assert loud[np.isin(label, (1, 2))].mean() > 0.9
     assert not witnessed[np.isin(label, (0, 3))].any()
+    assert dataset["valid"][:].all()
+    assert dataset["rows"][:].all()
+    np.testing.assert_array_equal(dataset["loudness"][:], np.round(loudness(dataset["qplot"][:]), 6))
+
+
+def test_the_table_of_transients(dataset_run):
+    """One where there is one, at its own time, which the jitter moves from the event's."""
+    dataset = store.open_store(dataset_run.dataset)
+    label, snr, gps = (dataset[name][:] for name in ("label", "snr", "gps"))
+    event = dataset["transient_event"][:]
+    np.testing.assert_array_equal(event, np.flatnonzero(label))
+    np.testing.assert_array_equal(dataset["transient_family"][:], label[event])
+    np.testing.assert_array_equal(dataset["transient_snr"][:], snr[event])
+    np.testing.assert_array_equal(dataset["transient_witnessed"][:], np.isin(label[event], (1, 2)))
+    moved = dataset["transient_gps"][:] - gps[event]
+    assert 0.1 < np.abs(moved).max() < 0.2 + 1e-6
+    series = dataset["witnessed_series"][:]
+    for row in np.flatnonzero(label[event] == 1)[:10]:
+        peak = np.abs(series[event[row]]).argmax() / 256 - 4
+        assert peak == pytest.approx(moved[row], abs=0.1)
+
+
+def test_the_datasets_asd_is_the_median_over_quiet_train_events(dataset_run):
+    dataset = store.open_store(dataset_run.dataset)
+    quiet = np.flatnonzero((dataset["label"][:] == 0) & (dataset["split"][:] == 0))
+    series = torch.from_numpy(dataset.all_series(quiet))
+    wanted = np.median(estimate_asd(series, 256, 2).numpy(), axis=0)
+    np.testing.assert_allclose(dataset["asd"][:], wanted, rtol=1e-12)
+    np.testing.assert_allclose(dataset["asd_frequency"][:], np.arange(257) / 2)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------
@@ -192,20 +226,24 @@ def test_overwrite_replaces_a_store(dataset_run, tmp_path):
     changed = experiment.model_copy(update={"seed": 4})
     generate(changed, overwrite=True)
     assert store.open_store(experiment.dataset).attributes["seed"] == 4
-    assert store.damaged_shards(experiment.dataset) == {}
+    assert damage_of(experiment.dataset) == {}
+
+
+def test_a_failed_overwrite_leaves_what_was_there(dataset_run, tmp_path, monkeypatch):
+    experiment = copy_of(dataset_run, tmp_path)
+    before = array_bytes(experiment.dataset)
+    monkeypatch.setattr(stage, "run_tasks", lambda *_: (_ for _ in ()).throw(RunError("no memory")))
+    with pytest.raises(RunError, match="no memory"):
+        generate(experiment.model_copy(update={"seed": 4}), overwrite=True)
+    assert array_bytes(experiment.dataset) == before
+    assert store.open_store(experiment.dataset).config.seed == 3
 
 
 def test_overwrite_deletes_nothing_that_is_no_store(tmp_path):
     experiment = small(tmp_path)
     experiment.dataset.mkdir()
-    (experiment.dataset / "zarr.json").write_text(
-        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
-    )
     (experiment.dataset / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match=r"is not a store of GlitchFlow's, so --overwrite leaves it alone$"):
-        generate(experiment, overwrite=True)
-    (experiment.dataset / "zarr.json").unlink()
-    with pytest.raises(InputError, match="is in the way, and is not a store; choose another workdir"):
+    with pytest.raises(InputError, match="is in the way, and is not a store of GlitchFlow's"):
         generate(experiment, overwrite=True)
     assert (experiment.dataset / "thesis.txt").read_text() == "years of work"
 
@@ -267,13 +305,13 @@ def own(tmp_path, monkeypatch, ray_session):
     (tmp_path / "recipe_of_mine.py").write_text(RECIPE)
     monkeypatch.syspath_prepend(tmp_path)
     add = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
-    original = stage._call
+    original = build._call
 
     def call(make, shard):
         exec(add)
         return original(make, shard)
 
-    monkeypatch.setattr(stage, "_call", call)
+    monkeypatch.setattr(build, "_call", call)
     yield lambda **options: small(
         tmp_path, derived=[], simulate={"recipe": "recipe_of_mine:make", "options": options}
     )
@@ -300,7 +338,7 @@ def test_errors_of_a_recipe(own):
 
 @pytest.mark.slow
 def test_a_task_that_dies_again_and_again_is_one_line(own):
-    with pytest.raises(RunError, match=r"^shard \d+: its task died, and three more after it: "):
+    with pytest.raises(RunError, match=r"^Q-plots, part \d+: its task died, and three more after it: "):
         generate(own(deadly=20))
 
 
@@ -326,8 +364,7 @@ def test_other_qplots_from_stored_series(dataset_run, tmp_path):
         )
     )
     fresh = small(tmp_path / "b", qplot=qplot, whiten={"fftlength": 4})
-    recipe, engine = prepare(fresh.model_dump_json(), "simulate")
-    block = make_block(fresh, recipe, engine, range(10))[0]
+    block = make_block(make_factory(content(fresh)), range(10))[0]
     dataset = store.open_store(again)
     for name in ("qplot", "witnessed", "split", "label", "gps"):
         np.testing.assert_array_equal(dataset[name][:10], block[name], err_msg=name)

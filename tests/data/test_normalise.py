@@ -11,6 +11,8 @@ from glitchflow.data.normalise import (
     Normalisation,
     build_normalisation,
     loudness,
+    loudness_quantiles,
+    measure,
     reduce_statistics,
     statistics,
 )
@@ -26,7 +28,13 @@ def energy():
 
 @pytest.fixture(scope="module")
 def stored(energy):
-    return reduce_statistics([statistics(energy)])
+    return reduce_statistics([share_of(energy)])
+
+
+def share_of(energy, valid=None):
+    """A shard's share, through JSON."""
+    valid = np.ones(energy.shape[:2], bool) if valid is None else valid
+    return json.loads(json.dumps(statistics(measure(energy), valid, 5 * 7)))
 
 
 def test_statistics_are_those_of_the_clamped_energies(energy, stored):
@@ -40,33 +48,54 @@ def test_statistics_are_those_of_the_clamped_energies(energy, stored):
 
 def test_shares_add_up_in_any_cut(energy, stored):
     for cuts in ([10], [1, 2, 39], [0, 20]):  # an empty share is a shard without training events
-        shares = [json.loads(json.dumps(statistics(part))) for part in np.split(energy, cuts)]
+        shares = [share_of(part) for part in np.split(energy, cuts)]
         for order in (shares, shares[::-1]):
             found = reduce_statistics(order)
             for name, values in stored.items():
                 np.testing.assert_allclose(found[name], values, rtol=1e-9)
 
 
-def test_loudness_is_kept_as_quantiles_over_the_events(energy, stored):
+def test_sums_are_added_up_as_numpy_adds_whole_shards(energy):
+    """To the last bit: what was trained on such statistics before is to be trained the same."""
+    clamped = np.maximum(energy, 0, dtype=np.float64)
+    share = share_of(energy)
+    assert share["sum"] == clamped.sum((0, 2, 3)).tolist()
+    assert share["log_sum"] == np.log1p(clamped).sum((0, 2, 3)).tolist()
+    assert share["log_square_sum"] == np.square(np.log1p(clamped)).sum((0, 2, 3)).tolist()
+    parts = [measure(part) for part in np.split(energy, [16, 32])]
+    whole = measure(energy)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), values)
+
+
+def test_channels_without_data_count_for_nothing(energy, stored):
+    valid = np.random.default_rng(2).uniform(size=energy.shape[:2]) < 0.7
+    valid[:, 2] = False
+    holed = np.where(valid[:, :, None, None], energy, 0)
+    found = reduce_statistics([share_of(holed[:15], valid[:15]), share_of(holed[15:], valid[15:])])
+    for c in (0, 1):
+        alone = reduce_statistics([share_of(energy[valid[:, c]])])
+        for name, values in found.items():
+            assert values[c] == pytest.approx(alone[name][c], rel=1e-12)
+    assert [found[name][2] for name in ("mean", "max", "log_mean", "log_std")] == [0, 0, 0, 0]
+
+
+def test_loudness_is_kept_as_quantiles_over_the_events(energy):
     by_hand = np.log1p(np.maximum(energy, 0).astype(float)).mean((2, 3))
     np.testing.assert_allclose(loudness(energy), by_hand, rtol=1e-12)
-    found = np.array(stored["loudness"])
+    found = np.array(loudness_quantiles(by_hand))
     assert found.shape == (3, len(QUANTILES))
-    np.testing.assert_allclose(found[:, 0], by_hand.min(0), atol=1e-6)
-    np.testing.assert_allclose(found[:, -1], by_hand.max(0), atol=1e-6)
-    np.testing.assert_allclose(found[:, QUANTILES.index(0.5)], np.median(by_hand, axis=0), atol=1e-6)
-
-
-def test_shards_from_before_loudness_was_kept_add_up_without_it(energy, stored):
-    old, new = statistics(energy[:20]), statistics(energy[20:])
-    del old["loudness"]
-    found = reduce_statistics([old, new])
-    assert set(stored) - set(found) == {"loudness"}
+    np.testing.assert_array_equal(found, np.quantile(by_hand, QUANTILES, axis=0).T)
+    by_hand[3:7, 1] = by_hand[:, 2] = np.nan
+    holed = np.array(loudness_quantiles(by_hand))
+    np.testing.assert_array_equal(holed[0], found[0])
+    np.testing.assert_array_equal(holed[1], np.quantile(np.delete(by_hand[:, 1], range(3, 7)), QUANTILES))
+    assert not holed[2].any()
 
 
 def test_nothing_to_add_up(energy):
     with pytest.raises(ValueError, match="the train split is empty: no statistics to normalise with"):
-        reduce_statistics([statistics(energy[:0])])
+        reduce_statistics([share_of(energy[:0])])
 
 
 @pytest.mark.parametrize("kind", ["log1p", "max", "mean"])
@@ -107,7 +136,9 @@ def test_channels_are_chosen_with_their_numbers(energy, stored):
 def test_a_silent_channel_is_not_divided_by_zero():
     silent = np.zeros((4, 2, 3, 3), dtype="float32")
     for kind in ("log1p", "max", "mean"):
-        normalisation = build_normalisation(kind, reduce_statistics([statistics(silent)]))
+        normalisation = build_normalisation(
+            kind, reduce_statistics([statistics(measure(silent), np.ones((4, 2), bool), 9)])
+        )
         assert (normalisation.apply(torch.from_numpy(silent)) == 0).all()
 
 

@@ -173,6 +173,9 @@ class Writer:
             target = new if overwrite and exists(path) else path
             dataset = _there(target, agrees, replaceable=target is new) or create(target, design())
             objects.clear_partials(target)
+            if target is new and dataset.complete:  # killed before it took the old one's place
+                objects.replace(new, path)
+                dataset = open_store(path)
             yield Writer(dataset, path, check)
 
     @property
