@@ -27,7 +27,7 @@ def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str
         "problems": rest,
     }
     intact = bool(not damaged and not rest and facts["complete"])
-    return (json.dumps(facts, indent=1) if as_json else _text(facts, verify)), intact
+    return (json.dumps(facts, indent=1) if as_json else text(facts, verify)), intact
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -56,7 +56,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     return facts
 
 
-def _text(facts: dict[str, Any], verified: bool) -> str:
+def text(facts: dict[str, Any], verified: bool = False) -> str:
+    """The same in words; `damaged` (by shard) and `problems` are what was found to be wrong, if anything was."""
     provenance = facts["provenance"]
     lines = [
         f"{facts['path']}: {facts['events']} events of source {facts['source']}, {facts['bytes'] / 1e6:.1f} MB",

@@ -160,8 +160,7 @@ def test_what_no_witness_sees_is_missed_last(full):
 
 @pytest.mark.parametrize("most", [0, 1, 4])
 def test_no_more_figures_than_asked_for(told, most):
-    settings = told.experiment.report.model_copy(update={"figures": most})
-    few = dataclasses.replace(told, experiment=told.experiment.model_copy(update={"report": settings}))
+    few = dataclasses.replace(told, settings=told.settings.model_copy(update={"figures": most}))
     assert list(events.choose(few)) == [3, 12, 6, 9][:most]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from markupsafe import Markup
 
-from glitchflow.analysis.inspect import inspect
+from glitchflow.analysis.inspect import describe, text
 from glitchflow.analysis.report import charts, events, images
 from glitchflow.analysis.report.finding import at, best_baseline, nearest
 from glitchflow.analysis.report.run import Run
@@ -121,7 +121,7 @@ def clean(run: Run) -> Values:
 
 def dataset(run: Run) -> Values:
     """What the store holds, and an event of each family: the strain and its witnesses."""
-    text, _ = inspect(run.dataset.path)
+    words = text(describe(run.dataset) | {"damaged": {}, "problems": []})
     examples = []
     for family, (event, *_) in events.gallery(run):
         drawn = images.channels(run, event)
@@ -129,7 +129,7 @@ def dataset(run: Run) -> Values:
         examples.append(
             {"family": family, "event": event, "figure": drawn, "series": chart, **_loudest(run, event)}
         )
-    return {"text": text, "examples": examples}
+    return {"text": words, "examples": examples}
 
 
 def _loudest(run: Run, event: int) -> dict[str, float]:
