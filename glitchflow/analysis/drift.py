@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from glitchflow.data.normalise import QUANTILES, loudness, loudness_quantiles
 from glitchflow.methods.compare import FIT_EVENTS, Basis
 from glitchflow.progress import say
+from glitchflow.signal.types import Array
 
 # of sqrt(E) times the largest distance of two cumulative curves: 95 % of what chance gives
 KOLMOGOROV = 1.358
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

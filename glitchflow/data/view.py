@@ -6,21 +6,19 @@ Shapes: E event, C channel, F frequency, T time, N sample.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.signal.qtransform import QTransform, build_engine
+from glitchflow.signal.types import Array
 
-Axis = NDArray[np.floating[Any]]
 
-
-def axes(dataset: Dataset, event: int) -> tuple[Axis, Axis]:
+def axes(dataset: Dataset, event: int) -> tuple[Array, Array]:
     """Frequencies (F,) in Hz and times (T,) in s from the event's GPS time, of the pixels of an event's Q-plots."""
     if "frequency" in dataset:
-        return np.asarray(dataset["frequency"][:]), np.asarray(dataset["time"][:])
+        return dataset["frequency"][:], dataset["time"][:]
     qplot, (f, t) = dataset.config.qplot, dataset["qplot"].shape[2:]
     f0, t0, gps = (float(np.asarray(dataset[name][event])) for name in ("frequency0", "time0", "gps"))
     return f0 + qplot.fres * np.arange(f), t0 - gps + qplot.tres * np.arange(t)
@@ -33,7 +31,7 @@ def strain_engine(dataset: Dataset) -> QTransform:
     return build_engine(made.series, made.qplot, made.whiten, asd=asd)
 
 
-def read_series(dataset: Dataset, events: NDArray[np.int64], channels: Sequence[str]) -> NDArray[np.float64]:
+def read_series(dataset: Dataset, events: NDArray[np.int64], channels: Sequence[str]) -> Array:
     """Series (E, C, N) of ascending events and the named channels, in double precision; of derived channels, which a
     store does not keep, they are made anew.
 

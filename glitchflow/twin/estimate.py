@@ -22,9 +22,8 @@ from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.view import strain_engine
 from glitchflow.errors import InputError
 from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.types import Array, Energies
 
-Array = NDArray[np.float64]
-Axis = NDArray[np.floating[Any]]
 PIECE = 2**18  # samples of strain worked on at once: the coefficients of all rows are ten times as many
 
 
@@ -32,8 +31,8 @@ PIECE = 2**18  # samples of strain worked on at once: the coefficients of all ro
 class Shown:
     """What a Q-plot shows of its series: frequencies (F,) and times (T,), the latter evenly spaced."""
 
-    frequency: Axis
-    time: Axis
+    frequency: Array
+    time: Array
     q: float | None = None  # of the plane that is shown, where the transform has several
 
     @property
@@ -64,7 +63,7 @@ class Estimator:
         """Events to work on at once."""
         return max(1, PIECE // self.engine.samples)
 
-    def removed(self, strain: Array, mask: NDArray[np.float32], shown: Sequence[Shown]) -> Array:
+    def removed(self, strain: Array, mask: Energies, shown: Sequence[Shown]) -> Array:
         """What masks (E, F, T) remove from the strain (E, N) of events, in its unit: (E, N), before any taper."""
         found = np.zeros(strain.shape)
         for some in _alike(shown):
@@ -75,7 +74,7 @@ class Estimator:
                     found[busy] = noise_in_strain(self.engine, strain[busy], mask[busy], shown[busy[0]])
         return found
 
-    def tapered(self, strain: Array, mask: NDArray[np.float32], shown: Sequence[Shown]) -> Array:
+    def tapered(self, strain: Array, mask: Energies, shown: Sequence[Shown]) -> Array:
         """The same, brought to 0 over half a whitening filter at each end of the window that is shown."""
         time = np.arange(strain.shape[1]) / self.engine.sample_rate
         found = self.removed(strain, mask, shown)
@@ -99,7 +98,7 @@ def _alike(shown: Sequence[Shown]) -> Iterator[NDArray[np.int64]]:
 
 
 @torch.no_grad()
-def noise_in_strain(engine: QTransform, strain: Array, mask: NDArray[np.float32], shown: Shown) -> Array:
+def noise_in_strain(engine: QTransform, strain: Array, mask: Energies, shown: Shown) -> Array:
     """The part of the strain (E, N) that masks (E, F, T) remove, in units of strain: (E, N) float64.
 
     It is spread a little beyond the window that is shown, by the tiles and by the whitening that is undone; taper it.
@@ -126,7 +125,7 @@ def _on_tiles(mask: Tensor, shown: Shown, rows: Tensor, tiles: int, duration: fl
     return found
 
 
-def _weights(known: Axis, wanted: Axis) -> Tensor:
+def _weights(known: Array, wanted: NDArray[np.floating[Any]]) -> Tensor:
     """(wanted, known): linear interpolation between ascending points, constant beyond both ends."""
     place = np.interp(wanted, known, np.arange(len(known)))
     below = np.minimum(place.astype(int), len(known) - 2)

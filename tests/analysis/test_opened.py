@@ -40,4 +40,4 @@ def test_each_stage_opens_its_dataset_once(stage, trained_run, tmp_path, monkeyp
     stage(trained_run.model_copy(update={"workdir": str(tmp_path)}))
     assert opened.count("dataset.zarr") <= 1
     assert opened.count("predictions.zarr") <= (2 if stage is infer else 1)  # infer begins and finishes them
-    assert opened, "the count sees nothing"
+    assert opened or stage is export, "the count sees nothing"

@@ -34,9 +34,9 @@ from glitchflow.progress import say, track
 from glitchflow.score.mask import overlap_share, removal_mask, upsample
 from glitchflow.signal.recorded.events import first_sample, read_channel
 from glitchflow.signal.recorded.frames import pieces, read_stretch
+from glitchflow.signal.types import Array
 from glitchflow.twin.estimate import Estimator, Shown, estimator_of
 
-Array = NDArray[np.float64]
 SUFFIX = "_CLEAN"
 FRAME = ".gwf"
 

@@ -25,14 +25,13 @@ from glitchflow.progress import say
 from glitchflow.score import matched, metrics
 from glitchflow.score.mask import removal_mask
 from glitchflow.score.sample import Sample
-from glitchflow.score.statistics import Interval
 from glitchflow.score.table import Bootstrap, plain, share
 from glitchflow.signal.simulation.families import inspiral
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.streams import SIGNALS, generator
+from glitchflow.signal.types import Array, Energies
 from glitchflow.twin.estimate import Estimator, Shown, estimator_of
 
-Array = NDArray[np.float64]
 Transients = Callable[[int], Array]
 ALONE, GLITCHES = "alone", "on_glitches"
 
@@ -54,8 +53,8 @@ class Block:
     label: NDArray[np.int8]
     strain: Array  # (E, N)
     shown: list[Shown]
-    recorded: NDArray[np.float32]  # (E, F, T)
-    witnessed: NDArray[np.float32] | None
+    recorded: Energies  # (E, F, T)
+    witnessed: Energies | None
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,6 @@ class Treated:
         labels = self.run.dataset.labels[1:]
         return [name for name in labels if self.transient and name not in self.glitches]
 
-    @property
-    def rate(self) -> float:
-        """Samples a second of the series."""
-        return self.estimator.engine.sample_rate
-
-    @property
-    def band(self) -> tuple[float, float]:
-        """The band of the Q-plots, Hz."""
-        return self.run.dataset.config.qplot.frange
-
 
 def measure(run: Opened, sample: Sample, trial: Trial, validation: NDArray[np.int64]) -> dict[str, Any]:
     """The scores of a sample of events, beside the Wiener filter's, and of other thresholds on `validation` events.
@@ -100,20 +89,18 @@ def measure(run: Opened, sample: Sample, trial: Trial, validation: NDArray[np.in
     result: dict[str, Any] = {
         "mask": {"threshold": threshold},
         "signals": settings.model_dump(mode="json", exclude={"thresholds"}),
-        "excess_removed": asdict(found.removed),
-        "kept": found.kept,
+        **found,
         "wiener_excess_removed": _wiener_removed(treated, sample, trial.interval),
         # a prediction from witnesses alone is the same with and without a signal in the strain
         "wiener_kept": {
             name: entry | {"median": 1.0, "p01": 1.0} if entry["events"] else entry
-            for name, entry in found.kept.items()
+            for name, entry in found["kept"].items()
         },
     }
     if settings.thresholds:
         tried = _scores(treated, trial, validation, settings.thresholds)
         result["validation"] = [
-            {"threshold": value, "excess_removed": asdict(scores.removed), "kept": scores.kept}
-            for value, scores in zip(settings.thresholds, tried)
+            {"threshold": value, **scores} for value, scores in zip(settings.thresholds, tried)
         ]
     result = plain(result)
     say(summary(result))
@@ -143,12 +130,6 @@ def _line(split: str, threshold: float, entry: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class _Scores:
-    removed: Interval
-    kept: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
 class _Case:
     """Signals in some events of a block: with `sign` 1 they are added to the strain, with -1 they are in it already."""
 
@@ -161,8 +142,8 @@ class _Case:
 
 def _scores(
     treated: Treated, trial: Trial, events: NDArray[np.int64], thresholds: list[float]
-) -> list[_Scores]:
-    """Scores at each threshold; the series are read once."""
+) -> list[dict[str, Any]]:
+    """What is removed of glitches and kept of signals at each threshold; the series are read once."""
     groups = (ALONE, GLITCHES, *treated.unwitnessed)
     kept: list[dict[str, list[Array]]] = [{name: [] for name in groups} for _ in thresholds]
     excess: list[list[metrics.Excess]] = [[] for _ in thresholds]
@@ -176,32 +157,38 @@ def _scores(
             for case in cases:
                 kept[i][case.group].append(_kept(treated, block, case, mask, removed))
     return [
-        _Scores(
-            _join(parts).removed(*trial.interval),
-            {name: _quantiles(np.concatenate([np.empty(0), *values])) for name, values in by_group.items()},
-        )
+        {
+            "excess_removed": asdict(_join(parts).removed(*trial.interval)),
+            "kept": {name: _quantiles(np.concatenate([np.empty(0), *v])) for name, v in by_group.items()},
+        }
         for parts, by_group in zip(excess, kept)
     ]
 
 
 def _cases(treated: Treated, trial: Trial, block: Block) -> Iterator[_Case]:
     for name, some in _groups(treated, block, (ALONE, GLITCHES)):
-        psd = matched.noise_psd(block.strain[some], treated.rate)
+        psd = matched.noise_psd(block.strain[some], treated.estimator.engine.sample_rate)
         for number in range(trial.harm.signals):
             signal = _signals(treated, trial, block.events[some], psd, number)
             yield _Case(name, some, signal, psd, 1)
     for name, some in _groups(treated, block, treated.unwitnessed):
         assert treated.transient is not None
         signal = np.stack([treated.transient(i) for i in block.events[some].tolist()])
-        yield _Case(name, some, signal, matched.noise_psd(block.strain[some], treated.rate), -1)
+        yield _Case(
+            name,
+            some,
+            signal,
+            matched.noise_psd(block.strain[some], treated.estimator.engine.sample_rate),
+            -1,
+        )
 
 
-def _kept(treated: Treated, block: Block, case: _Case, mask: NDArray[np.float32], removed: Array) -> Array:
+def _kept(treated: Treated, block: Block, case: _Case, mask: Energies, removed: Array) -> Array:
     """Share of the signals' SNR that is in the cleaned strain with them, minus the cleaned strain without them."""
     some, shown = case.some, [block.shown[place] for place in case.some.tolist()]
     again = treated.estimator.tapered(block.strain[some] + case.sign * case.signal, mask[some], shown)
-    left = case.signal - case.sign * (again - removed[some])
-    return matched.kept(case.signal, left, case.psd, treated.rate, treated.band)
+    left, made = case.signal - case.sign * (again - removed[some]), treated.run.dataset.config
+    return matched.kept(case.signal, left, case.psd, made.series.sample_rate, made.qplot.frange)
 
 
 def _blocks(treated: Treated, events: NDArray[np.int64]) -> Iterator[Block]:
@@ -266,7 +253,9 @@ def _signals(treated: Treated, trial: Trial, events: NDArray[np.int64], psd: Arr
         mass, wanted[i] = (float(np.exp(rng.uniform(*np.log(r)))) for r in (settings.mass, settings.snr))
         middle = rng.uniform(-settings.reach, settings.reach)
         signals[i] = inspiral(time - middle, mass, rng.uniform(0, 2 * np.pi), settings.start)
-    own = np.sqrt(matched.inner(signals, signals, psd, series.sample_rate, treated.band))
+    own = np.sqrt(
+        matched.inner(signals, signals, psd, series.sample_rate, treated.run.dataset.config.qplot.frange)
+    )
     return signals * (wanted / own)[:, None]
 
 

@@ -7,7 +7,7 @@ Shapes: E event that is scored, S threshold, F frequency, T time.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from glitchflow.config.analysis import Evaluate
 from glitchflow.data.store import dataset as store
-from glitchflow.score import clusters, deadtime, statistics
+from glitchflow.score import clusters, statistics
+from glitchflow.score.deadtime import Deadtime, deadtime
 from glitchflow.score.levels import Levels
 from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import RESOLVABLE_EVENTS, Proportion
@@ -76,8 +77,8 @@ def veto_table(
             cost = statistics.proportion((vetoed & quiet).sum(axis=1), quiet.sum())
             entry |= _named("cost", cost) | {"resolvable": cost.resolvable.tolist()}
         else:
-            windows = Windows(sample.gps, stretch, dataset.config.split.block)
-            entry |= _dead(windows, vetoed, truth, interval)
+            block = dataset.config.split.block  # s, within which neighbours are not independent
+            entry |= _dead(deadtime(sample.gps, stretch, vetoed, truth, block, *interval), vetoed)
         table[name] = entry | {"quoted": quoted(entry)}
     return table
 
@@ -101,27 +102,15 @@ def _named(name: str, value: Proportion) -> dict[str, list[Any]]:
     }
 
 
-@dataclass(frozen=True)
-class Windows:
-    """The windows that slide over a stretch."""
-
-    gps: NDArray[np.float64]  # (E,) of their centres, s
-    length: float  # of each, s
-    block: float  # s, within which neighbours are not independent
-
-
-def _dead(
-    windows: Windows, vetoed: NDArray[np.bool_], truth: NDArray[np.bool_], interval: Bootstrap
-) -> dict[str, Any]:
-    """Deadtime at each threshold (S,), with efficiency / deadtime, and intervals over blocks of time."""
-    found = deadtime.deadtime(windows.gps, windows.length, vetoed, truth, windows.block, *interval)
+def _dead(found: Deadtime, vetoed: NDArray[np.bool_]) -> dict[str, Any]:
+    """Deadtime at each threshold, with efficiency / deadtime, and their intervals. vetoed (S, E)."""
     return {
         "cost": found.share.value.tolist(),
         "cost_low": found.share.low.tolist(),
         "cost_high": found.share.high.tolist(),
         "vetoed_seconds": found.vetoed.tolist(),
         "analysed_seconds": found.analysed,
-        "analysed_windows": len(windows.gps),
+        "analysed_windows": vetoed.shape[1],
         "efficiency_over_deadtime": found.ratio.value.tolist(),
         "efficiency_over_deadtime_low": found.ratio.low.tolist(),
         "efficiency_over_deadtime_high": found.ratio.high.tolist(),
