@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from glitchflow.config import STAGES, describe
+from glitchflow.cli import STAGES
+from glitchflow.config import Experiment, describe
 
 COMMAND = Path(sys.executable).parent / "glitchflow"
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -77,7 +78,7 @@ def test_help_ends_in_the_keys_that_a_stage_reads(stage):
     done = run(stage, "--help")
     assert done.returncode == 0
     shown = [line.strip() for line in done.stdout.splitlines()]
-    keys = [line.strip() for line in describe(stage).splitlines()]
+    keys = [line.strip() for line in describe(Experiment, STAGES[stage].reads.split()).splitlines()]
     assert shown[-len(keys) :] == keys, "one line each, none wrapped"
 
 

@@ -26,7 +26,8 @@ import pytest
 import typer
 
 from glitchflow import cli, config
-from glitchflow.config import STAGES, Experiment
+from glitchflow.cli import STAGES
+from glitchflow.config import Experiment
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

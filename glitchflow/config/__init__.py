@@ -1,18 +1,21 @@
 """The experiment: one YAML file and `section.key=value` overrides, checked before anything runs.
 
-Every stage reads the same file and its own sections of it (`STAGES`). Unknown keys are refused with the
-nearest known one, and settings of different sections that contradict each other are refused with both values.
+In: YAML and overrides (`read.py`), or a dictionary that a store or checkpoint keeps (`upgrade.py`). Out: a frozen
+`Experiment` of sections, whose keys stand in `sections.py`, `recipes.py` and `analysis.py`; unknown keys and settings
+that contradict each other (`checks.py`) are refused in one line. Every stage reads the same file and sees its own
+part of it (`reads.py`). Start with `experiment.py`.
 """
 
 from glitchflow.config.experiment import Experiment
-from glitchflow.config.read import STAGES, describe, import_path, load, named, parse
+from glitchflow.config.read import import_path, load, named, parse
+from glitchflow.config.reads import Reads, describe
 from glitchflow.config.sections import Derived
 from glitchflow.config.upgrade import upgrade
 
 __all__ = [
-    "STAGES",
     "Derived",
     "Experiment",
+    "Reads",
     "describe",
     "import_path",
     "load",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+import typing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,13 @@ class Section(BaseModel):
 def key(default: Any, text: str, unit: str = "", **limits: Any) -> Any:
     """A configuration key: its default, meaning, unit and limits; `--help` prints them."""
     return Field(default, description=text, json_schema_extra={"unit": unit}, **limits)
+
+
+def inner_section(annotation: Any) -> Any:
+    """The section inside list[Section] or Section | None, else the annotation itself."""
+    if typing.get_origin(annotation) in (list, types.UnionType, typing.Union):
+        return next((a for a in typing.get_args(annotation) if isinstance(a, type)), annotation)
+    return annotation
 
 
 def ascending(value: tuple[float, float]) -> tuple[float, float]:

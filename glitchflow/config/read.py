@@ -1,11 +1,10 @@
-"""Read an experiment from YAML, explain what is wrong with it, and describe its keys for `--help`."""
+"""Read an experiment from YAML with overrides, and explain what is wrong with it in one line."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import pkgutil
-import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from glitchflow.config.base import Section
+from glitchflow.config.base import inner_section
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.upgrade import MOVED
 from glitchflow.errors import InputError
@@ -110,15 +109,8 @@ def known_keys(parents: typing.Sequence[Any]) -> list[str]:
     for part in parents:
         if isinstance(part, int):
             continue
-        section = _inner(section.model_fields[part].annotation)
+        section = inner_section(section.model_fields[part].annotation)
     return list(section.model_fields)
-
-
-def _inner(annotation: Any) -> Any:
-    """The Section inside list[Section] or Section | None, else the annotation itself."""
-    if typing.get_origin(annotation) in (list, types.UnionType, typing.Union):
-        return next((a for a in typing.get_args(annotation) if isinstance(a, type)), annotation)
-    return annotation
 
 
 def import_path(path: str, key: str, known: typing.Iterable[str]) -> Callable[..., Any]:
@@ -138,109 +130,3 @@ def import_path(path: str, key: str, known: typing.Iterable[str]) -> Callable[..
     if not callable(found):
         raise InputError(f"{key} = {path}: is neither a function nor a class")
     return found
-
-
-STAGES: dict[str, tuple[str, ...]] = {
-    "generate": (
-        "workdir",
-        "seed",
-        "series",
-        "simulate",
-        "derived",
-        "whiten",
-        "qplot",
-        "store",
-        "split",
-        "cluster",
-    ),
-    "ingest": (
-        "workdir",
-        "seed",
-        "series",
-        "ingest",
-        "derived",
-        "whiten",
-        "qplot",
-        "store",
-        "split",
-        "cluster",
-    ),
-    "plan": (
-        "workdir",
-        "seed",
-        "series",
-        "simulate",
-        "ingest",
-        "derived",
-        "whiten",
-        "qplot",
-        "store",
-        "cluster",
-    ),
-    "baseline": ("workdir", "seed", "loader", "train", "evaluate", "baseline"),
-    "scan": (
-        "workdir",
-        "seed",
-        "series",
-        "ingest",
-        "derived",
-        "whiten",
-        "qplot",
-        "store",
-        "split",
-        "scan",
-        "cluster",
-    ),
-    "train": ("workdir", "seed", "loader", "model", "train", "mlflow", "baseline", "cluster"),
-    "tune": ("workdir", "seed", "loader", "model", "train", "tune", "cluster"),
-    "export": ("workdir", "infer"),
-    "infer": ("workdir", "infer", "cluster"),
-    "evaluate": ("workdir", "seed", "loader", "train", "infer", "evaluate", "clean", "harm", "cluster"),
-    "clean": ("workdir", "ingest", "clean", "veto", "evaluate"),
-    "report": ("workdir", "report", "evaluate"),
-    "doctor": (
-        "workdir",
-        "series",
-        "simulate",
-        "ingest",
-        "derived",
-        "whiten",
-        "qplot",
-        "store",
-        "train",
-        "cluster",
-    ),
-}
-
-
-def describe(stage: str) -> str:
-    """The keys a stage reads, one line each: name, default, unit, meaning."""
-    lines = []
-    for name in STAGES[stage]:
-        lines += list(_describe(Experiment.model_fields[name], name))
-    width = min(max(len(left) for left, _ in lines), 64)
-    return "\n".join(f"  {left:<{width}}  {right}" for left, right in lines)
-
-
-def _describe(field: Any, name: str) -> typing.Iterator[tuple[str, str]]:
-    inner = _inner(field.annotation)
-    if isinstance(inner, type) and issubclass(inner, Section):
-        suffix = "[]" if typing.get_origin(field.annotation) is list else ""
-        for child, info in inner.model_fields.items():
-            yield from _describe(info, f"{name}{suffix}.{child}")
-        return
-    unit = field.json_schema_extra["unit"]
-    default = "required" if field.is_required() else _yaml(field.default)
-    yield f"{name} = {default}", f"{field.description} [{unit}]" if unit else field.description
-
-
-def _yaml(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list) and len(value) > 20:
-        return f"[{_yaml(value[0])}, {_yaml(value[1])}, ... {_yaml(value[-1])}]"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_yaml(v) for v in value) + "]"
-    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value) or '""'

@@ -38,7 +38,8 @@ class Content(Section):
 
 def content_of(experiment: Experiment, source: Source) -> Content:
     """The sections of an experiment that a dataset of this source is made from."""
-    names = Content.model_fields.keys() - {"source"}
+    other = "ingest" if source == "simulate" else "simulate"
+    names = Content.model_fields.keys() - {"source", other}
     return Content(source=source, **{name: getattr(experiment, name) for name in names})
 
 

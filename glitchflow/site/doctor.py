@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
-from glitchflow.config.sections import Cluster
 from glitchflow.errors import InputError, RunError
 from glitchflow.site import probe
 from glitchflow.site.checks import HERE, Facts, judge
@@ -31,12 +31,28 @@ FIRST = (
 USUAL = (6379, 8265)  # ports of a head: GCS and dashboard
 
 
-def doctor(experiment: Experiment | None, cluster: Cluster) -> tuple[str, list[str]]:
-    """The screen, and the names of the checks that failed. With an experiment, also what its stages need.
+def doctor(experiment: Experiment | None, address: str = "") -> None:
+    """Print what the checks say; with an experiment, also of what its stages need.
 
     Writes a file of a few bytes at each place a run writes to, and removes it.
+    Raises `RunError` naming the checks that failed.
     """
-    facts = gather(experiment, cluster)
+    if experiment is None:
+        facts = gather(_places([str(Path.cwd())]), address)
+    else:
+        from glitchflow.train.fit import accelerated
+
+        places, cluster = _places([experiment.workdir, str(experiment.dataset)]), experiment.cluster
+        facts = gather(places, cluster.address, cluster.cpus, partial(accelerated, experiment.train))
+        facts = _with_dataset(facts, experiment)
+    screen, failed = judged(facts)
+    print(screen, flush=True)  # before the line on standard error, where both go to one place
+    if failed:
+        raise RunError(f"doctor: would break a run: {', '.join(failed)}")
+
+
+def judged(facts: Facts) -> tuple[str, list[str]]:
+    """The screen, and the names of the checks that failed."""
     found = judge(facts)
     width = max(len(name) for name, _ in found)
     lines = []
@@ -47,24 +63,26 @@ def doctor(experiment: Experiment | None, cluster: Cluster) -> tuple[str, list[s
     return "\n".join(lines), sorted({name for name, finding in found if finding.level == "FAIL"})
 
 
-def gather(experiment: Experiment | None, cluster: Cluster) -> Facts:
-    """Ask this process, Ray and its nodes."""
-    places = _places(experiment)
-    address = cluster.address or os.environ.get("RAY_ADDRESS", "")
+def gather(
+    places: list[str], address: str = "", cpus: int | None = None, fits: Callable[[], object] | None = None
+) -> Facts:
+    """Ask this process, Ray and its nodes.
+
+    places: where a run writes; address, cpus: of Ray, as for `session`; fits: raises `InputError` where the cluster
+    that has been joined cannot hold a training.
+    """
+    address = address or os.environ.get("RAY_ADDRESS", "")
     facts = Facts(here=probe.facts(places), session=probe.ray_directory(), places=places, address=address)
     facts = replace(facts, taken=[] if address else [p for p in USUAL if not probe.call("127.0.0.1", p)])
-    facts = _asked(facts, experiment)
     try:
-        with session(cluster.address, cluster.cpus):
-            facts = replace(facts, token=_token())
-            return _together(_of_ray(facts, experiment))
+        with session(address, cpus):
+            return _together(_of_ray(replace(facts, token=_token()), fits))
     except RunError as error:
         return _together(replace(facts, ray=str(error)))
 
 
-def _places(experiment: Experiment | None) -> list[str]:
+def _places(wanted: list[str]) -> list[str]:
     """Where a run writes: for what is not made yet, the directory that it would be made in."""
-    wanted = [experiment.workdir, str(experiment.dataset)] if experiment else [str(Path.cwd())]
     found = []
     for place in wanted:
         if "://" not in place:
@@ -74,10 +92,8 @@ def _places(experiment: Experiment | None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _asked(facts: Facts, experiment: Experiment | None) -> Facts:
-    """What the stages that make a dataset would say, and how much room it takes."""
-    if experiment is None:
-        return facts
+def _with_dataset(facts: Facts, experiment: Experiment) -> Facts:
+    """What the stages that make a dataset would say, before what a training would, and how much room it takes."""
     from glitchflow.data.store import dataset as store
     from glitchflow.site import plan
 
@@ -86,7 +102,7 @@ def _asked(facts: Facts, experiment: Experiment | None) -> Facts:
             return facts
         size = plan.measure(plan.content_to_plan(experiment))
     except (InputError, RunError) as error:
-        return replace(facts, refusals=[str(error)])
+        return replace(facts, refusals=[str(error), *facts.refusals])
     place = next((p for p in reversed(facts.places) if str(experiment.dataset).startswith(p)), "")
     return replace(facts, need=(place, size.bytes, size.files))
 
@@ -101,7 +117,7 @@ def _token() -> tuple[str, str, int | None]:
         return mode, path, None
 
 
-def _of_ray(facts: Facts, experiment: Experiment | None) -> Facts:
+def _of_ray(facts: Facts, fits: Callable[[], object] | None) -> Facts:
     """What Ray knows of its nodes, and what a training would say to them."""
     import ray
 
@@ -114,13 +130,11 @@ def _of_ray(facts: Facts, experiment: Experiment | None) -> Facts:
             f"{n['NodeManagerHostname']} ({n['NodeManagerAddress']})" for n in nodes if not n["Alive"]
         ),
     )
-    if experiment is not None:
-        from glitchflow.train.fit import accelerated
-
-        try:
-            accelerated(experiment.train)
-        except InputError as error:
-            facts = replace(facts, refusals=[*facts.refusals, str(error)])
+    try:
+        if fits:
+            fits()
+    except InputError as error:
+        facts = replace(facts, refusals=[str(error)])
     if not facts.address:
         return facts  # the one node is this machine
     ids = {name: node["NodeID"] for name, node in alive.items()}

@@ -62,6 +62,11 @@ class Plan:
         )
 
 
+def costs(experiment: Experiment, nodes: int = 1, cores: int | None = None) -> str:
+    """The stage: what the dataset of an experiment costs, in words. Raises `InputError` as `plan`."""
+    return describe(experiment.store, plan(experiment, nodes=nodes, cores=cores))
+
+
 def plan(
     experiment: Experiment, source: Source | None = None, nodes: int = 1, cores: int | None = None
 ) -> Plan:

@@ -35,28 +35,27 @@ IMPORT_PATH = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")
 
 
 def submit(
-    stage: str,
+    words: Sequence[str],
     experiment: Experiment,
-    source: str,
-    options: Sequence[str] = (),
     address: str = "",
     environment: Sequence[str] = (),
     follow: bool = True,
 ) -> str:
     """Run a stage as a job on the cluster whose dashboard is at `address`; returns the job's id when it is done.
 
-    source: the experiment's file, which names the job. options: further words of the stage's command line.
+    words: the stage, the experiment's file, which names the job, and the options of the stage's command line.
     environment: NAME=VALUE, or NAME alone for the value it has here.
 
     Raises `InputError` where what the job needs is too much to upload or the job found its input wrong;
     `RunError` where the cluster cannot be reached, refuses the token, or the job fails.
     """
+    stage, source, *options = words
     variables = dict(map(_variable, environment))
     client = connect(address)
     job = f"{stage}-{Path(source).stem}-{secrets.token_hex(3)}"
     name = f"{Path(source).stem}.yaml"
     with tempfile.TemporaryDirectory(prefix="glitchflow-") as directory:
-        pack(experiment, Path(directory), name, Path.cwd())
+        pack(given(experiment), Path(directory) / name, Path.cwd())
         wait = {"RAY_JOB_STOP_WAIT_TIME_S": str(round(experiment.train.grace) + 5)}  # time for a checkpoint
         client.submit_job(
             entrypoint=shlex.join(["glitchflow", stage, name, *options]),
@@ -108,14 +107,18 @@ def _variable(item: str) -> tuple[str, str]:
 # -- what goes up ------------------------------------------------------------------------------------------------
 
 
-def pack(experiment: Experiment, directory: Path, name: str, here: Path) -> None:
-    """Write the experiment to `directory/name` and copy the modules beside `here` that it needs.
-
-    Only keys that were given go along, so that a cluster of another version need not know the others.
-    Raises `InputError` naming a dataset among a module's files, or the biggest of them where they are too big.
-    """
+def given(experiment: Experiment) -> dict[str, Any]:
+    """What of an experiment goes up: the keys that were given; another version may not know the rest."""
     values = experiment.model_dump(mode="json", exclude_unset=True) | {"workdir": experiment.workdir}
     values.pop("cluster", None)  # the job joins the cluster it runs on
+    return values
+
+
+def pack(values: dict[str, Any], path: Path, here: Path) -> None:
+    """Write an experiment to the file `path`, and copy the modules in `here` that it names beside it.
+
+    Raises `InputError` naming a dataset among a module's files, or the biggest of them where they are too big.
+    """
     files = _own_files(sorted(_import_paths(values)), here)
     sizes = {file: file.stat().st_size / 1e6 for file in files}
     if sum(sizes.values()) > LIMIT:
@@ -125,10 +128,10 @@ def pack(experiment: Experiment, directory: Path, name: str, here: Path) -> None
             + ", ".join(f"{file.relative_to(here)} ({sizes[file]:.1f} MB)" for file in biggest)
         )
     for file in files:
-        target = directory / file.relative_to(here)
+        target = path.parent / file.relative_to(here)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-    (directory / name).write_text(yaml.safe_dump(values, sort_keys=False))
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def _import_paths(values: Any) -> Iterator[str]:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glitchflow.config import STAGES, Experiment, describe, import_path, load, parse
-from glitchflow.config.sections import Section
+from glitchflow.config import Experiment, import_path, load, parse
 from glitchflow.errors import InputError
 
 
@@ -188,53 +187,3 @@ def test_import_paths():
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             import_path(path, "simulate.recipe", ["detector"])
-
-
-# -- help --------------------------------------------------------------------------------------------------------
-
-
-def leaves(section: type[Section], prefix: str):
-    """Every key below a section: (dotted name, its field)."""
-    for name, field in section.model_fields.items():
-        inner = [
-            a for a in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(a, type)
-        ]
-        sections = [a for a in inner if issubclass(a, Section)]
-        suffix = "[]" if getattr(field.annotation, "__origin__", None) is list and sections else ""
-        if sections:
-            yield from leaves(sections[0], f"{prefix}{name}{suffix}.")
-        else:
-            yield f"{prefix}{name}", field
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_help_lists_every_key_with_default_unit_and_meaning(stage):
-    lines = describe(stage).splitlines()
-    found = {line.split(" = ")[0].strip(): line for line in lines}
-    expected = dict(
-        pair for pair in leaves(Experiment, "") if pair[0].split(".")[0].rstrip("[]") in STAGES[stage]
-    )
-    assert found.keys() == expected.keys()
-    assert len(lines) == len(found)
-    for name, field in expected.items():
-        unit = field.json_schema_extra["unit"]
-        assert field.description in found[name]
-        assert found[name].endswith(f"[{unit}]" if unit else field.description)
-
-
-def test_help_shows_defaults_as_yaml():
-    lines = describe("generate")
-    for text in (
-        "qplot.frange = [10, 200] ",
-        "whiten.fftlength = null ",
-        "store.series = none ",
-        "simulate.detector.coupling.ripple = 6 ",
-        "derived[].name = required ",
-        "simulate.detector.witnesses = [SIM:ACC_X, SIM:ACC_Y, SIM:SUS, SIM:ASC] ",
-        "simulate.start = 1400000000.0 ",
-    ):
-        assert f"  {text}" in lines
-
-
-def test_every_section_belongs_to_a_stage():
-    assert {section for sections in STAGES.values() for section in sections} == set(Experiment.model_fields)

@@ -10,7 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from glitchflow.config import STAGES, parse
+from glitchflow.cli import STAGES
+from glitchflow.config import parse
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = sorted((ROOT / "launch" / "kubernetes").glob("*.yaml"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import small
 
-from glitchflow.config.sections import Cluster
+from glitchflow.errors import RunError
 from glitchflow.site import checks, probe
 from glitchflow.site import doctor as asking
 from glitchflow.site.checks import HERE, Facts
@@ -158,20 +158,21 @@ def test_a_requirement_that_is_not_met(monkeypatch):
 # -- real machines -----------------------------------------------------------------------------------------------
 
 
-def test_this_machine_and_an_experiment(ray_session, tmp_path):
+def test_this_machine_and_an_experiment(ray_session, tmp_path, capsys):
     experiment = small(tmp_path / "not" / "yet")
-    screen, failed = doctor(experiment, Cluster())
-    assert failed == [], screen
+    doctor(experiment)
+    screen = capsys.readouterr().out
     assert f"ok    storage     {tmp_path}: written and read here" in screen.splitlines()
     assert "the dataset needs 0.0" in screen
     assert list(tmp_path.iterdir()) == [], "nothing is left"
 
 
-def test_what_this_experiment_cannot_do_here(ray_session, tmp_path):
+def test_what_this_experiment_cannot_do_here(ray_session, tmp_path, capsys):
     (tmp_path / "file").touch()
     experiment = small(tmp_path / "file" / "run", train={"workers": 4}, loader={"lanes": 4})
-    screen, failed = doctor(experiment, Cluster())
-    assert failed == ["config", "storage"], screen
+    with pytest.raises(RunError, match=r"^doctor: would break a run: config, storage$"):
+        doctor(experiment)
+    screen = capsys.readouterr().out
     assert f"FAIL  storage     here: {tmp_path}/file: cannot write: Not a directory" in screen
     assert "FAIL  config      train.workers = 4: needs 4 CPUs, the cluster has 2" in screen
 
@@ -268,13 +269,13 @@ def test_no_cluster_at_the_address_is_status_1(tmp_path):
     assert done.stderr == "glitchflow: doctor: would break a run: Ray\n"
 
 
-def test_a_token_file_that_others_can_read(ray_session, tmp_path, monkeypatch):
+def test_a_token_file_that_others_can_read(ray_session, tmp_path, monkeypatch, capsys):
     path = tmp_path / "token"
     path.write_text("0" * 64)
     path.chmod(0o640)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
     monkeypatch.chdir(tmp_path)
-    screen, failed = doctor(None, Cluster())
-    assert failed == []
+    doctor(None)
+    screen = capsys.readouterr().out
     assert f"warn  token       {path}: others can read it (mode 640)" in screen
     assert stat.S_IMODE(path.stat().st_mode) == 0o640

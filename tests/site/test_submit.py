@@ -44,7 +44,7 @@ def packed(directory: Path) -> list[str]:
 def test_what_goes_up_is_the_experiment_and_the_modules_it_names(here, tmp_path_factory):
     up = tmp_path_factory.mktemp("up")
     experiment = config.load("x.yaml", ["train.epochs=3", "infer.checkpoint=other", "cluster.address=a:6379"])
-    submit.pack(experiment, up, "x.yaml", here)
+    submit.pack(submit.given(experiment), up / "x.yaml", here)
     modules = ["helper.py", "mine.py", "parts/__init__.py", "parts/curve.txt", "parts/noise.py"]
     assert packed(up) == sorted([*modules, "x.yaml"])
     assert yaml.safe_load((up / "x.yaml").read_text()) == {
@@ -61,7 +61,7 @@ def test_what_goes_up_is_the_experiment_and_the_modules_it_names(here, tmp_path_
 def test_the_default_workdir_is_that_of_the_user_too(here, tmp_path_factory):
     up = tmp_path_factory.mktemp("up")
     (here / "y.yaml").write_text("seed: 2\n")
-    submit.pack(config.load("y.yaml"), up, "y.yaml", here)
+    submit.pack(submit.given(config.load("y.yaml")), up / "y.yaml", here)
     assert yaml.safe_load((up / "y.yaml").read_text()) == {
         "seed": 2,
         "workdir": str(here / "runs" / "default"),
@@ -78,7 +78,7 @@ def test_data_and_repositories_are_refused(here, tmp_path_factory, name):
     with pytest.raises(
         InputError, match=f"^{shown}: data and repositories are not uploaded with a job: keep it outside"
     ):
-        submit.pack(config.load("x.yaml"), up, "x.yaml", here)
+        submit.pack(submit.given(config.load("x.yaml")), up / "x.yaml", here)
     assert packed(up) == []
 
 
@@ -89,13 +89,13 @@ def test_too_much_is_refused_with_the_biggest_files(here, tmp_path_factory, monk
     biggest = r"parts/b.txt \(0.2 MB\), parts/a.txt \(0.1 MB\), parts/c.txt \(0.1 MB\)$"
     message = "^0.4 MB of modules to upload, at most 0.3: the biggest are " + biggest
     with pytest.raises(InputError, match=message):
-        submit.pack(config.load("x.yaml"), tmp_path_factory.mktemp("up"), "x.yaml", here)
+        submit.pack(submit.given(config.load("x.yaml")), tmp_path_factory.mktemp("up") / "x.yaml", here)
 
 
 def test_a_module_that_is_not_python(here, tmp_path_factory):
     (here / "helper.py").write_text("def (:\n")
     with pytest.raises(InputError, match=r"helper\.py: is not Python: "):
-        submit.pack(config.load("x.yaml"), tmp_path_factory.mktemp("up"), "x.yaml", here)
+        submit.pack(submit.given(config.load("x.yaml")), tmp_path_factory.mktemp("up") / "x.yaml", here)
 
 
 def test_the_environment_of_a_job(monkeypatch):
@@ -113,13 +113,13 @@ def test_the_environment_of_a_job(monkeypatch):
 
 def test_the_words_of_a_stage():
     words = ["--overwrite", "x.yaml", "train.epochs=3", "--scaling", "1,2"]
-    assert cli._words_of("train", words) == (
+    assert cli.words_of("train", words) == (
         "x.yaml",
         ["train.epochs=3"],
         ["--overwrite", "--scaling", "1,2"],
     )
-    with pytest.raises(InputError, match=r"^submit inspect: not one of generate, ingest, "):
-        cli._words_of("inspect", ["x.zarr"])
+    with pytest.raises(InputError, match=r"^submit inspect: not one of plan, generate, "):
+        cli.words_of("inspect", ["x.zarr"])
 
 
 def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess:
@@ -136,7 +136,7 @@ def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess:
         (("train", QUICKSTART), 2, "glitchflow: --address: which cluster? that of its dashboard"),
         (("train", "nowhere.yaml", "--address", "http://127.0.0.1:1"), 2, "glitchflow: nowhere.yaml: no such file"),
         (("train", QUICKSTART, "train.epoch=1"), 2, f"glitchflow: {QUICKSTART} with train.epoch=1: "),
-        (("fly", QUICKSTART), 2, "glitchflow: submit fly: not one of generate"),
+        (("fly", QUICKSTART), 2, "glitchflow: submit fly: not one of plan, generate"),
         (
             ("train", QUICKSTART, "--address", "http://127.0.0.1:1"),
             1,

@@ -1,0 +1,133 @@
+"""How a row of the table of stages becomes a command: its arguments, its help, its call, its errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import pkgutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from glitchflow.config import Experiment, Reads, describe, load
+from glitchflow.errors import InputError, RunError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command on an experiment."""
+
+    function: str  # package.module:function, called with the experiment and those options that it takes
+    help: str
+    reads: str  # sections, and single keys as section.key
+    options: tuple[str, ...] = ()
+    instead: dict[str, str] = field(default_factory=dict)  # another function, where this option is given
+    says: str = "{stage}: wrote {shown} in {seconds:.1f} s"  # of what the function returns
+    required: bool = True  # CONFIG
+
+
+# name: type, option, default
+OPTIONS: dict[str, tuple[Any, Any, Any]] = {
+    "nodes": (int, typer.Option("--nodes", help="Nodes of the cluster to plan for."), 1),
+    "cores": (int | None, typer.Option("--cores", help="Cores of each; default: as here."), None),
+    "overwrite": (bool, typer.Option("--overwrite", help="Replace what this stage wrote before."), False),
+    "shard": (int | None, typer.Option("--shard", help="Make this shard alone, again."), None),
+    "verify": (
+        bool,
+        typer.Option("--verify", help="Check every shard first, and make damaged ones again."),
+        False,
+    ),
+    "address": (str, typer.Option("--address", help="Ray cluster to join.", envvar="RAY_ADDRESS"), ""),
+    "workers": (
+        str,
+        typer.Option(
+            "--scaling", metavar="1,2,4", help="Instead, measure the speed on so many workers: scaling/."
+        ),
+        "",
+    ),
+}
+CONFIG = {True: "The experiment, a YAML file.", False: "Also check what this experiment needs."}
+
+
+def command(app: typer.Typer, name: str, stage: Stage) -> None:
+    """Make a command of a row of the table, with the keys it reads at the end of its help."""
+    keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
+    overrides = typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys of the file to change.")
+    rows = {
+        "path": (
+            str,
+            typer.Argument(metavar="CONFIG", help=CONFIG[stage.required]),
+            empty if stage.required else "",
+        ),
+        "overrides": (list[str] | None, overrides, None),
+    }
+    names = stage.options + ("address",) * ("cluster" in stage.reads.split())
+    rows |= {option: OPTIONS[option] for option in names}
+
+    def run(**given: Any) -> None:
+        with one_line():
+            call(name, stage, given)
+
+    run.__doc__ = stage.help
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(key, keyword, default=default, annotation=Annotated[kind, option])
+            for key, (kind, option, default) in rows.items()
+        ]
+    )
+    # \b keeps typer from joining the lines
+    keys = describe(Experiment, stage.reads.split())
+    app.command(name, epilog=f"\b\nKeys it reads, with defaults:\n{keys}")(run)
+
+
+def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
+    """Read the experiment, call the stage's function with what it may see of it, and say what it wrote."""
+    path, address = given.pop("path"), given.get("address", "")
+    overrides, experiment = given.pop("overrides") or [], None
+    if path:
+        whole = load(path, overrides)
+        joined = whole.cluster.model_copy(update={"address": address or whole.cluster.address})
+        whole = whole.model_copy(update={"cluster": joined})
+        experiment = whole.limited(Reads(name, frozenset(stage.reads.split())))
+    started = time.monotonic()
+    # imported only now: --help and a mistyped key answer without waiting for torch and Ray
+    chosen = next((stage.instead[option] for option in stage.instead if given[option]), stage.function)
+    function: Callable[..., Any] = pkgutil.resolve_name(chosen)
+    taken = inspect.signature(function).parameters
+    written = function(experiment, **{key: value for key, value in given.items() if key in taken})
+    seconds = time.monotonic() - started
+    print(stage.says.format(stage=name, written=written, shown=shown(written), seconds=seconds))
+
+
+def shown(written: Any) -> str:
+    """A path from here, unless here is far from it: a job's directory is nobody's starting point."""
+    text = str(written)
+    near = text if "://" in text else os.path.relpath(text)
+    return text if near.startswith("../..") else near
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Turn the errors a user can act on into one line on standard error and an exit status."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # a batch system's end, or its warning, is a Ctrl-C
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except InputError as error:
+        stop(str(error), 2)
+    except RunError as error:
+        stop(str(error), 1)
+    except KeyboardInterrupt:
+        stop("stopped; what is finished is kept, and the same command goes on from there", 1)
+
+
+def stop(line: str, status: int) -> NoReturn:
+    """End the process with one line on standard error and this status."""
+    print(f"glitchflow: {line}", file=sys.stderr)
+    sys.exit(status)

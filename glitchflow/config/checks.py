@@ -1,0 +1,173 @@
+"""Settings of different sections that contradict each other.
+
+Each check raises ValueError("key = value: what is allowed").
+"""
+
+from __future__ import annotations
+
+from glitchflow.config.recipes import Detector
+from glitchflow.config.sections import (
+    Derived,
+    Ingest,
+    Loader,
+    QPlot,
+    Series,
+    Simulate,
+    Train,
+    Whiten,
+)
+
+# the ranges of frequency of the families, which a Q-plot must show
+BANDS = (
+    ("sine_gaussian", "frequency"),
+    ("ringdown", "frequency"),
+    ("whistle", "low"),
+    ("whistle", "high"),
+    ("scattered_light", "fringe"),
+    ("bilinear", "frequency"),
+    ("blip", "frequency"),
+)
+
+
+def band(qplot: QPlot, series: Series) -> None:
+    """The Q-plot's band and Q exist at this rate."""
+    low, high = qplot.frange
+    nyquist = series.sample_rate / 2
+    if not 0 < low < high:
+        raise ValueError(f"qplot.frange = [{low:g}, {high:g}]: must be 0 < low < high, in Hz")
+    if high > nyquist:
+        raise ValueError(
+            f"qplot.frange = [{low:g}, {high:g}]: beyond {nyquist:g} Hz, half of series.sample_rate"
+            f" = {series.sample_rate:g}"
+        )
+    name, smallest = ("qplot.qrange", qplot.qrange[0]) if qplot.q is None else ("qplot.q", qplot.q)
+    if smallest < 11**0.5:  # below it gwpy's windows would reach beyond zero frequency
+        raise ValueError(f"{name} = {smallest:g}: Q must be at least sqrt(11) = 3.317")
+
+
+def window(qplot: QPlot, series: Series, whiten: Whiten) -> None:
+    """The window fits into what whitening leaves of a series, and that is a whole number of samples."""
+    usable = series.duration - 2 * whiten.settle
+    if qplot.window == "fixed" and qplot.span > usable:
+        raise ValueError(
+            f"qplot.span = {qplot.span:g}: longer than the {usable:g} s that series.duration ="
+            f" {series.duration:g} leaves after whiten.length = {whiten.length:g}"
+        )
+    if abs(series.samples - series.duration * series.sample_rate) > 1e-6:
+        raise ValueError(
+            f"series.duration = {series.duration:g}: must be a whole number of samples at {series.sample_rate:g} Hz"
+        )
+
+
+def transients(simulate: Simulate, qplot: QPlot) -> None:
+    """Every family that is simulated can be seen: in the Q-plot's band, and inside its window."""
+    low, high = qplot.frange
+    bands = {}
+    if simulate.recipe == "notebook" and not simulate.notebook.out_of_band:
+        bands["simulate.notebook.frequency"] = simulate.notebook.frequency
+    if simulate.recipe == "detector":
+        for family, which in BANDS:
+            settings = getattr(simulate.detector.families, family)
+            if settings.weight:
+                bands[f"simulate.detector.families.{family}.{which}"] = getattr(settings, which)
+    for name, reached in bands.items():
+        if not low <= reached[0] <= reached[1] <= high:
+            raise ValueError(
+                f"{name} = [{reached[0]:g}, {reached[1]:g}]: must lie inside qplot.frange = [{low:g}, {high:g}]:"
+                " no Q-plot shows the rest"
+            )
+    jitter = simulate.detector.jitter if simulate.recipe == "detector" else 0.0
+    if qplot.window == "fixed" and 2 * jitter > qplot.span:
+        raise ValueError(
+            f"simulate.detector.jitter = {jitter:g}: would put transients outside qplot.span = {qplot.span:g}"
+        )
+
+
+def channels(ingest: Ingest, simulate: Simulate, derived: list[Derived], witnesses: list[str] | str) -> None:
+    """Channels that are named exist, once each; `witnesses`: those of `loader.witnesses`."""
+    if ingest.series_from and not ingest.channels:
+        return  # that store knows its channels
+    where, names = _names(ingest, simulate)
+    if not names:
+        return  # a recipe of a user's own
+    for item in derived:
+        for channel in item.channels:
+            _known("derived.channels", channel, names[1:], where)
+        names.append(item.name)
+    if len(set(names)) != len(names):
+        raise ValueError(f"{where}: channel names must differ: {', '.join(names)}")
+    for key, chosen in (("loader.witnesses", witnesses), ("ingest.witnesses", ingest.witnesses)):
+        for name in chosen if isinstance(chosen, list) else ():  # a file that is not there yet names none
+            _known(key, name, names[1:], where)
+    if ingest.witnesses and (ingest.series_from or ingest.qplots_from):
+        raise ValueError(
+            "ingest.witnesses: chooses among the files of ingest.channels; of a store's channels, loader.witnesses does"
+        )
+    if ingest.labels and len(ingest.labels) != len(ingest.times.gps):
+        raise ValueError(f"ingest.labels: {len(ingest.labels)} for {len(ingest.times.gps)} ingest.times")
+
+
+def _names(ingest: Ingest, simulate: Simulate) -> tuple[str, list[str]]:
+    """The section that says which channels there are, and their names, strain first."""
+    if ingest.channels:
+        return "ingest.channels", [source.name for source in ingest.channels]
+    if simulate.recipe == "detector":
+        _families(simulate.detector)
+        return "simulate.detector", [simulate.detector.strain, *simulate.detector.witnesses]
+    if simulate.recipe == "notebook":
+        return "simulate.notebook", [simulate.notebook.strain, *simulate.notebook.names]
+    return "", []
+
+
+def _families(detector: Detector) -> None:
+    """The witnesses that families name exist, and no family counts as witnessed that nothing sees."""
+    where, families = "simulate.detector.families", detector.families
+    if detector.background < 1 and not any(family.weight for _, family in families):
+        raise ValueError(f"{where}: every weight is 0; set one, or simulate.detector.background=1")
+    if families.scattered_light.weight:
+        name = families.scattered_light.witness
+        _known(f"{where}.scattered_light.witness", name, detector.witnesses, "simulate.detector")
+    for family in ("sine_gaussian", "ringdown", "whistle", "bilinear"):
+        settings = getattr(families, family)
+        if not settings.weight:
+            continue
+        for name in settings.witnesses:
+            _known(f"{where}.{family}.witnesses", name, detector.witnesses, "simulate.detector")
+        if not detector.seeing(family):
+            raise ValueError(
+                f"{where}.{family}.witnesses = []: means all but those of slow motions, and"
+                " simulate.detector.witnesses has no other"
+            )
+    _apart(detector)
+
+
+def _apart(detector: Detector) -> None:
+    """What a family's draws must not mix up."""
+    where, families = "simulate.detector.families", detector.families
+    vibration, swing = families.bilinear.witnesses
+    if families.bilinear.weight and (vibration in detector.slow or swing == families.scattered_light.witness):
+        raise ValueError(
+            f"{where}.bilinear.witnesses = [{vibration}, {swing}]: must be two, and neither that of scattered light"
+        )
+    low, high = families.whistle.low, families.whistle.high
+    if families.whistle.weight and low[1] >= high[0]:
+        raise ValueError(
+            f"{where}.whistle.low = [{low[0]:g}, {low[1]:g}]: must lie below whistle.high = [{high[0]:g}, {high[1]:g}]"
+        )
+
+
+def _known(where: str, name: str, names: list[str], source: str) -> None:
+    if name not in names:
+        raise ValueError(
+            f"{where} = {name}: not a witness of {source}; there are: {', '.join(names) or 'none'}"
+        )
+
+
+def batches(loader: Loader, train: Train) -> None:
+    """Lanes, batches and workers divide evenly: each worker serves whole lanes."""
+    if loader.lanes % train.workers:
+        raise ValueError(f"train.workers = {train.workers}: must divide loader.lanes = {loader.lanes}")
+    if loader.batch % loader.lanes:
+        raise ValueError(
+            f"loader.batch = {loader.batch}: must be a multiple of loader.lanes = {loader.lanes}"
+        )
