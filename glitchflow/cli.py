@@ -46,7 +46,7 @@ STAGES = {
     "baseline": Stage(
         "glitchflow.analysis.baseline:baseline",
         "Score baselines and oracle on the test split, and say whether the data can teach: baseline.json.",
-        "workdir seed store.path loader train evaluate baseline",
+        "workdir seed store.path loader train.loss evaluate baseline",
     ),
     "scan": Stage(
         "glitchflow.analysis.scan:scan",
@@ -69,7 +69,7 @@ STAGES = {
     "export": Stage(
         "glitchflow.train.export:export",
         "Write the trained network, with its normalisation, as a torch.export program: export/.",
-        "workdir infer",
+        "workdir infer.checkpoint",
     ),
     "infer": Stage(
         "glitchflow.analysis.infer:infer",
@@ -80,7 +80,7 @@ STAGES = {
     "evaluate": Stage(
         "glitchflow.analysis.evaluate.evaluate:evaluate",
         "Score the predictions on the test split, beside baselines and oracle: evaluation/.",
-        "workdir seed store.path loader train infer evaluate clean harm cluster",
+        "workdir seed store.path loader.subset train.loss infer.batch evaluate clean.threshold harm cluster",
     ),
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",
@@ -91,7 +91,7 @@ STAGES = {
     "report": Stage(
         "glitchflow.analysis.report:report",
         "Draw everything there is so far on one page: report.html.",
-        "workdir store.path report evaluate",
+        "workdir store.path report evaluate train.loss",
     ),
     "doctor": Stage(
         "glitchflow.site.doctor:doctor",

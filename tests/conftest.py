@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import small
+from helpers import small, staged
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
@@ -34,7 +34,7 @@ def dataset_run(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> 
     from glitchflow.data.generate import generate
 
     experiment = small(tmp_path_factory.mktemp("run"), store={"series": "float64"})
-    generate(experiment)
+    generate(staged("generate", experiment))
     return experiment
 
 
@@ -45,9 +45,9 @@ def trained_run(dataset_run: Experiment) -> Experiment:
     from glitchflow.analysis.infer import infer
     from glitchflow.train.fit import fit
 
-    fit(dataset_run)
-    infer(dataset_run)
-    evaluate(dataset_run)
+    fit(staged("train", dataset_run))
+    infer(staged("infer", dataset_run))
+    evaluate(staged("evaluate", dataset_run))
     return dataset_run
 
 

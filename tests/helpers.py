@@ -13,7 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from glitchflow.config import Experiment, parse
+from glitchflow.cli import STAGES
+from glitchflow.config import Experiment, Reads, parse
 from glitchflow.data.normalise import loudness, loudness_quantiles, measure, reduce_statistics, statistics
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store.dataset import Dataset
@@ -56,6 +57,15 @@ def small(workdir: Path, **changes: object) -> Experiment:
     for name, value in changes.items():
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
     return parse(values)
+
+
+READ: dict[str, Reads] = {}  # what the stages of this process have read so far
+
+
+def staged(stage: str, experiment: Experiment) -> Experiment:
+    """The experiment as the command hands it to a stage: what its help does not list cannot be read."""
+    listed = frozenset(STAGES[stage].reads.split())
+    return experiment.limited(READ.setdefault(stage, Reads(stage, listed)))
 
 
 def command(experiment: Experiment, stage: str) -> subprocess.Popen:

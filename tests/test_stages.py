@@ -1,0 +1,50 @@
+"""A stage's help lists what it reads: nothing more can be read (config/reads.py), and nothing less is listed."""
+
+import pytest
+from helpers import READ, small, staged
+
+from glitchflow.cli import STAGES
+from glitchflow.command import shown
+
+
+@pytest.fixture(scope="module")
+def everything(trained_run, tmp_path_factory):
+    """Every stage, run once with an experiment that remembers what was read of it."""
+    from glitchflow.analysis.baseline import baseline
+    from glitchflow.analysis.clean.clean import clean
+    from glitchflow.analysis.report import report
+    from glitchflow.analysis.scan import scan
+    from glitchflow.data.generate import ingest
+    from glitchflow.site import plan
+    from glitchflow.site.doctor import doctor
+    from glitchflow.train.export import export
+    from glitchflow.train.tune.sweep import sweep
+
+    workdir = tmp_path_factory.mktemp("stages")
+    changes = {"store": {"path": str(trained_run.dataset)}, "train": {"workers": 1, "epochs": 1}}
+    changes |= {"tune": {"space": {"train.lr": {"choice": [1e-3]}}, "trials": 1}}
+    beside = small(workdir, **changes)
+    again = small(workdir / "again", ingest={"series_from": str(trained_run.dataset)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "SECONDS", 0.0)
+        plan.costs(staged("plan", small(workdir / "none")))
+    doctor(staged("doctor", small(workdir / "none")))
+    ingest(staged("ingest", again))
+    baseline(staged("baseline", beside))
+    scan(staged("scan", beside))
+    sweep(staged("tune", beside))
+    for stage, function in (("export", export), ("clean", clean), ("report", report)):
+        function(staged(stage, trained_run))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_all_that_its_help_lists(everything, stage):
+    assert READ[stage].seen <= READ[stage].keys
+
+
+def test_a_path_is_shown_from_here_unless_that_is_far(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown(tmp_path / "runs" / "x") == "runs/x"
+    assert shown(tmp_path.parent / "x") == "../x"
+    assert shown("/nowhere/x") == "/nowhere/x"
+    assert shown("s3://bucket/x") == "s3://bucket/x"
