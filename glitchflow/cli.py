@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 
-MADE = "workdir seed series {} derived whiten qplot store split cluster"
+MADE = "seed series {} derived whiten qplot store split cluster"
 STAGES = {
     "plan": Stage(
         "glitchflow.site.plan:costs",
@@ -34,13 +34,13 @@ STAGES = {
     "generate": Stage(
         "glitchflow.data.generate:generate",
         "Make synthetic events and their Q-plots: dataset.zarr. Goes on where it stopped.",
-        MADE.format("simulate"),
+        "workdir " + MADE.format("simulate"),
         ("overwrite", "shard", "verify"),
     ),
     "ingest": Stage(
         "glitchflow.data.generate:ingest",
         "Make the Q-plots of recorded events: dataset.zarr. Goes on where it stopped.",
-        MADE.format("ingest"),
+        "workdir " + MADE.format("ingest"),
         ("overwrite", "shard", "verify"),
     ),
     "baseline": Stage(
@@ -51,7 +51,7 @@ STAGES = {
     "scan": Stage(
         "glitchflow.analysis.scan:scan",
         "Rank the witnesses by their coincidence with the strain: scan.json, scan.png and witnesses.txt.",
-        "workdir seed series ingest derived whiten qplot store.path split scan cluster",
+        "workdir seed series ingest derived whiten qplot store split scan cluster",
     ),
     "train": Stage(
         "glitchflow.train.fit:fit",
@@ -96,7 +96,7 @@ STAGES = {
     "doctor": Stage(
         "glitchflow.site.doctor:doctor",
         "Say what on this machine or cluster would make a run fail, and what to do. Status 1 where something would.",
-        MADE.format("simulate ingest") + " train",
+        "workdir " + MADE.format("simulate ingest") + " train",
         says="doctor: nothing that would break a run, in {seconds:.1f} s",
         required=False,
     ),
