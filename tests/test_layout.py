@@ -22,6 +22,7 @@ ORDER = [
     "analysis",
     "online",
     "site",
+    "command",
     "cli",
 ]
 COMMON = {"errors", "progress", "cluster"}
