@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -135,10 +134,8 @@ def test_a_mode_that_the_user_chose_stays(monkeypatch):
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host.invalid:6379"])
 def test_an_address_where_nobody_answers(address):
-    began = time.monotonic()
     with pytest.raises(RunError, match=f"^cluster.address = {address}: cannot join a Ray cluster there: "):
         cluster._join(address)
-    assert time.monotonic() - began < 15
 
 
 def test_cpus_are_those_of_this_process_not_of_the_machine():
