@@ -11,7 +11,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,gwf,s3]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,gwf]'
 	touch $@
 
 # the main job end to end, on this machine: make demo [ARGS="workdir=... section.key=value ..."]

@@ -15,7 +15,7 @@ rm -rf /var/lib/apt/lists/*
 
 python3 -m venv /opt/glitchflow
 pip="/opt/glitchflow/bin/pip --no-cache-dir --disable-pip-version-check"
-$pip install -c constraints.txt --extra-index-url "$index" '.[gwf,s3,mlflow,optuna]'
+$pip install -c constraints.txt --extra-index-url "$index" '.[gwf,mlflow,optuna]'
 $pip check
 $pip freeze >/opt/glitchflow/packages.txt
 

@@ -85,10 +85,10 @@ def _make(
         if shard is not None:
             writer.forget([shard])
         wanted = missing if shard is None else [shard]
-        job = Job(
-            partial(make_shard, writer.dataset), "Q-plots", memory(content, writer.arrays, writer.layout)
-        )
-        run_tasks(job, sizes(writer.layout, wanted), cluster, writer.check)
+        if wanted:
+            needed = memory(content, writer.arrays, writer.layout)
+            job = Job(partial(make_shard, writer.dataset), "Q-plots", needed)
+            run_tasks(job, sizes(writer.layout, wanted), cluster, writer.check)
         if not writer.dataset.complete and not writer.missing():
             _finish(writer)
     return path
