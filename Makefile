@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 STAGES = generate train infer evaluate report
 
-.PHONY: install demo test test-all test-cluster lint clean
+.PHONY: install demo test test-all test-cluster docs-test lint clean
 
 install: $(INSTALLED)
 
@@ -30,6 +30,11 @@ test-all: install
 # hosts, and a Slurm, made on this machine: what is missing for a test is printed with its name
 test-cluster: install
 	$(BIN)/pytest -m slow tests/cluster
+
+# the tutorial from top to bottom, and every command of the pages on the configuration that it names
+docs-test: install
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/pytest -m slow tests/test_docs.py
 
 lint: install
 	$(BIN)/ruff check

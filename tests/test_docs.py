@@ -12,6 +12,7 @@ The word after `sh` in a page's source, which no reader sees, says how a block i
 A word with a point is the file that a block of Python is the whole of.
 """
 
+import json
 import os
 import re
 import shlex
@@ -28,8 +29,11 @@ import typer
 from glitchflow import cli, config
 from glitchflow.cli import STAGES
 from glitchflow.config import Experiment
+from glitchflow.methods.table import METHODS
+from glitchflow.score.table import SCORES
 
 ROOT = Path(__file__).parents[1]
+TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "launch/README.md", "containers/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
@@ -183,6 +187,13 @@ def test_keys_of_the_pages_exist():
                 section = section.model_fields[key].annotation
 
 
+def test_what_is_compared_and_how_it_is_scored_is_all_in_the_page_on_evaluation():
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    rows = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert {*METHODS, *SCORES} <= {*named}
+
+
 def test_the_pages_of_docs_are_all_in_its_index():
     index = (ROOT / "docs" / "README.md").read_text()
     for page in (ROOT / "docs").iterdir():
@@ -224,3 +235,33 @@ def test_the_demo_and_what_takes_long_run_as_written(tmp_path):
         done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}: {done.stderr[-2000:]}"
     assert (tmp_path / "docs" / "event.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_tutorial_runs(tmp_path):
+    pytest.importorskip(
+        "nbmake", reason="nbmake is not installed: pip install -c constraints.txt -e '.[docs]'"
+    )
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(TUTORIAL, tmp_path / "docs")
+    line = [sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=900", f"--rootdir={tmp_path}"]
+    done = subprocess.run([*line, TUTORIAL.name], cwd=tmp_path / "docs", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+def test_the_tutorial_is_small_and_says_nothing_of_the_machine_it_ran_on():
+    text = TUTORIAL.read_text()
+    cells = json.loads(text)["cells"]
+    assert len(text) < 500_000
+    headings = [line for cell in cells if cell["cell_type"] == "markdown" for line in cell["source"]]
+    assert [line[3] for line in headings if line.startswith("## ")] == list("123456")
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs), (
+        "its pictures are there to be seen"
+    )
+    assert not [
+        output for output in outputs if output.get("name") == "stderr" or output["output_type"] == "error"
+    ]
+    assert not [place for place in ("/tmp/", "/home/", "/root/", "site-packages") if place in text]
