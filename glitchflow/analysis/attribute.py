@@ -46,7 +46,7 @@ Variants = dict[str, list[int]]  # places of the witnesses that are left out tog
 
 @dataclass(frozen=True)
 class Attribution:
-    """The level of what is generated without each witness or group."""
+    """Says the level of what is generated without each witness or group."""
 
     events: NDArray[np.int64]  # (K,) indices in the store, ascending
     variants: Variants  # V of them: the witnesses one by one, the groups, all together
@@ -56,12 +56,12 @@ class Attribution:
 
     @property
     def falls(self) -> NDArray[np.bool_]:
-        """(K, V): whether the veto falls."""
+        """Say whether each veto falls, (K, V)."""
         return self.level < self.threshold
 
     def carriers(self, events: NDArray[np.int64]) -> list[str]:
-        """Of each of the `events` (E,), the witness whose absence lowers the level most and makes the veto fall, else
-        such a group; empty where there is no veto, or none of them alone carries it."""
+        """Name, of each of the `events` (E,), the witness whose absence lowers the level most and makes the veto
+        fall, else such a group; empty where there is no veto, or none of them alone carries it."""
         found = {event: self._carrier(level) for event, level in zip(self.events.tolist(), self.level)}
         return [found.get(event, "") for event in events.tolist()]
 
@@ -75,7 +75,7 @@ class Attribution:
 
 
 def spread(events: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most so many of the events, evenly spread rather than the first ones."""
+    """Choose at most so many of the events, evenly spread rather than the first ones."""
     if len(events) <= most:
         return events
     return events[np.linspace(0, len(events) - 1, most).round().astype(int)]
@@ -105,7 +105,7 @@ def attribute(
 
 
 def find_variants(groups: dict[str, list[str]], witnesses: list[str], derived: list[Derived]) -> Variants:
-    """What is left out: each witness, each group, all. `derived`: that section of the store's configuration.
+    """List what is left out: each witness, each group, all. `derived`: that section of the store's configuration.
 
     Raises `InputError` for a group that names no witness of the network.
     """
@@ -125,7 +125,8 @@ def find_variants(groups: dict[str, list[str]], witnesses: list[str], derived: l
 
 
 def quiet_images(dataset: Dataset, basis: Basis) -> NDArray[np.float32]:
-    """What each witness shows when nothing happens, normalised (W, F, T): the median of the train split's background.
+    """Make what each witness shows when nothing happens, normalised (W, F, T): the median of the train split's
+    background.
 
     Of all events where none is labelled background, and of the scored store where the training's is not there.
     """
@@ -139,7 +140,7 @@ def quiet_images(dataset: Dataset, basis: Basis) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Work:
-    """What every task needs to know."""
+    """Holds what every task needs to know."""
 
     dataset: Dataset
     network: str  # path of its checkpoint
@@ -152,7 +153,8 @@ class Work:
 
 
 def leave_out_shard(work: Work, target: Dataset, shard: int) -> None:
-    """Levels (event, V) of one shard's vetoed events without each variant; NaN for the other events."""
+    """Compute and write the levels (event, V) of one shard's vetoed events without each variant; NaN for the other
+    events."""
     span = work.dataset.layout.span(shard)
     level = np.full((span.stop - span.start, len(work.variants)), np.nan)
     inside = work.events[(work.events >= span.start) & (work.events < span.stop)]
@@ -193,7 +195,7 @@ def _hash(content: list[Any]) -> str:
 
 
 def table(attribution: Attribution, vetoes: int, dataset: Dataset) -> dict[str, Any]:
-    """Summed over the events: how many of the vetoes each witness and each group carries."""
+    """Sum over the events: how many of the vetoes each witness and each group carries."""
     count = len(attribution.events)
     family = np.array(dataset.labels)[dataset.events("label", attribution.events)]
     rows = []

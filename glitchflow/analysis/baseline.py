@@ -17,6 +17,6 @@ def baseline(experiment: Experiment) -> Path:
 
 
 def gate(experiment: Experiment) -> None:
-    """Raises `InputError` where the dataset has nothing to teach."""
+    """Refuse, by an `InputError`, a dataset that has nothing to teach; see `learnability.gate`."""
     path = Path(experiment.workdir) / "baseline.json"
     learnability.gate(open_store(experiment.dataset), learnability.Terms.of(experiment), path)

@@ -25,7 +25,7 @@ KOLMOGOROV = 1.358
 
 @dataclass(frozen=True)
 class Drift:
-    """Which events are out of range, and how far each witness as a whole has moved."""
+    """Says which events are out of range, and how far each witness as a whole has moved."""
 
     flagged: NDArray[np.bool_]  # (E,)
     table: dict[str, Any]
@@ -72,7 +72,8 @@ def measure(basis: Basis, loud: Array, vetoed: NDArray[np.bool_], beyond: float)
 
 
 def trained_loudness(basis: Basis) -> Array | None:
-    """Quantiles (W, Q) of each witness's loudness over the train split: kept in the checkpoint, or counted now."""
+    """Return the quantiles (W, Q) of each witness's loudness over the train split: kept in the checkpoint, or counted
+    now."""
     if basis.loudness is not None:
         return np.array(basis.loudness)[1:]
     if basis.training is None:
@@ -85,12 +86,14 @@ def trained_loudness(basis: Basis) -> Array | None:
 
 
 def trusted_range(known: Array, beyond: float) -> tuple[Array, Array]:
-    """Lowest and highest loudness (W,) that the network knows: all but a share `beyond` of its events at each end."""
+    """Return the lowest and highest loudness (W,) that the network knows: all but a share `beyond` of its events at
+    each end."""
     low, high = (np.array([np.interp(q, QUANTILES, row) for row in known]) for q in (beyond, 1 - beyond))
     return low, high
 
 
 def distance(values: Array, quantiles: Array) -> float:
-    """Kolmogorov-Smirnov: the largest distance of the values' cumulative share from that of the training."""
+    """Compute Kolmogorov and Smirnov's statistic, the largest distance of the values' cumulative share from that of the
+    training."""
     share = np.searchsorted(np.sort(values), quantiles, side="right") / len(values)
     return float(np.abs(share - QUANTILES).max())

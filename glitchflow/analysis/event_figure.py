@@ -73,7 +73,7 @@ def _behind(predictions: store.Dataset) -> store.Dataset:
 def response(
     dataset: store.Dataset, predictions: store.Dataset | None, event: int, untrained: bool = False
 ) -> dict[str, NDArray]:
-    """Images (F, T) of an event by name: recorded, and where there are predictions generated and residual."""
+    """Return the images (F, T) of an event by name: recorded, and with predictions generated and residual."""
     recorded = np.maximum(np.asarray(dataset["qplot"][event, 0]), 0)
     images = {"recorded": recorded}
     if predictions is not None:
@@ -85,7 +85,7 @@ def response(
 
 
 def loud(strain: NDArray) -> float:
-    """Where a colour scale ends: the strain's loudest pixel."""
+    """Say where a colour scale ends: the strain's loudest pixel."""
     return max(FAINTEST, float(strain.max()))
 
 

@@ -12,7 +12,7 @@ from glitchflow.data.store.writer import find_damage, foreign_objects
 
 
 def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str, bool]:
-    """A description of the store at `path`, and whether it is complete and (with `verify`) undamaged.
+    """Return a description of the store at `path`, and whether it is complete and (with `verify`) undamaged.
 
     Raises `InputError` where there is no store of a schema that is read, `RunError` where its metadata are damaged.
     """
@@ -31,7 +31,7 @@ def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """The facts of a store that a reader asks for first; JSON."""
+    """Collect the facts of a store that a reader asks for first; JSON."""
     attributes, layout = dataset.attributes, dataset.layout
     arrays = {name: dataset[name] for name in attributes["arrays"]}
     facts: dict[str, Any] = {
@@ -57,7 +57,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def text(facts: dict[str, Any], verified: bool = False) -> str:
-    """The same in words; `damaged` (by shard) and `problems` are what was found to be wrong, if anything was."""
+    """Put the same in words; `damaged` (by shard) and `problems` are what was found to be wrong, if anything was."""
     provenance = facts["provenance"]
     lines = [
         f"{facts['path']}: {facts['events']} events of source {facts['source']}, {facts['bytes'] / 1e6:.1f} MB",

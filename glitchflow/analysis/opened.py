@@ -32,27 +32,27 @@ from glitchflow.twin.estimate import Shown
 
 @dataclass(frozen=True)
 class Opened:
-    """A dataset and the predictions for it."""
+    """Holds a dataset and the predictions for it."""
 
     dataset: Dataset
     predictions: Dataset
 
     @property
     def generated(self) -> Mapping[str, Read]:
-        """What networks generated, as functions of ascending event indices, by method."""
+        """Give what networks generated, as functions of ascending event indices, by method."""
         names = {NETWORK: "qplot"} | ({UNTRAINED: UNTRAINED} if UNTRAINED in self.predictions else {})
         return {method: partial(self.predictions.events, name) for method, name in names.items()}
 
     @property
     def network(self) -> Path:
-        """The checkpoint that made the predictions, also where a run's workdir was moved."""
+        """Find the checkpoint that made the predictions, also where a run's workdir was moved."""
         path = Path(self.predictions.attributes["checkpoints"]["qplot"]["path"])
         moved = Path(self.predictions.path).parent / "train" / "checkpoints" / path.name
         return moved if moved.exists() and not path.exists() else path
 
     @cached_property
     def basis(self) -> Basis:
-        """What the network of the predictions was trained on. Raises `InputError` where nothing tells of it."""
+        """Find what the network of the predictions was trained on. Raises `InputError` where nothing tells of it."""
         known = self.predictions.attributes.get("network") or checkpoint.open_checkpoint(
             self.network
         ).meta.model_dump(mode="json")
@@ -69,7 +69,7 @@ class Opened:
         return Shown(frequency, time + self.dataset.config.series.duration / 2)
 
     def shown(self, events: NDArray[np.int64]) -> list[Shown]:
-        """What each event's Q-plot shows, in s from the start of its series; one object where that is the same."""
+        """Say what each event's Q-plot shows, in s from the start of its series; one object where that is the same."""
         found = [self._fixed or self._axes(event) for event in events.tolist()]
         if self.dataset.config.qplot.q is not None:
             return found
@@ -84,7 +84,7 @@ def open_run(experiment: Experiment) -> Opened:
 
 
 def open_predictions(path: Path, dataset: Dataset) -> Dataset:
-    """The predictions for a dataset. Raises `InputError` where they are for another one, or for fewer events."""
+    """Open the predictions for a dataset. Raises `InputError` where they are for another one, or for fewer events."""
     predictions = open_store(path)
     made_for = predictions.attributes.get("dataset_identity", identity(dataset))
     if made_for != identity(dataset) or predictions.layout != dataset.layout:

@@ -55,7 +55,7 @@ Table = NDArray[np.float32]  # (C, column, B): the Scores of some witnesses over
 
 @dataclass(frozen=True)
 class Survey:
-    """What is scanned: every task gets the same one."""
+    """Says what is scanned: every task gets the same one."""
 
     source: str  # a name in READERS
     origin: Origin
@@ -66,10 +66,12 @@ class Survey:
 
     @property
     def witnesses(self) -> list[str]:
+        """List all witnesses, in the order of the groups."""
         return [name for group in self.groups for name in group]
 
     @property
     def events(self) -> int:
+        """Count the events of all blocks."""
         return sum(map(len, self.blocks))
 
 
@@ -96,7 +98,8 @@ def scan(experiment: Experiment) -> Path:
 
 
 def plan_survey(experiment: Experiment) -> Survey:
-    """Events and witnesses, and how they are shared out. The test split is left alone: it judges what is chosen."""
+    """Choose events and witnesses, and share them out. The test split is left alone: it judges what is
+    chosen."""
     settings, content = experiment.scan, content_of(experiment, "ingest")
     source = settings.source
     if source == "auto":
@@ -127,6 +130,7 @@ def plan_survey(experiment: Experiment) -> Survey:
 
 
 def grouped(names: list[str]) -> list[list[str]]:
+    """Cut names into groups of `GROUP`."""
     return [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
 
 
@@ -147,7 +151,7 @@ def _recorded(content: Content) -> tuple[str, list[str], list[str], NDArray[np.i
 
 
 def run_survey(survey: Survey, cluster: Cluster) -> list[Table]:
-    """Scores of every witness in every block, a table each."""
+    """Compute the scores of every witness in every block, a table each."""
     blocks, groups = range(len(survey.blocks)), range(len(survey.groups))
     parts = {(b, g): len(survey.blocks[b]) * len(survey.groups[g]) for b in blocks for g in groups}
     job = Job(partial(score_block, survey), "scan", memory(survey), "events x witnesses")
@@ -156,8 +160,8 @@ def run_survey(survey: Survey, cluster: Cluster) -> list[Table]:
 
 
 def memory(survey: Survey) -> int:
-    """Bytes that a task is projected to hold: one event's channels of a group, or a shard of the store, which is
-    checked whole; the events' masks are bits."""
+    """Project the bytes that a task holds: one event's channels of a group, or a shard of the store,
+    which is checked whole; the events' masks are bits."""
     origin, content = survey.origin, survey.origin.content
     series = 12 * (1 + GROUP) * content.series.samples * 8
     if origin.dataset is None:
@@ -167,7 +171,7 @@ def memory(survey: Survey) -> int:
 
 
 def score_block(survey: Survey, part: tuple[int, int]) -> Table:
-    """Scores of a group's witnesses over one block of events, compact: the driver keeps all blocks'."""
+    """Compute the scores of a group's witnesses over one block of events, compact: the driver keeps all blocks'."""
     events, group = survey.blocks[part[0]], survey.groups[part[1]]
     peaks: dict[int, Peaks] = {
         image.event: find_peaks(image.energy, image.frequency, image.step, survey.tolerance)
@@ -181,7 +185,8 @@ def score_block(survey: Survey, part: tuple[int, int]) -> Table:
 
 
 def judge(settings: Scan, seed: int, survey: Survey, blocks: list[Table]) -> dict[str, Any]:
-    """Everything `scan.json` says: settings, what could be resolved, and the witnesses, the most significant first.
+    """Put together everything `scan.json` says: settings, what could be resolved, and the witnesses, the most
+    significant first.
 
     Raises `InputError` where the strain has no peak in any event.
     """
@@ -241,12 +246,12 @@ def _entry(seed: int, resamples: int, blocks: list[Table]) -> dict[str, Any]:
 
 
 def chosen(result: dict[str, Any]) -> list[str]:
-    """The witnesses whose coincidence is not chance, the most significant first."""
+    """Name the witnesses whose coincidence is not chance, the most significant first."""
     return [entry["channel"] for entry in result["channels"] if entry["chosen"]]
 
 
 def channel_list(result: dict[str, Any]) -> str:
-    """The text of `witnesses.txt`, which `loader.witnesses` and `ingest.witnesses` read."""
+    """Write the text of `witnesses.txt`, which `loader.witnesses` and `ingest.witnesses` read."""
     names, alpha = chosen(result), result["settings"]["alpha"]
     head = (
         f"# {len(names)} of {len(result['channels'])} witnesses coincide with {result['strain']} in"
@@ -256,7 +261,7 @@ def channel_list(result: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The ranking as text, and what is chosen."""
+    """Write the ranking as text, and what is chosen."""
     names, alpha = chosen(result), result["settings"]["alpha"]
     lines = [
         f"{result['strain']}: a peak in {result['events_with_peak']} of {result['events']} events",

@@ -16,7 +16,8 @@ from glitchflow.signal.types import Array
 
 
 def axes(dataset: Dataset, event: int) -> tuple[Array, Array]:
-    """Frequencies (F,) in Hz and times (T,) in s from the event's GPS time, of the pixels of an event's Q-plots."""
+    """Return the frequencies (F,) in Hz and times (T,) in s from the event's GPS time, of the pixels of an event's
+    Q-plots."""
     if "frequency" in dataset:
         return dataset["frequency"][:], dataset["time"][:]
     qplot, (f, t) = dataset.config.qplot, dataset["qplot"].shape[2:]
@@ -25,15 +26,15 @@ def axes(dataset: Dataset, event: int) -> tuple[Array, Array]:
 
 
 def strain_engine(dataset: Dataset) -> QTransform:
-    """The transform that made the strain's Q-plots of a dataset."""
+    """Build the transform that made the strain's Q-plots of a dataset."""
     made = dataset.config
     asd = np.asarray(dataset["asd"][0]) if made.whiten.asd == "dataset" else None
     return build_engine(made.series, made.qplot, made.whiten, asd=asd)
 
 
 def read_series(dataset: Dataset, events: NDArray[np.int64], channels: Sequence[str]) -> Array:
-    """Series (E, C, N) of ascending events and the named channels, in double precision; of derived channels, which a
-    store does not keep, they are made anew.
+    """Read the series (E, C, N) of ascending events and the named channels, in double precision; of derived channels,
+    which a store does not keep, they are made anew.
 
     The strain is of order 1e-21: its square would be 0 in single precision.
     """

@@ -34,7 +34,7 @@ BLOCK = 32  # events that methods see at once: a hundred channels' series of 16 
 
 @dataclass(frozen=True)
 class Basis:
-    """What a network was trained on: the channels it sees, the unit of its loss, and what it learned from."""
+    """Says what a network was trained on: the channels it sees, the unit of its loss, and what it learned from."""
 
     channels: list[str]  # the strain, then its witnesses
     normalisation: Normalisation  # of these
@@ -43,18 +43,18 @@ class Basis:
 
     @property
     def strain(self) -> Normalisation:
-        """The strain's normalisation alone."""
+        """Return the strain's normalisation alone."""
         return self.normalisation.channels([0])
 
     def images(self, dataset: Dataset, energy: Energies) -> Energies:
-        """Q-plots (E, C, F, T) of a store as the network would take them: (E, 1 + W, F, T), the strain first."""
+        """Turn Q-plots (E, C, F, T) of a store into what the network takes: (E, 1 + W, F, T), the strain first."""
         chosen = energy[:, [dataset.channels.index(name) for name in self.channels]]
         self.normalisation.apply_in_place(chosen)
         return chosen
 
 
 def basis_of(dataset: Dataset, loader: Loader) -> Basis:
-    """What a network would be trained on here. Raises `InputError` where the train split is empty."""
+    """Say what a network would be trained on here. Raises `InputError` where the train split is empty."""
     stored = dataset.normalisation
     if stored is None:
         raise InputError(f"{dataset.path}: its train split is empty, there is nothing to learn from")
@@ -71,7 +71,7 @@ def compare(
     subset: int | None,
     predictions: Mapping[str, Read] | None = None,
 ) -> Sample:
-    """What every method that can be made here does to some events, ascending indices.
+    """Collect what every method that can be made here does to some events, ascending indices.
 
     subset: events of the train split to learn from at most; predictions: what networks generated, by method.
     """
@@ -105,7 +105,7 @@ def compare(
 
 
 def train_of(basis: Basis, unit: Unit, subset: int | None, predictions: Mapping[str, Read]) -> Train:
-    """The train split that the network learned from, at most its first `subset` events; empty where it is gone."""
+    """Read the train split that the network learned from, at most its first `subset` events; empty where it is gone."""
     training, none = basis.training, np.empty((0, len(basis.channels), 1, 1), np.float32)
     if training is None or not len(training.indices("train")):
         return Train(none[:, 1:], none[:, 0], None, unit, predictions=predictions)
@@ -123,7 +123,7 @@ def train_of(basis: Basis, unit: Unit, subset: int | None, predictions: Mapping[
 
 
 def facts(train: Train, dataset: Dataset) -> set[str]:
-    """What there is for methods to be fitted to and applied to; see `Method.needs`."""
+    """Name what there is for methods to be fitted to and applied to; see `Method.needs`."""
     series = train.series if "series" in dataset else None
     there = {
         "train": len(train.target) > 0,

@@ -25,14 +25,14 @@ IRLS_STEPS, IRLS_FLOOR = 30, 1e-3
 
 @dataclass(frozen=True)
 class Affine:
-    """An image that is the same for all events, plus slopes times the witnesses' pixels."""
+    """Predicts an image that is the same for all events, plus slopes times the witnesses' pixels."""
 
     unit: Unit
     offset: NDArray[np.float32]  # (F, T) or ()
     slopes: NDArray[np.float32] | None = None  # (W, F, T)
 
     def predict(self, images: Energies) -> Energies:
-        """The strain's normalised images (E, F, T) for those of the witnesses (E, W, F, T)."""
+        """Predict the strain's normalised images (E, F, T) for those of the witnesses (E, W, F, T)."""
         events, _, *image = images.shape
         prediction = np.broadcast_to(self.offset, (events, *image)).astype(np.float32)
         if self.slopes is not None:

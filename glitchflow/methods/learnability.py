@@ -30,7 +30,7 @@ from glitchflow.score.table import Bootstrap, Unit, plain, score_events, score_t
 
 @dataclass(frozen=True)
 class Terms:
-    """What a dataset is judged by: what a network would be shown, its loss, and how scores are made."""
+    """Says what a dataset is judged by: what a network would be shown, its loss, and how scores are made."""
 
     loader: Loader
     loss: str  # train.loss
@@ -40,12 +40,12 @@ class Terms:
 
     @classmethod
     def of(cls, experiment: Experiment) -> Terms:
-        """The sections of an experiment that the judgement depends on."""
+        """Take the sections of an experiment that the judgement depends on."""
         e = experiment
         return cls(e.loader, e.train.loss, e.evaluate, e.baseline, e.seed)
 
     def fingerprint(self, dataset: Dataset) -> str:
-        """What the scores depend on, as a hash: the store as it is, the loader, the loss, the scores' settings."""
+        """Hash what the scores depend on: the store as it is, the loader, the loss, the scores' settings."""
         parts = [
             dataset.attributes["config"],
             dataset.provenance["date"],
@@ -89,7 +89,7 @@ def judge(dataset: Dataset, terms: Terms, path: Path) -> dict[str, Any]:
 
 
 def measure(dataset: Dataset, terms: Terms) -> dict[str, Any]:
-    """All scores of the methods that need no network, per family, on the test split, and the verdict.
+    """Compute all scores of the methods that need no network, per family, on the test split, and the verdict.
 
     Raises `InputError` where the train or the test split is empty.
     """
@@ -117,7 +117,7 @@ def measure(dataset: Dataset, terms: Terms) -> dict[str, Any]:
 
 
 def verdict(result: dict[str, Any]) -> dict[str, Any]:
-    """Whether the data can teach, and the words for it. `teaches` is null where no oracle is known."""
+    """Judge whether the data can teach, and say so in words. `teaches` is null where no oracle is known."""
     families = result["families"]
     witnessed = [name for name, entry in families.items() if entry["witnessed"]]
     if not witnessed or ORACLE not in families[witnessed[-1]]["scores"]:
@@ -141,7 +141,7 @@ def verdict(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The scores as text: a block per family, a line per baseline."""
+    """Write the scores as text: a block per family, a line per baseline."""
     thresholds = result["thresholds"]["thresholds"]
     noise = result["thresholds"]["noise_only"]
     rates = [

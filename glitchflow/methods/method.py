@@ -24,7 +24,7 @@ Read = Callable[[NDArray[np.int64]], Energies]  # energies (E, F, T) of ascendin
 
 @dataclass(frozen=True)
 class Series:
-    """The series of the train split, where the store kept them."""
+    """Points to the series of the train split, where the store kept them."""
 
     dataset: Dataset
     events: NDArray[np.int64]  # ascending indices
@@ -34,7 +34,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Train:
-    """The events that methods are fitted to: the first ones of the train split; none where there is no such split."""
+    """Holds the events that methods are fitted to: the first ones of the train split; none where there is no such
+    split."""
 
     inputs: Energies  # (E, W, F, T) normalised images of the witnesses
     target: Energies  # (E, F, T) normalised images of the strain
@@ -46,7 +47,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Block:
-    """Some events as a method may see them."""
+    """Holds some events as a method may see them."""
 
     events: NDArray[np.int64]  # (E,) indices in the store
     gps: NDArray[np.float64]  # (E,) of the middle of the series, s
@@ -62,7 +63,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Removed:
-    """What a method takes out of the strain of some events."""
+    """Says what a method takes out of the strain of some events."""
 
     generated: Energies  # (E, F, T) energies that it says are noise
     left: Energies | None = (
@@ -71,7 +72,7 @@ class Removed:
 
 
 class Fitted(Protocol):
-    """A method that is ready for any event."""
+    """Is what `fit` returns: a method that is ready for any event."""
 
     def removed(self, block: Block) -> Removed:
         """Return what the method takes out of the strain of a block's events."""
@@ -79,7 +80,7 @@ class Fitted(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table of methods."""
+    """Is a row of the table of methods."""
 
     fit: Callable[[Train], Fitted]
     needs: frozenset[str] = frozenset()  # of network, untrained, train, witnessed, series, recorded, derived

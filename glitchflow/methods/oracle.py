@@ -24,14 +24,14 @@ BIN_COUNT = 100  # pixels at least in a bin: a median of fewer is noise
 
 @dataclass(frozen=True)
 class Curve:
-    """The loss-optimal normalised value of the strain as a function of log W."""
+    """Gives the loss-optimal normalised value of the strain as a function of log W."""
 
     unit: Unit
     knots: NDArray[np.float64]  # (bin,) log10 of W
     values: NDArray[np.float64]  # (bin,)
 
     def generate(self, witnessed: Energies) -> Energies:
-        """The strain's energies (E, F, T) for witnessed energies W (E, F, T)."""
+        """Return the strain's energies (E, F, T) for witnessed energies W (E, F, T)."""
         return self.unit.energy(np.interp(_logarithm(witnessed), self.knots, self.values).astype(np.float32))
 
     def removed(self, block: Block) -> Removed:
@@ -47,7 +47,7 @@ def fit_oracle(train: Train) -> Curve:
 
 
 def fit_curve(target: Energies, witnessed: Energies, unit: Unit) -> Curve:
-    """The conditional median (l1) or mean (l2) of normalised pixels in bins of log W, joined by straight lines.
+    """Fit the conditional median (l1) or mean (l2) of normalised pixels in bins of log W, joined by straight lines.
 
     Shapes: target and witnessed energies W (E, F, T). Rare bins (the loudest) join their lower neighbours until there
     are `BIN_COUNT` pixels.

@@ -14,7 +14,7 @@ NETWORK, UNTRAINED, ORACLE = "network", "untrained", "oracle"
 
 @dataclass(frozen=True)
 class Predicted:
-    """A network, whose predictions are handed in."""
+    """Stands for a network, whose predictions are handed in."""
 
     read: Read
 
@@ -24,7 +24,7 @@ class Predicted:
 
 
 def predicted(name: str) -> Callable[[Train], Predicted]:
-    """What fits a network of that name: nothing but finding what it generated."""
+    """Make the `fit` of a network, which only finds what the network generated."""
     return lambda train: Predicted(train.predictions[name])
 
 

@@ -31,7 +31,7 @@ CURVE_EVENTS = 256  # that the energies' curve is fitted to: 4096 pixels each at
 
 @dataclass(frozen=True)
 class Filter:
-    """A fitted filter, the strain's Q-transform, and what the energy of a prediction says of the strain's."""
+    """Holds a fitted filter, the strain's Q-transform, and what the energy of a prediction says of the strain's."""
 
     wiener: Wiener
     places: list[int]  # of the witnesses it takes, among those of a block

@@ -29,7 +29,7 @@ PIECE = 2**18  # samples of strain worked on at once: the coefficients of all ro
 
 @dataclass(frozen=True)
 class Shown:
-    """What a Q-plot shows of its series: frequencies (F,) and times (T,), the latter evenly spaced."""
+    """Says what a Q-plot shows of its series: frequencies (F,) and times (T,), the latter evenly spaced."""
 
     frequency: Array
     time: Array
@@ -37,34 +37,36 @@ class Shown:
 
     @property
     def start(self) -> float:
-        """The beginning of the first column."""
+        """Return the beginning of the first column."""
         return float(self.time[0])
 
     @property
     def stop(self) -> float:
-        """The end of the last column."""
+        """Return the end of the last column."""
         return float(2 * self.time[-1] - self.time[-2])
 
     def taper(self, time: Array, settle: float) -> Array:
-        """Weights at `time` (N,): 1 inside the window, down to 0 over `settle` s beyond each end, then exactly 0."""
+        """Compute weights at `time` (N,): 1 inside the window, down to 0 over `settle` s beyond each end, then
+        exactly 0."""
         outside = np.maximum(np.maximum(self.start - time, time - self.stop), 0) / settle
         return np.where(outside < 1, np.cos(np.pi / 2 * np.minimum(outside, 1)) ** 2, 0.0)
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """How masks take something out of a dataset's strain: its Q-transform, and the time its whitening spoils."""
+    """Knows how masks take something out of a dataset's strain: its Q-transform, and the time its whitening spoils."""
 
     engine: QTransform
     settle: float  # s, half of the whitening filter
 
     @property
     def block(self) -> int:
-        """Events to work on at once."""
+        """Count the events to work on at once."""
         return max(1, PIECE // self.engine.samples)
 
     def removed(self, strain: Array, mask: Energies, shown: Sequence[Shown]) -> Array:
-        """What masks (E, F, T) remove from the strain (E, N) of events, in its unit: (E, N), before any taper."""
+        """Compute what masks (E, F, T) remove from the strain (E, N) of events, in its unit: (E, N), before any
+        taper."""
         found = np.zeros(strain.shape)
         for some in _alike(shown):
             for first in range(0, len(some), self.block):
@@ -75,7 +77,7 @@ class Estimator:
         return found
 
     def tapered(self, strain: Array, mask: Energies, shown: Sequence[Shown]) -> Array:
-        """The same, brought to 0 over half a whitening filter at each end of the window that is shown."""
+        """Compute the same, brought to 0 over half a whitening filter at each end of the window that is shown."""
         time = np.arange(strain.shape[1]) / self.engine.sample_rate
         found = self.removed(strain, mask, shown)
         for some in _alike(shown):
@@ -84,7 +86,7 @@ class Estimator:
 
 
 def estimator_of(dataset: Dataset) -> Estimator:
-    """How the strain of a dataset is treated. Raises `InputError` for a dataset that never had series."""
+    """Build what treats the strain of a dataset. Raises `InputError` for a dataset that never had series."""
     if dataset.recorded and dataset.config.ingest.qplots_from:
         raise InputError(f"{dataset.path}: was made from ready Q-plots, which have no strain to clean")
     return Estimator(strain_engine(dataset), dataset.config.whiten.settle)
@@ -99,7 +101,7 @@ def _alike(shown: Sequence[Shown]) -> Iterator[NDArray[np.int64]]:
 
 @torch.no_grad()
 def noise_in_strain(engine: QTransform, strain: Array, mask: Energies, shown: Shown) -> Array:
-    """The part of the strain (E, N) that masks (E, F, T) remove, in units of strain: (E, N) float64.
+    """Compute the part of the strain (E, N) that masks (E, F, T) remove, in units of strain: (E, N) float64.
 
     It is spread a little beyond the window that is shown, by the tiles and by the whitening that is undone; taper it.
     For given data it is linear in the mask.

@@ -43,7 +43,7 @@ FRAME = ".gwf"
 
 @dataclass(frozen=True)
 class Windows:
-    """The events that are cleaned, by the time their Q-plots begin; all (E,), times in GPS s."""
+    """Holds the events that are cleaned, by the time their Q-plots begin; all (E,), times in GPS s."""
 
     events: NDArray[np.int64]
     series: Array  # where the event's series begins
@@ -53,7 +53,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Strain without a gap, in the file it came from or as one event's series."""
+    """Holds strain without a gap, in the file it came from or as one event's series."""
 
     gps: float  # of the first sample
     sample_rate: float
@@ -65,7 +65,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Job:
-    """What every step of cleaning needs."""
+    """Holds what every step of cleaning needs."""
 
     run: Opened
     estimator: Estimator
@@ -113,7 +113,7 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
 
 
 def find_windows(run: Opened, chosen: str) -> Windows:
-    """The usable events of `clean.split`, and when they are. Raises `InputError` where there are none."""
+    """Find the usable events of `clean.split`, and their times. Raises `InputError` where there are none."""
     dataset = run.dataset
     split = np.asarray(dataset["split"][:])
     wanted = split != store.SKIPPED if chosen == "all" else split == store.SPLITS.index(chosen)
@@ -127,7 +127,7 @@ def find_windows(run: Opened, chosen: str) -> Windows:
 
 
 def find_source(dataset: Dataset, channels: list[Source]) -> Source | None:
-    """Where the strain was recorded: as the configuration (its `channels`) says now, files may have moved.
+    """Find where the strain was recorded: as the configuration (its `channels`) says now, files may have moved.
 
     None for synthetic events. Raises `InputError` where nothing names the strain, or no series were kept.
     """

@@ -28,19 +28,19 @@ BLOCK = 256  # events whose clusters are sought at once
 
 @dataclass(frozen=True)
 class Vetoes:
-    """The analysed and the vetoed time, in GPS s."""
+    """Holds the analysed and the vetoed time, in GPS s."""
 
     known: segmentlist
     active: segmentlist
 
     @property
     def deadtime(self) -> float:
-        """Vetoed seconds over analysed seconds."""
+        """Divide vetoed seconds by analysed seconds."""
         return segments.deadtime(self.active, self.known)
 
 
 def find_vetoes(run: Opened, events: NDArray[np.int64], clustered: Evaluate, settings: Veto) -> Vetoes:
-    """The vetoes of ascending events: wherever the generated energy has a cluster at `clustered.veto`."""
+    """Find the vetoes of ascending events: wherever the generated energy has a cluster at `clustered.veto`."""
     known, spans = [np.empty((0, 2))], [np.empty((0, 2))]
     for start in range(0, len(events), BLOCK):
         block = events[start : start + BLOCK]
@@ -66,7 +66,7 @@ def _windows(run: Opened, events: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
 
 
 def as_flag(vetoes: Vetoes, name: str) -> DataQualityFlag:
-    """The same as a flag of gwpy's, to the nanosecond that its files keep."""
+    """Make of them a flag of gwpy's, to the nanosecond that its files keep."""
     from gwpy.segments import DataQualityFlag, Segment, SegmentList
     from gwpy.time import LIGOTimeGPS
 

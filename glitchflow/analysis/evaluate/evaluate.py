@@ -102,7 +102,7 @@ def evaluate(experiment: Experiment) -> Path:
 
 
 def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
-    """Ascending indices of the events of `evaluate.split`.
+    """Return the ascending indices of the events of `evaluate.split`.
 
     Raises `InputError` where there are none, and for a store that is to be scored whole and was trained on.
     """
@@ -163,7 +163,7 @@ COLUMNS = (
 def event_rows(
     dataset: store.Dataset, sample: Sample, levels: Levels, values: dict[str, Any], veto: float
 ) -> Columns:
-    """The table of events: who each is, how loud recorded and generated, and what the network made of it.
+    """Make the table of events: who each is, how loud recorded and generated, and what the network made of it.
 
     truth, veto       a cluster at the threshold `veto` in the recorded, the generated energy
     excess_removed    share of the excess power; not a number where there is none that the witnesses explain
@@ -189,14 +189,14 @@ def event_rows(
 
 
 def attribution_rows(found: Attribution) -> Columns:
-    """The level of what is generated for each attributed event without each witness and group."""
+    """List the level of what is generated for each attributed event without each witness and group."""
     columns: Columns = {"event": found.events.tolist()}
     columns |= {f"without {name}": found.level[:, v].tolist() for v, name in enumerate(found.variants)}
     return columns
 
 
 def summary(result: dict[str, Any]) -> str:
-    """What the scores come to, a line per family: the network beside the best baseline."""
+    """Say what the scores come to, a line per family: the network beside the best baseline."""
     lines = [
         f"test split: {result['events']} events, loss {result['loss']} in {result['normalisation']} units"
     ]
@@ -230,13 +230,13 @@ def _write(directory: Path, result: dict[str, Any], rows: Columns, found: Attrib
 
 
 def to_json(value: Any) -> str:
-    """JSON for people too: a line for each key, lists of numbers on one line."""
+    """Write JSON for people too: a line for each key, lists of numbers on one line."""
     text = json.dumps(value, indent=1, allow_nan=False)
     return re.sub(r"\[[^\[\]{}\"]*\]", lambda found: " ".join(found[0].split()), text)
 
 
 def write_csv(path: Path, columns: Columns) -> None:
-    """A line of names, then a line per row; six digits, but times in full."""
+    """Write a line of names, then a line per row; six digits, but times in full."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -38,7 +38,7 @@ ALONE, GLITCHES = "alone", "on_glitches"
 
 @dataclass(frozen=True)
 class Trial:
-    """What is injected, the mask that is judged, and how intervals are made."""
+    """Says what is injected, the mask that is judged, and how intervals are made."""
 
     harm: Harm
     threshold: float  # clean.threshold
@@ -47,7 +47,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Block:
-    """Some events of a split: their strain, and what is known about them."""
+    """Holds some events of a split: their strain, and what is known about them."""
 
     events: NDArray[np.int64]  # (E,)
     label: NDArray[np.int8]
@@ -59,7 +59,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Treated:
-    """A dataset whose events are treated: what `measure` opened and built once."""
+    """Holds a dataset whose events are treated: what `measure` opened and built once."""
 
     run: Opened
     estimator: Estimator
@@ -67,18 +67,19 @@ class Treated:
 
     @property
     def glitches(self) -> list[str]:
-        """The families that cleaning is for: the witnessed ones, and of recorded data all."""
+        """Name the families that cleaning is for: the witnessed ones, and of recorded data all."""
         return self.run.dataset.witnessed_labels or self.run.dataset.labels[1:]
 
     @property
     def unwitnessed(self) -> list[str]:
-        """The families that cleaning should leave alone, where the recipe knows their transients."""
+        """Name the families that cleaning should leave alone, where the recipe knows their transients."""
         labels = self.run.dataset.labels[1:]
         return [name for name in labels if self.transient and name not in self.glitches]
 
 
 def measure(run: Opened, sample: Sample, trial: Trial, validation: NDArray[np.int64]) -> dict[str, Any]:
-    """The scores of a sample of events, beside the Wiener filter's, and of other thresholds on `validation` events.
+    """Measure the scores of a sample of events, beside the Wiener filter's, and of other thresholds on `validation`
+    events.
 
     The dataset must hold `series`.
     """
@@ -108,7 +109,7 @@ def measure(run: Opened, sample: Sample, trial: Trial, validation: NDArray[np.in
 
 
 def summary(result: dict[str, Any]) -> str:
-    """A line for the events scored, and one for each threshold tried on the validation split."""
+    """Write a line for the events scored, and one for each threshold tried on the validation split."""
     lines = [_line("scored events", result["mask"]["threshold"], result)]
     lines += [_line("validation", entry["threshold"], entry) for entry in result.get("validation", [])]
     return "\n".join(lines)

@@ -29,7 +29,8 @@ QUOTED = (0.001, 0.01, 0.05, 0.1)  # background veto fractions or deadtimes at w
 
 
 def roc_table(levels: Levels, threshold: float) -> dict[str, Any]:
-    """By method, as its threshold sinks: the shares of events rightly and wrongly vetoed, and the area under it.
+    """Compute, by method as its threshold sinks, the shares of events rightly and wrongly vetoed, and the area under
+    it.
 
     Truth is a cluster in the recorded energy at `threshold`.
     """
@@ -59,7 +60,7 @@ def _thinned(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def veto_table(
     dataset: store.Dataset, sample: Sample, levels: Levels, settings: Evaluate, interval: Bootstrap
 ) -> dict[str, Any]:
-    """Efficiency against what it costs, by method, at every threshold of the generated energy and some between.
+    """Compute efficiency against what it costs, by method, at every threshold of the generated energy and some between.
 
     Efficiency: share vetoed of the events with a recorded cluster at `evaluate.veto`. Cost: where the store slides
     over a stretch, `deadtime` = vetoed seconds / analysed seconds; else the share of the background events vetoed.
@@ -90,7 +91,8 @@ def _steps(thresholds: list[float], level: Array) -> Array:
 
 
 def window(dataset: store.Dataset) -> float | None:
-    """Length in s of the windows of a store that slides over a stretch; None for a store of separate events."""
+    """Return the length in s of the windows of a store that slides over a stretch; None for a store of separate
+    events."""
     slides = dataset.recorded and dataset.config.ingest.times.end is not None
     return dataset.config.qplot.span if slides else None
 
@@ -119,7 +121,8 @@ def _dead(found: Deadtime, vetoed: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def quoted(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """The highest efficiency that each of the `QUOTED` costs buys; null where fewer than 10 events would decide it."""
+    """Find the highest efficiency that each of the `QUOTED` costs buys; null where fewer than 10 events would decide
+    it."""
     cost = np.array(entry["cost"], np.float64)
     trials = entry["cost_events"][0] if "cost_events" in entry else entry["analysed_windows"]
     found = []

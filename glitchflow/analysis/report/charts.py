@@ -25,7 +25,7 @@ _NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def svg(figure: Figure) -> Markup:
-    """A figure as an <svg> element without background, in the page's colours."""
+    """Turn a figure into an <svg> element without background, in the page's colours."""
     figure.patch.set_visible(False)
     for axis in figure.axes:
         axis.patch.set_visible(False)
@@ -50,14 +50,15 @@ def _shortened(path: re.Match[str]) -> str:
 
 
 def series(columns: Mapping[str, NDArray], channels: Sequence[str], time: NDArray) -> Markup:
-    """Series (channel, sample) of one event: of many samples the lowest and highest in each of `ENVELOPE` stretches."""
+    """Draw the series (channel, sample) of one event: of many samples the lowest and highest in each of `ENVELOPE`
+    stretches."""
     drawn = {words: envelope(values) for words, values in columns.items()}
     samples = next(iter(drawn.values())).shape[-1]
     return svg(plots.series_rows(drawn, channels, np.linspace(time[0], time[-1], samples)))
 
 
 def envelope(values: NDArray) -> NDArray:
-    """(..., sample) -> (..., 2 ENVELOPE): what a line of so few pixels can show of more samples; fewer stay."""
+    """Keep, (..., sample) -> (..., 2 ENVELOPE), what a line of so few pixels can show of more samples; fewer stay."""
     samples = values.shape[-1]
     if samples <= 2 * ENVELOPE:
         return values

@@ -25,7 +25,7 @@ from glitchflow.data.store import dataset as store
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table: a number of so many decimals, or a word."""
+    """Describes one column of the table: a number of so many decimals, or a word."""
 
     key: str
     title: str
@@ -68,7 +68,8 @@ WHY = {
 
 
 def table(run: Run, drawn: dict[int, str]) -> dict[str, Any]:
-    """Columns (E,) of the events listed: all of the store, or as many as `report.events` allows, scored ones first."""
+    """Fill the columns (E,) of the events listed: all of the store, or as many as `report.events` allows, scored ones
+    first."""
     dataset, most = run.dataset, run.settings.events
     scored = run.scores.get("event", np.empty(0)).astype(np.int64)
     others = np.setdiff1d(np.arange(len(dataset)), scored)
@@ -104,14 +105,14 @@ def _value(value: Any, column: Column) -> Any:
 
 
 def command(run: Run) -> str:
-    """What draws the figure of any event; `{event}` stands for its index."""
+    """Write the command that draws the figure of any event; `{event}` stands for its index."""
     path = run.dataset.path if run.predictions is None else run.predictions.path
     shown = path if "://" in path else Path(path)
     return f"glitchflow inspect {shlex.quote(str(shown))} --event {{event}} --figure event-{{event}}.png"
 
 
 def choose(run: Run) -> dict[int, str]:
-    """The most telling events, at most `report.figures` of them, each with the reason; see WHY."""
+    """Choose the most telling events, at most `report.figures` of them, each with the reason; see WHY."""
     groups = _telling(run) if "recorded_level" in run.scores else {}
     ranked = {name: list(order) for name, order in groups.items()}
     ranked["loudest"] = _loudest(run)
@@ -144,7 +145,7 @@ def _telling(run: Run) -> dict[str, NDArray[np.int64]]:
 
 
 def unwitnessed(dataset: store.Dataset) -> list[int]:
-    """Labels of the families that are known to be seen by no witness; none where nothing is known of it."""
+    """List the labels of the families that are known to be seen by no witness; none where nothing is known of it."""
     known = dataset.witnessed_labels
     return [i for i, name in enumerate(dataset.labels) if known and i and name not in known]
 
@@ -169,7 +170,8 @@ def _loudest(run: Run) -> list[int]:
 
 
 def gallery(run: Run) -> Iterator[tuple[str, list[int]]]:
-    """The first events of each family in the test split, or anywhere where there is none: not chosen by any score."""
+    """Choose the first events of each family in the test split, or anywhere where there is none: not chosen by any
+    score."""
     dataset = run.dataset
     test = dataset.indices("test")
     events = test if len(test) else np.flatnonzero(np.asarray(dataset["split"][:]) != store.SKIPPED)
@@ -181,5 +183,5 @@ def gallery(run: Run) -> Iterator[tuple[str, list[int]]]:
 
 
 def figures(run: Run, drawn: dict[int, str], shown: set[int]) -> dict[str, Any]:
-    """The figure of each event of `drawn` by its index; those of `shown` with what the untrained network made."""
+    """Make the figure of each event of `drawn` by its index; those of `shown` with what the untrained network made."""
     return {str(event): images.response(run, event, event in shown) for event in sorted(drawn)}

@@ -13,7 +13,7 @@ from glitchflow.score.table import share
 
 @dataclass(frozen=True)
 class Finding:
-    """A headline, what it rests on, and numbers as (value, what it is, its interval or condition)."""
+    """Holds a headline, what it rests on, and numbers as (value, what it is, its interval or condition)."""
 
     headline: str
     sentences: list[str]
@@ -21,7 +21,7 @@ class Finding:
 
 
 def finding(run: Run) -> Finding:
-    """What the run shows so far."""
+    """Say what the run shows so far."""
     if not run.result:
         return Finding("Nothing is scored yet", list(_so_far(run)), [])
     name, entry = subject(run.result)
@@ -37,7 +37,8 @@ def finding(run: Run) -> Finding:
 
 
 def subject(result: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The family that the finding is about: all witnessed ones together, else the largest that is no background."""
+    """Choose the family that the finding is about: all witnessed ones together, else the largest that is no
+    background."""
     families = result["families"]
     witnessed = [name for name, entry in families.items() if entry["witnessed"]]
     glitches = [name for name in families if name != "background"] or list(families)
@@ -46,12 +47,12 @@ def subject(result: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def best_baseline(entry: dict[str, Any]) -> str:
-    """The baseline of the lowest loss."""
+    """Name the baseline of the lowest loss."""
     return min(baselines(entry), key=lambda n: entry["scores"][n]["loss"]["value"])
 
 
 def baselines(entry: dict[str, Any]) -> list[str]:
-    """What the network is compared with; the oracle, which knows the answer, is no baseline."""
+    """List what the network is compared with; the oracle, which knows the answer, is no baseline."""
     return [name for name in entry["scores"] if name not in (NETWORK, UNTRAINED, ORACLE)]
 
 
@@ -176,12 +177,12 @@ def _so_far(run: Run) -> Iterator[str]:
 
 
 def nearest(thresholds: list[float], s: float) -> int:
-    """The place of the threshold next to s."""
+    """Find the place of the threshold next to s."""
     return min(range(len(thresholds)), key=lambda i: abs(thresholds[i] - s))
 
 
 def at(shares: dict[str, list[Any]], i: int) -> dict[str, Any]:
-    """One threshold's share with its interval."""
+    """Return one threshold's share with its interval."""
     return {key: values[i] for key, values in shares.items()}
 
 

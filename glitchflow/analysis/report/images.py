@@ -25,25 +25,25 @@ LEVELS = 127  # of the square root of the energy, from 0 to the loudest in the i
 
 
 def viridis() -> str:
-    """The colour table: 256 x RGB bytes, in base64."""
+    """Return the colour table: 256 x RGB bytes, in base64."""
     table = matplotlib.colormaps["viridis"](np.arange(256), bytes=True)[:, :3]
     return base64.b64encode(np.ascontiguousarray(table).tobytes()).decode()
 
 
 def response(run: Run, event: int, untrained: bool = False) -> dict[str, Any]:
-    """An event's figure: recorded, and where there are predictions generated and residual."""
+    """Make an event's figure: recorded, and where there are predictions generated and residual."""
     images = draw.response(run.dataset, run.predictions, event, untrained)
     return figure(run, event, images, images["recorded"])
 
 
 def channels(run: Run, event: int) -> dict[str, Any]:
-    """An event's figure: the strain and its witnesses."""
+    """Make an event's figure: the strain and its witnesses."""
     energy = np.maximum(np.asarray(run.dataset["qplot"][event]), 0)
     return figure(run, event, dict(zip(run.dataset.channels, energy)), energy[0])
 
 
 def figure(run: Run, event: int, images: dict[str, NDArray], strain: NDArray) -> dict[str, Any]:
-    """Images (F, T) of one event on the colour scale of its strain (F, T)."""
+    """Pack images (F, T) of one event on the colour scale of its strain (F, T)."""
     frequency, time = axes(run.dataset, event)
     return {
         "frequency": _axis(frequency),
@@ -59,7 +59,8 @@ def _axis(values: NDArray) -> dict[str, Any]:
 
 
 def quantise(image: NDArray) -> dict[str, Any]:
-    """Energies (F, T) as at most PIXELS x PIXELS levels: energy = peak (level / LEVELS)^2, lowest frequency first."""
+    """Pack energies (F, T) as at most PIXELS x PIXELS levels: energy = peak (level / LEVELS)^2, lowest frequency
+    first."""
     small = coarsen(coarsen(np.maximum(image, 0).astype(np.float64)).T).T
     peak = max(float(small.max()), 1e-6)
     level = np.rint(LEVELS * np.sqrt(small / peak)).astype(np.uint8)
@@ -68,7 +69,7 @@ def quantise(image: NDArray) -> dict[str, Any]:
 
 
 def coarsen(image: NDArray) -> NDArray:
-    """Means of neighbouring rows of (F, T), so that at most PIXELS are left."""
+    """Average neighbouring rows of (F, T), so that at most PIXELS are left."""
     rows, left = len(image), min(len(image), PIXELS)
     starts = np.arange(left) * rows // left
     return np.add.reduceat(image, starts, axis=0) / np.diff(np.append(starts, rows))[:, None]

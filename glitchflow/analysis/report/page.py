@@ -37,7 +37,7 @@ def report(experiment: Experiment) -> Path:
 
 
 def render(run: Run) -> str:
-    """The page."""
+    """Write the page: its templates filled with what the run has, as a string of HTML."""
     values = {section.name: section.values(run) for section in SECTIONS}
     templates = environment()
     return templates.get_template("page.html").render(
@@ -57,7 +57,7 @@ def render(run: Run) -> str:
 
 
 def payload(run: Run, values: dict[str, Any]) -> dict[str, Any]:
-    """What the page's script works on: the table of events, and the figures by their names."""
+    """Collect what the page's script works on: the table of events, and the figures by their names."""
     shown = {event for _, members in (values["gallery"] or {"families": []})["families"] for event in members}
     drawn = events.choose(run)
     for event in shown:
@@ -77,7 +77,7 @@ def payload(run: Run, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> Environment:
-    """The templates: everything escaped, and a name that is not there an error."""
+    """Load the templates: everything escaped, and a name that is not there an error."""
     found = Environment(
         loader=PackageLoader("glitchflow.analysis.report"),
         autoescape=True,
@@ -90,10 +90,10 @@ def environment() -> Environment:
 
 
 def share_of(row: dict[str, Any]) -> str:
-    """The same of a row whose value is called `share`."""
+    """Write the interval of a row whose value is called `share`."""
     return share({"value": row["share"], "low": row["low"], "high": row["high"]})
 
 
 def percent(value: Any) -> str:
-    """A share in percent; a dash where it is not known."""
+    """Write a share in percent; a dash where it is not known."""
     return f"{value:.1%}" if isinstance(value, float) else "–"

@@ -32,7 +32,7 @@ from glitchflow.train.tracking import read_metrics
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a report is made from; empty where its stage has not run."""
+    """Holds everything a report is made from; empty where its stage has not run."""
 
     workdir: Path
     settings: Report
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def threshold(self) -> float:
-        """The energy s at which events are vetoed."""
+        """Return the energy s at which events are vetoed."""
         return self.result["roc"][NETWORK]["truth"] if self.result else self.evaluate.veto
 
 

@@ -27,6 +27,7 @@ Values = dict[str, Any] | None
 
 
 def scores(run: Run) -> Values:
+    """List the scores of every family, the witnessed ones together first, and draw the excess power removed."""
     if not run.result:
         return None
     families = run.result["families"]
@@ -39,10 +40,12 @@ def scores(run: Run) -> Values:
 
 
 def gallery(run: Run) -> Values:
+    """List the events of each family whose Q-plots are shown, chosen by no score."""
     return None if run.predictions is None else {"families": list(events.gallery(run))}
 
 
 def thresholds(run: Run) -> Values:
+    """Tabulate and draw what vetoes and cleaning do at each threshold, and how often noise alone passes it."""
     if not run.result:
         return None
     drawn = {name: charts.svg(run.figures[name]) for name in ("accuracy", "cleaned", "noise_only")}
@@ -53,6 +56,7 @@ def thresholds(run: Run) -> Values:
 
 
 def roc(run: Run) -> Values:
+    """Draw the ROC, and efficiency against what it costs, with the efficiencies that are quoted."""
     if not run.result:
         return None
     kind, network = run.result["veto"]["kind"], run.result["veto"][NETWORK]
@@ -61,6 +65,7 @@ def roc(run: Run) -> Values:
 
 
 def harm(run: Run) -> Values:
+    """List what cleaning leaves of injected signals, beside the Wiener filter."""
     found = run.result.get("do_no_harm")
     if not found:
         return None
@@ -74,16 +79,19 @@ def harm(run: Run) -> Values:
 
 
 def attribution(run: Run) -> Values:
+    """Show which witness carries the vetoes."""
     found = run.result.get("attribution")
     return {"found": found, "chart": charts.svg(run.figures["attribution"])} if found else None
 
 
 def drift(run: Run) -> Values:
+    """Show which witnesses have left the range that the network was trained on."""
     found = run.result.get("drift")
     return {"found": found, "chart": charts.svg(run.figures["drift"])} if found else None
 
 
 def table(run: Run) -> Values:
+    """Describe the columns of the table of events, and the words in it."""
     return {
         "columns": events.COLUMNS,
         "outcomes": events.OUTCOMES,
@@ -93,6 +101,7 @@ def table(run: Run) -> Values:
 
 
 def training(run: Run) -> Values:
+    """Draw the losses of each epoch, and quote the log."""
     if not run.epochs:
         return None
     log = run.workdir / "train" / "log.txt"
@@ -110,17 +119,19 @@ def training(run: Run) -> Values:
 
 
 def scan(run: Run) -> Values:
+    """List the witnesses that a scan found, the most significant first."""
     if not run.scan:
         return None
     return {"scan": run.scan, "found": run.scan["channels"][:SCANNED]}
 
 
 def clean(run: Run) -> Values:
+    """List the files of cleaned strain and vetoes."""
     return {"files": run.files, "facts": run.cleaned} if run.files else None
 
 
 def dataset(run: Run) -> Values:
-    """What the store holds, and an event of each family: the strain and its witnesses."""
+    """Say what the store holds, and an event of each family: the strain and its witnesses."""
     words = text(describe(run.dataset) | {"damaged": {}, "problems": []})
     examples = []
     for family, (event, *_) in events.gallery(run):
@@ -163,6 +174,7 @@ def _series(run: Run, event: int) -> Markup:
 
 
 def settings(run: Run) -> Values:
+    """Quote the configuration, the attributes of the dataset and the meta data of the checkpoint as JSON."""
     values = {"Configuration": run.configuration, "Dataset": run.dataset.attributes}
     if run.checkpoint:
         values["Checkpoint"] = run.checkpoint
@@ -170,7 +182,7 @@ def settings(run: Run) -> Values:
 
 
 def ran(run: Run) -> Values:
-    """What was run: dataset, model, versions; and which stages are missing."""
+    """Say what was run: dataset, model, versions; and which stages are missing."""
     attributes, meta = run.dataset.attributes, run.checkpoint
     stages = {
         "generate": True,  # or ingest: without it there is no report
@@ -203,7 +215,7 @@ def ran(run: Run) -> Values:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: its template's name is its anchor, `stage` what writes what it shows."""
+    """Describes a section of the page: its template's name is its anchor, `stage` what writes what it shows."""
 
     name: str
     title: str
