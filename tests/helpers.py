@@ -17,9 +17,11 @@ from glitchflow.cli import STAGES
 from glitchflow.config import Experiment, Reads, parse
 from glitchflow.data.normalise import loudness, loudness_quantiles, measure, reduce_statistics, statistics
 from glitchflow.data.store import dataset as store
+from glitchflow.data.store.create import Design, Fixed
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array, Layout, choose_layout
-from glitchflow.data.store.writer import Design, Fixed, Writer, find_damage, write_shard
+from glitchflow.data.store.verify import find_damage
+from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.types import Recipe

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from glitchflow.data.store.create import Design
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array, Layout
-from glitchflow.data.store.writer import Design, Writer, write_shard
+from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.errors import InputError
 
 ARRAYS = {

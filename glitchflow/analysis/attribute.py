@@ -28,9 +28,10 @@ from glitchflow.config.sections import Cluster
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.identity import identity
+from glitchflow.data.store.create import Design, Fixed
 from glitchflow.data.store.dataset import Dataset, exists, root
 from glitchflow.data.store.schema import Array
-from glitchflow.data.store.writer import Design, Fixed, Writer, write_shard
+from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis

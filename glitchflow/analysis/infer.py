@@ -20,9 +20,10 @@ from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.generate import ENCODING, provenance, sizes
 from glitchflow.data.identity import identity
+from glitchflow.data.store.create import Design, Fixed
 from glitchflow.data.store.dataset import Dataset, open_store
 from glitchflow.data.store.schema import Array
-from glitchflow.data.store.writer import Design, Fixed, Writer, write_shard
+from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
@@ -77,7 +78,7 @@ def memory(dataset: Dataset, networks: int, batch: int) -> int:
     return BASE_MEMORY + images * (2 * channels + networks + ENCODING) + batch * ACTIVATIONS * f * t * 4
 
 
-ACTIVATIONS = 160  # images of a network's inside that one event takes, measured with the default network
+ACTIVATIONS = 195  # images of a network's inside that one event takes, measured with the default network
 
 
 def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from glitchflow.data.store.dataset import Dataset, missing_shards, open_store
 from glitchflow.data.store.schema import SPLITS
-from glitchflow.data.store.writer import find_damage, foreign_objects
+from glitchflow.data.store.verify import find_damage, foreign_objects
 
 
 def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str, bool]:

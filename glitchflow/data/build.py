@@ -21,7 +21,7 @@ from glitchflow.progress import track
 
 MIB = 2**20
 # what a process of ours holds before it has done anything: Python, numpy, torch, gwpy, Zarr and Ray's client
-BASE_MEMORY = 380 * MIB
+BASE_MEMORY = 400 * MIB
 AHEAD = 2  # tasks per CPU in flight: one at work, and one whose start-up nobody has to wait for
 RETRIES = 3  # of a task whose worker or node died; its own errors are never tried again
 LOOK = 1.0  # s at most between looks at the lease

@@ -32,9 +32,11 @@ from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.normalise import loudness_quantiles, reduce_statistics
 from glitchflow.data.objects import Location
 from glitchflow.data.shard_events import BLOCK, Factory, dataset_asd, make_block, make_factory, make_shard
+from glitchflow.data.store.create import Design, Fixed
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import SPLITS, Array, Layout, choose_layout
-from glitchflow.data.store.writer import Design, Fixed, Writer, find_damage
+from glitchflow.data.store.verify import find_damage
+from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
 from glitchflow.signal.whiten import default_fftlength

@@ -20,8 +20,8 @@ from glitchflow.data.build import MIB, Job, on_every_cpu
 from glitchflow.data.content import Content, Source, content_of
 from glitchflow.data.generate import fixed_arrays, memory, store_arrays
 from glitchflow.data.shard_events import BLOCK, make_block, make_factory
+from glitchflow.data.store.create import TRANSIENTS
 from glitchflow.data.store.schema import Array, Layout, choose_layout
-from glitchflow.data.store.writer import TRANSIENTS
 from glitchflow.errors import InputError
 
 SECONDS = 5.0  # of calibration on every CPU

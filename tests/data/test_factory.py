@@ -16,7 +16,7 @@ from helpers import damage_of, forget_shards, missing_shards, small
 from glitchflow.analysis.inspect import inspect
 from glitchflow.data.generate import generate
 from glitchflow.data.store import dataset as store
-from glitchflow.data.store.writer import find_damage, foreign_objects
+from glitchflow.data.store.verify import find_damage, foreign_objects
 from glitchflow.errors import InputError, RunError
 from glitchflow.site.plan import Plan, Size, describe, plan
 
@@ -217,7 +217,7 @@ from glitchflow.config import load
 from glitchflow.data import generate as stage
 from glitchflow.data.content import content_of
 from glitchflow.data.shard_events import make_shard
-from glitchflow.data.store.writer import create
+from glitchflow.data.store.create import create
 experiment = load(sys.argv[1], sys.argv[2:])
 threads(1)
 content = content_of(experiment, "simulate")

@@ -18,23 +18,20 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from glitchflow.data import lease, objects
 from glitchflow.data.objects import ROOT, Location, writing
-from glitchflow.data.store.dataset import Damaged, Dataset, exists, missing_shards, open_store, root
+from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, refuse_foreign
+from glitchflow.data.store.dataset import Dataset, exists, missing_shards, open_store, root
 from glitchflow.data.store.schema import (
-    COLUMN_EVENTS,
     FOLDED,
     MARKERS,
-    NOTES,
     SCHEMA,
     Array,
     Folded,
@@ -48,64 +45,6 @@ from glitchflow.data.store.schema import (
 from glitchflow.errors import InputError, RunError
 
 READERS = 16  # markers read at once: an object store answers each after some 20 ms
-# the table of transients: a row each, along an axis of its own
-TRANSIENTS = (
-    ("transient_event", "int64"),
-    ("transient_family", "int16"),
-    ("transient_gps", "float64"),
-    ("transient_snr", "float32"),
-    ("transient_witnessed", "bool"),
-)
-
-
-Fixed = dict[str, tuple[tuple[str, ...], NDArray]]  # by name: the names of the axes, and the values
-
-
-@dataclass(frozen=True)
-class Design:
-    """What a new store is to be.
-
-    fixed: its arrays without an event axis, with the names of their axes; a name alone is a coordinate.
-    transients: whether it has a table of them. notes: what the driver will want to know again, JSON.
-    """
-
-    arrays: Mapping[str, Array]
-    layout: Layout
-    attributes: Mapping[str, Any]
-    fixed: Fixed = field(default_factory=dict)
-    compression: str = "none"
-    transients: bool = False
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def create(path: Location, design: Design) -> Dataset:
-    """Write the metadata and the fixed arrays of a new, empty store; its driver does it once, before any task.
-
-    Raises `InputError` where something is in the way, `RunError` where the file system refuses.
-    """
-    _refuse_foreign(path)
-    with writing(path, "cannot be created"):
-        objects.wipe(path)  # what a killed driver left
-        _put_root(path, {"schema": SCHEMA})  # not a store before it says what arrays it has
-        for name, array in design.arrays.items():
-            _create_array(path, name, array, design.layout, design.compression)
-        for name, (axes, values) in design.fixed.items():
-            _create_fixed(path, name, axes, values)
-        for name, kind in TRANSIENTS if design.transients else ():
-            _new_array(path, name, (0,), kind, (COLUMN_EVENTS,), ["transient"], fill_value=_no_row(kind))
-        for name, value in design.notes.items():
-            objects.put(path, f"{NOTES}/{name}.json", json.dumps(value).encode())
-        attributes = {
-            "schema": SCHEMA,
-            "complete": False,
-            "layout": asdict(design.layout),
-            **design.attributes,
-            "arrays": {name: asdict(array) for name, array in design.arrays.items()},
-            "fixed": {name: digest(values) for name, (_, values) in design.fixed.items()},
-            "tables": [name for name, _ in TRANSIENTS] if design.transients else [],
-        }
-        _put_root(path, attributes)
-    return open_store(path, complete=False)
 
 
 def write_shard(
@@ -166,10 +105,10 @@ class Writer:
         with lease.hold(path) as check:
             new = objects.beside(path, ".new")
             if not exists(path) and (root(new) or {}).get("complete"):
-                _refuse_foreign(path)
+                refuse_foreign(path)
                 objects.replace(new, path)  # killed while it took the old one's place
             if overwrite:
-                _refuse_foreign(path)
+                refuse_foreign(path)
             target = new if overwrite and exists(path) else path
             dataset = _there(target, agrees, replaceable=target is new) or create(target, design())
             objects.clear_partials(target)
@@ -313,7 +252,7 @@ class Writer:
 
     def _begin_again(self, attributes: Mapping[str, Any]) -> None:
         """Not complete any more: a reader is told so while shards are made."""
-        _put_root(self.dataset.path, self.dataset.attributes | {"complete": False, **attributes})
+        put_root(self.dataset.path, self.dataset.attributes | {"complete": False, **attributes})
 
     def _writable(self) -> None:
         if self.dataset.known.version != SCHEMA:
@@ -321,50 +260,6 @@ class Writer:
 
     def _reopen(self) -> None:
         self.dataset = open_store(self.dataset.path, complete=False)
-
-
-# -- damage ------------------------------------------------------------------------------------------------------
-
-
-def find_damage(dataset: Dataset) -> tuple[dict[int, str], list[str]]:
-    """Read everything in a store: its damaged or missing shards with the reason, and what else is wrong with it."""
-    damage, rest = dict.fromkeys(missing_shards(dataset), "missing"), []
-    for name in dataset.names:
-        try:
-            array = dataset[name]
-        except RunError as error:
-            rest.append(str(error))
-            continue
-        per_shard = name in dataset.known.arrays
-        if not (per_shard and array.piece == dataset.layout.shard) and not dataset.complete:
-            continue  # columns are written last
-        for k in range(-(-len(array) // array.piece)):
-            shards = range(
-                k * array.piece // dataset.layout.shard, -(-(k + 1) * array.piece // dataset.layout.shard)
-            )
-            if per_shard and damage.keys() >= {*shards}:
-                continue
-            try:
-                array.verify(k)
-            except Damaged as error:
-                if per_shard:
-                    damage |= {j: damage.get(j, error.what) for j in shards if j < dataset.layout.shards}
-                else:
-                    rest.append(error.what)
-    return dict(sorted(damage.items())), rest
-
-
-def foreign_objects(dataset: Dataset) -> list[str]:
-    """Objects inside the per-event arrays, or among the markers, that no shard of this store has."""
-    shards = range(dataset.layout.shards)
-    expected = {FOLDED, *map(marker_name, shards)}
-    for name in dataset.known.arrays:
-        array = dataset[name]
-        rest, count = [0] * (len(array.shape) - 1), -(-len(array) // (array.shards or array.chunks)[0])
-        expected |= {f"{name}/{array.array.metadata.encode_chunk_key((k, *rest))}" for k in range(count)}
-        expected.add(f"{name}/{ROOT}")
-    found = {key for name in (*dataset.known.arrays, MARKERS) for key in objects.names(dataset.path, name)}
-    return sorted(found - expected)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------
@@ -393,65 +288,6 @@ def _earlier(path: Location) -> InputError:
     )
 
 
-def _refuse_foreign(path: Location) -> None:
-    """Raise `InputError` where something lies that is no store of ours."""
-    if "schema" in (root(path) or {}):
-        return
-    file = not objects.is_url(path) and Path(path).exists() and not Path(path).is_dir()
-    if file or objects.names(path):
-        raise InputError(
-            f"{path}: is in the way, and is not a store of GlitchFlow's, which alone --overwrite replaces;"
-            " choose another workdir"
-        )
-
-
-def _put_root(path: Location, attributes: Mapping[str, Any]) -> None:
-    group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    objects.put(path, ROOT, json.dumps(group).encode())
-
-
-def _create_array(path: Location, name: str, array: Array, layout: Layout, compression: str) -> None:
-    shard = None if array.column else (layout.shard, *array.shape)
-    chunk = (layout.column(array) if array.column else layout.chunk, *array.shape)
-    _new_array(
-        path,
-        name,
-        (layout.events, *array.shape),
-        array.dtype,
-        chunk,
-        ["event", *array.dimensions],
-        shards=shard,
-        compressors=ZstdCodec(level=3) if compression == "zstd" else None,
-    )
-
-
-def _create_fixed(path: Location, name: str, axes: tuple[str, ...], values: NDArray) -> None:
-    text = values.dtype.kind in "OUT"
-    array = _new_array(path, name, values.shape, str if text else values.dtype, values.shape, list(axes))
-    array[:] = values.astype(object) if text else values
-
-
-def _new_array(
-    path: Location,
-    name: str,
-    shape: tuple[int, ...],
-    kind: Any,
-    chunks: tuple[int, ...],
-    axes: list[str],
-    **more: Any,
-) -> Any:
-    return zarr.create_array(
-        objects.storage(path),
-        name=name,
-        shape=shape,
-        dtype=kind,
-        chunks=chunks,
-        dimension_names=axes,
-        config={"write_empty_chunks": True},  # a shard of zeros is an object like any other
-        **{"compressors": None, **more},
-    )
-
-
 def _write(dataset: Dataset, name: str, shard: int, span: slice, value: NDArray) -> None:
     array: Any = dataset.raw(name, "r+").with_config({"write_empty_chunks": True})
     try:
@@ -460,8 +296,3 @@ def _write(dataset: Dataset, name: str, shard: int, span: slice, value: NDArray)
         key = array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
         objects.delete(dataset.path, f"{name}/{key}")
         array[span] = value
-
-
-def _no_row(kind: str) -> int:
-    """What tells a row of a table that is not written yet: an event that cannot be."""
-    return -1 if kind == "int64" else 0

@@ -15,7 +15,7 @@ from helpers import damage_of, forget_shards, write_store
 from glitchflow.data import objects
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store.schema import Layout
-from glitchflow.data.store.writer import find_damage, foreign_objects
+from glitchflow.data.store.verify import find_damage, foreign_objects
 from glitchflow.errors import InputError, RunError
 
 EVENTS = 20

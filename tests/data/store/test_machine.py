@@ -13,7 +13,8 @@ from stores import Killed, agrees, content, design, write
 
 from glitchflow.data import lease
 from glitchflow.data.store import dataset as store
-from glitchflow.data.store.writer import Writer, find_damage
+from glitchflow.data.store.verify import find_damage
+from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
 
 SHARD = 4  # events of a shard in `design`

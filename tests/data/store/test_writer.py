@@ -10,6 +10,7 @@ from helpers import damage_of, missing_shards, write_store
 from stores import Killed, agrees, content, design, write
 
 from glitchflow.data import objects
+from glitchflow.data.store import create as creation
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store import writer as module
 from glitchflow.data.store.writer import Writer, write_shard
@@ -69,7 +70,7 @@ def test_a_shard_leaves_few_objects(path):
     make(path)
     files = [p for p in path.rglob("*") if p.is_file() and "/c/" in str(p)]
     assert len([p for p in files if p.is_relative_to(path / "qplot")]) == 5
-    assert len([p for p in files if not p.is_relative_to(path / "qplot")]) == 2 + len(module.TRANSIENTS)
+    assert len([p for p in files if not p.is_relative_to(path / "qplot")]) == 2 + len(creation.TRANSIENTS)
 
 
 @pytest.mark.parametrize("until", [0, 1, 3, 5])
@@ -161,12 +162,12 @@ def test_nothing_is_written_over_what_is_in_the_way(path, tmp_path, overwrite):
     assert (tmp_path / "foreign.zarr" / "zarr.json").exists()
 
 
-@pytest.mark.parametrize("step", ["_create_array", "_new_array", "_put_root"])
+@pytest.mark.parametrize("step", ["_create_array", "_new_array", "put_root"])
 def test_a_store_is_there_whole_or_not_at_all(path, monkeypatch, step):
     def killed(*_, **__):
         raise Killed
 
-    monkeypatch.setattr(module, step, killed)
+    monkeypatch.setattr(creation, step, killed)
     with pytest.raises(Killed):
         make(path)
     assert not store.exists(path)

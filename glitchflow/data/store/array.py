@@ -1,0 +1,102 @@
+"""An array of a store, whose bytes are checked the first time that a process reads them.
+
+What is missing, cut off, flipped or another shard's is one line with the path, never Zarr's fill value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from glitchflow.data import objects
+from glitchflow.data.store.schema import digest
+from glitchflow.errors import RunError
+
+
+class Damaged(RunError):
+    """What is in a store is not what was written; `what`, without the path and the shard."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}{what}")
+        self.what = what
+
+
+@dataclass(eq=False)
+class StoredArray:
+    """An array of a store; slice it to read, as `dataset["qplot"][:128]`. The first index is an event or a slice."""
+
+    path: str  # of the store
+    name: str
+    array: zarr.Array
+    piece: int  # entries along the first axis that share a checksum
+    expected: Callable[[int], str | None]  # the checksum of a piece; None where it has none yet
+    holds: bool = False  # whether what was read once is kept
+    seen: set[int] = field(default_factory=set)
+    held: NDArray | None = None
+
+    shape = property(lambda self: self.array.shape)
+    dtype = property(lambda self: self.array.dtype)
+    nbytes = property(lambda self: self.array.nbytes)
+    chunks = property(lambda self: self.array.chunks)
+    shards = property(lambda self: self.array.shards)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        return np.asarray(self[:], dtype)
+
+    def __getitem__(self, key: Any) -> NDArray:
+        """Raises `RunError` where what is there is not what was written."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if self.holds:
+            if self.held is None:
+                self.held = self._read(slice(0, len(self)), [])
+            return self.held[(first, *rest)].copy() if rest or isinstance(first, slice) else self.held[first]
+        if isinstance(first, slice):
+            start, stop, step = first.indices(len(self))
+            return self._read(slice(start, max(start, stop)), rest)[::step]
+        place = range(len(self))[first]
+        return self._read(slice(place, place + 1), rest)[0]
+
+    def verify(self, k: int) -> NDArray:
+        """A whole piece, compared with its checksum. Raises `RunError`."""
+        span = slice(k * self.piece, min((k + 1) * self.piece, len(self)))
+        try:
+            value = np.ascontiguousarray(self.array[span])
+        except Exception as error:  # noqa: BLE001  Zarr and its codecs raise anything on bytes that are not theirs
+            raise Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}") from None
+        expected = self.expected(k)
+        if expected is not None and digest(value) != expected:
+            key = self.array.metadata.encode_chunk_key((k, *[0] * (self.array.ndim - 1)))
+            there = objects.has(self.path, f"{self.name}/{key}")
+            raise Damaged(
+                self._where(k), f"{self.name} {'differs from its checksum' if there else 'is missing'}"
+            )
+        self.seen.add(k)
+        return value
+
+    def _where(self, k: int) -> str:
+        return f"{self.path}: damaged: shard {k}: " if self.piece < len(self) else f"{self.path}: damaged: "
+
+    def _read(self, span: slice, rest: list[Any]) -> NDArray:
+        """What a span holds; pieces that were not read before are read and checked whole."""
+        pieces = (
+            range(span.start // self.piece, -(-span.stop // self.piece)) if span.stop > span.start else ()
+        )
+        if all(k in self.seen for k in pieces):
+            return np.asarray(self.array[(span, *rest)])
+        parts = []
+        for k in pieces:
+            low = k * self.piece
+            inside = slice(max(span.start, low), min(span.stop, low + self.piece))
+            if k in self.seen:
+                parts.append(np.asarray(self.array[(inside, *rest)]))
+            else:
+                parts.append(self.verify(k)[(slice(inside.start - low, inside.stop - low), *rest)])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
