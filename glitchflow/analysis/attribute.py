@@ -38,6 +38,7 @@ from glitchflow.methods.compare import Basis
 from glitchflow.progress import say
 from glitchflow.score import clusters
 from glitchflow.score.statistics import proportion
+from glitchflow.train.checkpoint import open_checkpoint
 
 QUIET_EVENTS = 1024  # that a witness's quiet image is the median of, at most
 EVERYTHING = "all witnesses"
@@ -181,7 +182,9 @@ def _run(path: Path, work: Work, names: list[str], content: str, cluster: Cluste
     with Writer.begin(
         path, lambda: Design(arrays, layout, attributes, fixed), lambda _: None, other
     ) as writer:
-        needed = memory(work.dataset, 1, work.batch) + work.images.nbytes
+        needed = (
+            memory(open_checkpoint(Path(work.network)).kind, work.dataset, 1, work.batch) + work.images.nbytes
+        )
         make = partial(leave_out_shard, work, writer.dataset)
         job = Job(make, "witnesses left out", needed, accelerated=True)
         run_tasks(job, sizes(layout, writer.missing()), cluster, writer.check)

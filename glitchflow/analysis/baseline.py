@@ -14,9 +14,3 @@ def baseline(experiment: Experiment) -> Path:
     path = Path(experiment.workdir) / "baseline.json"
     learnability.judge(open_store(experiment.dataset), learnability.Terms.of(experiment), path)
     return path
-
-
-def gate(experiment: Experiment) -> None:
-    """Refuse, by an `InputError`, a dataset that has nothing to teach; see `learnability.gate`."""
-    path = Path(experiment.workdir) / "baseline.json"
-    learnability.gate(open_store(experiment.dataset), learnability.Terms.of(experiment), path)

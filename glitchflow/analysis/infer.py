@@ -8,6 +8,7 @@ not be the one that the network was trained on. Which arrays are written, the ki
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
-from glitchflow.twin.kind import Trained
+from glitchflow.twin.kind import Kind, Trained
 
 COPIED = ("gps", "label", "split", "frequency0", "time0")  # so that predictions can be read alone
 ABOUT = {
@@ -62,7 +63,12 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
             say(f"generating from {trained.path.name} of {trained.meta.model['name']}")
         checkpoints = {name: str(network.path) for name, network in networks.items()}
         make = partial(predict_shard, dataset, writer.dataset, checkpoints, batch)
-        job = Job(make, "predictions", memory(dataset, len(networks), batch), accelerated=True)
+        job = Job(
+            make,
+            "predictions",
+            memory(networks["qplot"].kind, dataset, len(networks), batch),
+            accelerated=True,
+        )
         run_tasks(job, sizes(dataset.layout, missing), experiment.cluster, writer.check)
         if not writer.dataset.complete:
             writer.collect()
@@ -70,15 +76,12 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
     return path
 
 
-def memory(dataset: Dataset, networks: int, batch: int) -> int:
-    """Bytes that a task which predicts a shard is projected to hold: the Q-plots it reads, what is generated from them
-    and Zarr's encoding of that, and a batch's activations."""
-    channels, f, t = dataset["qplot"].shape[1:]
-    images = min(dataset.layout.shard, len(dataset)) * f * t * 4
-    return BASE_MEMORY + images * (2 * channels + networks + ENCODING) + batch * ACTIVATIONS * f * t * 4
-
-
-ACTIVATIONS = 195  # images of a network's inside that one event takes, measured with the default network
+def memory(kind: Kind, dataset: Dataset, written: int, batch: int) -> int:
+    """Bytes that a task which predicts a shard is projected to hold: what it reads, what is `written` of each event,
+    Zarr's encoding of that, and a batch's activations."""
+    _, channels, *shape = dataset[kind.array].shape
+    one, events = 4 * math.prod(shape), min(dataset.layout.shard, len(dataset))
+    return BASE_MEMORY + one * (events * (2 * channels + written + ENCODING) + batch * kind.activations)
 
 
 def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:

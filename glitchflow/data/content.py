@@ -57,7 +57,9 @@ def first(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return " ".join(str(error).split())
     found = error.errors()[0]
-    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+    return ": ".join(
+        filter(None, [".".join(map(str, found["loc"])), found["msg"].removeprefix("Value error, ")])
+    )
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:

@@ -95,6 +95,9 @@ def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
     }
 
 
+KINDS = ("log1p", "max", "mean")
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """(f(energy) - offset) / scale per channel, f = log(1 + x) for `log1p` and x otherwise."""

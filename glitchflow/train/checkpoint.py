@@ -21,33 +21,20 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
-from glitchflow.data.normalise import Normalisation
+from glitchflow.data.content import first
+from glitchflow.data.normalise import KINDS, Normalisation
 from glitchflow.errors import InputError
 from glitchflow.twin import kinds
 from glitchflow.twin.geometry import of_any_version
 from glitchflow.twin.kind import Kind, Trained
 
 WEIGHTS, STATE, META = "weights.pt", "state.pt", "meta.json"
-
-
-class Numbers(BaseModel):
-    """The normalisation of each channel, as meta.json has it."""
-
-    kind: Literal["log1p", "max", "mean"]
-    offset: list[float]
-    scale: list[float]
-
-    @model_validator(mode="after")
-    def _usable(self) -> Numbers:
-        if not all(map(math.isfinite, [*self.offset, *self.scale])) or 0 in self.scale:
-            raise ValueError("numbers must be finite, and a scale not 0")
-        return self
 
 
 class Meta(BaseModel):
@@ -62,33 +49,31 @@ class Meta(BaseModel):
     model: dict[str, Any]  # section `model` and the seed of the weights
     channels: list[str] = Field(min_length=2)  # the strain, then the witnesses
     shape: list[int] = Field(min_length=1)  # of one channel's part of an event
-    geometry: dict[str, Any]  # how the data are made that the network takes
-    normalisation: Numbers  # of these channels
+    geometry: Annotated[dict[str, Any], AfterValidator(of_any_version)]  # how the data are made that it takes
+    normalisation: Normalisation  # of these channels
     dataset: dict[str, str] = {}  # which it learned from: path, identity, recipe
     loudness: list[list[float]] | None = None  # of each channel over the train split, quantiles
     provenance: dict[str, Any] = {}
     metrics: dict[str, int | float] = {}  # of the epoch that it was written after, if it was
     sha256: dict[str, str] = {}  # of its files; none in the first versions' checkpoints
 
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in kinds.KINDS:
-            raise ValueError(f"{value} is none of {', '.join(kinds.KINDS)}")
-        return value
-
-    @field_validator("geometry")
-    @classmethod
-    def _todays(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return of_any_version(value)
-
     @model_validator(mode="after")
-    def _complete(self) -> Meta:
-        found = (len(self.normalisation.offset), len(self.normalisation.scale))
-        if found != (len(self.channels),) * 2:
-            raise ValueError(f"normalisation of {min(found)} channels, not {len(self.channels)}")
-        if not {"name", "options"} <= set(self.model):
-            raise ValueError("model has no name or no options")
+    def _usable(self) -> Meta:
+        offset, scale = self.normalisation.offset, self.normalisation.scale
+        problems = {
+            f"kind: {self.kind} is none of {', '.join(kinds.KINDS)}": self.kind not in kinds.KINDS,
+            "model: has no name or no options": not {"name", "options"} <= set(self.model),
+            f"normalisation: is of {min(len(offset), len(scale))} channels, not {len(self.channels)}": not (
+                len(offset) == len(scale) == len(self.channels)
+            ),
+            f"normalisation: its kind {self.normalisation.kind} is unknown": self.normalisation.kind
+            not in KINDS,
+            "normalisation: its numbers must be finite, and a scale not 0": 0 in scale
+            or not all(map(math.isfinite, [*offset, *scale])),
+        }
+        for problem, found in problems.items():
+            if found:
+                raise ValueError(problem)
         return self
 
 
@@ -115,7 +100,7 @@ class Checkpoint:
     @property
     def normalisation(self) -> Normalisation:
         """The normalisation of the strain and the witnesses that the network takes, in this order."""
-        return Normalisation(**self.meta.normalisation.model_dump())
+        return self.meta.normalisation
 
     def weights(self, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
         """The network's weights by name. Raises `InputError` where they are damaged or not finite."""
@@ -256,9 +241,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no checkpoint there") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "it"
-        raise InputError(f"{path / META}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise InputError(f"{path / META}: {first(error)}") from None
     except (ValueError, OSError) as error:  # not JSON, not even text, or unreadable
         raise InputError(f"{path / META}: cannot be read: {error}") from None
 

@@ -26,6 +26,7 @@ from glitchflow.data import lease
 from glitchflow.data.objects import make_directory
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
+from glitchflow.methods.learnability import Terms, gate
 from glitchflow.progress import follow, log
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import train
@@ -61,14 +62,13 @@ FREE = HARMLESS | {
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
-def fit(
-    experiment: Experiment, overwrite: bool = False, gate: Callable[[Experiment], None] | None = None
-) -> Path:
+def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     """Train, or go on training, under `workdir/train`; returns the best checkpoint's path.
 
-    `gate` is called before anything is trained, when the settings are known to be right, and may refuse.
-    Raises `InputError` for settings that do not fit the store, the model, the cluster, or the run found there;
-    `RunError` where the loss stopped being finite, the workers kept failing, or a signal ended the run.
+    Before anything is trained, and when the settings are known to be right, it says what the dataset can teach.
+    Raises `InputError` for settings that do not fit the store, the model, the cluster, or the run found there, and
+    for a dataset with nothing to teach; `RunError` where the loss stopped being finite, the workers kept failing, or
+    a signal ended the run.
     """
     directory, training = Path(experiment.workdir) / "train", training_of(experiment)
     make_directory(directory)
@@ -79,8 +79,7 @@ def fit(
             _same_run(training, directory)
         dataset = open_store(training.dataset)
         if not check(training, dataset, directory / "none" if overwrite else directory).over(training.train):
-            if gate:
-                gate(experiment)
+            gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
             with session(experiment.cluster.address, experiment.cluster.cpus):
                 gpu = accelerated(training.train)
                 # an earlier run is deleted when nothing can be wrong any more with what comes in its place

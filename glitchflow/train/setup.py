@@ -94,44 +94,32 @@ def check(training: Training, dataset: Dataset, directory: Path) -> Progress:
 
 def prepare(training: Training, dataset: Dataset, world: World, directory: Path) -> Learner:
     """Build the network, and load the last checkpoint of `directory` where there is one."""
-    settings, model_settings = training.train, training.model_settings
+    settings, kind = training.train, kinds.of(training.model.name)
     chosen = choose_channels(dataset.channels, training.loader.witnesses)
     channels = [dataset.channels[i] for i in chosen]
-    kind = kinds.of(training.model.name)
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
     _fits(last, first, channels, dataset, directory)
-    origin, normalisation = last or first, _normalisation(kind, training, dataset, chosen, (last, first))
-    dtype = torch.float64 if settings.precision == "float64" else torch.float32
+    normalisation = _normalisation(kind, training, dataset, chosen, (last, first))
     loss = kind.loss(settings.loss)
-    shape = dataset[kind.array].shape[2:]
-    model = kinds.build_network(model_settings, len(channels) - 1, shape).to(world.device, dtype)
-    if origin:
+    meta = _meta(kind, training, dataset, channels, normalisation)
+    dtype = torch.float64 if settings.precision == "float64" else torch.float32
+    model = kinds.build_network(meta["model"], len(channels) - 1, meta["shape"]).to(world.device, dtype)
+    if origin := last or first:
         origin.load_into(model, world.device)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    reads = Reads(kind.array, chosen, normalisation.apply_in_place)
-    shuffled, validation = (  # once everything else is known to be right: it may fill the cache
-        build_loader(dataset, split, training.loader, reads, model_settings["seed"], dtype)
-        for split in ("train", "validation")
-    )
-    meta = {
-        "kind": kind.name,
-        "config": training.to_json(),
-        "model": model_settings,
-        "channels": channels,
-        "shape": list(shape),
-        "normalisation": normalisation.to_json(),
-        "dataset": {"path": dataset.path, "identity": identity(dataset), "recipe": recipe(dataset)},
-        "provenance": provenance(),
-        **kind.about(dataset, channels),
-    }
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     progress = Progress()
     if last:
         state = last.state(world.device)
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress.of_state(state["progress"])
+    reads = Reads(kind.array, chosen, normalisation.apply_in_place)
+    shuffled, validation = (  # once everything else is known to be right: it may fill the cache
+        build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype)
+        for split in ("train", "validation")
+    )
     network = world.wrap(model)
     if settings.compile:
         network = torch.compile(network)  # type: ignore[assignment]
@@ -150,6 +138,23 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
         meta=meta,
         directory=directory,
     )
+
+
+def _meta(
+    kind: Kind, training: Training, dataset: Dataset, channels: list[str], normalisation: Normalisation
+) -> dict[str, Any]:
+    """What every checkpoint of a run says of itself, step and metrics apart."""
+    return {
+        "kind": kind.name,
+        "config": training.to_json(),
+        "model": training.model_settings,
+        "channels": channels,
+        "shape": list(dataset[kind.array].shape[2:]),
+        "normalisation": normalisation.to_json(),
+        "dataset": {"path": dataset.path, "identity": identity(dataset), "recipe": recipe(dataset)},
+        "provenance": provenance(),
+        **kind.about(dataset, channels),
+    }
 
 
 def _fits(

@@ -116,6 +116,7 @@ KIND = Kind(
     loss=build_loss,
     predict=predict,
     arrays=arrays,
+    activations=195,  # measured with the default network
     energies=energies,
     tallied=TALLIED,
     tally=tally,

@@ -52,6 +52,9 @@ class Kind:
     # the network and the normalisation of the strain and its witnesses; normalised witnesses (B, W, ...) -> by array
     predict: Callable[[nn.Module, Normalisation, Tensor], dict[str, Tensor]]
     arrays: Callable[[Dataset], dict[str, Array]]  # what `predict` gives for the events of a dataset
+    activations: (
+        int  # numbers that a network holds for each number of one channel's part of an event, at most
+    )
     energies: Callable[
         [Normalisation, Tensor], Tensor
     ]  # the strain as generated or recorded -> (B, F, T), on the CPU

@@ -139,22 +139,22 @@ def test_weights_of_another_network(tmp_path):
         ({"step": "x"}, "step: Input should be a valid integer, unable to parse string as an integer"),
         ({"channels": ["S"]}, "channels: List should have at least 2 items after validation, not 1"),
         ({"kind": "solid"}, "kind: solid is none of image"),
-        ({"model": {"name": "unet"}}, "it: model has no name or no options"),
+        ({"model": {"name": "unet"}}, "model: has no name or no options"),
         (
             {"normalisation": META["normalisation"] | {"scale": [1.0]}},
-            "it: normalisation of 1 channels, not 2",
+            "normalisation: is of 1 channels, not 2",
         ),
         (
             {"normalisation": META["normalisation"] | {"scale": [1.0, 0.0]}},
-            "normalisation: numbers must be finite, and a scale not 0",
+            "normalisation: its numbers must be finite, and a scale not 0",
         ),
         (
             {"normalisation": META["normalisation"] | {"offset": [float("nan"), 0.0]}},
-            "normalisation: numbers must be finite, and a scale not 0",
+            "normalisation: its numbers must be finite, and a scale not 0",
         ),
         (
             {"normalisation": META["normalisation"] | {"kind": "none"}},
-            "normalisation.kind: Input should be 'log1p', 'max' or 'mean'",
+            "normalisation: its kind none is unknown",
         ),
     ],
 )

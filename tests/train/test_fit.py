@@ -122,6 +122,11 @@ def test_a_checkpoint_says_all_about_itself(trained_run):
     assert state["progress"]["step"] == best.step
 
 
+def refuse(dataset, terms, path):
+    """In place of `gate`."""
+    raise InputError("teaches nothing")
+
+
 def without_ray(training, directory, flag, gpu):
     """In place of `launch`: the loop in this process."""
     train(training, directory)
@@ -133,20 +138,21 @@ def test_overwrite_deletes_nothing_before_the_new_run_can_begin(trained_run, tmp
     shutil.copytree(Path(trained_run.workdir) / "train", tmp_path / "train")
     here = trained_run.model_copy(update={"workdir": str(tmp_path)})
     best = checkpoint.best(tmp_path / "train" / "checkpoints")
-
-    def refuse(_):
-        raise InputError("no")
-
     deep = here.model_copy(update={"model": here.model.model_copy(update={"options": {"depth": 9}})})
-    for settings, gate, words in (
-        (deep, None, "depth"),
-        (here, refuse, "^no$"),
-        (run_with(here, workers=4), None, "the cluster has 2"),
-        (run_with(here, init_from=str(best)), None, "train.init_from = .*: --overwrite would delete it"),
+    for settings, words in (
+        (deep, "depth"),
+        (run_with(here, workers=4), "the cluster has 2"),
+        (run_with(here, init_from=str(best)), "train.init_from = .*: --overwrite would delete it"),
     ):
         with pytest.raises(InputError, match=words):
-            fit(settings, overwrite=True, gate=gate)
+            fit(settings, overwrite=True)
         assert checkpoint.open_checkpoint(best).weights()
+    monkeypatch.setattr("glitchflow.train.fit.gate", refuse)
+    with pytest.raises(InputError, match="teaches nothing"):
+        fit(here, overwrite=True)
+    assert checkpoint.open_checkpoint(best).weights()
+    monkeypatch.undo()
+    monkeypatch.setattr("glitchflow.train.fit.launch", without_ray)
     fit(run_with(here, epochs=1, workers=1), overwrite=True)
     assert losses(here) != losses(trained_run)
     assert len(losses(here)) == 1
@@ -174,21 +180,21 @@ def test_two_runs_in_one_directory_are_refused(trained_run):
     assert fit(trained_run).exists()
 
 
-def test_the_gate_is_asked_when_the_settings_are_right_and_before_anything_is_trained(dataset_run, tmp_path):
+def test_the_gate_is_asked_when_the_settings_are_right_and_before_anything_is_trained(
+    dataset_run, tmp_path, monkeypatch
+):
     (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
-    asked = []
-
-    def refuse(experiment):
-        asked.append(experiment.workdir)
-        raise InputError("teaches nothing")
-
-    wrong = small(tmp_path, model={"name": "unet", "options": {"depth": 9}})
+    for stage in ("fit", "tune.sweep"):
+        monkeypatch.setattr(f"glitchflow.train.{stage}.gate", refuse)
     with pytest.raises(InputError, match="depth"):
-        fit(wrong, gate=refuse)
-    assert not asked
+        fit(small(tmp_path, model={"name": "unet", "options": {"depth": 9}}))
     with pytest.raises(InputError, match="teaches nothing"):
-        fit(small(tmp_path), gate=refuse)
+        fit(small(tmp_path))
     with pytest.raises(InputError, match="teaches nothing"):
-        sweep(small(tmp_path, tune={"space": {"train.lr": {"uniform": [0.001, 0.01]}}}), gate=refuse)
-    assert asked == [str(tmp_path)] * 2
+        sweep(small(tmp_path, tune={"space": {"train.lr": {"uniform": [0.001, 0.01]}}}))
     assert not (tmp_path / "train" / "checkpoints").exists()
+
+
+def test_what_the_dataset_can_teach_is_said_before_and_kept_beside_the_run(trained_run):
+    judged = json.loads((Path(trained_run.workdir) / "baseline.json").read_text())
+    assert judged["verdict"]["teaches"] is True

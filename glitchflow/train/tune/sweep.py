@@ -16,7 +16,6 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from glitchflow.data.objects import make_directory, write_text
 from glitchflow.data.store.dataset import Dataset, open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.figures.sweep import draw_trials
+from glitchflow.methods.learnability import Terms, gate
 from glitchflow.progress import say
 from glitchflow.train.fit import HARMLESS, accelerated, clear, resources, room
 from glitchflow.train.setup import Training, check, training_of
@@ -46,14 +46,12 @@ ENVIRONMENT = {
 FREE = HARMLESS | {"tune.trials", "tune.concurrent"}  # may change from one part of a sweep to the next
 
 
-def sweep(
-    experiment: Experiment, overwrite: bool = False, gate: Callable[[Experiment], None] | None = None
-) -> Path:
+def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
     """Run the trials that `tune` asks for; returns the path of the best settings, `workdir/tune/best.yaml`.
 
-    `gate` is called before the first trial, when the settings are known to be right, and may refuse.
-    Raises `InputError` before the first trial where the space, the store or the cluster cannot do; `RunError`
-    where a signal ended the sweep or no trial finished an epoch.
+    Before the first trial, and when the settings are known to be right, it says what the dataset can teach.
+    Raises `InputError` before the first trial where the space, the store or the cluster cannot do, or the dataset has
+    nothing to teach; `RunError` where a signal ended the sweep or no trial finished an epoch.
     """
     directory, settings = Path(experiment.workdir) / "tune", experiment.tune
     space.check(experiment)
@@ -66,8 +64,7 @@ def sweep(
         if not overwrite:
             _same_sweep(directory, begun)
         _check(experiment, wanted, dataset, directory / "none")
-        if gate:
-            gate(experiment)
+        gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
         with session(experiment.cluster.address, experiment.cluster.cpus):
             largest = _largest(settings, experiment.train)
             gpu = accelerated(largest)
