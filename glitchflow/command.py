@@ -100,8 +100,6 @@ def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
     chosen = next((stage.instead[option] for option in stage.instead if given[option]), stage.function)
     function: Callable[..., Any] = pkgutil.resolve_name(chosen)
     taken = inspect.signature(function).parameters
-    if "gate" in taken:  # may refuse a dataset that can teach nothing
-        given["gate"] = pkgutil.resolve_name("glitchflow.analysis.baseline:gate")
     written = function(experiment, **{key: value for key, value in given.items() if key in taken})
     seconds = time.monotonic() - started
     print(stage.says.format(stage=name, written=written, shown=shown(written), seconds=seconds))
