@@ -6,7 +6,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from glitchflow.analysis.evaluate.scored import plain
 from helpers import small
 
 from glitchflow.analysis import scan as module
@@ -17,6 +16,7 @@ from glitchflow.config import load
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
+from glitchflow.score.table import plain
 from glitchflow.train.checkpoint import find
 from glitchflow.train.fit import fit
 from glitchflow.train.loop import train
