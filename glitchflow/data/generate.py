@@ -219,7 +219,7 @@ def _agrees(content: Content, dataset: Dataset) -> None:
 def _extend(writer: Writer, content: Content) -> None:
     """Make room for the events that the configuration asks for beyond those that are there."""
     events = content.simulate.events
-    if content.source == "simulate" and len(writer.dataset) < events:
+    if content.source == "simulate" and writer.dataset.config.simulate.events < events:
         say(f"{writer.path}: extended from {len(writer.dataset)} to {events} events")
         writer.grow(events, {"config": content.kept()})
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -70,7 +71,13 @@ def make_factory(content: Content, dataset: Dataset | None = None) -> Factory:
     dataset: the store that is being made, which holds the list of recorded events as it was when it was begun, and the
     ASD to whiten by. Raises `InputError` for what cannot be made.
     """
-    asd = dataset["asd"][:] if dataset is not None and content.whiten.asd == "dataset" else None
+    asd = None
+    if dataset is not None and content.whiten.asd == "dataset":
+        if "asd" not in dataset:
+            raise InputError(
+                f"whiten.asd = dataset: {dataset.path} has no usable train event to estimate it from"
+            )
+        asd = dataset["asd"][:]
     simulated = content.source == "simulate"
     settings = (content.series, content.qplot, content.whiten, "raise" if simulated else "mask")
     engine = build_engine(*settings, asd)
@@ -229,29 +236,31 @@ def split_of(content: Content, key: int) -> int:
     return SPLITS.index("test" if draw < test else "validation" if draw < test + validation else "train")
 
 
-def dataset_asd(factory: Factory) -> NDArray[np.float64]:
+def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
     """One amplitude spectral density per channel (C, A), in series units / sqrt(Hz): the median over background events.
 
     Over the first `ASD_EVENTS` of the train split, or all where there are fewer; where there is none, over the first
-    train events. NaN where no event could be read.
+    train events. 0 for a channel that had no data in them; None where no train event can be used.
     """
     recipe, content = factory.recipe, factory.content
-    train = (
-        i for i in range(recipe.events) if split_of(content, recipe.split_key(i)) == SPLITS.index("train")
-    )
+    split = SPLITS.index("train")
+    train = (i for i in range(recipe.events) if split_of(content, recipe.split_key(i)) == split)
     candidates = list(train if recipe.label else itertools.islice(train, ASD_SEARCH))
     if recipe.label:
         candidates = [i for i in candidates if recipe.label(i) == 0] or candidates[:ASD_EVENTS]
     quiet: list[NDArray] = []
-    any_kind: list[NDArray] = []
-    for index in candidates:
-        event = recipe.event(index)
-        if event.skipped:
-            continue
-        series = torch.from_numpy(np.ascontiguousarray(event.series))
-        if len(any_kind) < ASD_EVENTS or event.label == 0:
+    loud: list[NDArray] = []
+    for event in map(recipe.event, candidates):
+        found = quiet if event.label == 0 else loud
+        if not event.skipped and len(found) < ASD_EVENTS:
+            series = torch.from_numpy(np.ascontiguousarray(event.series))
             asd = estimate_asd(series, content.series.sample_rate, content.whiten.fftlength).numpy()
-            (quiet if event.label == 0 else any_kind).append(asd)
+            asd[~np.ptp(event.series, axis=1).astype(bool)] = np.nan
+            found.append(asd)
         if len(quiet) == ASD_EVENTS:
             break
-    return np.median(quiet or any_kind, axis=0)
+    if not quiet and not loud:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a channel that is NaN in all
+        return np.nan_to_num(np.nanmedian(quiet or loud, axis=0))

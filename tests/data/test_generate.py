@@ -166,7 +166,8 @@ def test_what_a_store_holds(dataset_run):
     np.testing.assert_allclose(np.bincount(split) / 96, [0.55, 0.2, 0.25], atol=0.15)
     expected = shares(dataset["qplot"][:][split == 0])
     for name, values in expected.items():
-        np.testing.assert_allclose(attributes["normalisation"][name], values, rtol=1e-9)
+        rounded = 1e-5 if name == "loudness" else 1e-9
+        np.testing.assert_allclose(attributes["normalisation"][name], values, rtol=rounded)
     label, witnessed = np.asarray(dataset["label"][:]), np.asarray(dataset["witnessed"][:])
     loud = witnessed.max((1, 2)) > 1
     assert loud[np.isin(label, (1, 2))].mean() > 0.9

@@ -65,7 +65,9 @@ def create(path: Location, design: Design) -> Dataset:
         for name, (axes, values) in design.fixed.items():
             _create_fixed(path, name, axes, values)
         for name, kind in TRANSIENTS if design.transients else ():
-            _new_array(path, name, (0,), kind, (COLUMN_EVENTS,), ["transient"], fill_value=_no_row(kind))
+            # compressed, since Zarr fills up a chunk of which a few rows are used
+            more = {"fill_value": _no_row(kind), "compressors": ZstdCodec(level=3)}
+            _new_array(path, name, (0,), kind, (COLUMN_EVENTS,), ["transient"], **more)
         for name, value in design.notes.items():
             objects.put(path, f"{NOTES}/{name}.json", json.dumps(value).encode())
         attributes = {

@@ -235,12 +235,12 @@ def test_what_must_be_given(tmp_path, settings, message):
     assert str(error.value) == message
 
 
-def test_a_dead_channel_is_one_line_and_leaves_no_store(hdf5, tmp_path):
-    sources = [hdf5("S1:A"), hdf5("W1:B", values=np.zeros(32 * RATE))]
+def test_a_dead_strain_is_one_line_and_leaves_no_store(hdf5, tmp_path):
+    sources = [hdf5("S1:A", values=np.zeros(32 * RATE)), hdf5("W1:B")]
     experiment = small(
         tmp_path / "run", derived=[], series={"duration": 8, "sample_rate": RATE},
         ingest={"channels": [s.model_dump() for s in sources], "times": [START + 16]},
     )  # fmt: skip
-    with pytest.raises(InputError, match=r"^W1:B: dead, constant or without power in the band$"):
+    with pytest.raises(InputError, match=r"^S1:A: dead, constant or without power in the band$"):
         ingest(experiment)
     assert not experiment.dataset.exists()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gwpy.table import EventTable
 from gwpy.timeseries import TimeSeries
-from helpers import small
+from helpers import forget_shards, small
 
 from glitchflow.analysis.inspect import inspect
 from glitchflow.config import parse
@@ -174,14 +174,20 @@ def test_events_that_cannot_be_used_are_reported_and_in_no_split(recording, tmp_
     made = experiment(tmp_path, recording, times=gps, labels=["a", "b", "a", "b", "a", "b"])
     dataset = store.open_store(ingest(made))
     split = np.asarray(dataset["split"][:])
-    assert (split == store.SKIPPED).tolist() == [False, False, True, True, True, False]
+    assert (split == store.SKIPPED).tolist() == [False, False, True, True, False, False]
     np.testing.assert_allclose(dataset["gps"][:], gps)
     assert not np.asarray(dataset["qplot"][:])[split == store.SKIPPED].any()
     reasons = dict(dataset.attributes["skipped"])
     assert "its files cover GPS 1000.000-1064.000" in reasons[2]
-    assert "W1:B: not a number at GPS 1090.0000" in reasons[4]
-    assert "3 of 6 events could not be used" in capsys.readouterr().err
-    assert "skipped   3 events" in inspect(dataset.path)[0]
+    assert list(reasons) == [2, 3]
+    assert dataset["valid"][:, 0].tolist() == [True, True, False, False, True, True]
+    assert dataset["valid"][:, 1].tolist() == [True, True, False, False, False, True]
+    assert dataset["qplot"][4, 0].any()
+    assert not dataset["qplot"][4, 1].any(), "a witness without data costs the witness"
+    said = capsys.readouterr().err
+    assert "2 of 6 events could not be used" in said
+    assert "W1:B has no data in 1 of 4 events, where its image is 0" in said
+    assert "skipped   2 events" in inspect(dataset.path)[0]
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -193,7 +199,7 @@ def test_the_list_is_the_one_found_when_the_store_was_begun(recording, tmp_path)
     path = ingest(made)
     before = np.asarray(store.open_store(path)["qplot"][:])
     table.write_text("time,label,snr\n1005,a,5\n1010,a,5\n")
-    (path / ".done" / "00001.json").unlink()
+    forget_shards(path, 1)
     ingest(made)
     dataset = store.open_store(path)
     np.testing.assert_array_equal(dataset["qplot"][:], before)
