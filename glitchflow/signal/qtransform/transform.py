@@ -26,6 +26,7 @@ from glitchflow.signal.batch_invariant import complex_of, in_threads, irfft, rff
 from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times, search_window
 from glitchflow.signal.qtransform.qplot import Coefficients, Peak, QPlot, concatenate
 from glitchflow.signal.qtransform.rows import Loudest, Plane
+from glitchflow.signal.qtransform.series import check_part, check_series
 from glitchflow.signal.qtransform.tiling import build_tiling
 from glitchflow.signal.whiten import WhiteningFilter
 
@@ -34,8 +35,7 @@ CHOICES = {
     "select": ("strain", "channel"),
     "invalid": ("raise", "mask"),
 }
-# Events are worked through in pieces of about this many bytes: what stays in a CPU's caches (of each thread), and a
-# small part of a GPU's memory, which training may share
+# Bytes worked on at once, about: what fits a CPU's caches (of each thread), a small part of a GPU's memory
 PIECE = {"cpu": 12 * 2**20, "cuda": 2**30}
 
 
@@ -149,8 +149,9 @@ class QTransform(nn.Module):
         through the strain's whitening filter, plane, units and window, so that its energies compare with the strain's.
         Raises ValueError for a wrong shape, and for dead series (constant, NaN or infinite) unless they are masked.
         """
-        series = self._check(series, 3, "(event, channel, sample)")
-        part = None if companion is None else self._check_part(companion, len(series))
+        series = self._checked(series, "event", "channel", "sample")
+        part = None if companion is None else self._checked(companion, "event", "sample")
+        check_part(part, len(series))
         step, device = self._piece(*series.shape[:2]), self.times.device
 
         def work(i: int) -> QPlot:
@@ -178,7 +179,7 @@ class QTransform(nn.Module):
             )
         index = 0 if q is None else int((self.qs - q).abs().argmin())
         plane = self._plane(index)
-        series = self._check(series, 3, "(event, channel, sample)")
+        series = self._checked(series, "event", "channel", "sample")
         series, filters, _ = self._condition(series, 0)
         spectrum = rfft(series).to(complex_of(self.dtype)).flatten(0, 1)
         values = [v.unflatten(0, series.shape[:2]) for v in plane.coefficients(spectrum, equal)]
@@ -205,24 +206,8 @@ class QTransform(nn.Module):
         inside = (frequency >= self.frange[0]) & (frequency <= self.frange[1])
         return irfft(spectrum * inside, self.samples).unflatten(0, shape)
 
-    def _check(self, series: Tensor | np.ndarray, dims: int, axes: str) -> Tensor:
-        series = torch.as_tensor(series)
-        if series.ndim != dims or series.shape[-1] != self.samples or 0 in series.shape:
-            raise ValueError(
-                f"series of shape {tuple(series.shape)}: {axes} with {self.samples} samples "
-                f"({self.duration:g} s at {self.sample_rate:g} Hz) is needed"
-            )
-        return series
-
-    def _check_part(self, companion: Tensor | np.ndarray, events: int) -> Tensor:
-        part = self._check(companion, 2, "(event, sample)")
-        if len(part) != events:
-            raise ValueError(f"companion has {len(part)} events, series {events}")
-        finite = torch.isfinite(part).all(1)
-        if not bool(finite.all()):
-            event = int((~finite).nonzero()[0])
-            raise ValueError(f"event {event}: the companion has NaN or infinite samples")
-        return part
+    def _checked(self, series: Tensor | np.ndarray, *axes: str) -> Tensor:
+        return check_series(series, axes, self.samples, self.sample_rate)
 
     def _condition(self, series: Tensor, event: int) -> tuple[Tensor, WhiteningFilter | None, Tensor]:
         """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's number for errors."""
