@@ -143,9 +143,9 @@ class QPlot(Section):
 class Whiten(Section):
     """How series are whitened before anything looks at them, in Q-plots and in every kind of twin."""
 
-    asd: Literal["event", "file", "none"] = key(
+    asd: Literal["event", "dataset", "file", "none"] = key(
         "event",
-        "whiten by each event's own ASD, by one in a `file`, or not at all (data that are white already)",
+        "whiten by each event's own ASD, by the dataset's one, by one in a `file`, or not at all (white data)",
     )
     filter: Literal["zero_phase"] = key("zero_phase", "zero_phase: gwpy's FIR")
     length: float = key(2.0, "length of the filter; half of it at each end is never shown", "s", gt=0)

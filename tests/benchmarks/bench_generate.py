@@ -29,7 +29,9 @@ from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment, parse
 from glitchflow.data import generate as module
 from glitchflow.data import shard_events as shard
+from glitchflow.data.content import content_of
 from glitchflow.data.store import dataset as store
+from glitchflow.data.store.create import create
 from glitchflow.signal.simulation.recipe import build_recipe
 
 REQUIRED_SPEED, AIM_SPEED, REQUIRED_SCALING, REQUIRED_BASELINE = 15.0, 25.0, 0.9, 3.0
@@ -74,9 +76,9 @@ def bare(arguments: tuple[str, int, range]) -> None:
     """Our shards without Ray: what a process can do when nothing is between it and the disk."""
     workdir, events, shards = arguments
     threads(1)
-    made = experiment(Path(workdir), events, 1)
+    dataset = store.open_store(experiment(Path(workdir), events, 1).dataset, complete=False)
     for k in shards:
-        shard.make_shard(made.model_dump_json(), "simulate", str(made.dataset), k)
+        shard.make_shard(dataset, k)
 
 
 def processes(function, workdir: str, events: int, parts: list[range]) -> float:
@@ -96,7 +98,7 @@ def warm(name: str) -> None:
         if name == "by_gwpy":
             by_gwpy((directory, 1, range(1)))
         else:
-            shard.make_block(made, *shard.prepare(made.model_dump_json(), "simulate"), range(1))
+            shard.make_block(shard.make_factory(content_of(made, "simulate")), range(1))
 
 
 def through_ray(directory: Path, events: int, cpus: int) -> float:
@@ -112,8 +114,7 @@ def through_ray(directory: Path, events: int, cpus: int) -> float:
 
 def without_ray(directory: Path, events: int, count: int) -> float:
     made = experiment(directory / "bare", events, count)
-    module._create(made, "simulate")
-    shards = store.open_store(made.dataset, complete=False).layout.shards
+    shards = create(made.dataset, module._design(content_of(made, "simulate"))).layout.shards
     share = shards // count
     parts = [range(i * share, (i + 1) * share) for i in range(count)]
     return processes(bare, made.workdir, events, parts)

@@ -22,35 +22,36 @@ import numpy as np
 from glitchflow.cluster import threads
 from glitchflow.config.sections import Loader
 from glitchflow.data.loader import Reads, build_loader
-from glitchflow.data.normalise import build_normalisation, reduce_statistics
+from glitchflow.data.normalise import build_normalisation, measure, reduce_statistics
 from glitchflow.data.normalise import statistics as share_of
-from glitchflow.data.store import dataset as store
+from glitchflow.data.store.create import Design
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store.schema import Array, choose_layout
+from glitchflow.data.store.writer import Writer, write_shard
 
 REQUIRED = 0.5
 STEP = 128  # events of the plain loop's reads
 
 
-def make_store(path: Path, events: int) -> store.Dataset:
+def make_store(path: Path, events: int) -> Dataset:
     """A store of exponential energies, (4, 64, 64) an event, every event in the train split."""
     arrays = {
-        "qplot": store.Array(("channel", "frequency", "time"), (4, 64, 64), "float32"),
-        "split": store.Array((), (), "int8"),
+        "qplot": Array(("channel", "frequency", "time"), (4, 64, 64), "float32"),
+        "split": Array((), (), "int8", column=True),
     }
-    layout = store.choose_layout(events, arrays, 2, 64)
-    names = [f"C{i}" for i in range(4)]
-    attributes = {"arrays": list(arrays), "channels": names, "labels": ["background"], "config": {}}
-    store.create(path, arrays, layout, {}, attributes)
-    shares = []
-    for k in range(layout.shards):
-        count = layout.span(k).stop - layout.span(k).start
-        qplot = np.random.default_rng(k).exponential(size=(count, 4, 64, 64)).astype("f4")
-        shares.append(share_of(qplot))
-        store.write_shard(path, k, {"qplot": qplot, "split": np.zeros(count, "i1")}, shares[-1])
-    store.finalise(path, {"normalisation": reduce_statistics(shares)})
-    return store.open_store(path)
+    layout = choose_layout(events, arrays, 2, 64)
+    about = {"channels": [f"C{i}" for i in range(4)], "labels": ["background"], "config": {}}
+    with Writer.begin(path, lambda: Design(arrays, layout, about), lambda _: None) as writer:
+        for k in range(layout.shards):
+            count = layout.span(k).stop - layout.span(k).start
+            qplot = np.random.default_rng(k).exponential(size=(count, 4, 64, 64)).astype("f4")
+            share = share_of(measure(qplot), np.ones((count, 4), bool), 64 * 64)
+            write_shard(writer.dataset, k, {"qplot": qplot, "split": np.zeros(count, "i1")}, share)
+        writer.complete({"normalisation": reduce_statistics(m.statistics for m in writer.collect())})
+    return writer.dataset
 
 
-def sides(dataset: store.Dataset, directory: Path, batch: int) -> dict[str, Callable[[], int]]:
+def sides(dataset: Dataset, directory: Path, batch: int) -> dict[str, Callable[[], int]]:
     """name -> a call that reads the events once (random access: a part of them) and returns how many."""
     count, qplot = len(dataset), dataset["qplot"]
     np.save(directory / "q.npy", qplot[:])

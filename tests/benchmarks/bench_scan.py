@@ -22,7 +22,9 @@ import numpy as np
 
 from glitchflow.analysis.scan import chosen, scan
 from glitchflow.config import parse
-from glitchflow.data.store import dataset as store
+from glitchflow.data.store.create import Design
+from glitchflow.data.store.schema import Array, choose_layout
+from glitchflow.data.store.writer import Writer, write_shard
 
 SIZES = ((10, 100), (100, 10_000))
 ALLOWED = 1.25
@@ -34,14 +36,23 @@ def make_store(directory: Path, witnesses: int, events: int) -> dict:
     names = ["S", *(f"W{i:03d}" for i in range(witnesses))]
     config = {"workdir": str(directory), "qplot": {"shape": [16, 16]}}
     arrays = {
-        "qplot": store.Array(("channel", "frequency", "time"), (len(names), 16, 16), "float32"),
-        "split": store.Array((), (), "int8"),
-        "gps": store.Array((), (), "float64"),
+        "qplot": Array(("channel", "frequency", "time"), (len(names), 16, 16), "float32"),
+        "split": Array((), (), "int8", column=True),
+        "gps": Array((), (), "float64", column=True),
     }
-    layout = store.choose_layout(events, arrays, 2, 64)
+    layout = choose_layout(events, arrays, 2, 64)
     axes = {"frequency": np.geomspace(10, 200, 16), "time": np.linspace(-1, 1, 16)}
-    attributes = {"arrays": list(arrays), "channels": names, "labels": ["background"], "config": config}
-    store.create(directory / "dataset.zarr", arrays, layout, axes, attributes)
+    fixed = {name: ((name,), values) for name, values in axes.items()}
+    design = Design(arrays, layout, {"channels": names, "labels": ["background"], "config": config}, fixed)
+    with Writer.begin(directory / "dataset.zarr", lambda: design, lambda _: None) as writer:
+        _fill(writer, names)
+        writer.collect()
+        writer.complete()
+    return config
+
+
+def _fill(writer: Writer, names: list[str]) -> None:
+    layout = writer.layout
     for k in range(layout.shards):
         rng, span = np.random.default_rng(k), layout.span(k)
         count = span.stop - span.start
@@ -50,9 +61,7 @@ def make_store(directory: Path, witnesses: int, events: int) -> dict:
         qplot[np.arange(count), 0, row, column] = 50
         qplot[:, 1::10] = qplot[:, :1]
         values = {"qplot": qplot, "split": np.zeros(count, "i1"), "gps": np.arange(span.start, span.stop)}
-        store.write_shard(directory / "dataset.zarr", k, values, {})
-    store.finalise(directory / "dataset.zarr", {})
-    return config
+        write_shard(writer.dataset, k, values)
 
 
 def own_pages(pid: str) -> float:

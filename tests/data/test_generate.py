@@ -27,6 +27,7 @@ from glitchflow.data.shard_events import make_block, make_factory, make_shard
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
+from glitchflow.signal.qtransform import build_engine
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.whiten import estimate_asd
 
@@ -410,3 +411,26 @@ def test_recorded_neighbours_share_a_split_also_when_made_anew(ray_session, tmp_
         split = np.asarray(store.open_store(path)["split"][:])
         assert len(set(split)) > 1
         assert all(len(set(split[blocks == b])) == 1 for b in set(blocks))
+
+
+def test_whitened_by_the_datasets_own_asd(tmp_path):
+    """Every event by the same ASD, which the store holds before its first shard: without Ray, shard by shard."""
+    experiment = small(
+        tmp_path, simulate={**_simulate(), "events": 48}, whiten={"fftlength": 2, "asd": "dataset"}
+    )
+    begun = Writer.begin(experiment.dataset, partial(stage._design, content(experiment)), lambda _: None)
+    with begun as writer:
+        asd = writer.dataset["asd"][:]
+        for k in range(writer.layout.shards):
+            make_shard(writer.dataset, k)
+        stage._finish(writer)
+    dataset = store.open_store(experiment.dataset)
+    made, events = dataset.config, [0, 1, 30]
+    engine = build_engine(made.series, made.qplot, made.whiten, "raise", asd)
+    recipe = make_factory(content(experiment)).recipe
+    plot = engine(np.stack([recipe.event(i).series for i in events]))
+    np.testing.assert_array_equal(dataset["qplot"][:][events], plot.energy.numpy())
+    own = build_engine(made.series, made.qplot, made.whiten.model_copy(update={"asd": "event"}))
+    other = own(np.stack([recipe.event(i).series for i in events])).energy.numpy()
+    assert not np.allclose(dataset["qplot"][:][events], other, rtol=0.01)
+    np.testing.assert_array_equal(dataset["asd"][:], asd)

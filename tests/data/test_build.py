@@ -1,0 +1,90 @@
+"""The one driver over Ray tasks, on parts that are no shards."""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from glitchflow.config.sections import Cluster
+from glitchflow.data.build import MIB, Job, on_every_cpu, run_tasks
+from glitchflow.errors import InputError, RunError
+
+CLUSTER = Cluster(cpus=2)
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def job(make, memory=50 * MIB):
+    return Job(make, "squares", memory, "numbers")
+
+
+def square(part):
+    return part[1] ** 2
+
+
+def tell(directory, part):
+    Path(directory, str(part)).touch()
+    if part == 3:
+        raise InputError("part 3: not so")
+    if part == 4:
+        raise KeyError("a mistake of ours")
+    time.sleep(0.3)
+    Path(directory, f"{part} is done").touch()
+
+
+def dies_once(directory, part):
+    mark = Path(directory, f"{part} died")
+    if part == 1 and not mark.exists():
+        mark.touch()
+        os._exit(1)
+    return part
+
+
+def test_any_parts_and_what_each_returned_in_their_order():
+    parts = {("b", i): 2 for i in (5, 3, 9, 1, 7)}
+    found = run_tasks(job(square), parts, CLUSTER)
+    assert list(found.items()) == [(part, part[1] ** 2) for part in parts]
+    assert run_tasks(job(square), {}, CLUSTER) == {}
+
+
+def test_the_first_error_is_the_tasks_own_line_and_nothing_is_at_work_after_it(tmp_path):
+    with pytest.raises(InputError, match=r"^part 3: not so$"):
+        run_tasks(job(partial(tell, str(tmp_path))), dict.fromkeys([0, 1, 2, 3, 5, 6, 7, 8, 9], 1), CLUSTER)
+    begun = {path.name for path in tmp_path.iterdir() if "done" not in path.name} - {"3"}
+    assert all((tmp_path / f"{name} is done").exists() for name in begun)
+    assert len(begun) < 9
+
+
+def test_a_mistake_keeps_its_traceback(tmp_path):
+    import ray
+
+    with pytest.raises(ray.exceptions.RayTaskError, match="a mistake of ours"):
+        run_tasks(job(partial(tell, str(tmp_path))), {4: 1}, CLUSTER)
+
+
+def test_a_lease_that_is_lost_ends_it():
+    def lost():
+        raise RunError("taken over")
+
+    with pytest.raises(RunError, match=r"^taken over$"):
+        run_tasks(job(square), {("a", 1): 1}, CLUSTER, lost)
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path):
+    found = run_tasks(job(partial(dies_once, str(tmp_path))), {0: 1, 1: 1}, CLUSTER)
+    assert found == {0: 0, 1: 1}
+
+
+def test_a_task_that_no_node_has_memory_for_is_refused_in_one_line():
+    with pytest.raises(RunError) as error:
+        run_tasks(job(square, memory=2**50), {("a", 1): 1}, CLUSTER)
+    line = str(error.value)
+    assert line.startswith(
+        "squares: a task needs 1,073,741,824 MiB, and no node of the cluster has more than "
+    )
+    assert line.endswith(" MiB for tasks; a smaller store.shard_mb makes smaller tasks")
+
+
+def test_on_every_cpu():
+    assert sorted(on_every_cpu(job(abs), CLUSTER)) == [1, 2]
