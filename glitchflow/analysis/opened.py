@@ -53,9 +53,8 @@ class Opened:
     @cached_property
     def basis(self) -> Basis:
         """Find what the network of the predictions was trained on. Raises `InputError` where nothing tells of it."""
-        known = self.predictions.attributes.get("network") or checkpoint.open_checkpoint(
-            self.network
-        ).meta.model_dump(mode="json")
+        known = self.predictions.attributes.get("network")  # the first versions' predictions do not say
+        known = known or checkpoint.open_checkpoint(self.network).meta.model_dump(mode="json")
         training = _training(self.dataset, known.get("dataset"))
         normalisation = Normalisation(**known["normalisation"])
         return Basis(known["channels"], normalisation, training, known.get("loudness"))
@@ -96,7 +95,7 @@ def open_predictions(path: Path, dataset: Dataset) -> Dataset:
 
 def _training(dataset: Dataset, origin: dict[str, str] | None) -> Dataset | None:
     """The dataset itself where the network was trained on it, else the one it was trained on, if it is still there."""
-    if origin is None or origin["identity"] == identity(dataset):
+    if not origin or origin["identity"] == identity(dataset):
         return dataset
     try:
         other = open_store(origin["path"])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import forget_shards
+from helpers import Chosen, forget_shards
 
 from glitchflow.analysis import attribute as module
 from glitchflow.analysis.attribute import (
@@ -27,6 +27,7 @@ from glitchflow.errors import InputError
 from glitchflow.methods.table import NETWORK
 from glitchflow.score.clusters import cluster_level, pixel_areas
 from glitchflow.train import checkpoint
+from glitchflow.twin.geometry import geometry
 
 ACC, SUS, FRINGE = "SIM:ACC", "SIM:SUS", "SIM:FRINGE"
 VETO = 10.0
@@ -46,13 +47,12 @@ def made(dataset_run, tmp_path_factory):
             "model": {"name": "helpers:Chosen", "options": {"how": how}},
             "channels": dataset.channels,
             "shape": [16, 16],
-            "geometry": {},
+            "geometry": geometry(dataset, dataset.channels),
             "normalisation": {"kind": "mean", "offset": [0.0] * 4, "scale": [1.0] * 4},
             "dataset": {"path": dataset.path, "identity": identity(dataset)},
         }
         checkpoints = directory / "train" / "checkpoints"
-        network = checkpoint.build_model(meta["model"], 3, (16, 16))
-        checkpoint.save(checkpoints, meta, network.state_dict(), {})
+        checkpoint.save(checkpoints, meta, Chosen(3, (16, 16), how).state_dict(), {})
         settings = dataset_run.evaluate.model_copy(update={"veto": VETO, **changes})
         experiment = dataset_run.model_copy(update={"workdir": str(directory), "evaluate": settings})
         infer(experiment)
@@ -135,12 +135,13 @@ def test_it_goes_on_where_it_stopped_and_starts_anew_for_other_settings(first, m
     run, attributed = first
     before = attributed().level
     made_again = []
-    run_shards = module.run_shards
-    monkeypatch.setattr(
-        module,
-        "run_shards",
-        lambda make, k, *a, **b: (made_again.append(list(k)), run_shards(make, k, *a, **b)),
-    )
+    run_tasks = module.run_tasks
+
+    def watched(job, parts, *rest):
+        made_again.append(list(parts))
+        return run_tasks(job, parts, *rest)
+
+    monkeypatch.setattr(module, "run_tasks", watched)
     path = Path(run.predictions.path).parent / "evaluation" / "attribution.zarr"
     forget_shards(path, 3)
     np.testing.assert_array_equal(attributed().level, before)
