@@ -8,6 +8,8 @@ from glitchflow.config.base import Checkpoint, Positive, Section, key
 
 
 class Infer(Section):
+    """Says which network `infer` runs, and how."""
+
     checkpoint: Checkpoint = key(
         "best", "best, last, initial (untrained), or a path: a checkpoint directory, or another run's workdir"
     )
@@ -16,6 +18,8 @@ class Infer(Section):
 
 
 class Evaluate(Section):
+    """Says which events are scored, at which thresholds, and how sure of what."""
+
     split: Literal["test", "all"] = key(
         "test", "events that are scored; all: every usable one of a store that the network was not trained on"
     )
@@ -41,6 +45,8 @@ class Evaluate(Section):
 
 
 class Baseline(Section):
+    """Says what a dataset is judged by before training."""
+
     thresholds: list[float] = key([10, 16, 20], "energies s of clusters and vetoes", min_length=1)
     refuse: bool = key(
         True, "train refuses a dataset where the oracle is not clearly better than blind baselines"
@@ -48,6 +54,8 @@ class Baseline(Section):
 
 
 class Scan(Section):
+    """Says what counts as a coincidence, and how its chance is found."""
+
     source: Literal["auto", "qplot", "series", "files"] = key(
         "auto",
         "qplot or series of the dataset, or the files of `ingest`; auto: qplot where there is a dataset, else files",
@@ -64,6 +72,8 @@ class Scan(Section):
 
 
 class Clean(Section):
+    """Says what is subtracted from which events, and how it is written."""
+
     threshold: float = key(
         16.0, "generated energy from which a pixel is subtracted; below, the strain stays as it is", gt=0
     )
@@ -96,6 +106,8 @@ class Harm(Section):
 
 
 class Report(Section):
+    """Says how much of a run the page shows."""
+
     gallery: int = key(3, "events drawn per family", ge=1)
     figures: int = key(
         300, "most telling events whose figures are in the page: best, worst, missed, false", ge=0

@@ -32,12 +32,14 @@ def inner_section(annotation: Any) -> Any:
 
 
 def ascending(value: tuple[float, float]) -> tuple[float, float]:
+    """Returns the pair. Raises ValueError where it does not ascend."""
     if value[0] > value[1]:
         raise ValueError("must be [low, high] with low <= high")
     return value
 
 
 def positive(value: tuple[float, float]) -> tuple[float, float]:
+    """Returns the pair. Raises ValueError where its first number is not positive."""
     if value[0] <= 0:
         raise ValueError("must be [low, high] with 0 < low")
     return value

@@ -80,6 +80,7 @@ class Experiment(Section):
 
     @property
     def predictions(self) -> Path:
+        """Returns the path of what `infer` writes."""
         return Path(self.workdir) / "predictions.zarr"
 
     @model_validator(mode="after")

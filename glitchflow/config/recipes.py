@@ -16,18 +16,24 @@ class Family(Section):
 
 
 class SineGaussian(Family):
+    """Describes a short oscillation under a Gaussian."""
+
     frequency: Positive = key((20.0, 130.0), "central frequency, drawn log-uniformly", "Hz")
     q: Positive = key((4.0, 16.0), "quality factor, drawn uniformly")
     witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
 
 
 class Ringdown(Family):
+    """Describes a sudden, decaying oscillation."""
+
     frequency: Positive = key((30.0, 150.0), "frequency of the resonance, drawn log-uniformly", "Hz")
     q: Positive = key((8.0, 30.0), "quality factor, drawn uniformly")
     witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
 
 
 class Whistle(Family):
+    """Describes a beat note that sweeps down and up again."""
+
     low: Positive = key((20.0, 60.0), "lowest frequency of the beat note, drawn uniformly", "Hz")
     high: Positive = key((90.0, 140.0), "frequency at both ends of the sweep, drawn uniformly", "Hz")
     length: Positive = key((0.25, 0.7), "time from the lowest frequency to an end, drawn uniformly", "s")
@@ -35,6 +41,8 @@ class Whistle(Family):
 
 
 class ScatteredLight(Family):
+    """Describes light that a moving surface scatters back into the beam."""
+
     witness: str = key("SIM:SUS", "witness of the scatterer's slow motion x(t)")
     fringe: Positive = key(
         (25.0, 90.0), "highest fringe frequency 2 |v| / wavelength of the first bounce, drawn uniformly", "Hz"
@@ -48,6 +56,8 @@ class ScatteredLight(Family):
 
 
 class Bilinear(Family):
+    """Describes a vibration that a slow swing modulates."""
+
     witnesses: tuple[str, str] = key(
         ("SIM:ACC_X", "SIM:ASC"), "witness of the vibration, and of the slow swing it is multiplied by"
     )
@@ -63,16 +73,22 @@ class Bilinear(Family):
 
 
 class Blip(Family):
+    """Describes a short broadband pulse that no witness sees."""
+
     frequency: Positive = key((50.0, 140.0), "central frequency, drawn log-uniformly", "Hz")
     q: Positive = key((2.0, 4.0), "quality factor, drawn uniformly")
 
 
 class Chirp(Family):
+    """Describes a compact binary's inspiral, which no witness sees."""
+
     mass: Positive = key((8.0, 30.0), "chirp mass of two equal masses, drawn log-uniformly", "solar masses")
     start: float = key(15.0, "frequency at which the inspiral fades in", "Hz", gt=0)
 
 
 class Families(Section):
+    """Holds the settings of every family."""
+
     sine_gaussian: SineGaussian = key(SineGaussian(), "short oscillation under a Gaussian, seen by witnesses")
     ringdown: Ringdown = key(Ringdown(), "sudden, decaying oscillation of a resonance, seen by witnesses")
     whistle: Whistle = key(Whistle(), "beat note sweeping down and up again, seen by witnesses")

@@ -19,10 +19,13 @@ class Series(Section):
 
     @property
     def samples(self) -> int:
+        """Returns the samples of a series."""
         return round(self.duration * self.sample_rate)
 
 
 class Simulate(Section):
+    """Says how many events are simulated, when, and by which recipe."""
+
     recipe: str = key("detector", "detector, notebook, or an import path package.module:function of your own")
     events: int = key(2500, "number of events", gt=0)
     start: float = key(1_400_000_000.0, "GPS time of the first event", "s")
@@ -74,6 +77,8 @@ class Times(Section):
 
 
 class Ingest(Section):
+    """Says what is read of recorded data, and at which times."""
+
     channels: list[Source] = key([], "the strain first, then the witnesses")
     witnesses: Names = key(
         [],
@@ -186,6 +191,8 @@ class Store(Section):
 
 
 class Split(Section):
+    """Shares events among train, validation and test."""
+
     validation: float = key(0.1, "share of events for validation", ge=0, lt=1)
     test: float = key(0.15, "share of events for testing", ge=0, lt=1)
     block: float = key(
@@ -202,12 +209,16 @@ class Split(Section):
 
 
 class Subset(Section):
+    """Takes only the first events of a split."""
+
     train: int | None = key(None, "use only the first n events of the train split", gt=0)
     validation: int | None = key(None, "use only the first n events of the validation split", gt=0)
     test: int | None = key(None, "use only the first n events of the test split", gt=0)
 
 
 class Loader(Section):
+    """Says how batches are made of a split."""
+
     batch: int = key(32, "events in a global batch, over all workers", gt=0)
     lanes: int = key(4, "shuffling lanes; the number of workers must divide it, and it the batch", gt=0)
     normalise: Literal["log1p", "max", "mean"] = key(
@@ -226,6 +237,8 @@ class Loader(Section):
 
 
 class Model(Section):
+    """Chooses the network and its size."""
+
     name: str = key("unet", "decoder, decoder_deep, resnet, unet, attention_unet, or an import path")
     width: int = key(16, "channels of the first layer", gt=0)
     norm: Literal["group", "instance"] = key("group", "normalisation between layers")
@@ -238,6 +251,8 @@ class Model(Section):
 
 
 class Train(Section):
+    """Says how a network is trained, and by how many workers."""
+
     workers: int = key(1, "DDP workers", gt=0)
     threads: int = key(1, "CPU threads (and Ray CPUs) of each worker", gt=0)
     device: Literal["auto", "cpu", "gpu"] = key("auto", "auto: a GPU per worker where the cluster has them")
@@ -274,6 +289,8 @@ class Train(Section):
 
 
 class Mlflow(Section):
+    """Says where a copy of a run's metrics goes."""
+
     uri: str = key(
         "", "MLflow server to copy runs to, as http://host:5000; needs the extra [mlflow]; empty: none"
     )
@@ -283,6 +300,8 @@ class Mlflow(Section):
 
 
 class Tune(Section):
+    """Says which settings a sweep varies, and what it compares."""
+
     space: dict[str, dict[str, Any]] = key(
         {}, "by key, as train.lr: {loguniform: [1e-4, 1e-2]}; or choice: [...], uniform or int: [low, high]"
     )
@@ -300,5 +319,7 @@ class Tune(Section):
 
 
 class Cluster(Section):
+    """Says which Ray runs the tasks."""
+
     address: str = key("", "running Ray cluster; empty: RAY_ADDRESS, else an embedded local Ray")
     cpus: int | None = key(None, "CPUs of the embedded Ray; null: those this process may use", gt=0)

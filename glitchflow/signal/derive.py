@@ -24,7 +24,7 @@ def append_derived(
     sample_rate: float,
     rng: np.random.Generator,
 ) -> Array:
-    """The channels of one event, (C, N), with each derived channel appended: (C + len(derived), N).
+    """Appends each derived channel to the channels of one event, (C, N): (C + len(derived), N).
 
     `names` are those of the C channels; a derived channel may use one that was derived before it. `rng` makes the
     white noise of `Derived.floor`, which stands for what the sensor cannot resolve: without it the whitening of

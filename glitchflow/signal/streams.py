@@ -9,5 +9,5 @@ COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE, BACKGROUND, SIGNALS, SHIFTS = range(
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:
-    """The random numbers of one purpose, independent of every other (numpy's SeedSequence)."""
+    """Returns the random numbers of one purpose, independent of every other (numpy's SeedSequence)."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))

@@ -30,7 +30,7 @@ class Transient:
 
 @dataclass(frozen=True)
 class Event:
-    """One event, simulated or recorded: what its channels say, and what is known about it."""
+    """Holds one event, simulated or recorded: what its channels say, and what is known about it."""
 
     series: Array  # (C, N): the strain in units of strain, a witness in its own unit
     witnessed: Array | None  # (N,): the part of the strain that witnesses explain; None where nobody knows
@@ -46,7 +46,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Where events come from: `event(index)` is a pure function of the index."""
+    """Says where events come from: `event(index)` is a pure function of the index."""
 
     events: int
     channels: list[str]  # the strain first, then recorded witnesses, then derived channels

@@ -20,12 +20,12 @@ RIDGE = 1e-6  # of each witness's own power: no effect on a real coupling, finit
 
 @dataclass(frozen=True)
 class Wiener:
-    """The least-squares FIR filters, one per witness."""
+    """Holds the least-squares FIR filters, one per witness."""
 
     taps: Array  # (W, L), zero delay in the middle: a witness may lag the strain
 
     def predict(self, witnesses: Array) -> Array:
-        """The part of the strain (E, N) that the witnesses (E, W, N) predict, in units of strain."""
+        """Predicts the part of the strain (E, N), in its units, that the witnesses (E, W, N) explain."""
         length, samples = self.taps.shape[1], witnesses.shape[2]
         size = samples + length
         centred = witnesses - witnesses.mean(axis=2, keepdims=True)
@@ -36,7 +36,7 @@ class Wiener:
 def fit_wiener(
     blocks: Iterable[tuple[Array, Array]], length: int, sample_rate: float, band: tuple[float, float]
 ) -> Wiener:
-    """The filters that predict the strain best, in the mean square, from the witnesses together.
+    """Fits the filters that predict the strain best, in the mean square, from the witnesses together.
 
     blocks: (strain (E, N), witnesses (E, W, N)), the stretches that are to be cleaned, some events at a time;
     length: samples of a segment and of a filter; band: Hz, outside which the filters are zero. At each frequency

@@ -25,6 +25,8 @@ ROOM = {"session": 1.0, "shm": 0.25, "place": 1.0}  # GB that Ray's session, its
 
 @dataclass(frozen=True)
 class Finding:
+    """Says one thing that would make a run fail, or slow, and what to do about it."""
+
     level: Level
     text: str
     advice: str = ""
@@ -56,6 +58,7 @@ class Facts:
 
     @property
     def machines(self) -> dict[str, dict[str, Any]]:
+        """Returns what was gathered of this process and of every node, by name."""
         return {HERE: self.here} | self.nodes
 
 
@@ -89,6 +92,8 @@ def python(f: Facts) -> Iterator[Finding]:
 
 
 def versions(f: Facts) -> Iterator[Finding]:
+    """Compares the versions of Python and of packages, and the kinds of CPU."""
+
     def different(m: dict[str, Any]) -> str:
         pairs = {"python": (m["python"], f.here["python"])}
         pairs |= {name: (m["versions"].get(name), version) for name, version in f.here["versions"].items()}
@@ -106,6 +111,8 @@ def versions(f: Facts) -> Iterator[Finding]:
 
 
 def torch(f: Facts) -> Iterator[Finding]:
+    """Finds GPUs that torch does not see."""
+
     def blind(m: dict[str, Any], gpus: float) -> str | None:
         if m["torch"]["error"]:
             return m["torch"]["error"]
@@ -128,6 +135,7 @@ def torch(f: Facts) -> Iterator[Finding]:
 
 
 def collectives(f: Facts) -> Iterator[Finding]:
+    """Finds machines whose network gloo or NCCL cannot use."""
     missing = ((name, f"no interface {', '.join(m['missing_interfaces'])}") for name, m in f.machines.items()
                if m["missing_interfaces"])  # fmt: skip
     yield from _same("FAIL", missing, "name one of `ip link` in that variable, before Ray starts")
@@ -149,6 +157,7 @@ def collectives(f: Facts) -> Iterator[Finding]:
 
 
 def ray(f: Facts) -> Iterator[Finding]:
+    """Finds a Ray that does not answer, or whose nodes have died."""
     if f.ray:
         advice = (
             "is it running, is this one of its nodes, are RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH those of its start?"
@@ -168,6 +177,7 @@ def ray(f: Facts) -> Iterator[Finding]:
 
 
 def token(f: Facts) -> Iterator[Finding]:
+    """Finds a Ray that whoever reaches it may use."""
     mode, path, bits = f.token
     if bits is not None and bits & 0o077:
         yield Finding(
@@ -185,6 +195,7 @@ def token(f: Facts) -> Iterator[Finding]:
 
 
 def storage(f: Facts) -> Iterator[Finding]:
+    """Finds nodes that cannot write, or do not see what others wrote."""
     shared = (
         "workdir (and store.path) on a file system that every node mounts writable, or store.path=s3://..."
     )
@@ -203,6 +214,7 @@ def storage(f: Facts) -> Iterator[Finding]:
 
 
 def space(f: Facts) -> Iterator[Finding]:
+    """Finds disks and memory with too little room."""
     purposes = {p: ("place", "another workdir or store.path") for p in f.places if "://" not in p}
     purposes |= {
         f.session: ("session", "RAY_TMPDIR on a larger disk"),
@@ -239,6 +251,7 @@ def _short(path: str, found: tuple[int, int, int | None], need: float, files: in
 
 
 def ports(f: Facts) -> Iterator[Finding]:
+    """Finds machines that cannot be reached, and limits on open files that are too low."""
     calls = ((name, f"cannot connect to this machine: {error}") for name, error in f.calls.items() if error)
     yield from _same("FAIL", calls, "no firewall between the nodes: Ray and gloo use ports of every number")
     few = (
@@ -255,6 +268,8 @@ def ports(f: Facts) -> Iterator[Finding]:
 
 
 def threads(f: Facts) -> Iterator[Finding]:
+    """Finds more threads than CPUs."""
+
     def beyond(m: dict[str, Any], offered: float) -> str | None:
         granted = min(m["affinity"], m["quota"] or m["affinity"])
         wanted = max(offered, int(m["threads"]) if m["threads"].isdecimal() else 0)
@@ -273,6 +288,7 @@ def threads(f: Facts) -> Iterator[Finding]:
 
 
 def clocks(f: Facts) -> Iterator[Finding]:
+    """Finds clocks that go too differently for drivers to tell who is alive."""
     for name, (offset, error) in f.offsets.items():
         off = max(0.0, abs(offset) - error)
         level = next((level for level, most in SKEW.items() if off > most), None)
@@ -287,6 +303,7 @@ def clocks(f: Facts) -> Iterator[Finding]:
 
 
 def experiment(f: Facts) -> Iterator[Finding]:
+    """Says what the stage itself would refuse."""
     for text in f.refusals:
         yield Finding("FAIL", text, "the stage would say the same")
 

@@ -151,6 +151,7 @@ def exchange(places: list[str], token: str, own: str, others: list[str]) -> dict
 
 
 def wait(place: str, name: str) -> str | None:
+    """Waits until this machine sees what the named one wrote; returns the error, or None."""
     until = time.monotonic() + PATIENCE
     while (error := _read(place, name)) and time.monotonic() < until:
         time.sleep(0.1)
@@ -158,6 +159,7 @@ def wait(place: str, name: str) -> str | None:
 
 
 def write(place: str, name: str) -> str | None:
+    """Writes a small file that others are to see; returns the error, or None."""
     try:
         if "://" in place:
             _bucket(place).put(f".glitchflow-doctor-{name}", name.encode())
@@ -180,6 +182,7 @@ def _read(place: str, name: str) -> str | None:
 
 
 def remove(place: str, name: str) -> None:
+    """Removes that file again, where it is."""
     if "://" in place:
         with contextlib.suppress(Exception):  # what could not be written cannot be removed, and was reported
             _bucket(place).delete(f".glitchflow-doctor-{name}")
@@ -208,6 +211,7 @@ def call(host: str, port: int) -> str | None:
 
 
 def free_port(host: str) -> int:
+    """Returns a port of this host that nothing listens on."""
     with socket.socket() as found:
         found.bind((host, 0))
         return found.getsockname()[1]
@@ -233,4 +237,5 @@ def add_up(rank: int, size: int, host: str, port: int, seconds: float) -> str | 
 
 
 def clock() -> float:
+    """Returns this machine's time, in s since 1970."""
     return time.time()

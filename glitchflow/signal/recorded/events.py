@@ -38,7 +38,7 @@ class _Recording:
 def recorded(
     ingest: Ingest, series: Series, derived: list[Derived], seed: int, block: float, triggers: list[Trigger]
 ) -> Recipe:
-    """The events of `ingest`, one for each of `triggers` (see `find_triggers`).
+    """Returns the events of `ingest`, one for each of `triggers` (see `find_triggers`).
 
     block: s within which neighbours share a split. An event whose strain the files do not cover, or that has NaN there,
     is `skipped`, with the reason; a witness without data is zeros, and not `valid`.
@@ -70,7 +70,7 @@ def _rates(sources: list[Source], sample_rate: float) -> dict[str, float]:
 
 
 def chosen_channels(ingest: Ingest, derived: list[Derived]) -> tuple[list[Source], list[Derived]]:
-    """The recorded channels, strain first, and the derived ones that `ingest.witnesses` asks for (none: all).
+    """Returns the recorded channels, strain first, and the derived ones that `ingest.witnesses` asks for (none: all).
 
     A derived channel brings along those it is computed from. Raises `InputError` where none are given.
     """
@@ -85,7 +85,7 @@ def chosen_channels(ingest: Ingest, derived: list[Derived]) -> tuple[list[Source
 
 
 def event_start(series: Series, gps: float) -> float:
-    """GPS time of the first sample of an event: one of the common rate, so that all channels start together."""
+    """Returns the GPS time of an event's first sample: one of the common rate, so that all channels start together."""
     return round((gps - series.duration / 2) * series.sample_rate) / series.sample_rate
 
 
@@ -118,7 +118,7 @@ def _valid(names: list[str], derived: list[Derived], gaps: set[str]) -> Flags:
 
 
 def read_channel(source: Source, start: float, duration: float, sample_rate: float) -> Array:
-    """`duration` seconds of one channel from GPS `start`, at `sample_rate`: (N,) float64.
+    """Reads `duration` seconds of one channel from GPS `start`, at `sample_rate` in Hz: (N,) float64.
 
     Resampled by a polyphase filter (scipy's) from data a little longer where there is more.
     Raises `Gap` where the files do not cover the time or have NaN in it.
@@ -139,7 +139,9 @@ def read_channel(source: Source, start: float, duration: float, sample_rate: flo
 
 
 def first_sample(source: Source, start: float, duration: float, sample_rate: float) -> float:
-    """GPS time of the first sample that `read_channel` gives where it resamples: `start`, but for the file's own grid.
+    """Returns the GPS time of the first sample that `read_channel` gives where it resamples.
+
+    It is `start`, but for the file's own grid.
 
     Raises `Gap` as `read_channel`.
     """

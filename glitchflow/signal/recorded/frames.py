@@ -27,12 +27,12 @@ FRAMES = (".gwf", ".h5", ".hdf5", ".hdf")
 
 
 class Gap(InputError):
-    """The recording has no usable data at a time that was asked for."""
+    """Says that the recording has no usable data at a time that was asked for."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One file and the GPS times it covers."""
+    """Holds one file and the GPS times it covers."""
 
     path: str
     start: float
@@ -40,14 +40,14 @@ class Piece:
 
 
 def strain_of(ingest: Ingest) -> Source:
-    """The first of `ingest.channels`, the strain. Raises `InputError` where none is given."""
+    """Returns the first of `ingest.channels`, the strain. Raises `InputError` where none is given."""
     if not ingest.channels:
         raise InputError("ingest.channels = []: name the strain and at least one witness")
     return ingest.channels[0]
 
 
 def find_files(source: Source) -> tuple[str, ...]:
-    """The files that `source.files` names: paths, patterns, directories, or cache / ffl lists.
+    """Finds the files that `source.files` names: paths, patterns, directories, or cache / ffl lists.
 
     Raises `InputError` where a pattern matches nothing.
     """
@@ -67,7 +67,7 @@ def find_files(source: Source) -> tuple[str, ...]:
 
 
 def coverage(source: Source) -> list[tuple[float, float]]:
-    """The GPS stretches that a channel's files cover, joined where they meet, ascending."""
+    """Returns the GPS stretches that a channel's files cover, joined where they meet, ascending."""
     joined: list[tuple[float, float]] = []
     for piece in pieces(source):
         if joined and piece.start <= joined[-1][1] + 1e-6:
@@ -78,7 +78,7 @@ def coverage(source: Source) -> list[tuple[float, float]]:
 
 
 def read_stretch(source: Source, start: float, stop: float, margin: float = 0.0) -> TimeSeries:
-    """The channel over GPS [start, stop), and up to `margin` seconds more at each end where the files have it.
+    """Reads the channel over GPS [start, stop), and up to `margin` seconds more at each end where the files have it.
 
     Raises `Gap` where the files do not cover the stretch, `InputError` where a file cannot be read.
     """
@@ -114,7 +114,7 @@ def native_rate(source: Source) -> float | None:
 
 
 def pieces(source: Source) -> tuple[Piece, ...]:
-    """A channel's files with the time each covers, by start. Raises `InputError` as `find_files`."""
+    """Lists a channel's files with the time each covers, by start. Raises `InputError` as `find_files`."""
     from gwpy.io.cache import file_segment
 
     found = []

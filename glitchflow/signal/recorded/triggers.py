@@ -25,7 +25,7 @@ TRIES = 1000  # draws for each quiet time
 
 @dataclass(frozen=True)
 class Trigger:
-    """One time to look at."""
+    """Holds one time to look at."""
 
     gps: float
     label: str
@@ -33,7 +33,7 @@ class Trigger:
 
 
 def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> list[Trigger]:
-    """The events of `ingest.times`, then `ingest.background` quiet times labelled `background`.
+    """Finds the events of `ingest.times`, then `ingest.background` quiet times labelled `background`.
 
     duration: s of the series around each time; span: s of its Q-plot, by which a stretch is cut into windows.
     Raises `InputError` for a table that cannot be read or lacks a column, and where there are too few quiet times.

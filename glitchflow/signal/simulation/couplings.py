@@ -20,40 +20,40 @@ Random = Callable[[str], np.random.Generator]  # the random numbers of a name
 
 @dataclass(frozen=True)
 class Drift:
-    """gain(t) = gain exp(size sin(2 pi t / period + phase)): a detector's couplings change by the hour."""
+    """Changes a detector's couplings by the hour: gain(t) = gain exp(size sin(2 pi t / period + phase))."""
 
     size: float
     period: float  # s
     phase: Array  # (...): rad
 
     def at(self, gps: float) -> Array:
-        """The factor on the gain at a GPS time; of the shape of `phase`."""
+        """Returns the factor on the gain at a GPS time, in the shape of `phase`."""
         return np.exp(self.size * np.sin(2 * np.pi * gps / self.period + self.phase))
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """The channels' linear responses to one family's disturbance, on the white scale of each."""
+    """Holds the channels' linear responses to one family's disturbance, on the white scale of each."""
 
     response: Spectrum  # (C, K)
     drift: Drift
 
     def at(self, gps: float) -> Spectrum:
-        """The responses (C, K) at a GPS time. The strain's own does not drift: its SNR is drawn."""
+        """Returns the responses (C, K) at a GPS time. The strain's own does not drift: its SNR is drawn."""
         factor = self.drift.at(gps)
         factor[0] = 1.0
         return self.response * factor[:, None]
 
 
 def draw_drift(settings: Detector, name: str, channels: list[str], random: Random) -> Drift:
-    """Each channel's drift, with a phase of its own."""
+    """Draws each channel's drift, with a phase of its own."""
     coupling = settings.coupling
     phase = [random(f"drift {name} {channel}").uniform(0, 2 * np.pi) for channel in channels]
     return Drift(coupling.drift, coupling.drift_period, np.array(phase))
 
 
 def draw_deaf(settings: Detector, random: Random) -> list[str]:
-    """The witnesses that couple to nothing: a share of those that no family names, but never all of them."""
+    """Draws the witnesses that couple to nothing: a share of those that no family names, but never all of them."""
     candidates = [w for w in settings.witnesses if w not in settings.named]
     count = max(0, min(round(settings.coupling.deaf * len(candidates)), len(candidates) - 1))
     return sorted(random("deaf").permutation(candidates)[:count].tolist())
@@ -62,7 +62,7 @@ def draw_deaf(settings: Detector, random: Random) -> list[str]:
 def draw_coupling(
     settings: Detector, family: str, deaf: list[str], rate: float, samples: int, random: Random
 ) -> tuple[Coupling, dict[str, Any]]:
-    """A family's coupling for series of that rate (Hz) and length, and the same as names and numbers.
+    """Draws a family's coupling for series of that rate (Hz) and length, and the same as names and numbers.
 
     A response is gain x FIR x delay on the channel's white scale: a gain of 1 shows a disturbance as far above
     the witness's noise as above the strain's. A (family, channel) draws its own random numbers, so that what

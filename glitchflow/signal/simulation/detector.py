@@ -53,7 +53,7 @@ class _Drawn:
 
 
 def detector(simulate: Simulate, series: Series, derived: list[Derived], seed: int) -> Recipe:
-    """What a twin can be trained on and judged by (DESIGN section 7).
+    """Makes a recipe that a twin can be trained on and judged by (DESIGN section 7).
 
     Raises `InputError` for a noise curve that cannot be read.
     """

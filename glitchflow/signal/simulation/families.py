@@ -23,7 +23,7 @@ SOLAR_MASS = 4.925490947e-6  # G M_sun / c^3, s
 
 @dataclass(frozen=True)
 class Instrument:
-    """The constants of a dataset that families need."""
+    """Holds the constants of a dataset that families need."""
 
     settings: Detector
     colour: Array  # (C, K): multiplies the spectrum of unit white noise
@@ -32,13 +32,13 @@ class Instrument:
     scattering_drift: Drift
 
     def place(self, witness: str) -> int:
-        """A witness's place among the witnesses."""
+        """Returns a witness's place among the witnesses."""
         return self.settings.witnesses.index(witness)
 
 
 @dataclass(frozen=True)
 class Transient:
-    """What a family adds to one event, on the white scale of each channel."""
+    """Holds what a family adds to one event, on the white scale of each channel."""
 
     strain: Array  # (N,)
     witnesses: Array | None = None  # (C - 1, N)
@@ -111,7 +111,7 @@ def _scattered_light(instrument: Instrument, rng: Random, time: Array, gps: floa
 
 
 def scattering_gain(settings: Detector, time: Array, colour: Array) -> float:
-    """The strain amplitude G that gives the middle of the ranges of motion the middle of the SNRs asked for.
+    """Returns the strain amplitude G that gives the middle of the ranges of motion the middle of the SNRs asked for.
 
     Shapes: time (N,) in s around 0, colour (K,) of the strain.
     """
@@ -177,7 +177,7 @@ def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Tran
 
 
 def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:
-    """The Newtonian inspiral of two equal masses, up to the innermost stable orbit of their sum at time 0: (N,).
+    """Computes the Newtonian inspiral (N,) of two equal masses, up to their sum's innermost stable orbit at time 0.
 
     mass: chirp mass in solar masses; phase at time 0 in rad; start: Hz at which it fades in, later where the series
     begins later. With tau the time left, m = G Mc / c^3: phase -2 (tau / 5m)^(5/8), frequency (5 / 256 tau)^(3/8)
@@ -209,6 +209,8 @@ def _whitened(h: Array, colour: Array) -> Array:
 
 @dataclass(frozen=True)
 class FamilyMaker:
+    """Says how a family's transients are made, and what of them witnesses see."""
+
     make: Callable[[Instrument, Random, Array, float], Transient]
     witnessed: bool
     coupled: bool  # through a linear response that is drawn for it

@@ -19,7 +19,7 @@ KEY = "simulate.detector.noise"
 
 
 def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> Array:
-    """The ASD of every channel, (C, K) at the frequencies (K,): each its own colour, and power lines in all.
+    """Returns the ASD of every channel, (C, K) at the frequencies (K,): each its own colour, and power lines in all.
 
     A witness's noise falls as f^-slope, slopes (C - 1,); that of a slow motion's witness is the sensor's, white.
     Raises `InputError` for a curve or recorded data that cannot be read.
@@ -37,14 +37,14 @@ def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> Array:
 
 
 def strain_asd(noise: Noise, frequency: Array) -> Array:
-    """The strain's ASD (K,), without lines, that `simulate.detector.noise.psd` names."""
+    """Returns the strain's ASD (K,), without lines, that `simulate.detector.noise.psd` names."""
     return {"advanced": _advanced, "file": _from_file, "recorded": _from_recorded}[noise.psd](
         noise, frequency
     )
 
 
 def advanced_detector_asd(frequency: Array) -> Array:
-    """Amplitude spectral density of an advanced detector's strain noise, 1 / sqrt(Hz).
+    """Returns the amplitude spectral density of an advanced detector's strain noise, 1 / sqrt(Hz).
 
     Sathyaprakash & Schutz, Living Rev. Relativity 12, 2 (2009), table 1 (Advanced LIGO); constant below 8 Hz,
     where the fit no longer describes a detector.
@@ -54,7 +54,7 @@ def advanced_detector_asd(frequency: Array) -> Array:
 
 
 def colour(white: Array, response: Array) -> Array:
-    """Series (C, N) whose noise is white with unit variance, filtered by the responses (C, K)."""
+    """Filters series (C, N) whose noise is white with unit variance by the responses (C, K)."""
     return np.fft.irfft(np.fft.rfft(white) * response, n=white.shape[-1])
 
 

@@ -17,7 +17,7 @@ from glitchflow.signal.types import Array, Event, Recipe
 
 
 def notebook(simulate: Simulate, series: Series, derived: list[Derived], seed: int) -> Recipe:
-    """The original notebook's recipe: witnesses are sums of sines, the strain their weighted sum, plus noise."""
+    """Makes the original notebook's recipe: witnesses are sums of sines, the strain their weighted sum, plus noise."""
     settings = simulate.notebook
     weights = generator(seed, COUPLINGS).uniform(*settings.weights, settings.witnesses)
     return Recipe(
@@ -58,7 +58,7 @@ def _event(
 
 
 def sum_of_sines(amplitude: Array, frequency: Array, phase: Array, samples: int) -> Array:
-    """sum over k of amplitude_k sin(2 pi frequency_k n + phase_k) at n = 0 .. samples - 1; frequency per sample.
+    """Sums over k amplitude_k sin(2 pi frequency_k n + phase_k) at n = 0 .. samples - 1; frequency per sample.
 
     With n = i m + j, e^(i w n) is a product of a factor of i and one of j, so the sum is one small matrix product of
     2 sqrt(samples) exponentials a sine, instead of `samples` of them.

@@ -15,7 +15,7 @@ RECIPES: dict[str, Maker] = {"detector": detector, "notebook": notebook}
 
 
 def build_recipe(simulate: Simulate, series: Series, derived: list[Derived], seed: int) -> Recipe:
-    """The recipe that `simulate.recipe` names, for series of this length and rate.
+    """Builds the recipe that `simulate.recipe` names, for series of this length and rate.
 
     A recipe of a user's own, named by an import path, is a function of the same four arguments; its own settings
     are `simulate.options`. It returns a `Recipe` whose `event(index)` depends on these arguments and the index
