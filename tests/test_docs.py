@@ -194,6 +194,12 @@ def test_what_is_compared_and_how_it_is_scored_is_all_in_the_page_on_evaluation(
     assert {*METHODS, *SCORES} <= {*named}
 
 
+def test_every_stage_has_its_row():
+    page = (ROOT / "docs" / "stages.md").read_text()
+    for stage in STAGES:
+        assert f"\n| `{stage}` |" in page, stage
+
+
 def test_the_pages_of_docs_are_all_in_its_index():
     index = (ROOT / "docs" / "README.md").read_text()
     for page in (ROOT / "docs").iterdir():
