@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +63,33 @@ def recorded_data() -> Path:
     if not directory:
         pytest.skip("GLITCHFLOW_TEST_DATA is not set: no recorded detector data to test with")
     return Path(directory)
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a bucket of a real S3 endpoint on loopback; the environment holds its keys."""
+    server = shutil.which(os.environ.get("MOTO_SERVER", "moto_server"))
+    if not server:
+        pytest.skip("no moto_server on the PATH and MOTO_SERVER is not set: no S3 endpoint to test with")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    log = (tmp_path_factory.mktemp("s3") / "log").open("w")
+    process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    try:
+        create = urllib.request.Request(f"{address}/glitches", method="PUT")
+        for attempt in range(100):
+            try:
+                urllib.request.urlopen(create).close()
+                break
+            except OSError:
+                assert attempt < 99 and process.poll() is None
+                time.sleep(0.1)
+        settings = {"ENDPOINT_URL": address, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
+        settings |= {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}
+        os.environ |= {f"AWS_{name}": value for name, value in settings.items()}
+        yield "s3://glitches"
+    finally:
+        process.terminate()
+        process.wait()

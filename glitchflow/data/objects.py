@@ -24,6 +24,8 @@ from glitchflow.errors import InputError, RunError
 
 Location = str | Path
 ROOT = "zarr.json"  # the metadata of a store: without it there is none
+# the same where a store is being made or taken away: the place is ours, and no store is there
+BEGUN = b'{"zarr_format": 3, "node_type": "group", "attributes": {"schema": 2}}'
 # What a killed writer leaves of an object: Zarr's name for it, and object_store's.
 PARTIALS = ("*.partial", "*#[0-9]*")
 
@@ -159,9 +161,8 @@ def wipe(path: Location) -> None:
     if not is_url(path):
         _remove(_hide(path))
         return
+    _empty(path)
     delete(path, ROOT)
-    if found := names(path):
-        obstore.delete(_remote(str(path)), found)
 
 
 def replace(new: Location, path: Location) -> None:
@@ -174,11 +175,19 @@ def replace(new: Location, path: Location) -> None:
         Path(new).rename(path)
         _remove(hidden)
         return
-    wipe(path)
+    _empty(path)
     (place, before), after = parted(new), parted(path)[1]
     for name in (*(name for name in names(new) if name != ROOT), ROOT):
         obstore.copy(_remote(str(place)), f"{before}/{name}", f"{after}/{name}")
     wipe(new)
+
+
+def _empty(path: Location) -> None:
+    """Delete all objects of a URL but the metadata, which say at once that no store is there any more."""
+    found = names(path)
+    if found:
+        put(path, ROOT, BEGUN)
+        obstore.delete(_remote(str(path)), [name for name in found if name != ROOT])
 
 
 def _hide(path: Location) -> Path:

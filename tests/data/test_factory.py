@@ -2,11 +2,8 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -128,42 +125,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(tmp_path):
 # -- an object store ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    """A bucket of a real S3 endpoint on loopback."""
-    server = shutil.which(os.environ.get("MOTO_SERVER", "moto_server"))
-    if not server:
-        pytest.skip("no moto_server on the PATH and MOTO_SERVER is not set: no S3 endpoint to test with")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    log = (tmp_path_factory.mktemp("s3") / "log").open("w")
-    process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
-    try:
-        create = urllib.request.Request(f"{address}/glitches", method="PUT")
-        for attempt in range(100):
-            try:
-                urllib.request.urlopen(create).close()
-                break
-            except OSError:
-                assert attempt < 99 and process.poll() is None
-                time.sleep(0.1)
-        settings = {
-            "AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        }  # fmt: skip
-        yield settings
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def test_the_same_dataset_on_s3(bucket, dataset_run, tmp_path, monkeypatch):
+def test_the_same_dataset_on_s3(bucket, dataset_run, tmp_path):
     """Created, interrupted, resumed, verified and read through the command line and a real endpoint."""
-    for name, value in bucket.items():
-        monkeypatch.setenv(name, value)
-    url = "s3://glitches/run/dataset.zarr"
+    url = f"{bucket}/run/dataset.zarr"
     experiment = small(tmp_path, store={"series": "float64", "path": url})
     (tmp_path / "x.yaml").write_text(experiment.model_dump_json())
     command = [str(Path(sys.executable).parent / "glitchflow"), "generate", str(tmp_path / "x.yaml")]

@@ -59,7 +59,7 @@ def create(path: Location, design: Design) -> Dataset:
     refuse_foreign(path)
     with writing(path, "cannot be created"):
         objects.wipe(path)  # what a killed driver left
-        put_root(path, {"schema": SCHEMA})  # not a store before it says what arrays it has
+        objects.put(path, ROOT, objects.BEGUN)  # not a store before it says what arrays it has
         for name, array in design.arrays.items():
             _create_array(path, name, array, design.layout, design.compression)
         for name, (axes, values) in design.fixed.items():

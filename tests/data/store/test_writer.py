@@ -9,7 +9,7 @@ import zarr
 from helpers import damage_of, missing_shards, write_store
 from stores import Killed, agrees, content, design, write
 
-from glitchflow.data import objects
+from glitchflow.data import lease, objects
 from glitchflow.data.store import create as creation
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store import writer as module
@@ -289,6 +289,47 @@ def test_notes_are_kept(path):
         writer.complete()
     assert store.open_store(path).note("triggers") == [[1.5, "a", None]]
     assert store.open_store(path).note("nothing") is None
+
+
+def test_the_same_on_an_object_store(bucket, monkeypatch):
+    """Made, stopped, resumed, extended, replaced, killed while it is replaced; a lease lies beside all the time."""
+    url = f"{bucket}/stores/d.zarr"
+    with pytest.raises(Killed):
+        make(url, until=2)
+    with pytest.raises(InputError, match="incomplete, 3 of 5 shards missing"):
+        store.open_store(url)
+    assert make(url) == [2, 3, 4]
+    assert make(url, 21) == [4, 5]
+    with pytest.raises(Killed):
+        make(url, seed=2, overwrite=True, until=3)
+    assert store.open_store(url).attributes["seed"] == 1
+    copy, copied = objects.obstore.copy, []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            objects.obstore, "copy", lambda *a: copied.append(copy(*a)) if len(copied) < 4 else killed()
+        )
+        with pytest.raises(Killed):
+            make(url, seed=2, overwrite=True)
+    assert not store.exists(url)
+    assert make(url, seed=2) == [], "what is beside takes the place"
+    wanted, dataset = content(18, 2), store.open_store(url)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(dataset[name][:], value)
+    assert damage_of(url) == {}
+    with lease.hold(url), pytest.raises(lease.Held):
+        make(url)
+    assert {name.split("/")[0] for name in objects.names(f"{bucket}/stores")} == {"d.zarr"}
+    objects.put(f"{bucket}/other", "thesis.txt", b"years of work")
+    with pytest.raises(InputError, match="other: is in the way, and is not a store of GlitchFlow's"):
+        make(f"{bucket}/other", overwrite=True)
+    with pytest.raises(InputError, match=r"s3://glitches/none: no store there"):
+        store.open_store(f"{bucket}/none")
+    with pytest.raises(RunError, match=r"s3://nobody/d.zarr: cannot be written: "):
+        make("s3://nobody/d.zarr")
+
+
+def killed(*_, **__):
+    raise Killed
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write into a read-only directory")
