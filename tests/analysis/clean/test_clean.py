@@ -9,10 +9,12 @@ from gwpy.segments import DataQualityFlag
 from gwpy.timeseries import TimeSeries
 from helpers import small, write_predictions
 
+from glitchflow.analysis.clean import clean as module
 from glitchflow.analysis.clean.clean import clean
+from glitchflow.data import lease
 from glitchflow.data.generate import ingest
 from glitchflow.data.store import dataset as store
-from glitchflow.errors import InputError
+from glitchflow.errors import InputError, RunError
 
 START, SECONDS, RATE = 1_000_000_000.0, 48, 1024
 GLITCHES = (
@@ -155,6 +157,22 @@ def test_it_is_not_overwritten_by_accident(run, capsys):
     before = cleaned_strain(directory).value
     clean(experiment, overwrite=True)
     np.testing.assert_array_equal(cleaned_strain(directory).value, before)
+
+
+def test_what_was_there_stays_until_its_successor_stands(run, monkeypatch):
+    experiment, directory = run
+    before = sorted(path.name for path in directory.iterdir())
+    monkeypatch.setattr(module.veto, "write_flag", lambda *_: (_ for _ in ()).throw(RunError("disk full")))
+    with pytest.raises(RunError, match="disk full"):
+        clean(experiment, overwrite=True)
+    assert sorted(path.name for path in directory.iterdir()) == before
+
+
+def test_one_driver_at_a_time(run):
+    experiment, directory = run
+    with lease.hold(directory), pytest.raises(lease.Held, match="clean: another run is writing it"):
+        clean(experiment, overwrite=True)
+    assert (directory / "clean.json").exists()
 
 
 def test_hdf5_where_it_is_asked_for(run, tmp_path):
