@@ -25,6 +25,8 @@ def of_any_version(stored: dict[str, Any]) -> dict[str, Any]:
     """A geometry as a store or a checkpoint of any version so far has it, in today's keys and with their defaults."""
     tree = upgrade(stored)
     sections = {
-        name: section().model_dump(mode="json") | tree.get(name, {}) for name, section in SECTIONS.items()
+        name: section().model_dump(mode="json") | tree[name]
+        for name, section in SECTIONS.items()
+        if name in tree
     }
     return sections | {"derived": tree.get("derived", {})}
