@@ -150,26 +150,47 @@ class Whiten(Section):
 
     asd: Literal["event", "dataset", "file", "none"] = key(
         "event",
-        "whiten by each event's own ASD, by the dataset's one, by one in a `file`, or not at all (white data)",
+        "by the ASD of each event, of quiet events of the dataset, of a file; none: data that are white already",
     )
-    filter: Literal["zero_phase"] = key("zero_phase", "zero_phase: gwpy's FIR")
-    length: float = key(2.0, "length of the filter; half of it at each end is never shown", "s", gt=0)
+    filter: Literal["zero_phase", "prediction"] = key(
+        "zero_phase", "zero_phase: gwpy's FIR; prediction: causal, undone exactly"
+    )
+    length: float = key(
+        2.0,
+        "length of the filter (prediction: 0.25 unless given); half of it (prediction: all) is not shown at each end",
+        "s",
+        gt=0,
+    )
     fftlength: float | None = key(None, "segment length of the ASD; null: gwpy's default for the rate", "s")
-    highpass: float | None = key(None, "high-pass corner of the filter", "Hz")
-    file: File = key(
-        "",
-        "text of Hz and 1/sqrt(Hz), evenly spaced from 0 to Nyquist; one column for all channels, or one each",
-    )
+    highpass: float | None = key(None, "zero_phase: high-pass corner of the filter", "Hz")
+    file: File = key("", "text: a column of Hz, then one of 1/sqrt(Hz) for all channels, or one for each")
+
+    @property
+    def given(self) -> bool:
+        """Whether one ASD serves all events; a store keeps it."""
+        return self.asd in ("dataset", "file")
 
     @property
     def settle(self) -> float:
         """Seconds at each end of a series that the filter spoils."""
-        return 0.0 if self.asd == "none" else self.length / 2
+        shares = {
+            "zero_phase": 0.5,
+            "prediction": 1.0,
+        }  # a causal filter lacks its whole length, at the start
+        return 0.0 if self.asd == "none" else shares[self.filter] * self.length
+
+    @model_validator(mode="before")
+    @classmethod
+    def _length(cls, value: Any) -> Any:
+        causal = isinstance(value, dict) and value.get("filter") == "prediction"
+        return {"length": 0.25, **value} if causal else value
 
     @model_validator(mode="after")
-    def _file(self) -> Whiten:
+    def _agree(self) -> Whiten:
         if (self.asd == "file") != bool(self.file):
             raise ValueError(f"file: asd = {self.asd} takes {'one' if self.asd == 'file' else 'none'}")
+        if self.filter == "prediction" and self.highpass:
+            raise ValueError(f"highpass = {self.highpass:g}: filter = prediction has none")
         return self
 
 

@@ -17,6 +17,7 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,15 @@ from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.normalise import loudness_quantiles, reduce_statistics
 from glitchflow.data.objects import Location
-from glitchflow.data.shard_events import BLOCK, Factory, dataset_asd, make_block, make_factory, make_shard
+from glitchflow.data.shard_events import (
+    BLOCK,
+    Factory,
+    dataset_asd,
+    engine_of,
+    make_block,
+    make_factory,
+    make_shard,
+)
 from glitchflow.data.store.create import Design, Fixed
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import SPLITS, Array, Layout, choose_layout
@@ -39,7 +48,7 @@ from glitchflow.data.store.verify import find_damage
 from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
-from glitchflow.signal.whiten import default_fftlength
+from glitchflow.signal.whiten import asd_frequencies
 
 
 def generate(
@@ -125,10 +134,14 @@ def _design(content: Content) -> Design:
     """What the store is to be. Raises `InputError` for what is wrong with it, before anything is replaced."""
     factory = make_factory(content)
     recipe = factory.recipe
-    if content.whiten.asd != "dataset":  # else there is no ASD yet, and the first event needs it
-        _, skipped, _ = make_block(factory, range(1))
-        if skipped and recipe.events == 1:
-            raise InputError(skipped[0])
+    asd = None if factory.ready else dataset_asd(factory)
+    if content.whiten.given and not factory.ready:  # else an event is whitened by its own
+        if asd is None:
+            raise InputError("whiten.asd = dataset: there is no usable train event to estimate it from")
+        factory = replace(factory, engine=engine_of(content, asd))
+    _, skipped, _ = make_block(factory, range(1))
+    if skipped and recipe.events == 1:
+        raise InputError(skipped[0])
     arrays = store_arrays(factory)
     layout = choose_layout(recipe.events, arrays, content.store.chunk_mb, content.store.shard_mb)
     attributes = {
@@ -143,7 +156,7 @@ def _design(content: Content) -> Design:
         "provenance": provenance(),
         **recipe.attributes,
     }
-    fixed = fixed_arrays(factory, None if factory.ready else dataset_asd(factory))
+    fixed = fixed_arrays(factory, asd)
     return Design(
         arrays,
         layout,
@@ -192,10 +205,9 @@ def fixed_arrays(factory: Factory, asd: NDArray | None) -> Fixed:
         nyquist = [recipe.attributes.get("rates", {}).get(name, np.inf) / 2 for name in recipe.channels]
         fixed["rows"] = (("channel", "frequency"), frequency <= np.array(nyquist)[:, None])
     if asd is not None:
-        rate = content.series.sample_rate
-        spacing = rate / int((content.whiten.fftlength or default_fftlength(rate)) * rate)
+        frequencies = asd_frequencies(content.series.sample_rate, content.whiten.fftlength)
         fixed["asd"] = (("channel", "asd_frequency"), asd)
-        fixed["asd_frequency"] = (("asd_frequency",), np.arange(asd.shape[1]) * spacing)
+        fixed["asd_frequency"] = (("asd_frequency",), frequencies)
         if content.store.series != "none":
             names = np.array(factory.kept_channels, dtype=object)
             fixed["recorded_channel"] = (("recorded_channel",), names)

@@ -29,7 +29,7 @@ from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import SKIPPED, SPLITS
 from glitchflow.data.store.writer import write_shard
 from glitchflow.errors import InputError
-from glitchflow.signal.qtransform import QTransform, build_engine
+from glitchflow.signal.qtransform import QTransform, build_engine, read_asd
 from glitchflow.signal.recorded.events import recorded
 from glitchflow.signal.recorded.triggers import Trigger, find_triggers
 from glitchflow.signal.simulation.recipe import build_recipe
@@ -71,18 +71,16 @@ def make_factory(content: Content, dataset: Dataset | None = None) -> Factory:
     dataset: the store that is being made, which holds the list of recorded events as it was when it was begun, and the
     ASD to whiten by. Raises `InputError` for what cannot be made.
     """
-    asd = None
-    if dataset is not None and content.whiten.asd == "dataset":
-        if "asd" not in dataset:
-            raise InputError(
-                f"whiten.asd = dataset: {dataset.path} has no usable train event to estimate it from"
-            )
-        asd = dataset["asd"][:]
-    simulated = content.source == "simulate"
-    settings = (content.series, content.qplot, content.whiten, "raise" if simulated else "mask")
-    engine = build_engine(*settings, asd)
+    given = dataset is not None and content.whiten.given and "asd" in dataset
+    engine = engine_of(content, dataset["asd"][:] if dataset is not None and given else None)
     rows = dataset["rows"][:] if dataset is not None and "rows" in dataset else None
     return Factory(content, _recipe(content, dataset), engine, rows)
+
+
+def engine_of(content: Content, asd: NDArray[np.float64] | None = None) -> QTransform:
+    """The Q-transform of a dataset's content: of recorded events, a dead channel is masked."""
+    invalid = "raise" if content.source == "simulate" else "mask"
+    return build_engine(content.series, content.qplot, content.whiten, invalid, asd)
 
 
 def _recipe(content: Content, dataset: Dataset | None) -> Recipe:
@@ -240,9 +238,18 @@ def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
     """One amplitude spectral density per channel (C, A), in series units / sqrt(Hz): the median over background events.
 
     Over the first `ASD_EVENTS` of the train split, or all where there are fewer; where there is none, over the first
-    train events. 0 for a channel that had no data in them; None where no train event can be used.
+    train events. 0 for a channel that had no data in them; None where no train event can be used. With
+    `whiten.asd: file`, what the file says.
     """
     recipe, content = factory.recipe, factory.content
+    if content.whiten.asd == "file":
+        one = read_asd(content.whiten.file, content.series.sample_rate, content.whiten.fftlength)
+        if one.ndim > 1 and len(one) != len(recipe.channels):
+            raise InputError(
+                f"whiten.file = {content.whiten.file}: {len(one)} columns of 1/sqrt(Hz) for"
+                f" {len(recipe.channels)} channels"
+            )
+        return np.array(np.broadcast_to(one, (len(recipe.channels), one.shape[-1])))
     split = SPLITS.index("train")
     train = (i for i in range(recipe.events) if split_of(content, recipe.split_key(i)) == split)
     candidates = list(train if recipe.label else itertools.islice(train, ASD_SEARCH))

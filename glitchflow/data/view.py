@@ -28,7 +28,7 @@ def axes(dataset: Dataset, event: int) -> tuple[Array, Array]:
 def strain_engine(dataset: Dataset) -> QTransform:
     """Build the transform that made the strain's Q-plots of a dataset."""
     made = dataset.config
-    asd = np.asarray(dataset["asd"][0]) if made.whiten.asd == "dataset" else None
+    asd = np.asarray(dataset["asd"][0]) if made.whiten.given else None
     return build_engine(made.series, made.qplot, made.whiten, asd=asd)
 
 

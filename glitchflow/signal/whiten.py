@@ -12,6 +12,7 @@ Units: an ASD is in series units / sqrt(Hz), one-sided; a whitened series has un
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +23,8 @@ from scipy.signal import get_window
 from torch import Tensor
 
 from glitchflow.signal.batch_invariant import irfft, mean, median_of_few, rfft, squared_modulus, take
+from glitchflow.signal.prediction import PredictionFilter, design_prediction
+from glitchflow.signal.types import Array
 
 TINY = 1e-200  # keeps a vanishing ASD from dividing by zero; far below any physical one
 METHODS = ("median", "median-mean", "welch", "bartlett")
@@ -59,6 +62,10 @@ class WhiteningFilter:
         if dtype == torch.float32:
             spectrum = spectrum.to(torch.complex64)
         return irfft(spectrum, length)[..., :samples]
+
+    def channel(self, place: int) -> WhiteningFilter:
+        """Returns the filters of one channel, of those of (event, channel)."""
+        return WhiteningFilter(self.side[:, place], self.sample_rate)
 
     def undo(self, series: Tensor, frange: tuple[float, float]) -> Tensor:
         """Colours (..., N) back: divides by the response within `frange` (Hz); outside it leaves zero.
@@ -138,7 +145,7 @@ def design_filter(
     size = int(np.rint((asd.shape[-1] - 1) * (spacing / (1 / duration)) + 1))
     if 2 * (size - 1) < taps:
         raise ValueError(f"fduration {fduration} s is longer than the series, {duration} s")
-    vanishing = (asd <= 0).any(-1, keepdim=True)
+    vanishing = ~(asd > 0).all(-1, keepdim=True)  # also NaN: a channel of which nothing is known
     transfer = _interpolate(asd.clamp(min=TINY), size, 1 / (duration * spacing)).reciprocal_()
     if bool(vanishing.any()):
         transfer = torch.where(vanishing, 0.0, transfer)
@@ -154,6 +161,10 @@ def design_filter(
     return WhiteningFilter(impulse, sample_rate)
 
 
+Filter = WhiteningFilter | PredictionFilter
+DESIGNS: dict[str, Callable[..., Filter]] = {"zero_phase": design_filter, "prediction": design_prediction}
+
+
 def whiten(
     series: Tensor,
     sample_rate: float,
@@ -164,18 +175,25 @@ def whiten(
     fduration: float = 2.0,
     highpass: float | None = None,
     dtype: torch.dtype = torch.float64,
-) -> tuple[Tensor, WhiteningFilter]:
+    kind: str = "zero_phase",
+) -> tuple[Tensor, Filter]:
     """Whitens (..., N) by its own spectrum, or by `asd` (..., A); returns the filter too, for what must go through it.
 
-    Raises ValueError as `estimate_asd` and `design_filter`.
+    kind: of filter, one of `DESIGNS`. Raises ValueError as `estimate_asd` and the kind's design.
     """
-    spacing = None
+    spacing = None  # of an ASD that is given: it ends at Nyquist
     if asd is None:
         asd = estimate_asd(series, sample_rate, fftlength, overlap, method)
         spacing = sample_rate / _periodogram(sample_rate, fftlength)
     duration = series.shape[-1] * (1 / sample_rate)  # as gwpy rounds it
-    filters = design_filter(asd, duration, sample_rate, fduration, highpass, spacing)
+    filters: Filter = DESIGNS[kind](asd, duration, sample_rate, fduration, highpass, spacing)
     return filters(series, dtype), filters
+
+
+def asd_frequencies(sample_rate: float, fftlength: float | None) -> Array:
+    """Returns the frequencies (A,) in Hz of the ASD that `estimate_asd` makes with this fftlength (s)."""
+    samples = _periodogram(sample_rate, fftlength)
+    return np.arange(samples // 2 + 1, dtype=np.float64) * (sample_rate / samples)
 
 
 def _periodogram(sample_rate: float, fftlength: float | None) -> int:

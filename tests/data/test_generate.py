@@ -204,6 +204,25 @@ def test_the_datasets_asd_is_the_median_over_quiet_train_events(dataset_run):
     np.testing.assert_allclose(dataset["asd_frequency"][:], np.arange(257) / 2)
 
 
+def test_one_asd_for_all_events_is_that_which_the_store_keeps(dataset_run, tmp_path):
+    """Of the dataset, or of a file: kept in the store, and whitened by from there."""
+    by_dataset = small(tmp_path / "a", whiten={"asd": "dataset"}, simulate={"events": 20})
+    generate(by_dataset)
+    made = store.open_store(by_dataset.dataset)
+    table = np.column_stack([made["asd_frequency"][:], made["asd"][:].T])
+    np.savetxt(tmp_path / "asd.txt", table)
+    whiten = {"asd": "file", "file": str(tmp_path / "asd.txt")}
+    by_file = small(tmp_path / "b", whiten=whiten, simulate={"events": 20})
+    generate(by_file)
+    again = store.open_store(by_file.dataset)
+    np.testing.assert_allclose(again["asd"][1:, 1:], made["asd"][1:, 1:], rtol=1e-9)
+    np.testing.assert_allclose(again["qplot"][:], made["qplot"][:], rtol=1e-2, atol=1e-2)
+    assert not np.allclose(made["qplot"][:], store.open_store(dataset_run.dataset)["qplot"][:20], rtol=0.1)
+    (tmp_path / "asd.txt").write_text("10 1 1\n20 1 1\n")
+    with pytest.raises(InputError, match=r"asd\.txt: 2 columns of 1/sqrt\(Hz\) for 4 channels"):
+        generate(by_file, overwrite=True)
+
+
 # -- refusals ----------------------------------------------------------------------------------------------------
 
 

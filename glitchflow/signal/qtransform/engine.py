@@ -7,30 +7,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from glitchflow.config.sections import QPlot, Series, Whiten
 from glitchflow.errors import InputError
 from glitchflow.signal.qtransform.transform import QTransform
+from glitchflow.signal.types import Array
+from glitchflow.signal.whiten import asd_frequencies
 
 
 def build_engine(
-    series: Series, qplot: QPlot, whiten: Whiten, invalid: str = "raise", asd: NDArray | None = None
+    series: Series, qplot: QPlot, whiten: Whiten, invalid: str = "raise", asd: Array | None = None
 ) -> QTransform:
     """Builds the Q-transform of series of this length and rate, whitened and shown as the sections say.
 
-    invalid: "raise" or "mask" dead channels. asd: (A,) or (C, A) on 0 ... Nyquist, in series units / sqrt(Hz), to
-    whiten by where `whiten.asd` names none itself.
+    invalid: "raise" or "mask" dead channels. asd: (A,) or (C, A) in series units / sqrt(Hz), at `asd_frequencies` of
+    `whiten.fftlength`, which a store keeps and `whiten.asd: dataset` and `file` whiten by; without it a file is read,
+    and what depends on a dataset's is not whitened.
     Raises `InputError` where there is no such transform.
     """
-    if whiten.asd == "file":
-        asd = read_asd(whiten.file, series)
-    by: Any = whiten.asd == "event" if asd is None else torch.from_numpy(asd)
+    if whiten.asd == "file" and asd is None:
+        asd = read_asd(whiten.file, series.sample_rate, whiten.fftlength)
+    by: Any = whiten.asd == "event" if asd is None else torch.from_numpy(_to_nyquist(asd, series, whiten))
     settings = {name: getattr(qplot, name) for name in ("frange", "mismatch", "select")}
     settings |= _image(series, qplot, whiten) | (
         {"qrange": qplot.qrange} if qplot.q is None else {"q": qplot.q}
     )
     settings |= {"fduration": whiten.length, "fftlength": whiten.fftlength, "highpass": whiten.highpass}
+    settings |= {"kind": whiten.filter}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a band cut short, which is refused here
@@ -55,20 +58,34 @@ def _image(series: Series, qplot: QPlot, whiten: Whiten) -> dict[str, Any]:
     return {"outseg": outseg, "tres": qplot.tres, "fres": qplot.fres, "crop": qplot.shape}
 
 
-def read_asd(path: str, series: Series) -> NDArray[np.float64]:
-    """Reads amplitude spectral densities (C, A) from a text file: Hz from 0 to Nyquist evenly, then a column a channel.
+def _to_nyquist(asd: Array, series: Series, whiten: Whiten) -> Array:
+    """Returns an ASD that ends at Nyquist, as the transform wants it; of a periodogram of odd length it does not."""
+    known = asd_frequencies(series.sample_rate, whiten.fftlength)
+    wanted = np.linspace(0, series.sample_rate / 2, asd.shape[-1])
+    if known[-1] == wanted[-1]:
+        return np.asarray(asd)
+    return np.apply_along_axis(lambda row: np.interp(wanted, known, row), -1, asd)
 
-    They are in series units / sqrt(Hz). One column comes back as (A,), which serves every channel. Raises
-    `InputError` for another grid, a value that is not positive, or a file that cannot be read.
+
+def read_asd(path: str, sample_rate: float, fftlength: float | None) -> Array:
+    """Reads amplitude spectral densities from text: a column of Hz, then one for all channels or one a channel.
+
+    Returns (A,), or (C, A), at `asd_frequencies`: interpolated on a doubly logarithmic scale, constant beyond the ends;
+    at 0 Hz what the file says, if it does.
+    Raises `InputError` for a file that cannot be read, descending frequencies, or a value that is not positive.
     """
     try:
-        table = np.loadtxt(path, ndmin=2)
+        table = np.loadtxt(path, ndmin=2).T
     except (OSError, ValueError) as error:
         raise InputError(f"whiten.file = {path}: cannot be read: {error}") from None
-    nyquist, frequency = series.sample_rate / 2, table[:, 0]
-    if len(table) < 2 or not np.allclose(frequency, np.linspace(0, nyquist, len(table)), atol=1e-6 * nyquist):
-        raise InputError(f"whiten.file = {path}: must be evenly spaced from 0 to {nyquist:g} Hz, Nyquist")
-    values = table[:, 1:].T
-    if not len(values) or not (np.isfinite(values).all() and (values[:, 1:-1] > 0).all()):
-        raise InputError(f"whiten.file = {path}: must have a column of positive values in 1/sqrt(Hz)")
-    return values[0] if len(values) == 1 else np.ascontiguousarray(values)
+    known, values = table[0, table[0] > 0], table[1:, table[0] > 0]
+    good = len(values) and np.isfinite(table).all() and (values > 0).all() and (np.diff(known) > 0).all()
+    if not good or len(known) < 2:
+        raise InputError(
+            f"whiten.file = {path}: needs ascending Hz and a column of positive 1/sqrt(Hz), or one a channel"
+        )
+    wanted = np.log(np.maximum(asd_frequencies(sample_rate, fftlength), known[0]))
+    rows = np.exp([np.interp(wanted, np.log(known), np.log(row)) for row in values])
+    if table[0, 0] == 0 and (table[1:, 0] > 0).all():
+        rows[:, 0] = table[1:, 0]
+    return rows[0] if len(rows) == 1 else rows

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from glitchflow.signal.whiten import WhiteningFilter
+from glitchflow.signal.whiten import Filter
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Coefficients:
     values: tuple[Tensor, ...]
     frequencies: tuple[Tensor, ...]
     q: float
-    filters: WhiteningFilter | None
+    filters: Filter | None
 
 
 Result = TypeVar("Result", QPlot, Peak)

@@ -28,7 +28,7 @@ from glitchflow.signal.qtransform.qplot import Coefficients, Peak, QPlot, concat
 from glitchflow.signal.qtransform.rows import Loudest, Plane
 from glitchflow.signal.qtransform.series import check_part, check_series
 from glitchflow.signal.qtransform.tiling import build_tiling
-from glitchflow.signal.whiten import WhiteningFilter
+from glitchflow.signal.whiten import Filter
 
 CHOICES = {
     "norm": ("median", "mean", "none"),
@@ -59,8 +59,9 @@ class QTransform(nn.Module):
     loudest pixel of the strain's whole image, moved inside at the edges.
     select: "strain": every channel shows the plane of the strain's loudest tile; "channel": each its own.
     gps, search: seek the loudest tile within search / 2 of gps (s from the series' start) only.
-    whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength, overlap and
-    asd_method: see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of everything after whitening.
+    whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength, overlap,
+    asd_method and kind (of filter): see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of all
+    after whitening.
 
     The constants are buffers: the device follows the module's, nothing else is chosen. On a CPU an event's energies
     are the same bits in any batch, alone, and with any number of threads.
@@ -93,6 +94,7 @@ class QTransform(nn.Module):
         fftlength: float | None = None,
         overlap: float | None = None,
         asd_method: str = "median",
+        kind: str = "zero_phase",
         invalid: str = "raise",
         dtype: torch.dtype = torch.float32,
     ):
@@ -113,6 +115,7 @@ class QTransform(nn.Module):
             fduration=fduration,
             highpass=highpass,
             dtype=dtype if whiten is True else torch.float64,
+            kind=kind,
         )
         if whiten is not False:  # once, for the errors of wrong options
             asd = None if whiten is True else torch.as_tensor(whiten, dtype=torch.float64)
@@ -209,7 +212,7 @@ class QTransform(nn.Module):
     def _checked(self, series: Tensor | np.ndarray, *axes: str) -> Tensor:
         return check_series(series, axes, self.samples, self.sample_rate)
 
-    def _condition(self, series: Tensor, event: int) -> tuple[Tensor, WhiteningFilter | None, Tensor]:
+    def _condition(self, series: Tensor, event: int) -> tuple[Tensor, Filter | None, Tensor]:
         """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's number for errors."""
         series = series.to(self.times.device, torch.float64)
         low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
@@ -224,6 +227,8 @@ class QTransform(nn.Module):
         asd = None
         if self.whiten is not True:
             asd = torch.as_tensor(self.whiten, device=series.device).to(torch.float64)
+            if asd.ndim > 1 and len(asd) != series.shape[1]:
+                raise ValueError(f"ASDs of {len(asd)} channels, for series of {series.shape[1]}")
             asd = asd.expand(*series.shape[:2], asd.shape[-1])
         series, filters = self.whitening(series, asd=asd)
         return series, filters, valid
@@ -258,7 +263,7 @@ class QTransform(nn.Module):
         if part is not None:
             part = part.to(series.device, torch.float64)
             if filters is not None:
-                part = WhiteningFilter(filters.side[:, 0], self.sample_rate)(part)
+                part = filters.channel(0)(part)
             first = None if crop is None else crop.first
             companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, units).image
         peak = Peak(loudest.energy, loudest.time, loudest.frequency)
