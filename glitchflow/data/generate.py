@@ -134,8 +134,9 @@ def _design(content: Content) -> Design:
     """What the store is to be. Raises `InputError` for what is wrong with it, before anything is replaced."""
     factory = make_factory(content)
     recipe = factory.recipe
-    asd = None if factory.ready else dataset_asd(factory)
-    if content.whiten.given and not factory.ready:  # else an event is whitened by its own
+    given = content.whiten.given and not factory.ready  # else an event is whitened by its own
+    asd = dataset_asd(factory) if given else None
+    if given:
         if asd is None:
             raise InputError("whiten.asd = dataset: there is no usable train event to estimate it from")
         factory = replace(factory, engine=engine_of(content, asd))
@@ -156,7 +157,7 @@ def _design(content: Content) -> Design:
         "provenance": provenance(),
         **recipe.attributes,
     }
-    fixed = fixed_arrays(factory, asd)
+    fixed = fixed_arrays(factory, asd if given or factory.ready else dataset_asd(factory))
     return Design(
         arrays,
         layout,

@@ -257,7 +257,10 @@ def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
         candidates = [i for i in candidates if recipe.label(i) == 0] or candidates[:ASD_EVENTS]
     quiet: list[NDArray] = []
     loud: list[NDArray] = []
-    for event in map(recipe.event, candidates):
+    wanted = (len(recipe.channels), content.series.samples)
+    for index in candidates:
+        event = recipe.event(index)
+        _check_shapes([event], range(index, index + 1), wanted, bool(recipe.witnessed))
         found = quiet if event.label == 0 else loud
         if not event.skipped and len(found) < ASD_EVENTS:
             series = torch.from_numpy(np.ascontiguousarray(event.series))
