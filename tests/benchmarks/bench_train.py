@@ -33,10 +33,13 @@ from glitchflow import config
 from glitchflow.cluster import session, threads
 from glitchflow.config import Experiment
 from glitchflow.data.generate import generate
-from glitchflow.train import loop
+from glitchflow.data.store.dataset import open_store
 from glitchflow.train.fit import ALLOCATOR, join, run_workers
-from glitchflow.train.loop import World, begin, forward, prepare, step
+from glitchflow.train.loop import REPORT_EVERY, forward, meet, step
+from glitchflow.train.setup import Learner, Training, prepare, training_of
+from glitchflow.train.state import Meter
 from glitchflow.train.tracking import Tracker
+from glitchflow.train.workers import World
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 BATCH = 32  # of each worker
@@ -69,39 +72,45 @@ def turns(referee: str, side: str, rank: int) -> Iterator[Callable[[float, float
             yield lambda seconds, waited: line.send_bytes(json.dumps([seconds, waited]).encode())
 
 
+def learner_of(training: Training, world: World, directory: Path) -> Learner:
+    return prepare(training, open_store(training.dataset), world, directory)
+
+
 def ray_worker(given: dict[str, Any]) -> None:
     """Rounds of our own loop: what `glitchflow train` does between the beginnings of two epochs."""
-    directory, experiment = Path(given["directory"]), Experiment.model_validate(given["experiment"])
-    run = prepare(experiment, join(experiment), directory / given["side"])
-    tracker = Tracker(run.directory, 0, 0) if run.world.rank == 0 else None
-    meter, batches = begin(run), iter(())
-    for say in turns(given["referee"], given["side"], run.world.rank):
+    world, directory = join(given["training"].train), given["directory"] / given["side"]
+    learner = learner_of(given["training"], world, directory)
+    progress = learner.progress
+    tracker = Tracker(directory, 0, 0) if world.rank == 0 else None
+    meter, batches = Meter.of(progress, world), iter(())
+    for say in turns(given["referee"], given["side"], world.rank):
         started, waited = time.monotonic(), 0.0
         for _ in range(given["steps"]):
-            if run.progress.batch in (0, run.train.steps):
-                batches = run.train.epoch(run.progress.epoch, run.world.rank, run.world.size)
-                run.progress.epoch, run.progress.batch = run.progress.epoch + 1, 0
+            if progress.batch in (0, learner.train.steps):
+                batches = learner.train.epoch(progress.epoch, world.rank, world.size)
+                progress.epoch, progress.batch = progress.epoch + 1, 0
             before = meter.epoch.waited
-            step(run, batches, meter)
+            step(learner, meter, batches)
             waited += meter.epoch.waited - before
-            if run.progress.step % loop.REPORT_EVERY == 0 or run.progress.step >= meter.meet_at:
-                loop._meet(run, tracker, meter)
+            if progress.step % REPORT_EVERY == 0 or progress.step >= meter.meet_at:
+                meet(learner, meter, tracker)
         say(time.monotonic() - started, waited)
 
 
 def bare_process(workdir: str, referee: str, side: str, rank: int, events: int, steps: int) -> None:
     """Rounds of the shortest loop that does the same arithmetic."""
     threads(1)
-    run = prepare(settings(Path(workdir), events, 1), World(), Path(workdir) / f"{side} {rank}")
-    kept = [batch for batch, _ in zip(run.train.epoch(0), range(8))]
+    training = training_of(settings(Path(workdir), events, 1))
+    learner = learner_of(training, World(), Path(workdir) / f"{side} {rank}")
+    kept = [batch for batch, _ in zip(learner.train.epoch(0), range(8))]
     for say in turns(referee, side, rank):
         started = time.monotonic()
         for i in range(steps):
-            run.optimizer.zero_grad(set_to_none=True)
-            loss, *_ = forward(run, run.model, kept[i % len(kept)])
+            learner.optimizer.zero_grad(set_to_none=True)
+            loss, *_ = forward(learner, learner.model, kept[i % len(kept)])
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
-            run.optimizer.step()
+            torch.nn.utils.clip_grad_norm_(learner.model.parameters(), 1.0)
+            learner.optimizer.step()
         say(time.monotonic() - started, 0.0)
 
 
@@ -153,12 +162,14 @@ def compete(
     with Listener(str(directory / "referee"), backlog=8) as referee:
         for side, workers in SIDES.items():
             if not side.startswith("bare"):
-                experiment = settings(workdir, events, workers, 0 if side == "store 1" else 4)
-                given = {"experiment": experiment.model_dump(mode="json"), "directory": str(directory)}
+                training = training_of(settings(workdir, events, workers, 0 if side == "store 1" else 4))
+                given = {"training": training, "directory": directory}
                 given |= {"referee": referee.address, "side": side, "steps": steps}
                 home = directory / f"home {side}"
                 others.append(
-                    threading.Thread(target=run_workers, args=(ray_worker, given, experiment, home, False))
+                    threading.Thread(
+                        target=run_workers, args=(ray_worker, given, training.train, home, False)
+                    )
                 )
             else:
                 context = multiprocessing.get_context("spawn")
