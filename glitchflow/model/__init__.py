@@ -1,5 +1,8 @@
 """The networks, from the witnesses' Q-plots to the strain's, and their losses: pure torch, by name.
 
+In: a name of `MODELS` or `LOSSES`, or an import path, and options. Out: a torch module, or a function of two tensors.
+Read first: layers.py (what the networks share), then unet.py; a new network is one file and its row in `MODELS`.
+
 Shapes: (event, witness, frequency, time) -> (event, 1, frequency, time).
 """
 

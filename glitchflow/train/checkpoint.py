@@ -86,6 +86,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
+        """The optimiser steps that were done."""
         return self.meta.step
 
     @property
@@ -95,6 +96,7 @@ class Checkpoint:
 
     @property
     def kind(self) -> Kind:
+        """The kind of twin that its network is."""
         return kinds.KINDS[self.meta.kind]
 
     @property

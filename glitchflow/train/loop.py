@@ -159,6 +159,7 @@ class Said:
 
     @property
     def losses(self) -> Losses:
+        """The sums of this worker's losses."""
         return Losses(self.losses_epoch, self.losses_window, self.batches)
 
 

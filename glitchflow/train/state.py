@@ -69,6 +69,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
+        """How long it has lasted so far."""
         return max(time.monotonic() - self.since, 1e-9)
 
 

@@ -84,12 +84,14 @@ def _done(future: Future[Any]) -> bool:
 
 
 def raise_flag(flag: str) -> None:
+    """Ask the workers that look at this flag to stop at a checkpoint."""
     from ray.experimental import internal_kv
 
     internal_kv._internal_kv_put(flag, b"stop", namespace=NAMESPACE)
 
 
 def flag_is_up(flag: str) -> bool:
+    """Whether the flag was raised, on whichever node."""
     from ray.experimental import internal_kv
 
     return internal_kv._internal_kv_exists(flag, namespace=NAMESPACE)

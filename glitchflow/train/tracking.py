@@ -60,6 +60,7 @@ class Tracker:
         self.board.add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
 
     def close(self) -> None:
+        """Wait for the last figure, and close the TensorBoard file."""
         self.drawing.result()
         self.artist.shutdown()
         self.board.close()

@@ -95,6 +95,7 @@ class Program(nn.Module):
         self.witnesses = normalisation.channels(range(1, len(normalisation.offset)))
 
     def forward(self, energies: Tensor) -> Tensor:
+        """Maps energies of the witnesses (B, W, F, T) to those of the strain (B, F, T), float32."""
         dtype = next(self.network.parameters()).dtype
         generated = self.network(self.witnesses.apply(energies.to(dtype)))
         return self.strain.invert(generated)[:, 0].float()
