@@ -53,7 +53,7 @@ def test_a_refusing_disk_is_one_line_and_status_1(tmp_path):
     (tmp_path / "file").touch()
     done = run("generate", QUICKSTART, f"workdir={tmp_path}/file/x")
     assert done.returncode == 1
-    assert done.stderr == f"glitchflow: {tmp_path}/file/x/dataset.zarr: cannot be created: Not a directory\n"
+    assert done.stderr == f"glitchflow: {tmp_path}/file/x/dataset.zarr: cannot be written: Not a directory\n"
 
 
 def test_inspect(dataset_run):
@@ -65,10 +65,10 @@ def test_inspect(dataset_run):
 
 def test_inspect_of_a_damaged_store_has_status_1(dataset_run, tmp_path):
     path = shutil.copytree(dataset_run.dataset, tmp_path / "d.zarr")
-    (path / "gps" / "c" / "2").unlink()
+    (path / "witnessed" / "c" / "2" / "0" / "0").unlink()
     done = run("inspect", path, "--verify")
     assert done.returncode == 1
-    assert "  shard 2: gps differs from its checksum" in done.stdout.splitlines()
+    assert "  shard 2: witnessed is missing" in done.stdout.splitlines()
     assert done.stderr.startswith(f"glitchflow: {path}: damaged or incomplete: ")
     assert done.stderr.count("\n") == 1
 

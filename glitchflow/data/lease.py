@@ -83,6 +83,7 @@ def hold(path: objects.Location) -> Iterator[Callable[[], None]]:
     Raises `Held` where another driver holds it, `RunError` from the check where one has taken it.
     """
     place, name = objects.parted(path)
+    absent = _absent(place)
     owner = {
         "id": uuid.uuid4().hex,
         "host": socket.gethostname(),
@@ -102,6 +103,17 @@ def hold(path: objects.Location) -> Iterator[Callable[[], None]]:
         with contextlib.suppress(OSError, RunError):  # a place that is gone has no lease to give back
             if mine.is_mine(mine.read()):
                 objects.delete(place, mine.name)
+            for (
+                directory
+            ) in absent:  # nothing was made in them: a mistake in the settings leaves nothing behind
+                directory.rmdir()
+
+
+def _absent(place: objects.Location) -> list[Path]:
+    """The directories that are made for a lease, the innermost first."""
+    if objects.is_url(place):
+        return []
+    return [directory for directory in (Path(place), *Path(place).parents) if not directory.exists()]
 
 
 def _take(mine: _Lease) -> None:

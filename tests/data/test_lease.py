@@ -90,6 +90,15 @@ def test_it_lies_beside_what_it_guards(path):
     assert not list(path.parent.iterdir())
 
 
+def test_directories_that_it_made_and_nobody_used_go(tmp_path):
+    with lease.hold(tmp_path / "a" / "b" / "s.zarr"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with lease.hold(tmp_path / "a" / "b" / "s.zarr"):
+        (tmp_path / "a" / "b" / "s.zarr").mkdir()
+    assert (tmp_path / "a" / "b" / "s.zarr").exists()
+
+
 def test_of_many_that_come_at_once_one_gets_it(path):
     held, refused, gate = [], [], threading.Barrier(8)
 
