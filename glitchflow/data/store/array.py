@@ -23,7 +23,10 @@ class Damaged(RunError):
 
     def __init__(self, where: str, what: str) -> None:
         super().__init__(f"{where}{what}")
-        self.what = what
+        self.where, self.what = where, what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.where, self.what)  # it comes back from Ray's tasks
 
 
 @dataclass(eq=False)

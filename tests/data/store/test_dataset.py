@@ -230,6 +230,7 @@ def test_a_damaged_array_is_one_line_at_its_first_use(path, name, file, read, ha
         rf"{path}: damaged: {shard}{name} (differs from its checksum|is missing|cannot be read: .*)",
         str(error.value),
     )
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)  # noqa: S301  as through Ray
     damaged, rest = find_damage(store.open_store(path))
     assert list(damaged) == ([3] if shard else [] if name == "frequency" else [0, 1, 2, 3, 4])
     assert bool(rest) == (name == "frequency")
