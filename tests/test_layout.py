@@ -73,7 +73,7 @@ def test_the_checker_sees_nested_and_relative_imports():
 
 
 def test_every_file_has_a_place_in_the_order():
-    assert {room_of(path) for path in FILES} - {"__init__"} == set(ORDER) | COMMON
+    assert {room_of(path) for path in FILES} - {"__init__"} <= set(ORDER) | COMMON
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
