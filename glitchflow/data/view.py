@@ -25,11 +25,16 @@ def axes(dataset: Dataset, event: int) -> tuple[Array, Array]:
     return f0 + qplot.fres * np.arange(f), t0 - gps + qplot.tres * np.arange(t)
 
 
+def engine_of(dataset: Dataset, channels: Sequence[str], invalid: str = "raise") -> QTransform:
+    """Build the transform that made the Q-plots of these channels of a dataset; invalid: see `build_engine`."""
+    made, places = dataset.config, [dataset.channels.index(name) for name in channels]
+    asd = dataset["asd"][:][places] if made.whiten.given else None
+    return build_engine(made.series, made.qplot, made.whiten, invalid, asd)
+
+
 def strain_engine(dataset: Dataset) -> QTransform:
     """Build the transform that made the strain's Q-plots of a dataset."""
-    made = dataset.config
-    asd = np.asarray(dataset["asd"][0]) if made.whiten.given else None
-    return build_engine(made.series, made.qplot, made.whiten, asd=asd)
+    return engine_of(dataset, dataset.channels[:1])
 
 
 def read_series(dataset: Dataset, events: NDArray[np.int64], channels: Sequence[str]) -> Array:

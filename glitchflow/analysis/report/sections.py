@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from markupsafe import Markup
 
 from glitchflow.analysis.inspect import describe, text
@@ -16,10 +15,10 @@ from glitchflow.analysis.report import charts, events, images
 from glitchflow.analysis.report.finding import at, best_baseline, nearest
 from glitchflow.analysis.report.run import Run
 from glitchflow.data.generate import provenance
-from glitchflow.data.view import axes, read_series
+from glitchflow.data.view import axes, engine_of, read_series
 from glitchflow.figures import curves
 from glitchflow.methods.table import NETWORK
-from glitchflow.signal.whiten import whiten
+from glitchflow.signal.qtransform import whitened
 
 QUOTED = (1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50)  # thresholds of the table, as far as they are there
 SCANNED = 40  # witnesses of a scan that are shown; scan.json has all
@@ -162,13 +161,11 @@ def _series(run: Run, event: int) -> Markup:
     rate, qplot = made.series.sample_rate, made.qplot
     channels = run.dataset.channels
     series = read_series(run.dataset, np.array([event]), channels)[0]
-    white, _ = whiten(
-        torch.from_numpy(series), rate, fduration=made.whiten.length, fftlength=made.whiten.fftlength
-    )
+    white = whitened(engine_of(run.dataset, channels, "mask"), series[None])[0]
     time = (np.arange(series.shape[-1]) - series.shape[-1] // 2) / rate
     span = qplot.span if qplot.window == "fixed" else made.series.duration
     shown = np.abs(time) <= span / 2
-    columns = {"whitened, in standard deviations of noise": white.numpy(), "as recorded": series}
+    columns = {"whitened, in standard deviations of noise": white, "as recorded": series}
     drawn = {words: values[:, shown] for words, values in columns.items()}
     return charts.series(drawn, channels, time[shown])
 

@@ -49,6 +49,11 @@ def build_engine(
     return engine
 
 
+def whitened(engine: QTransform, series: Array) -> Array:
+    """Returns (E, C, N) series as an engine whitens them before it takes their tiles."""
+    return engine._condition(torch.from_numpy(series), 0)[0].numpy()
+
+
 def _image(series: Series, qplot: QPlot, whiten: Whiten) -> dict[str, Any]:
     """Returns the engine's settings for what of the whole Q-plot is shown."""
     if qplot.window == "fixed":

@@ -36,3 +36,15 @@ def check_part(part: Tensor | None, events: int) -> None:
     if not bool(finite.all()):
         event = int((~finite).nonzero()[0])
         raise ValueError(f"event {event}: the companion has NaN or infinite samples")
+
+
+def asd_of_each(asd: Tensor | None, series: Tensor) -> Tensor | None:
+    """Returns the ASD (E, C, A) of each of (E, C, N) series from (A,) or (C, A); none stays none.
+
+    Raises ValueError for other channels than the series'.
+    """
+    if asd is None:
+        return None
+    if asd.ndim > 1 and len(asd) != series.shape[1]:
+        raise ValueError(f"ASDs of {len(asd)} channels, for series of {series.shape[1]}")
+    return asd.to(series.device).expand(*series.shape[:2], asd.shape[-1])

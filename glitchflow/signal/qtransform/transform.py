@@ -26,7 +26,7 @@ from glitchflow.signal.batch_invariant import complex_of, in_threads, irfft, rff
 from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times, search_window
 from glitchflow.signal.qtransform.qplot import Coefficients, Peak, QPlot, concatenate
 from glitchflow.signal.qtransform.rows import Loudest, Plane
-from glitchflow.signal.qtransform.series import check_part, check_series
+from glitchflow.signal.qtransform.series import asd_of_each, check_part, check_series
 from glitchflow.signal.qtransform.tiling import build_tiling
 from glitchflow.signal.whiten import Filter
 
@@ -60,8 +60,7 @@ class QTransform(nn.Module):
     select: "strain": every channel shows the plane of the strain's loudest tile; "channel": each its own.
     gps, search: seek the loudest tile within search / 2 of gps (s from the series' start) only.
     whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength, overlap,
-    asd_method and kind (of filter): see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of all
-    after whitening.
+    asd_method and kind (of filter): see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of what follows.
 
     The constants are buffers: the device follows the module's, nothing else is chosen. On a CPU an event's energies
     are the same bits in any batch, alone, and with any number of threads.
@@ -106,6 +105,7 @@ class QTransform(nn.Module):
         self.duration, self.sample_rate = self.samples * (1 / sample_rate), float(sample_rate)
         self.norm, self.select, self.invalid, self.dtype = norm, select, invalid, dtype
         self.whiten = whiten
+        self.asd = None if isinstance(whiten, bool) else torch.as_tensor(whiten, dtype=torch.float64)
         self.whitening = partial(
             whitening.whiten,
             sample_rate=self.sample_rate,
@@ -118,8 +118,9 @@ class QTransform(nn.Module):
             kind=kind,
         )
         if whiten is not False:  # once, for the errors of wrong options
-            asd = None if whiten is True else torch.as_tensor(whiten, dtype=torch.float64)
-            self.whitening(torch.zeros(*(asd.shape[:-1] if asd is not None else ()), self.samples), asd=asd)
+            self.whitening(
+                torch.zeros(*(() if self.asd is None else self.asd.shape[:-1]), self.samples), asd=self.asd
+            )
         qrange = qrange if q is None else (q, q)
         tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
         self.frange = tiling.frange
@@ -224,13 +225,7 @@ class QTransform(nn.Module):
             series = torch.where(valid[..., None], series, 0.0)
         if self.whiten is False:
             return series, None, valid
-        asd = None
-        if self.whiten is not True:
-            asd = torch.as_tensor(self.whiten, device=series.device).to(torch.float64)
-            if asd.ndim > 1 and len(asd) != series.shape[1]:
-                raise ValueError(f"ASDs of {len(asd)} channels, for series of {series.shape[1]}")
-            asd = asd.expand(*series.shape[:2], asd.shape[-1])
-        series, filters = self.whitening(series, asd=asd)
+        series, filters = self.whitening(series, asd=asd_of_each(self.asd, series))
         return series, filters, valid
 
     def _refuse(self, dead: Tensor, event: int, why: str) -> None:
