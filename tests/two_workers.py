@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,18 +31,19 @@ def train_on_two(training: Training, directory: Path, meetings: int | None = Non
         return [worker.result() for worker in work]
 
 
+def after(meetings: int | None) -> Callable[[], bool]:
+    """A `World.stop` that says yes from the meeting after so many on; None: never."""
+    asked = itertools.count()
+    return lambda: meetings is not None and next(asked) >= meetings
+
+
 def _worker(
     training: Training, directory: Path, place: Path, rank: int, meetings: int | None
 ) -> dict[str, Any]:
     threads(1)
     torch.distributed.init_process_group("gloo", f"file://{place}", rank=rank, world_size=2)
-    left = [True] * (meetings or 0)
-
-    def stop() -> bool:
-        return meetings is not None and not (left and left.pop())
-
     try:
-        world = replace(of_process_group(torch.device("cpu")), stop=stop)
+        world = replace(of_process_group(torch.device("cpu")), stop=after(meetings))
         return train(training, directory, world)
     finally:
         torch.distributed.destroy_process_group()

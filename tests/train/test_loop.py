@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from two_workers import train_on_two
+from two_workers import after, train_on_two
 
 from glitchflow.config import Experiment
 from glitchflow.config.sections import Train
@@ -466,7 +466,7 @@ def test_going_on_with_another_number_of_workers(training, tmp_path, home, first
         train_on_two(settings, home, meetings=2)
         train(settings, home)
     else:
-        train(settings, home, World(stop=iter([False, False, True]).__next__))
+        train(settings, home, World(stop=after(2)))
         train_on_two(settings, home)
     lines = [
         [(x["kind"], x["step"]) for x in read_metrics(where / "metrics.jsonl")]
