@@ -12,6 +12,7 @@ from glitchflow.analysis.clean.clean import clean
 from glitchflow.analysis.evaluate.evaluate import evaluate
 from glitchflow.analysis.infer import infer
 from glitchflow.config import Experiment
+from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import RunError
 from glitchflow.train.fit import fit
 
@@ -49,7 +50,7 @@ def copy_of(run: Experiment, workdir: Path, stage: str) -> Experiment:
         ("infer", "dataset.zarr/qplot/zarr.json", cut, "no array there"),
         ("evaluate", f"dataset.zarr/qplot/{SHARD}", flip, "shard 3: qplot differs from its checksum"),
         ("evaluate", "dataset.zarr/split/c/0", flip, "split differs from its checksum"),
-        ("evaluate", "predictions.zarr/qplot/c/3/0/0", cut, "shard 3: qplot "),
+        ("evaluate", "predictions.zarr/qplot/c/TEST/0/0", cut, "shard TEST: qplot "),
         ("clean", "dataset.zarr/series/c/3/0/0", flip, "shard 3: series differs from its checksum"),
         ("clean", "predictions.zarr/qplot/c/3/0/0", Path.unlink, "shard 3: qplot is missing"),
         ("clean", "dataset.zarr/.done/all.json", Path.unlink, ".done/all.json is missing"),
@@ -59,6 +60,9 @@ def copy_of(run: Experiment, workdir: Path, stage: str) -> Experiment:
 )
 def test_a_stage_says_what_is_damaged(trained_run, tmp_path, stage, file, harm, message):
     run = copy_of(trained_run, tmp_path, stage)
+    dataset = open_store(run.dataset)
+    scored = str(dataset.indices("test")[0] // dataset.layout.shard)  # a shard that holds an event to score
+    file, message = file.replace("TEST", scored), message.replace("TEST", scored)
     harm(tmp_path / file)
     options = {} if stage in ("infer", "evaluate") else {"overwrite": True}
     with pytest.raises(RunError) as error:
