@@ -1,6 +1,8 @@
-"""DESIGN: imports go one way, and Ray stays in its rooms. By the syntax trees of all files, nested imports too."""
+"""The house keeps its shape: imports go one way, Ray stays in its rooms, what holds an experiment stays in its stage's
+function, and no room grows too large. By the syntax trees of all files, nested imports and functions too."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,6 @@ ORDER = [
     "figures",
     "train",
     "analysis",
-    "online",
     "site",
     "command",
     "cli",
@@ -95,3 +96,70 @@ def test_ray_is_imported_in_its_rooms_only():
     }
     assert users, "the check looks at nothing"
     assert not [user for user in users if not any(user.startswith(room) for room in RAY)]
+
+
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+MOST_WITH_EXPERIMENT = 60  # functions of the whole project that may take the experiment, or what holds one
+LONGEST_MODULE, LONGEST_FUNCTION = 350, 45  # lines; of a function without its docstring
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def words(node: ast.AST | None) -> set[str]:
+    return set(re.findall(r"\w+", ast.unparse(node))) if node else set()
+
+
+def holders(trees: list[ast.AST]) -> set[str]:
+    """The experiment's class, and the classes with a field of one of these."""
+    found, before = {"Experiment"}, set()
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    while found != before:
+        before = set(found)
+        for node in classes:
+            fields = [line.annotation for line in node.body if isinstance(line, ast.AnnAssign)]
+            if any(words(field) & found for field in fields):
+                found.add(node.name)
+    return found
+
+
+def takes(function: ast.FunctionDef, kinds: set[str]) -> bool:
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return any(a.arg == "experiment" or words(a.annotation) & kinds for a in arguments)
+
+
+def body_lines(function: ast.FunctionDef) -> int:
+    first = function.body[1 if ast.get_docstring(function) and len(function.body) > 1 else 0]
+    return function.end_lineno - first.lineno + 1
+
+
+def test_the_counters_see_what_they_should():
+    tree = ast.parse(
+        "class A:\n    e: Experiment\nclass B:\n    a: list[A]\n"
+        "def f(b: B | None):\n    'Words.'\n    x = 1\n    return x\ndef g(experiment):\n    def h(a: int): ...\n"
+    )
+    assert holders([tree]) == {"Experiment", "A", "B"}
+    assert [takes(f, holders([tree])) for f in functions(tree)] == [True, True, False]
+    assert body_lines(functions(tree)[0]) == 2
+
+
+def test_the_experiment_goes_no_further_than_its_stage():
+    kinds = holders(list(TREES.values()))
+    found = [
+        f"{path.relative_to(ROOT)}: {function.name}"
+        for path, tree in TREES.items()
+        for function in functions(tree)
+        if takes(function, kinds)
+    ]
+    assert found, "the check looks at nothing"
+    assert len(found) <= MOST_WITH_EXPERIMENT, found
+    assert not [
+        line for line in found if line.startswith(("signal", "model", "score", "twin", "methods", "figures"))
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_room_is_too_large(path):
+    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
+    assert not [f.name for f in functions(TREES[path]) if body_lines(f) > LONGEST_FUNCTION]
