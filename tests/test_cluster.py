@@ -96,7 +96,7 @@ def test_a_ray_that_cannot_start_says_why_and_where(tmp_path):
     long = tmp_path / ("long" * 20)
     done = run(EMBEDDED, RAY_TMPDIR=str(long))
     said = f"no directory for Ray's files can be made in {long}: No such file or directory"
-    assert done.stderr.splitlines()[-1] == f"glitchflow.config.read.RunError: {said}"
+    assert done.stderr.splitlines()[-1] == f"glitchflow.errors.RunError: {said}"
     long.mkdir()
     done = run(EMBEDDED, RAY_TMPDIR=str(long))
     assert "Ray could not start on this machine: " in done.stderr
