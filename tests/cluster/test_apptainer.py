@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 HELPER = Path(__file__).with_name("apptainer.sh")
 NOBODY = "65534"
 PYPI = "https://pypi.org/simple"
-EXTRAS = ".[gwf,s3,mlflow,optuna]"
+EXTRAS = ".[gwf,mlflow,optuna]"
 BASE = """\
 Bootstrap: debootstrap
 OSVersion: bookworm
