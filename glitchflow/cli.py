@@ -4,8 +4,6 @@ No logic here: `command.py` makes a command of a row. Exit status: 0 done, 1 fai
 wrong. A stage sees what its row says it reads, and its `--help` prints the same.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

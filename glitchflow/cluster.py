@@ -4,8 +4,6 @@ An embedded Ray listens on loopback, has no dashboard, reports no usage, admits 
 this process made, and keeps its files where no other user can enter.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import fcntl

@@ -1,7 +1,5 @@
 """How a row of the table of stages becomes a command: its arguments, its help, its call, its errors as one line."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import os

@@ -1,7 +1,5 @@
 """Progress of a stage: a bar on a terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import threading

@@ -8,8 +8,6 @@ witnesses that belong together (a sensor and the channels derived from it) are l
 Shapes: E event, K vetoed one that is attributed, W witness, V variant left out, F frequency, T time.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a dataset can teach, before anything is trained: `baseline.json`. See `methods/learnability.py`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from glitchflow.config import Experiment

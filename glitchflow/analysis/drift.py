@@ -6,8 +6,6 @@ trained on is out of range: flagged, and its veto not to be trusted.
 Shapes: E event that is scored, W witness, Q quantile.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ dataset.zarr      -> the strain above its witnesses
 predictions.zarr  -> recorded, generated (before training where it is stored), residual
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

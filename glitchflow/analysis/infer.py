@@ -5,8 +5,6 @@ not be the one that the network was trained on. Which arrays are written, the ki
 `qplot` of the same network before its training.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from functools import lru_cache, partial

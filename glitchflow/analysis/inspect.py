@@ -1,7 +1,5 @@
 """What a store holds, as text or JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

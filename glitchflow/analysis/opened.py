@@ -7,8 +7,6 @@
 Shapes: E event, F frequency, T time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial

@@ -10,8 +10,6 @@ What it finds depends on the experiment alone, not on the number of tasks at wor
 Shapes: C witness, E event, B event of a block, K shift.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import asdict, dataclass, fields

@@ -1,7 +1,5 @@
 """The sections that a trained twin's stages read: what is scanned, generated, scored, cleaned and shown."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from glitchflow.config.base import Checkpoint, Positive, Section, key

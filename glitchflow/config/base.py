@@ -1,7 +1,5 @@
 """What every section of an experiment is made of: keys with default, meaning, unit and limits, and their types."""
 
-from __future__ import annotations
-
 import types
 import typing
 from pathlib import Path

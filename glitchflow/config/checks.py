@@ -3,8 +3,6 @@
 Each check raises ValueError("key = value: what is allowed").
 """
 
-from __future__ import annotations
-
 from glitchflow.config.recipes import Detector
 from glitchflow.config.sections import (
     Derived,

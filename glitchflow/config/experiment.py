@@ -1,9 +1,7 @@
 """The whole experiment: every section, where its stores are, and what a stage may read of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import PrivateAttr, model_validator
 
@@ -66,7 +64,7 @@ class Experiment(Section):
         reads = (super().__getattribute__("__pydantic_private__") or {}).get("_reads")
         return reads.take(name, value) if reads else value
 
-    def limited(self, reads: Reads) -> Experiment:
+    def limited(self, reads: Reads) -> Self:
         """This experiment, of which only what is listed can be read (the whole of it can still be dumped)."""
         made = self.model_copy()
         made._reads = reads
@@ -84,7 +82,7 @@ class Experiment(Section):
         return Path(self.workdir) / "predictions.zarr"
 
     @model_validator(mode="after")
-    def _agree(self) -> Experiment:
+    def _agree(self) -> Self:
         """Settings of different sections that contradict each other."""
         recorded = bool(self.ingest.channels or self.ingest.series_from or self.ingest.qplots_from)
         checks.band(self.qplot, self.series)

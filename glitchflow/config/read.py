@@ -1,7 +1,5 @@
 """Read an experiment from YAML with overrides, and explain what is wrong with it in one line."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import pkgutil

@@ -4,8 +4,6 @@ A stage's entry in the command's table names sections (`train`) and single keys 
 and `Reads` lets the stage see just these, so that the one cannot be wrong about the other.
 """
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,8 +1,6 @@
 """The sections of the built-in simulation recipes, `detector` and `notebook`, and their keys."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
@@ -128,7 +126,7 @@ class Noise(Section):
     line_width: float = key(0.1, "width of the power lines", "Hz", gt=0)
 
     @model_validator(mode="after")
-    def _files(self) -> Noise:
+    def _files(self) -> Self:
         if (self.psd == "advanced") == bool(self.files):
             raise ValueError(f"files: psd = {self.psd} takes {'none' if self.files else 'at least one'}")
         return self

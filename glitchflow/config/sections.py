@@ -1,8 +1,6 @@
 """The sections of an experiment and their keys: default, meaning, unit and limits of each."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, PositiveInt, model_validator
 
@@ -68,7 +66,7 @@ class Times(Section):
         return {"gps": value} if isinstance(value, list) else value
 
     @model_validator(mode="after")
-    def _one_way(self) -> Times:
+    def _one_way(self) -> Self:
         if bool(self.gps) + bool(self.file) + (self.start is not None or self.end is not None) > 1:
             raise ValueError("give a list, or a file, or a start and an end, not several")
         if (self.start is None) != (self.end is None):
@@ -118,7 +116,7 @@ class Derived(Section):
     floor: float = key(0.1, "white noise added, as standard deviation: what the sensor cannot resolve", ge=0)
 
     @model_validator(mode="after")
-    def _count(self) -> Derived:
+    def _count(self) -> Self:
         wanted = {"scatter": 1, "product": 2}[self.function]
         if len(self.channels) != wanted:
             raise ValueError(f"channels: {self.function} takes {wanted}, not {len(self.channels)}")
@@ -186,7 +184,7 @@ class Whiten(Section):
         return {"length": 0.25, **value} if causal else value
 
     @model_validator(mode="after")
-    def _agree(self) -> Whiten:
+    def _agree(self) -> Self:
         if (self.asd == "file") != bool(self.file):
             raise ValueError(f"file: asd = {self.asd} takes {'one' if self.asd == 'file' else 'none'}")
         if self.filter == "prediction" and self.highpass:
@@ -221,7 +219,7 @@ class Split(Section):
     )
 
     @model_validator(mode="after")
-    def _sum(self) -> Split:
+    def _sum(self) -> Self:
         if self.validation + self.test >= 1:
             raise ValueError(
                 f"validation + test = {self.validation + self.test:g} leaves nothing to train on"

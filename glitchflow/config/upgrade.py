@@ -1,7 +1,5 @@
 """Configurations that stores and checkpoints were made with before, in today's keys."""
 
-from __future__ import annotations
-
 from typing import Any
 
 MOVED = {

@@ -7,8 +7,6 @@
 Every store, and everything else that is made in parts, is made by it.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass

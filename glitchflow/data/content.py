@@ -1,7 +1,5 @@
 """What a dataset's bytes follow from: the sections of an experiment that its store keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Literal
 

@@ -9,8 +9,6 @@ No more is in memory than a chunk of the store, or one event's series.
 Shapes: C channel (the strain first), F frequency, T time, N sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache

@@ -9,8 +9,6 @@ A run that was stopped at any point goes on with the shards that have no done-ma
 Shapes: C channel, F frequency, T time, N sample, A frequency of an ASD.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

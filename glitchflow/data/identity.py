@@ -1,7 +1,5 @@
 """Which dataset it is: hashes that outlive a move, a copy, an extension."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

@@ -5,8 +5,6 @@ The lease is an object beside what it guards, so that it is held before that is 
 host that can reach the place.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -6,8 +6,6 @@ shards' checksums, so that a store that was changed is copied again and one that
 Shapes: event, C channel, F frequency, T time.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

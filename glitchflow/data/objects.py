@@ -4,8 +4,6 @@ An object is written whole or not at all: on a file system under a temporary nam
 through Zarr, which `storage` tells where.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Events that are there already: the series of another store, or ready Q-plots in an HDF5 file."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import h5py

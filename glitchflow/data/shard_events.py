@@ -8,8 +8,6 @@ Shapes: B event of a block, C channel (the strain first), R recorded channel, F 
 A frequency of an ASD.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import warnings

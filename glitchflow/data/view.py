@@ -3,8 +3,6 @@
 Shapes: E event, C channel, F frequency, T time, N sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The figures of an evaluation, drawn from its `metrics.json` alone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """How training speeds up with workers: speed, efficiency, and where the time of a step goes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure

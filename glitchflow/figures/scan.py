@@ -1,7 +1,5 @@
 """The figure of a scan: witnesses ranked by significance, with their scores beside what chance gives."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The trials of a sweep: the metric of each after each epoch, and its best against each key of the space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -6,8 +6,6 @@
 Shapes: E event that is scored, W witness, F frequency, T time, N sample.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

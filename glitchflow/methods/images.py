@@ -5,8 +5,6 @@ They are fitted in normalised values, to the same loss on the same events as the
 Shapes: E event, W witness, F frequency, T time. Inside: x (pixel, feature, event), y (pixel, event).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,13 +5,11 @@ oracle knows the witnessed part of the strain exactly, but not the noise. Where 
 blind one, there is nothing to learn.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from glitchflow.config import Experiment
 from glitchflow.config.analysis import Baseline, Evaluate
@@ -39,7 +37,7 @@ class Terms:
     seed: int
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Terms:
+    def of(cls, experiment: Experiment) -> Self:
         """Take the sections of an experiment that the judgement depends on."""
         e = experiment
         return cls(e.loader, e.train.loss, e.evaluate, e.baseline, e.seed)

@@ -6,8 +6,6 @@ series predicts the strain's. Both say what they generate as energies, and what 
 Shapes: E event, W witness, F frequency, T time, N sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol

@@ -5,8 +5,6 @@ No model that knows the witnessed part exactly, but not the noise, has a lower l
 Shapes: E event, F frequency, T time.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 

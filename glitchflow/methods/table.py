@@ -1,7 +1,5 @@
 """The table of methods: everything that is compared, in the order in which it is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

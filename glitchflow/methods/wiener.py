@@ -6,8 +6,6 @@ sees images alone. It needs stores that kept their `series`.
 Shapes: E event, W witness, F frequency, T time, N sample, N' sample of the part that is fitted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

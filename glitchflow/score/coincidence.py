@@ -11,8 +11,6 @@ is zero: neither a loud event nor a line that both channels show all the time pa
 Shapes: B event of a block, C channel, F frequency, T time, K = B shift by 0 ... B - 1 events.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

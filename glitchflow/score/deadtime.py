@@ -3,8 +3,6 @@
 Shapes: W window, S threshold, B block of time, R resample.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ The level is one number per event and image: the highest threshold at which it h
 Shapes: E event that is scored, S threshold, F frequency, T time.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

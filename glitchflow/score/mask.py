@@ -3,8 +3,6 @@
 Shapes: E event, F frequency and T time of a Q-plot, N sample. Units: times in s, energies dimensionless.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -3,8 +3,6 @@
 Shapes: E event, N sample, K frequency = N // 2 + 1. PSDs are one-sided, in squared units of strain / Hz.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.signal import welch
 

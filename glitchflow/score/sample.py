@@ -3,8 +3,6 @@
 Shapes: E event that is scored, W witness, F frequency, T time.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

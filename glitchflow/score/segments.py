@@ -5,8 +5,6 @@ Their algebra is igwn_segments', LIGO's own: a `segmentlist` here is always coal
 Shapes: E event, F frequency, T time, S span; spans are (S, 2) of GPS start and stop in s, in any order.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from igwn_segments import segment, segmentlist
 from numpy.typing import NDArray

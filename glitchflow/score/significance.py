@@ -8,8 +8,6 @@ gives B^N combinations instead of B, and keeps slow changes of both channels, fr
 Shapes: C channel, S score, N block, B event of a block, K = B shift, R draw.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,12 +5,10 @@ evaluate, baseline, report and tune read `SCORES`; a new score is one function a
 Shapes: E event, F frequency, T time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -38,7 +36,7 @@ class Unit:
     strain: Normalisation
 
     @classmethod
-    def of(cls, loss: str, strain: Normalisation) -> Unit:
+    def of(cls, loss: str, strain: Normalisation) -> Self:
         """Returns the unit of a `train.loss`: only `l2` is a square, l1+ssim and a user's own are compared by l1."""
         return cls("l2" if loss == "l2" else "l1", strain)
 

@@ -9,8 +9,6 @@ of two complex tensors is fused differently inside a vector register and beside 
 (Found by trying torch 2.13 with MKL 2024.2 and numpy 2.4 with OpenBLAS 0.3; held by the tests.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps

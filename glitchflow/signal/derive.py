@@ -5,8 +5,6 @@ A scatterer's slow motion is invisible in its own 10-200 Hz Q-plot; the sine of 
 Shapes: C channel, N sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

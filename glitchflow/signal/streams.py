@@ -1,7 +1,5 @@
 """Random numbers: a stream for each purpose, so that drawing more for one changes no other."""
 
-from __future__ import annotations
-
 import numpy as np
 
 # a stream's number is part of every dataset that was drawn with it: append, never reorder

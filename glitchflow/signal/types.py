@@ -3,8 +3,6 @@
 Shapes: C channel (the strain first), N sample, F frequency, T time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

@@ -5,8 +5,6 @@
 Shapes: E event, W witness, N sample, L samples of a segment, K = L // 2 + 1 frequencies.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

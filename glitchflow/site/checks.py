@@ -3,8 +3,6 @@
 A check yields the problems it sees and, where there is none, `ok` lines with what it found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata

@@ -3,8 +3,6 @@
 Every node is asked by a Ray task that reserves nothing, so that a busy cluster answers too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets

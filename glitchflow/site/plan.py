@@ -3,8 +3,6 @@
 A few seconds of the real work on every CPU at once, since cores that share a memory are slower together.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

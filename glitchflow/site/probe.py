@@ -4,8 +4,6 @@ So it works where GlitchFlow is missing or of another version: these functions u
 where it is installed) and answer with plain dictionaries; an error is a string, None is none.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

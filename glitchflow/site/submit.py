@@ -4,8 +4,6 @@ What goes up is the experiment, resolved, and the modules of the user's own that
 data. Paths in the experiment are those of the machine where the command was given, which the cluster must share.
 """
 
-from __future__ import annotations
-
 import ast
 import asyncio
 import logging

@@ -8,8 +8,6 @@
 Shapes: E event, N sample of an event's series, M sample of a file, F frequency and T time of a Q-plot.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

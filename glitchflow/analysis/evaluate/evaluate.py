@@ -13,8 +13,6 @@ Writes under `evaluation/`: `metrics.json` (every score), `events.csv` and `even
 Shapes: E event that is scored.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -7,8 +7,6 @@ strain without it, matched-filtered with the signal itself: no property of the c
 Shapes: E event, N sample of its series, F frequency and T time of its Q-plot.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

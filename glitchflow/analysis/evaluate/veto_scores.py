@@ -5,8 +5,6 @@ All of it follows from one number per event and image: the highest threshold at 
 Shapes: E event that is scored, S threshold, F frequency, T time.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Charts as SVG in the page itself: sharp at any size, in the page's font, in its light and its dark colours."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping, Sequence

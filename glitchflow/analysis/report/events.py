@@ -6,8 +6,6 @@ is vetoed where the generated energy has a cluster at s, rightly where the recor
 Shapes: E event of the table, S scored event (the test split).
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The main finding in words, first on the page, and the few numbers behind it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

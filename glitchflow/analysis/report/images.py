@@ -5,8 +5,6 @@ A figure of an event holds its images on one colour scale, with the edges of its
 Shapes: F frequency, T time.
 """
 
-from __future__ import annotations
-
 import base64
 import zlib
 from typing import Any

@@ -6,8 +6,6 @@ events.py    the table, and which events are drawn    images.py   their Q-plots
 templates/   page.html, page.css, page.js, and a template for each section
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any

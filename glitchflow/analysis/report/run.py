@@ -6,8 +6,6 @@ predictions.zarr          -> Run.predictions   evaluation/metrics.json   -> Run.
 evaluation/events.csv     -> Run.scores        scan.json, clean/         -> Run.scan, Run.cleaned, Run.files
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What each section of the page shows: values for its template, none where its stage has not written them yet."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

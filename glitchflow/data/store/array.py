@@ -3,8 +3,6 @@
 What is missing, cut off, flipped or another shard's is one line with the path, never Zarr's fill value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

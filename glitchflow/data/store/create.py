@@ -3,8 +3,6 @@
 A store is there when its zarr.json says what arrays it has, which is written last.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

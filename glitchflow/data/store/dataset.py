@@ -7,8 +7,6 @@ never Zarr's fill value.
 Shapes: E event, C channel, N sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial

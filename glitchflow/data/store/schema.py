@@ -12,8 +12,6 @@ Version 1, still read, has its columns cut like the shards, its series of all ch
 Shapes: E event, C channel.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Everything in a store, read and compared with its checksums."""
 
-from __future__ import annotations
-
 from glitchflow.data import objects
 from glitchflow.data.objects import ROOT
 from glitchflow.data.store.array import Damaged

@@ -1,7 +1,5 @@
 """The Q-transform that the sections of an experiment describe."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

@@ -4,8 +4,6 @@ Shapes: E events, B series, R rows of a group, n tiles of a row; F frequencies, 
 Units: Hz, and s from the series' start.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import cast
 

@@ -4,8 +4,6 @@ Shapes: E events, C channels (0 is the strain), F frequencies, T times, R rows o
 Units: energies are dimensionless (norm "median": 1 is a row's median), times s from the series' start, Hz.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import TypeVar
 

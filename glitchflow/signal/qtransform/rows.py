@@ -5,8 +5,6 @@ Units: times s from the series' start, frequencies Hz; a tile's energy is gwpy's
 units of the series (of a whitened one: dimensionless).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast

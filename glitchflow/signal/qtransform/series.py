@@ -3,8 +3,6 @@
 Shapes: E events, C channels, N samples.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

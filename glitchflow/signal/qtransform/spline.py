@@ -9,8 +9,6 @@ block is exact: the not-a-knot conditions there are those of FITPACK, which gwpy
 Shapes: B series, M rows (anything else), N points, P pixels; K blocks of S pixels, each over W points.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from scipy.interpolate import make_interp_spline

@@ -8,8 +8,6 @@ are rounded down to a multiple of 1/duration and a last-bit difference would mov
 Shapes: R rows of one tile count, W bins of the widest window among them.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass

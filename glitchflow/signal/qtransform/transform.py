@@ -10,8 +10,6 @@ group, n tiles of a row; F, T the output's frequencies and times.
 Units: energies are dimensionless (norm "median": 1 is a row's median), times s from the series' start, Hz.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial

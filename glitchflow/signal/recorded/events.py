@@ -3,8 +3,6 @@
 Shapes: C channel (the strain first), N sample.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial

@@ -3,8 +3,6 @@
 The driver resolves them once, so that every task works from the same list.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

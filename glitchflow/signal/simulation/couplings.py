@@ -3,8 +3,6 @@
 Shapes: C channel (the strain first), K frequency = N // 2 + 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

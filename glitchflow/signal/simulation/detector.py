@@ -7,8 +7,6 @@ a transient in the strain is the norm of its white series: rho^2 = 4 int |h|^2 /
 Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1.
 """
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import dataclass
 from functools import partial

@@ -6,8 +6,6 @@ on the white scale of each channel, where stationary noise has unit variance (se
 Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1. time (N,): s from the transient's centre.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

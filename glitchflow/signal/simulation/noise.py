@@ -3,8 +3,6 @@
 Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1. ASDs are one-sided, unit / sqrt(Hz).
 """
 
-from __future__ import annotations
-
 import glob
 import warnings
 from pathlib import Path

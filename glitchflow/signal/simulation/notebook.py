@@ -3,8 +3,6 @@
 Shapes: C channel (the strain first), N sample, W witness.
 """
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The recipe that `simulate.recipe` names: one of the built-in ones, or a user's own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from glitchflow.config import import_path
