@@ -14,7 +14,8 @@ from glitchflow.analysis.infer import infer
 from glitchflow.config import Experiment
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import RunError
-from glitchflow.train.fit import fit
+from glitchflow.train.loop import train
+from glitchflow.train.setup import training_of
 
 
 def flip(file: Path) -> None:
@@ -27,8 +28,13 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:20])
 
 
+def loop(run: Experiment, overwrite: bool) -> None:
+    """What a worker of `train` does."""
+    train(training_of(run), Path(run.workdir) / "train")
+
+
 SHARD = "c/3/0/0/0"
-STAGES: dict[str, Callable] = {"infer": infer, "evaluate": evaluate, "clean": clean, "train": fit}
+STAGES: dict[str, Callable] = {"infer": infer, "evaluate": evaluate, "clean": clean, "train": loop}
 
 
 def copy_of(run: Experiment, workdir: Path, stage: str) -> Experiment:

@@ -114,10 +114,11 @@ def test_the_number_of_tasks_at_work_changes_nothing(found):
     experiment, result = found
     survey = plan_survey(experiment)
     assert len(survey.groups) == 2
-    alone = [np.concatenate([score_block(survey, b, g) for g in survey.groups]) for b in survey.blocks]
-    for block, other in zip(alone, run_survey(experiment, survey), strict=True):
+    blocks, groups = range(len(survey.blocks)), range(len(survey.groups))
+    alone = [np.concatenate([score_block(survey, (b, g)) for g in groups]) for b in blocks]
+    for block, other in zip(alone, run_survey(survey, experiment.cluster), strict=True):
         np.testing.assert_array_equal(block, other)
-    again = json.loads(json.dumps(plain(judge(experiment, survey, alone))))
+    again = json.loads(json.dumps(plain(judge(experiment.scan, experiment.seed, survey, alone))))
     assert again == {name: value for name, value in result.items() if name != "provenance"}
 
 
