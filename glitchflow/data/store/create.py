@@ -16,7 +16,7 @@ from zarr.codecs import ZstdCodec
 from glitchflow.data import objects
 from glitchflow.data.objects import ROOT, Location, writing
 from glitchflow.data.store.dataset import Dataset, open_store, root
-from glitchflow.data.store.schema import COLUMN_EVENTS, NOTES, SCHEMA, Array, Layout, digest
+from glitchflow.data.store.schema import COLUMN_EVENTS, NOTES, SCHEMA, Array, Layout, fixed_of
 from glitchflow.errors import InputError
 
 # the table of transients: a row each, along an axis of its own
@@ -74,8 +74,8 @@ def create(path: Location, design: Design) -> Dataset:
             "layout": asdict(design.layout),
             **design.attributes,
             "arrays": {name: asdict(array) for name, array in design.arrays.items()},
-            "fixed": {name: digest(values) for name, (_, values) in design.fixed.items()},
-            "tables": [name for name, _ in TRANSIENTS] if design.transients else [],
+            "fixed": {name: asdict(fixed_of(values)) for name, (_, values) in design.fixed.items()},
+            "tables": dict(TRANSIENTS) if design.transients else {},
         }
         put_root(path, attributes)
     return open_store(path, complete=False)

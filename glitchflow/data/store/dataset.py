@@ -31,6 +31,8 @@ from glitchflow.data.store.schema import (
     Folded,
     Layout,
     Marker,
+    attributes_digest,
+    kind_of,
     marker_name,
     parse_marker,
     validated,
@@ -221,7 +223,7 @@ class Dataset:
         return sums[k]
 
     def _fixed_checksum(self, name: str, k: int) -> str | None:
-        return self.known.fixed.get(name)
+        return self.known.fixed[name].sha256 if name in self.known.fixed else None
 
     def _open(self, name: str) -> StoredArray:
         spec = self.known.arrays.get(name)
@@ -248,13 +250,22 @@ class Dataset:
             raise RunError(f"{self.path}/{name}: damaged: no array there: {objects.reason(error)}") from None
 
     def _same_shape(self, name: str, array: zarr.Array, spec: Array | None) -> None:
-        if name not in self.known.arrays:
-            return
-        wanted = (len(self), *(array.shape[1:] if spec is None else spec.shape))
-        if array.shape != wanted:
-            raise RunError(f"{self.path}/{name}: damaged: its shape is {array.shape}, not {wanted}")
-        if spec is not None and array.dtype != np.dtype(spec.dtype):
-            raise RunError(f"{self.path}/{name}: damaged: its type is {array.dtype}, not {spec.dtype}")
+        shape, kind = (
+            array.shape,
+            kind_of(array.dtype),
+        )  # as they are to be; versions differ in what they tell
+        wanted, wanted_kind = shape, kind
+        if name in self.known.arrays:
+            wanted = (len(self), *(shape[1:] if spec is None else spec.shape))
+            wanted_kind = kind if spec is None else spec.dtype
+        elif name in self.known.fixed:
+            wanted, wanted_kind = self.known.fixed[name].shape, self.known.fixed[name].dtype
+        elif name in self.known.tables:
+            wanted_kind = self.known.tables[name]
+        if shape != wanted:
+            raise RunError(f"{self.path}/{name}: damaged: its shape is {shape}, not {wanted}")
+        if kind != wanted_kind:
+            raise RunError(f"{self.path}/{name}: damaged: its type is {kind}, not {wanted_kind}")
 
 
 def root(path: Location) -> dict[str, Any] | None:
@@ -281,6 +292,9 @@ def open_store(path: Location, complete: bool = True) -> Dataset:
         raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`")
     known = validated(str(path), attributes)
     dataset = Dataset(str(path), attributes, known)
+    written = dataset.folded.attributes if known.complete else ""
+    if written and written != attributes_digest(attributes):
+        raise RunError(f"{path}: damaged: the attributes in its zarr.json differ from their checksum")
     if complete and not known.complete:
         left = len(missing_shards(dataset))
         raise InputError(

@@ -93,6 +93,25 @@ def _power_of_two(value: float) -> int:
     return 2 ** max(0, round(float(np.log2(value))))
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """An array without an event axis, as it was written; `dtype` is `text` for names."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+
+def fixed_of(value: NDArray) -> Fixed:
+    """What a store says of an array without an event axis."""
+    return Fixed(value.shape, kind_of(value.dtype), digest(value))
+
+
+def kind_of(dtype: Any) -> str:
+    """The name of a type; the many that texts come in have one."""
+    return "text" if dtype.kind in "OUT" else str(dtype)
+
+
 # -- attributes --------------------------------------------------------------------------------------------------
 
 
@@ -109,8 +128,8 @@ class Attributes(BaseModel):
     complete: bool
     layout: Layout
     arrays: Annotated[dict[str, Array | None], BeforeValidator(_named)] = Field(min_length=1)
-    fixed: dict[str, str] = {}  # SHA-256 of the arrays without an event axis, by name
-    tables: list[str] = []  # the arrays along an axis of their own, written when the store is finished
+    fixed: dict[str, Fixed] = {}  # the arrays without an event axis
+    tables: dict[str, str] = {}  # types of the arrays along an axis of their own, written when it is finished
 
 
 class _Made(Attributes):
@@ -146,7 +165,8 @@ def validated(path: str, raw: Any) -> Attributes:
         raise InputError(f"{path}: schema None: this version reads schemas 1 and {SCHEMA}")
     if raw["schema"] not in (1, SCHEMA):
         raise InputError(f"{path}: schema {raw['schema']}: this version reads schemas 1 and {SCHEMA}")
-    model = _MODELS.get(raw.get("source"), Attributes)
+    source = raw.get("source")
+    model = _MODELS.get(source, Attributes) if isinstance(source, str) else Attributes
     try:
         found = (_Finished if model is _Made and raw.get("complete") else model).model_validate(raw)
     except ValidationError as error:
@@ -167,9 +187,21 @@ def _contradiction(found: Attributes, raw: dict[str, Any]) -> str:
     for name, values in (raw.get("normalisation") or {}).items():
         if len(values) != len(channels):
             return f"normalisation.{name}: has {len(values)} values for {len(channels)} channels"
-        if not np.isfinite(np.asarray(values, dtype=np.float64)).all():
+        if not _finite(values):
             return f"normalisation.{name}: holds what is no finite number"
     return ""
+
+
+def _finite(values: Any) -> bool:
+    try:
+        return bool(np.isfinite(np.asarray(values, dtype=np.float64)).all())
+    except (TypeError, ValueError):  # words, or lists of several lengths
+        return False
+
+
+def attributes_digest(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 of a finished store's attributes, which are JSON: they hold numbers that networks are fed with."""
+    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
 
 
 # -- markers -----------------------------------------------------------------------------------------------------
@@ -196,11 +228,13 @@ class Marker(BaseModel):
 
 
 class Folded(BaseModel):
-    """The markers of all shards of a finished store, and the SHA-256 of each chunk of its columns and of its tables."""
+    """The markers of all shards of a finished store, the SHA-256 of each chunk of its columns and of its tables, and of
+    its attributes."""
 
     model_config = ConfigDict(frozen=True)
     shards: dict[int, Marker] = {}
     columns: dict[str, list[str]] = {}
+    attributes: str = ""
 
 
 def marker_name(shard: int) -> str:

@@ -273,6 +273,8 @@ def edit(file: Path, change) -> None:
             r"its shape is \(24, 2, 3, 4\), not \(20, 2, 3, 4\)",
         ),
         ("split", lambda t: t.update(data_type="uint8"), "its type is uint8, not int8"),
+        ("frequency", lambda t: t.update(data_type="int64"), "its type is int64, not float64"),
+        ("frequency", lambda t: t.update(shape=[2]), r"its shape is \(2,\), not \(3,\)"),
         ("qplot", lambda t: t.update(data_type="spaghetti"), "no array there: "),
         ("qplot", lambda t: t.update(node_type="group"), "no array there: "),
         ("split", lambda t: t.pop("chunk_grid"), "no array there: "),
@@ -309,6 +311,25 @@ def test_checksums_that_do_not_cover_everything(path):
     edit(path / ".done" / "all.json", lambda t: t["columns"].pop("gps"))
     with pytest.raises(RunError, match=r"d.zarr: damaged: .done/all.json has no checksum of gps$"):
         store.open_store(path)["gps"][0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.update(normalisation={"mean": [1.0, 3.0]}),
+        lambda a: a["channels"].reverse(),
+        lambda a: a["arrays"].pop("q"),
+        lambda a: a.pop("fixed"),
+        lambda a: a.update(config={}),
+        lambda a: a.update(source=[]),
+    ],
+)
+def test_edited_attributes(path, change):
+    edit(path / "zarr.json", lambda t: change(t["attributes"]))
+    with pytest.raises(
+        RunError, match=r"d.zarr: damaged: the attributes in its zarr.json differ from their checksum$"
+    ):
+        store.open_store(path)
 
 
 def test_a_zarr_json_that_is_no_metadata(path):

@@ -109,6 +109,8 @@ def test_attributes_that_are_right():
         ({"channels": "S"}, "channels: Input should be a valid list"),
         ({"arrays": ["qplot"]}, "arrays: must say dimensions, shape and dtype of each"),
         ({"normalisation": {"mean": [1.0]}}, "normalisation.mean: has 1 values for 2 channels"),
+        ({"normalisation": {"max": [1.0, "x"]}}, "normalisation.max: holds what is no finite number"),
+        ({"normalisation": {"max": [[1.0, 2.0], [1.0]]}}, "normalisation.max: holds what is no finite"),
         (
             {"normalisation": {"max": [1.0, float("nan")]}},
             "normalisation.max: holds what is no finite number",
