@@ -162,7 +162,7 @@ def _design(dataset: Dataset, networks: dict[str, Checkpoint]) -> Design:
 
 def _about(network: Checkpoint) -> dict[str, Any]:
     """Which network it is, wherever it is moved to."""
-    weights = hashlib.sha256((network.path / "weights.pt").read_bytes()).hexdigest()[:16]
+    weights = hashlib.sha256(network.content(checkpoint.WEIGHTS)).hexdigest()[:16]
     return {"path": str(network.path), "step": network.step, "weights": weights}
 
 

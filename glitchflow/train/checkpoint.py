@@ -49,20 +49,25 @@ class Meta(BaseModel):
     model: dict[str, Any]  # section `model` and the seed of the weights
     channels: list[str] = Field(min_length=2)  # the strain, then the witnesses
     shape: list[int] = Field(min_length=1)  # of one channel's part of an event
-    geometry: Annotated[dict[str, Any], AfterValidator(of_any_version)]  # how the data are made that it takes
+    geometry: Annotated[
+        dict[str, dict[str, Any]], AfterValidator(of_any_version)
+    ]  # how the data are made that it takes
     normalisation: Normalisation  # of these channels
     dataset: dict[str, str] = {}  # which it learned from: path, identity, recipe
     loudness: list[list[float]] | None = None  # of each channel over the train split, quantiles
     provenance: dict[str, Any] = {}
     metrics: dict[str, int | float] = {}  # of the epoch that it was written after, if it was
-    sha256: dict[str, str] = {}  # of its files; none in the first versions' checkpoints
+    # of its files, of meta.json without this entry; none in the first versions' checkpoints
+    sha256: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _usable(self) -> Meta:
         offset, scale = self.normalisation.offset, self.normalisation.scale
         problems = {
             f"kind: {self.kind} is none of {', '.join(kinds.KINDS)}": self.kind not in kinds.KINDS,
-            "model: has no name or no options": not {"name", "options"} <= set(self.model),
+            "model: has no name or no options": not (
+                isinstance(self.model.get("name"), str) and isinstance(self.model.get("options"), dict)
+            ),
             f"normalisation: is of {min(len(offset), len(scale))} channels, not {len(self.channels)}": not (
                 len(offset) == len(scale) == len(self.channels)
             ),
@@ -122,7 +127,7 @@ class Checkpoint:
         """Give a network these weights. Raises `InputError` where it has others than they are for."""
         try:
             network.load_state_dict(self.weights(device))
-        except RuntimeError:
+        except (RuntimeError, AttributeError):  # of other shapes or names, or of what is no name
             before = {k: v for k, v in self.meta.model.items() if k in ("name", "width", "norm", "options")}
             raise InputError(f"model: not that of {self.path}, which is {before}") from None
 
@@ -132,7 +137,8 @@ class Checkpoint:
         self.load_into(network)
         return Trained(self.kind, network.to(device).eval(), self.meta.channels, self.normalisation)
 
-    def _load(self, name: str, device: torch.device | str) -> dict[str, Any]:
+    def content(self, name: str) -> bytes:
+        """One of its files. Raises `InputError` where it is missing, or differs from its checksum."""
         path = self.path / name
         try:
             content = path.read_bytes()
@@ -141,6 +147,10 @@ class Checkpoint:
         wanted = self.meta.sha256.get(name)
         if wanted and hashlib.sha256(content).hexdigest() != wanted:
             raise InputError(f"{path}: differs from its checksum in {META}: it is damaged, or of another run")
+        return content
+
+    def _load(self, name: str, device: torch.device | str) -> dict[str, Any]:
+        path, content = self.path / name, self.content(name)
         try:
             found = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -163,6 +173,7 @@ def save(
     for file, content in ((WEIGHTS, weights), (STATE, state)):
         torch.save(content, temporary / file)
         checksums[file] = hashlib.sha256((temporary / file).read_bytes()).hexdigest()
+    checksums[META] = _digest(json.loads(json.dumps(meta)))
     (temporary / META).write_text(json.dumps({**meta, "sha256": checksums}, indent=1))
     # on disk before it has a name, and then the name: a node that loses power loses no checkpoint
     for written in temporary.iterdir():
@@ -172,6 +183,12 @@ def save(
     _sync(directory)
     shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    """SHA-256 of what meta.json says, checksums apart: it holds numbers that a network is fed with."""
+    told = {key: value for key, value in meta.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:
@@ -239,13 +256,17 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Read what a checkpoint says of itself. Raises `InputError` where there is none, or none of ours."""
     try:
         stored = json.loads((path / META).read_text(encoding="utf-8"))
-        return Checkpoint(path, Meta.model_validate(stored))
+        meta = Meta.model_validate(stored)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no checkpoint there") from None
     except ValidationError as error:
         raise InputError(f"{path / META}: {first(error)}") from None
-    except (ValueError, OSError) as error:  # not JSON, not even text, or unreadable
+    except (ValueError, RecursionError, OSError) as error:  # not JSON, not even text, or unreadable
         raise InputError(f"{path / META}: cannot be read: {error}") from None
+    wanted = meta.sha256.get(META)
+    if wanted and _digest(stored) != wanted:
+        raise InputError(f"{path / META}: differs from its own checksum: it was edited or is damaged")
+    return Checkpoint(path, meta)
 
 
 def find(directory: Path, name: str) -> Checkpoint:

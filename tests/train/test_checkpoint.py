@@ -126,6 +126,12 @@ def test_weights_that_are_none(tmp_path, content, words):
         checkpoint.open_checkpoint(path).weights()
 
 
+def test_weights_without_names(tmp_path):
+    path = write(tmp_path, 1, {3: torch.ones(2)})
+    with pytest.raises(InputError, match=r"^model: not that of .*step-00000001, which is {'name': 'unet', "):
+        checkpoint.open_checkpoint(path).trained()
+
+
 def test_weights_of_another_network(tmp_path):
     wider = build_network(MODEL | {"width": 4}, 1, (4, 4)).state_dict()
     path = write(tmp_path, 1, wider)
@@ -140,6 +146,14 @@ def test_weights_of_another_network(tmp_path):
         ({"channels": ["S"]}, "channels: List should have at least 2 items after validation, not 1"),
         ({"kind": "solid"}, "kind: solid is none of image"),
         ({"model": {"name": "unet"}}, "model: has no name or no options"),
+        ({"model": MODEL | {"options": [1]}}, "model: has no name or no options"),
+        ({"geometry": {"qplot": 3}}, "geometry.qplot: Input should be a valid dictionary"),
+        (
+            {"normalisation": META["normalisation"] | {"offset": [0.5, 0.6]}},
+            "differs from its own checksum: it was edited or is damaged",
+        ),
+        ({"channels": ["W", "S"]}, "differs from its own checksum: it was edited or is damaged"),
+        ({"metrics": {"validation_loss": 9.0}}, "differs from its own checksum: it was edited or is damaged"),
         (
             {"normalisation": META["normalisation"] | {"scale": [1.0]}},
             "normalisation: is of 1 channels, not 2",
@@ -166,7 +180,7 @@ def test_what_a_checkpoint_cannot_say_of_itself(whole, changes, words):
     assert str(error.value) == f"{whole / 'meta.json'}: {words}"
 
 
-@pytest.mark.parametrize("content", [b'{"step": 1, "epo', b"\xff\xfe", b"[]", b""])
+@pytest.mark.parametrize("content", [b'{"step": 1, "epo', b"\xff\xfe", b"[]", b"", b"[" * 100_000])
 def test_a_meta_json_that_is_none(whole, content):
     (whole / "meta.json").write_bytes(content)
     with pytest.raises(InputError, match=r"meta.json: [^\n]*$"):
