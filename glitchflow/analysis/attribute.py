@@ -20,16 +20,11 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis.infer import load_network, memory
 from glitchflow.analysis.opened import Opened
-from glitchflow.config import Derived
-from glitchflow.config.analysis import Evaluate
-from glitchflow.config.sections import Cluster
+from glitchflow.config import Cluster, Derived, Evaluate
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.identity import identity
-from glitchflow.data.store.create import Design, Fixed
-from glitchflow.data.store.dataset import Dataset, exists, root
-from glitchflow.data.store.schema import Array
-from glitchflow.data.store.writer import Writer, write_shard
+from glitchflow.data.store import Array, Dataset, Design, Fixed, Writer, exists, root, write_shard
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis

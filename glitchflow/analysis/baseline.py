@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from glitchflow.config import Experiment
-from glitchflow.data.store.dataset import open_store
+from glitchflow.data.store import open_store
 from glitchflow.methods import learnability
 
 

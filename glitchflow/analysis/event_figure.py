@@ -11,7 +11,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glitchflow.data.store import dataset as store
+from glitchflow.data import store
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.figures import qplots as plots

@@ -19,10 +19,7 @@ from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.generate import ENCODING, provenance, sizes
 from glitchflow.data.identity import identity
-from glitchflow.data.store.create import Design, Fixed
-from glitchflow.data.store.dataset import Dataset, open_store
-from glitchflow.data.store.schema import Array
-from glitchflow.data.store.writer import Writer, write_shard
+from glitchflow.data.store import Array, Dataset, Design, Fixed, Writer, open_store, write_shard
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint

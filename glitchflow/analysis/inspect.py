@@ -4,9 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from glitchflow.data.store.dataset import Dataset, missing_shards, open_store
-from glitchflow.data.store.schema import SPLITS
-from glitchflow.data.store.verify import find_damage, foreign_objects
+from glitchflow.data.store import SPLITS, Dataset, find_damage, foreign_objects, missing_shards, open_store
 
 
 def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from glitchflow.config import Experiment
 from glitchflow.data.identity import identity
 from glitchflow.data.normalise import Normalisation
-from glitchflow.data.store.dataset import Dataset, open_store
+from glitchflow.data.store import Dataset, open_store
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis

@@ -20,16 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config import Experiment
-from glitchflow.config.analysis import Scan
-from glitchflow.config.sections import Cluster
+from glitchflow.config import Cluster, Experiment, Scan
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import Content, content_of
 from glitchflow.data.event_images import READERS, Origin
 from glitchflow.data.generate import provenance
 from glitchflow.data.shard_events import split_of
-from glitchflow.data.store.dataset import exists, open_store
-from glitchflow.data.store.schema import SPLITS
+from glitchflow.data.store import SPLITS, exists, open_store
 from glitchflow.errors import InputError
 from glitchflow.figures.scan import ranking
 from glitchflow.progress import say

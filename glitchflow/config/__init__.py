@@ -6,16 +6,53 @@ that contradict each other (`checks.py`) are refused in one line. Every stage re
 part of it (`reads.py`). Start with `experiment.py`.
 """
 
+from glitchflow.config.analysis import Baseline, Evaluate, Harm, Report, Scan, Veto
+from glitchflow.config.base import Section
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.read import import_path, load, named, parse
 from glitchflow.config.reads import Reads, describe
-from glitchflow.config.sections import Derived
+from glitchflow.config.recipes import Detector, Noise, ScatteredLight
+from glitchflow.config.sections import (
+    Cluster,
+    Derived,
+    Ingest,
+    Loader,
+    QPlot,
+    Series,
+    Simulate,
+    Source,
+    Split,
+    Store,
+    Times,
+    Whiten,
+)
 from glitchflow.config.upgrade import upgrade
 
 __all__ = [
+    "Baseline",
+    "Cluster",
     "Derived",
+    "Detector",
+    "Evaluate",
     "Experiment",
+    "Harm",
+    "Ingest",
+    "Loader",
+    "Noise",
+    "QPlot",
     "Reads",
+    "Report",
+    "Scan",
+    "ScatteredLight",
+    "Section",
+    "Series",
+    "Simulate",
+    "Source",
+    "Split",
+    "Store",
+    "Times",
+    "Veto",
+    "Whiten",
     "describe",
     "import_path",
     "load",

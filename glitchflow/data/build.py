@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glitchflow.cluster import available_cpus, session, threads
-from glitchflow.config.sections import Cluster
+from glitchflow.config import Cluster
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import track
 

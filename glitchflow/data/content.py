@@ -5,9 +5,19 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from glitchflow.config import Derived, Experiment, upgrade
-from glitchflow.config.base import Section
-from glitchflow.config.sections import Ingest, QPlot, Series, Simulate, Split, Store, Whiten
+from glitchflow.config import (
+    Derived,
+    Experiment,
+    Ingest,
+    QPlot,
+    Section,
+    Series,
+    Simulate,
+    Split,
+    Store,
+    Whiten,
+    upgrade,
+)
 from glitchflow.errors import RunError
 
 Source = Literal["simulate", "ingest"]

@@ -16,9 +16,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config.sections import QPlot, Series, Whiten
+from glitchflow.config import QPlot, Series, Whiten
 from glitchflow.data.content import Content
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store import Dataset
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import chosen_channels, event_start, read_channel

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config import Experiment
-from glitchflow.config.sections import Cluster
+from glitchflow.config import Cluster, Experiment
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.normalise import loudness_quantiles, reduce_statistics
@@ -39,11 +38,17 @@ from glitchflow.data.shard_events import (
     make_factory,
     make_shard,
 )
-from glitchflow.data.store.create import Design, Fixed
-from glitchflow.data.store.dataset import Dataset
-from glitchflow.data.store.schema import SPLITS, Array, Layout, choose_layout
-from glitchflow.data.store.verify import find_damage
-from glitchflow.data.store.writer import Writer
+from glitchflow.data.store import (
+    SPLITS,
+    Array,
+    Dataset,
+    Design,
+    Fixed,
+    Layout,
+    Writer,
+    choose_layout,
+    find_damage,
+)
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
 from glitchflow.signal.whiten import asd_frequencies

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store import Dataset
 
 
 def identity(dataset: Dataset) -> str:

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from glitchflow.config import Loader as Settings
 from glitchflow.config import named
-from glitchflow.config.sections import Loader as Settings
 from glitchflow.data.localcopy import local_copy
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.signal.streams import SHUFFLE, generator
 

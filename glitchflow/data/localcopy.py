@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.data.objects import writing
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store import Dataset
 from glitchflow.progress import say
 
 

@@ -5,9 +5,9 @@ from functools import partial
 import h5py
 import numpy as np
 
-from glitchflow.config.sections import Ingest
+from glitchflow.config import Ingest
 from glitchflow.data.content import Content
-from glitchflow.data.store.dataset import Dataset, open_store
+from glitchflow.data.store import Dataset, open_store
 from glitchflow.errors import InputError
 from glitchflow.signal.types import Event, Recipe, Transient
 

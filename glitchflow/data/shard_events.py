@@ -23,9 +23,7 @@ from numpy.typing import NDArray
 from glitchflow.data.content import Content
 from glitchflow.data.normalise import measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
-from glitchflow.data.store.dataset import Dataset
-from glitchflow.data.store.schema import SKIPPED, SPLITS
-from glitchflow.data.store.writer import write_shard
+from glitchflow.data.store import SKIPPED, SPLITS, Dataset, write_shard
 from glitchflow.errors import InputError
 from glitchflow.signal.qtransform import QTransform, build_engine, read_asd
 from glitchflow.signal.recorded.events import recorded

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config.sections import Loader
+from glitchflow.config import Loader
 from glitchflow.data.loader import choose_channels
 from glitchflow.data.normalise import Normalisation, build_normalisation, loudness
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store import Dataset
 from glitchflow.data.view import read_series
 from glitchflow.errors import InputError
 from glitchflow.methods.method import Block, Read, Series, Train

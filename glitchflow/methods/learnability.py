@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from glitchflow.config import Experiment
-from glitchflow.config.analysis import Baseline, Evaluate
-from glitchflow.config.sections import Loader
+from glitchflow.config import Baseline, Evaluate, Experiment, Loader
 from glitchflow.data.objects import write_text
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store import Dataset
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import basis_of, compare

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store import Dataset
 from glitchflow.score.table import Unit
 from glitchflow.signal.types import Energies
 

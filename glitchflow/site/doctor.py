@@ -92,7 +92,7 @@ def _places(wanted: list[str]) -> list[str]:
 
 def _with_dataset(facts: Facts, experiment: Experiment) -> Facts:
     """What the stages that make a dataset would say, before what a training would, and how much room it takes."""
-    from glitchflow.data.store import dataset as store
+    from glitchflow.data import store
     from glitchflow.site import plan
 
     try:

@@ -12,14 +12,12 @@ from statistics import mean
 import numpy as np
 
 from glitchflow.cluster import available_cpus
-from glitchflow.config import Experiment
-from glitchflow.config.sections import Cluster, Store
+from glitchflow.config import Cluster, Experiment, Store
 from glitchflow.data.build import MIB, Job, on_every_cpu
 from glitchflow.data.content import Content, Source, content_of
 from glitchflow.data.generate import fixed_arrays, memory, store_arrays
 from glitchflow.data.shard_events import BLOCK, make_block, make_factory
-from glitchflow.data.store.create import TRANSIENTS
-from glitchflow.data.store.schema import Array, Layout, choose_layout
+from glitchflow.data.store import TRANSIENTS, Array, Layout, choose_layout
 from glitchflow.errors import InputError
 
 SECONDS = 5.0  # of calibration on every CPU

@@ -20,11 +20,8 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis.clean import veto_segments as veto
 from glitchflow.analysis.opened import Opened, open_run
-from glitchflow.config import Experiment
-from glitchflow.config.sections import Source
-from glitchflow.data import lease, objects
-from glitchflow.data.store import dataset as store
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.config import Experiment, Source
+from glitchflow.data import lease, objects, store
 from glitchflow.data.view import read_series
 from glitchflow.errors import InputError, RunError
 from glitchflow.methods.table import NETWORK
@@ -124,7 +121,7 @@ def find_windows(run: Opened, chosen: str) -> Windows:
     return Windows(events[order], series[order], start[order], stop[order])
 
 
-def find_source(dataset: Dataset, channels: list[Source]) -> Source | None:
+def find_source(dataset: store.Dataset, channels: list[Source]) -> Source | None:
     """Find where the strain was recorded: as the configuration (its `channels`) says now, files may have moved.
 
     None for synthetic events. Raises `InputError` where nothing names the strain, or no series were kept.

@@ -15,7 +15,7 @@ from igwn_segments import segmentlist
 from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import Opened
-from glitchflow.config.analysis import Evaluate, Veto
+from glitchflow.config import Evaluate, Veto
 from glitchflow.data.view import axes
 from glitchflow.methods.table import NETWORK
 from glitchflow.score import clusters, segments

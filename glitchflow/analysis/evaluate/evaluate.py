@@ -28,11 +28,10 @@ from glitchflow.analysis import attribute, drift
 from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import injections, veto_scores
 from glitchflow.analysis.opened import Opened, open_run
-from glitchflow.config import Experiment
-from glitchflow.config.analysis import Evaluate
+from glitchflow.config import Evaluate, Experiment
+from glitchflow.data import store
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
-from glitchflow.data.store import dataset as store
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures

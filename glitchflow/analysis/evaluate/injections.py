@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import Opened
-from glitchflow.config.analysis import Harm
-from glitchflow.data.store.dataset import Dataset
+from glitchflow.config import Harm
+from glitchflow.data.store import Dataset
 from glitchflow.data.view import read_series
 from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config.analysis import Evaluate
-from glitchflow.data.store import dataset as store
+from glitchflow.config import Evaluate
+from glitchflow.data import store
 from glitchflow.score import clusters, statistics
 from glitchflow.score.deadtime import Deadtime, deadtime
 from glitchflow.score.levels import Levels

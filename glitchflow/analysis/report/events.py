@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis.report import images
 from glitchflow.analysis.report.run import Run
-from glitchflow.data.store import dataset as store
+from glitchflow.data import store
 
 
 @dataclass(frozen=True)

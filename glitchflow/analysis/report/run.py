@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import Opened, open_predictions
-from glitchflow.config import Experiment
-from glitchflow.config.analysis import Evaluate, Report
-from glitchflow.data.store import dataset as store
+from glitchflow.config import Evaluate, Experiment, Report
+from glitchflow.data import store
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 from glitchflow.methods.table import NETWORK

@@ -3,3 +3,29 @@
 In: whole shards of per-event arrays, from tasks that write one each. Out: a `Dataset`, opened once, whose reads are
 checked. Read `schema.py` first (what is in a store), then `writer.py` (how it is made), then `dataset.py`.
 """
+
+from glitchflow.data.store.create import TRANSIENTS, Design, Fixed
+from glitchflow.data.store.dataset import Dataset, exists, missing_shards, open_store, root
+from glitchflow.data.store.schema import SKIPPED, SPLITS, Array, Layout, choose_layout
+from glitchflow.data.store.verify import find_damage, foreign_objects
+from glitchflow.data.store.writer import Writer, write_shard
+
+__all__ = [
+    "SKIPPED",
+    "SPLITS",
+    "TRANSIENTS",
+    "Array",
+    "Dataset",
+    "Design",
+    "Fixed",
+    "Layout",
+    "Writer",
+    "choose_layout",
+    "exists",
+    "find_damage",
+    "foreign_objects",
+    "missing_shards",
+    "open_store",
+    "root",
+    "write_shard",
+]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from glitchflow.data import objects
-from glitchflow.data.objects import ROOT, Location, writing
 from glitchflow.data.store.dataset import Dataset, open_store, root
 from glitchflow.data.store.schema import COLUMN_EVENTS, NOTES, SCHEMA, Array, Layout, fixed_of
 from glitchflow.errors import InputError
@@ -49,15 +48,15 @@ class Design:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def create(path: Location, design: Design) -> Dataset:
+def create(path: objects.Location, design: Design) -> Dataset:
     """Write the metadata and the fixed arrays of a new, empty store; its driver does it once, before any task.
 
     Raises `InputError` where something is in the way, `RunError` where the file system refuses.
     """
     refuse_foreign(path)
-    with writing(path, "cannot be created"):
+    with objects.writing(path, "cannot be created"):
         objects.wipe(path)  # what a killed driver left
-        objects.put(path, ROOT, objects.BEGUN)  # not a store before it says what arrays it has
+        objects.put(path, objects.ROOT, objects.BEGUN)  # not a store before it says what arrays it has
         for name, array in design.arrays.items():
             _create_array(path, name, array, design.layout, design.compression)
         for name, (axes, values) in design.fixed.items():
@@ -81,7 +80,7 @@ def create(path: Location, design: Design) -> Dataset:
     return open_store(path, complete=False)
 
 
-def refuse_foreign(path: Location) -> None:
+def refuse_foreign(path: objects.Location) -> None:
     """Raise `InputError` where something lies that is no store of ours."""
     if "schema" in (root(path) or {}):
         return
@@ -93,12 +92,12 @@ def refuse_foreign(path: Location) -> None:
         )
 
 
-def put_root(path: Location, attributes: Mapping[str, Any]) -> None:
+def put_root(path: objects.Location, attributes: Mapping[str, Any]) -> None:
     group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    objects.put(path, ROOT, json.dumps(group).encode())
+    objects.put(path, objects.ROOT, json.dumps(group).encode())
 
 
-def _create_array(path: Location, name: str, array: Array, layout: Layout, compression: str) -> None:
+def _create_array(path: objects.Location, name: str, array: Array, layout: Layout, compression: str) -> None:
     shard = None if array.column else (layout.shard, *array.shape)
     chunk = (layout.column(array) if array.column else layout.chunk, *array.shape)
     _new_array(
@@ -113,14 +112,14 @@ def _create_array(path: Location, name: str, array: Array, layout: Layout, compr
     )
 
 
-def _create_fixed(path: Location, name: str, axes: tuple[str, ...], values: NDArray) -> None:
+def _create_fixed(path: objects.Location, name: str, axes: tuple[str, ...], values: NDArray) -> None:
     text = values.dtype.kind in "OUT"
     array = _new_array(path, name, values.shape, str if text else values.dtype, values.shape, list(axes))
     array[:] = values.astype(object) if text else values
 
 
 def _new_array(
-    path: Location,
+    path: objects.Location,
     name: str,
     shape: tuple[int, ...],
     kind: Any,

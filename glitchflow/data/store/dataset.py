@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from glitchflow.data import objects
 from glitchflow.data.content import Content, read_content
-from glitchflow.data.objects import ROOT, Location
 from glitchflow.data.store.array import StoredArray
 from glitchflow.data.store.schema import (
     FOLDED,
@@ -37,7 +36,6 @@ from glitchflow.data.store.schema import (
     parse_marker,
     validated,
 )
-from glitchflow.data.store.schema import SKIPPED as SKIPPED
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.streams import DERIVED, generator
@@ -124,7 +122,7 @@ class Dataset:
     def __contains__(self, name: str) -> bool:
         if self.known.version == SCHEMA:
             return name in self.names
-        return objects.has(self.path, f"{name}/{ROOT}")
+        return objects.has(self.path, f"{name}/{objects.ROOT}")
 
     def __getitem__(self, name: str) -> StoredArray:
         """An array or coordinate. Raises `RunError` where its metadata are not what the store says of it."""
@@ -268,26 +266,26 @@ class Dataset:
             raise RunError(f"{self.path}/{name}: damaged: its type is {kind}, not {wanted_kind}")
 
 
-def root(path: Location) -> dict[str, Any] | None:
+def root(path: objects.Location) -> dict[str, Any] | None:
     """The attributes in a place's zarr.json; None where it is no store that was created whole."""
-    found = objects.get_json(path, ROOT)
+    found = objects.get_json(path, objects.ROOT)
     attributes = found.get("attributes") if isinstance(found, dict) else None
     return attributes if isinstance(attributes, dict) and found.get("node_type") == "group" else None
 
 
-def exists(path: Location) -> bool:
+def exists(path: objects.Location) -> bool:
     """Whether a store is there that was created whole."""
     if objects.is_url(path):
         objects.storage(path)  # a URL that cannot be used is not a store that is not there
     return "arrays" in (root(path) or {})
 
 
-def open_store(path: Location, complete: bool = True) -> Dataset:
+def open_store(path: objects.Location, complete: bool = True) -> Dataset:
     """Open a store. Raises `InputError`: no store there, another schema, or (by default) not complete; `RunError`
     where its metadata are damaged."""
     attributes = root(path)
     if attributes is None:
-        if objects.has(path, ROOT) and objects.has(path, FOLDED):
+        if objects.has(path, objects.ROOT) and objects.has(path, FOLDED):
             raise RunError(f"{path}: damaged: its zarr.json is no group's metadata")
         raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`")
     known = validated(str(path), attributes)

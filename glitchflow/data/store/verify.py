@@ -1,7 +1,6 @@
 """Everything in a store, read and compared with its checksums."""
 
 from glitchflow.data import objects
-from glitchflow.data.objects import ROOT
 from glitchflow.data.store.array import Damaged
 from glitchflow.data.store.dataset import Dataset, missing_shards
 from glitchflow.data.store.schema import FOLDED, MARKERS, marker_name
@@ -44,6 +43,6 @@ def foreign_objects(dataset: Dataset) -> list[str]:
         array = dataset[name]
         rest, count = [0] * (len(array.shape) - 1), -(-len(array) // (array.shards or array.chunks)[0])
         expected |= {f"{name}/{array.array.metadata.encode_chunk_key((k, *rest))}" for k in range(count)}
-        expected.add(f"{name}/{ROOT}")
+        expected.add(f"{name}/{objects.ROOT}")
     found = {key for name in (*dataset.known.arrays, MARKERS) for key in objects.names(dataset.path, name)}
     return sorted(found - expected)

@@ -26,7 +26,6 @@ import zarr
 from numpy.typing import NDArray
 
 from glitchflow.data import lease, objects
-from glitchflow.data.objects import ROOT, Location, writing
 from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, refuse_foreign
 from glitchflow.data.store.dataset import Dataset, exists, missing_shards, open_store, root
 from glitchflow.data.store.schema import (
@@ -68,7 +67,7 @@ def write_shard(
         if value.shape != (span.stop - span.start, *array.shape):
             raise ValueError(f"{name} of shard {shard} has shape {value.shape}, not {array.shape} an event")
     columns = {name for name, array in dataset.known.arrays.items() if array and array.column}
-    with writing(dataset.path, f"shard {shard} cannot be written"):
+    with objects.writing(dataset.path, f"shard {shard} cannot be written"):
         for name in found.keys() - columns:
             _write(dataset, name, shard, span, found[name])
         marker = Marker(
@@ -86,13 +85,13 @@ class Writer:
     """A store that is being made by who holds its lease."""
 
     dataset: Dataset  # as it stands; where it is written, which with --overwrite is beside `path`
-    path: Location  # where it will be
+    path: objects.Location  # where it will be
     check: Callable[[], None]  # raises where the lease was lost
 
     @staticmethod
     @contextlib.contextmanager
     def begin(
-        path: Location,
+        path: objects.Location,
         design: Callable[[], Design],
         agrees: Callable[[Dataset], None],
         overwrite: bool = False,
@@ -139,7 +138,7 @@ class Writer:
             return
         self._writable()
         self.check()
-        with writing(self.path, "cannot be written"):
+        with objects.writing(self.path, "cannot be written"):
             folded = self.dataset.folded
             self._begin_again({})
             left = {k: marker for k, marker in folded.shards.items() if k not in gone}
@@ -157,7 +156,7 @@ class Writer:
         self._writable()
         if self.layout.events % self.layout.shard:
             self.forget([self.layout.shards - 1])
-        with writing(self.path, "cannot be extended"):
+        with objects.writing(self.path, "cannot be extended"):
             for name, array in self.arrays.items():
                 self.dataset.raw(name, "r+").resize((events, *array.shape))
             self._begin_again({**attributes, "layout": asdict(self.layout) | {"events": events}})
@@ -170,7 +169,7 @@ class Writer:
         if left:
             raise RunError(f"{self.path}: {len(left)} shards are missing, the first is {left[0]}")
         self.check()
-        with writing(self.path, "cannot be finished"):
+        with objects.writing(self.path, "cannot be finished"):
             fresh = self._fresh()
             columns = {name: array for name, array in self.arrays.items() if array.column}
             sums = {name: self._write_column(name, array, fresh) for name, array in columns.items()}
@@ -187,7 +186,7 @@ class Writer:
         """Mark the store complete, with attributes known only now, and put it where it is to be."""
         self.check()
         where = self.dataset.path
-        with writing(self.path, "cannot be finished"):
+        with objects.writing(self.path, "cannot be finished"):
             known = self.dataset.attributes | dict(attributes or {}) | {"complete": True}
             known = json.loads(json.dumps(known))  # as a reader finds them
             with warnings.catch_warnings():
@@ -195,10 +194,10 @@ class Writer:
                     "ignore"
                 )  # consolidated metadata is not yet part of Zarr's specification
                 zarr.consolidate_metadata(objects.storage(where))
-            group = objects.get_json(where, ROOT)
+            group = objects.get_json(where, objects.ROOT)
             folded = parse_marker(where, FOLDED, objects.get(where, FOLDED) or b"", Folded)
             self._fold(folded.model_copy(update={"attributes": attributes_digest(known)}))
-            objects.put(where, ROOT, json.dumps(group | {"attributes": known}).encode())
+            objects.put(where, objects.ROOT, json.dumps(group | {"attributes": known}).encode())
             for k in range(self.layout.shards):
                 objects.delete(where, marker_name(k))
             if str(self.path) != str(where):
@@ -269,7 +268,7 @@ class Writer:
 # -- parts -------------------------------------------------------------------------------------------------------
 
 
-def _there(target: Location, agrees: Callable[[Dataset], None], replaceable: bool) -> Dataset | None:
+def _there(target: objects.Location, agrees: Callable[[Dataset], None], replaceable: bool) -> Dataset | None:
     """What is at a location to go on with; None where there is nothing, or what may be replaced."""
     if not exists(target):
         return None
@@ -285,7 +284,7 @@ def _there(target: Location, agrees: Callable[[Dataset], None], replaceable: boo
     return dataset
 
 
-def _earlier(path: Location) -> InputError:
+def _earlier(path: objects.Location) -> InputError:
     return InputError(
         f"{path}: was written by an earlier version (schema 1), which this one reads and does not write to;"
         " choose another workdir or --overwrite it"

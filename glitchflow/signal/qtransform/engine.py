@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from glitchflow.config.sections import QPlot, Series, Whiten
+from glitchflow.config import QPlot, Series, Whiten
 from glitchflow.errors import InputError
 from glitchflow.signal.qtransform.transform import QTransform
 from glitchflow.signal.types import Array

@@ -10,8 +10,7 @@ from functools import partial
 import numpy as np
 from scipy.signal import resample_poly
 
-from glitchflow.config import named
-from glitchflow.config.sections import Derived, Ingest, Series, Source
+from glitchflow.config import Derived, Ingest, Series, Source, named
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.recorded.frames import Gap, find_files, native_rate, read_stretch, strain_of
 from glitchflow.signal.recorded.triggers import Trigger

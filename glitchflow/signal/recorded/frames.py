@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glitchflow.config.sections import Ingest, Source
+from glitchflow.config import Ingest, Source
 from glitchflow.errors import InputError
 
 if TYPE_CHECKING:

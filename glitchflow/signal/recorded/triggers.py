@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glitchflow.config.sections import Ingest, Times
+from glitchflow.config import Ingest, Times
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.frames import coverage, strain_of
 from glitchflow.signal.streams import BACKGROUND, generator

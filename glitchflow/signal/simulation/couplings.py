@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import firwin2
 
-from glitchflow.config.recipes import Detector
+from glitchflow.config import Detector
 from glitchflow.signal.types import Array, Spectrum
 
 Random = Callable[[str], np.random.Generator]  # the random numbers of a name

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from glitchflow.config.recipes import Detector
-from glitchflow.config.sections import Derived, Series, Simulate
+from glitchflow.config import Derived, Detector, Series, Simulate
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.simulation.couplings import draw_coupling, draw_deaf, draw_drift
 from glitchflow.signal.simulation.families import FAMILIES, FamilyMaker, Instrument, scattering_gain

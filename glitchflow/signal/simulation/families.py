@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glitchflow.config.recipes import Detector, ScatteredLight
+from glitchflow.config import Detector, ScatteredLight
 from glitchflow.signal.simulation.couplings import Coupling, Drift
 from glitchflow.signal.types import Array
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glitchflow.config.recipes import Detector, Noise
+from glitchflow.config import Detector, Noise
 from glitchflow.errors import InputError
 from glitchflow.signal.types import Array
 

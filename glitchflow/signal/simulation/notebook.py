@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from glitchflow.config.sections import Derived, Series, Simulate
+from glitchflow.config import Derived, Series, Simulate
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.streams import COUPLINGS, DERIVED, EVENTS, generator
 from glitchflow.signal.types import Array, Event, Recipe

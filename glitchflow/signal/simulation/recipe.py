@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from glitchflow.config import import_path
-from glitchflow.config.sections import Derived, Series, Simulate
+from glitchflow.config import Derived, Series, Simulate, import_path
 from glitchflow.signal.simulation.detector import detector
 from glitchflow.signal.simulation.notebook import notebook
 from glitchflow.signal.types import Recipe

@@ -10,8 +10,8 @@ from helpers import forget_shards, small
 from glitchflow.analysis.inspect import inspect
 from glitchflow.config import parse
 from glitchflow.config.sections import Source
+from glitchflow.data import store
 from glitchflow.data.generate import ingest
-from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.recorded import triggers
 from glitchflow.signal.recorded.frames import Gap, coverage, find_files, read_stretch
