@@ -8,8 +8,6 @@ witnesses that belong together (a sensor and the channels derived from it) are l
 Shapes: E event, K vetoed one that is attributed, W witness, V variant left out, F frequency, T time.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ from glitchflow.analysis.opened import Opened
 from glitchflow.config import Cluster, Derived, Evaluate
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
-from glitchflow.data.identity import identity
+from glitchflow.data.identity import fingerprint, identity
 from glitchflow.data.store import Array, Dataset, Design, Fixed, Writer, exists, root, write_shard
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
@@ -95,7 +93,7 @@ def attribute(
     work = Work(dataset, str(run.network), batch, events, left, images, areas, settings.area)
     weights = run.predictions.attributes["checkpoints"]["qplot"].get("weights")
     content = [identity(dataset), weights, variants, events.tolist(), settings.area, images.tobytes().hex()]
-    level = _run(path, work, list(variants), _hash(content), cluster).events("level", events)
+    level = _run(path, work, list(variants), fingerprint(content), cluster).events("level", events)
     return Attribution(events, variants, len(witnesses), level, settings.veto)
 
 
@@ -185,10 +183,6 @@ def _run(path: Path, work: Work, names: list[str], content: str, cluster: Cluste
             writer.collect()
             writer.complete()
         return writer.dataset
-
-
-def _hash(content: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def table(attribution: Attribution, vetoes: int, dataset: Dataset) -> dict[str, Any]:

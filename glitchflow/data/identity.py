@@ -12,12 +12,12 @@ def identity(dataset: Dataset) -> str:
 
     Of its configuration (without the number of events) and of when it was made.
     """
-    return _hash([_recipe(dataset), dataset.attributes["provenance"]["date"]])
+    return fingerprint([_recipe(dataset), dataset.attributes["provenance"]["date"]])[:16]
 
 
 def recipe(dataset: Dataset) -> str:
     """A hash of what a dataset is made from: the same when it is made again, or extended."""
-    return _hash(_recipe(dataset))
+    return fingerprint(_recipe(dataset))[:16]
 
 
 def _recipe(dataset: Dataset) -> dict[str, Any]:
@@ -27,5 +27,6 @@ def _recipe(dataset: Dataset) -> dict[str, Any]:
     return config
 
 
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+def fingerprint(value: Any) -> str:
+    """The SHA-256, in hexadecimal, of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -7,13 +7,12 @@ Shapes: event, C channel, F frequency, T time.
 """
 
 import fcntl
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.data.identity import fingerprint
 from glitchflow.data.objects import writing
 from glitchflow.data.store import Dataset
 from glitchflow.progress import say
@@ -24,7 +23,8 @@ def local_copy(dataset: Dataset, directory: Path, name: str = "qplot") -> NDArra
 
     Raises `RunError` where the directory cannot be written or is full; nothing half written stays.
     """
-    path = directory / f"{name}-{_identity(dataset, name)}.npy"
+    sums = [dataset.checksum(name, k) for k in range(dataset.layout.shards)]
+    path = directory / f"{name}-{fingerprint(sums)[:32]}.npy"
     with writing(directory, "no local copy of the store (loader.cache_dir)"):
         directory.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("w") as lock:
@@ -49,8 +49,3 @@ def _copy(dataset: Dataset, name: str, path: Path) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _identity(dataset: Dataset, name: str) -> str:
-    shards = [dataset.checksum(name, k) for k in range(dataset.layout.shards)]
-    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()[:32]

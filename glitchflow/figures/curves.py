@@ -25,10 +25,8 @@ def empty_axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple
     """Makes a figure with one pair of axes, in the style that all curves share."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
+    axis.set(xlabel=x, ylabel=y, axisbelow=True)
     axis.grid(color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     return figure, axis
 

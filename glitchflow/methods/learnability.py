@@ -5,13 +5,13 @@ oracle knows the witnessed part of the strain exactly, but not the noise. Where 
 blind one, there is nothing to learn.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from glitchflow.config import Baseline, Evaluate, Experiment, Loader
+from glitchflow.data.identity import fingerprint
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import Dataset
 from glitchflow.data.view import axes
@@ -52,7 +52,7 @@ class Terms:
             self.evaluate.model_dump(mode="json", include={"area", "mask", "bootstrap"}),
             self.baseline.thresholds,
         ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return fingerprint(parts)
 
 
 def gate(dataset: Dataset, terms: Terms, path: Path) -> None:

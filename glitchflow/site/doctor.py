@@ -187,12 +187,9 @@ def _together(facts: Facts) -> Facts:
     mail = secrets.token_hex(4)
     with _mail(facts.places, mail, [HERE]):
         exchange = {HERE: probe.exchange(facts.places, mail, HERE, [HERE])}
-    error = probe.add_up(0, 1, "127.0.0.1", probe.free_port("127.0.0.1"), 10) if _has_torch(facts) else None
+    gloo = facts.here["torch"].get("gloo")
+    error = probe.add_up(0, 1, "127.0.0.1", probe.free_port("127.0.0.1"), 10) if gloo else None
     return replace(facts, exchange=exchange, sums={HERE: error}, calls={})
-
-
-def _has_torch(facts: Facts) -> bool:
-    return bool(facts.here["torch"].get("gloo"))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from statistics import mean
 import numpy as np
 
 from glitchflow.cluster import available_cpus
-from glitchflow.config import Cluster, Experiment, Store
+from glitchflow.config import Experiment, Store
 from glitchflow.data.build import MIB, Job, on_every_cpu
 from glitchflow.data.content import Content, Source, content_of
 from glitchflow.data.generate import fixed_arrays, memory, store_arrays
@@ -74,12 +74,9 @@ def plan(
         raise InputError(f"--nodes {nodes} --cores {cores}: at least 1 each")
     content = content_to_plan(experiment, source)
     size = measure(content)
-    return Plan(
-        size,
-        _calibrate(content, size.memory, experiment.cluster),
-        nodes=nodes,
-        cores=cores or available_cpus(),
-    )
+    job = Job(partial(_time_events, content), "calibration", size.memory)
+    seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
+    return Plan(size, seconds, nodes, cores or available_cpus())
 
 
 def measure(content: Content) -> Size:
@@ -109,11 +106,6 @@ def count_files(layout: Layout, arrays: Mapping[str, Array], fixed: list[int]) -
         chunks = -(-layout.events // layout.column(array)) if array.column else layout.shards
         files += 3 + chunks * (1 + len(array.shape))  # name/, zarr.json, c/; c/7/0/0/0: an axis, a level
     return files + sum(3 + axes for axes in fixed)
-
-
-def _calibrate(content: Content, needed: int, cluster: Cluster) -> float:
-    """Seconds a core needs for an event, all CPUs at work."""
-    return mean(on_every_cpu(Job(partial(_time_events, content), "calibration", needed), cluster))
 
 
 def _time_events(content: Content, part: int) -> float:

@@ -7,6 +7,7 @@ where it is installed) and answer with plain dictionaries; an error is a string,
 import contextlib
 import os
 import platform
+import resource
 import socket
 import tempfile
 import time
@@ -34,7 +35,7 @@ def facts(places: list[str]) -> dict[str, Any]:
         "affinity": len(os.sched_getaffinity(0)),
         "quota": _quota(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
-        "files": _open_files(),
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "torch": _torch(),
         "hardware": [path for path in HARDWARE if not hidden and Path(path).exists()],
         "missing_interfaces": _missing_interfaces(),
@@ -69,12 +70,6 @@ def _quota() -> float | None:
         granted, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return int(granted) / int(period)
     return None
-
-
-def _open_files() -> int:
-    import resource
-
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _missing_interfaces() -> list[str]:

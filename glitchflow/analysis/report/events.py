@@ -157,22 +157,26 @@ def _halves(order: NDArray) -> tuple[NDArray, NDArray]:
 def _loudest(run: Run) -> list[int]:
     """Where scores say nothing: each family's loudest in turn, of the test split where there is one."""
     dataset = run.dataset
-    test = dataset.indices("test")
     if "recorded_level" in run.scores or "snr" not in dataset:
         return []
-    among = test if len(test) else np.flatnonzero(np.asarray(dataset["split"][:]) != store.SKIPPED)
+    among = _unchosen(dataset)
     label, snr = (np.asarray(dataset[name][:])[among] for name in ("label", "snr"))
     order = np.argsort(-np.nan_to_num(snr, nan=-1), kind="stable")
     families = [among[order][label[order] == i] for i in range(len(dataset.labels))]
     return [int(event) for turn in zip_longest(*families) for event in turn if event is not None]
 
 
+def _unchosen(dataset: store.Dataset) -> NDArray[np.int64]:
+    """The test split, or all usable events where there is none."""
+    test = dataset.indices("test")
+    return test if len(test) else np.flatnonzero(dataset["split"][:] != store.SKIPPED)
+
+
 def gallery(run: Run) -> Iterator[tuple[str, list[int]]]:
     """Choose the first events of each family in the test split, or anywhere where there is none: not chosen by any
     score."""
     dataset = run.dataset
-    test = dataset.indices("test")
-    events = test if len(test) else np.flatnonzero(np.asarray(dataset["split"][:]) != store.SKIPPED)
+    events = _unchosen(dataset)
     labels = np.asarray(dataset["label"][:])[events]
     for i, name in enumerate(dataset.labels):
         found = events[labels == i][: run.settings.gallery]

@@ -16,7 +16,7 @@ from glitchflow.analysis.evaluate.evaluate import summary
 from glitchflow.analysis.report import events, images
 from glitchflow.analysis.report.finding import finding
 from glitchflow.analysis.report.run import Run, gather
-from glitchflow.analysis.report.sections import SECTIONS
+from glitchflow.analysis.report.sections import SECTIONS, filled
 from glitchflow.config import Experiment
 from glitchflow.data.objects import write_text
 from glitchflow.methods.table import NETWORK
@@ -36,21 +36,24 @@ def report(experiment: Experiment) -> Path:
 
 def render(run: Run) -> str:
     """Write the page: its templates filled with what the run has, as a string of HTML."""
-    values = {section.name: section.values(run) for section in SECTIONS}
-    templates = environment()
-    return templates.get_template("page.html").render(
-        name=run.workdir.name,
-        workdir=str(run.workdir),
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-        finding=finding(run),
-        sections=SECTIONS,
-        values=values,
-        data=payload(run, values),
-        evaluate=run.evaluate,
-        result=run.result,
-        threshold=run.threshold,
-        network=NETWORK,
-        columns=list(SCORES.values()),
+    values = filled(run)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            name=run.workdir.name,
+            workdir=str(run.workdir),
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            finding=finding(run),
+            sections=SECTIONS,
+            values=values,
+            data=payload(run, values),
+            evaluate=run.evaluate,
+            result=run.result,
+            threshold=run.threshold,
+            network=NETWORK,
+            columns=list(SCORES.values()),
+        )
     )
 
 

@@ -25,8 +25,6 @@ Values = dict[str, Any] | None
 
 def scores(run: Run) -> Values:
     """List the scores of every family, the witnessed ones together first, and draw the excess power removed."""
-    if not run.result:
-        return None
     families = run.result["families"]
     rows = [
         {"family": name, "best": best_baseline(entry), **entry}
@@ -38,13 +36,11 @@ def scores(run: Run) -> Values:
 
 def gallery(run: Run) -> Values:
     """List the events of each family whose Q-plots are shown, chosen by no score."""
-    return None if run.predictions is None else {"families": list(events.gallery(run))}
+    return {"families": list(events.gallery(run))}
 
 
 def thresholds(run: Run) -> Values:
     """Tabulate and draw what vetoes and cleaning do at each threshold, and how often noise alone passes it."""
-    if not run.result:
-        return None
     drawn = {name: charts.svg(run.figures[name]) for name in ("accuracy", "cleaned", "noise_only")}
     table = run.result["thresholds"]
     places = sorted({nearest(table["thresholds"], s) for s in QUOTED})
@@ -54,8 +50,6 @@ def thresholds(run: Run) -> Values:
 
 def roc(run: Run) -> Values:
     """Draw the ROC, and efficiency against what it costs, with the efficiencies that are quoted."""
-    if not run.result:
-        return None
     kind, network = run.result["veto"]["kind"], run.result["veto"][NETWORK]
     drawn = {name: charts.svg(run.figures[name]) for name in ("roc", "veto")}
     return drawn | {"kind": kind, "quoted": network["quoted"], "curves": run.result["roc"]}
@@ -99,8 +93,6 @@ def table(run: Run) -> Values:
 
 def training(run: Run) -> Values:
     """Draw the losses of each epoch, and quote the log."""
-    if not run.epochs:
-        return None
     log = run.workdir / "train" / "log.txt"
     return {
         "chart": charts.svg(
@@ -117,14 +109,12 @@ def training(run: Run) -> Values:
 
 def scan(run: Run) -> Values:
     """List the witnesses that a scan found, the most significant first."""
-    if not run.scan:
-        return None
     return {"scan": run.scan, "found": run.scan["channels"][:SCANNED]}
 
 
 def clean(run: Run) -> Values:
     """List the files of cleaned strain and vetoes."""
-    return {"files": run.files, "facts": run.cleaned} if run.files else None
+    return {"files": run.files, "facts": run.cleaned}
 
 
 def dataset(run: Run) -> Values:
@@ -176,10 +166,9 @@ def settings(run: Run) -> Values:
     return {"texts": {title: json.dumps(value, indent=1) for title, value in values.items()}}
 
 
-def ran(run: Run) -> Values:
-    """Say what was run: dataset, model, versions; and which stages are missing."""
-    attributes, meta = run.dataset.attributes, run.checkpoint
-    stages = {
+def done(run: Run) -> dict[str, bool]:
+    """Say of each stage whether it has written what the page shows."""
+    return {
         "generate": True,  # or ingest: without it there is no report
         "baseline": bool(run.baseline),
         "train": bool(run.epochs),
@@ -188,6 +177,11 @@ def ran(run: Run) -> Values:
         "scan": bool(run.scan),
         "clean": bool(run.files),
     }
+
+
+def ran(run: Run) -> Values:
+    """Say what was run: dataset, model, versions; and which stages are missing."""
+    attributes, meta, stages = run.dataset.attributes, run.checkpoint, done(run)
     if attributes["source"] != "simulate":
         stages = {"ingest": True, **{k: v for k, v in stages.items() if k != "generate"}}
     made = {"dataset": run.dataset.provenance}
@@ -210,7 +204,7 @@ def ran(run: Run) -> Values:
 
 @dataclass(frozen=True)
 class Section:
-    """Describes a section of the page: its template's name is its anchor, `stage` what writes what it shows."""
+    """Describes a section of the page: its template's name is its anchor; without its `stage` it has no values."""
 
     name: str
     title: str
@@ -239,3 +233,9 @@ SECTIONS = (
     Section("definitions", "Definitions", "", lambda run: {}),
     Section("settings", "Settings", "", settings),
 )
+
+
+def filled(run: Run) -> dict[str, Values]:
+    """Make the values of every section whose stage has run, None for the others."""
+    there = done(run)
+    return {s.name: s.values(run) if there.get(s.stage, True) else None for s in SECTIONS}

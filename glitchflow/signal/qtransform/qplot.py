@@ -15,7 +15,8 @@ from glitchflow.signal.whiten import Filter
 
 @dataclass(frozen=True)
 class Peak:
-    """Holds the loudest tile of each series' plane, each (E, C): normalised energy, s from the start, Hz."""
+    """Holds the loudest tile of each series' plane, (E, C) or a number a series: normalised energy, s from the start,
+    Hz."""
 
     energy: Tensor
     time: Tensor

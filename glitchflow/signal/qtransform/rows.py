@@ -6,7 +6,6 @@ units of the series (of a whitened one: dimensionless).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -15,15 +14,7 @@ from torch import Tensor, nn
 
 from glitchflow.signal.batch_invariant import argmax, ifft, mean, median, squared_modulus, take
 from glitchflow.signal.qtransform import tiling
-
-
-@dataclass(frozen=True)
-class Loudest:
-    """Holds the loudest tile of each series, each (B,): normalised energy, s, Hz."""
-
-    energy: Tensor
-    time: Tensor
-    frequency: Tensor
+from glitchflow.signal.qtransform.qplot import Peak
 
 
 class Rows(nn.Module):
@@ -110,7 +101,7 @@ class Plane(nn.Module):
             found.append(energy[..., rows.search].amax(-1) * self._unit(energy))
         return torch.cat(found, 1).amax(1)
 
-    def measure(self, spectrum: Tensor, units: Tensor | None = None) -> tuple[list[Tensor], Tensor, Loudest]:
+    def measure(self, spectrum: Tensor, units: Tensor | None = None) -> tuple[list[Tensor], Tensor, Peak]:
         """Turns an rfft (B, K) into energies (B, R, n) of each group, units (B, rows), and the loudest tile.
 
         An energy times its row's unit is normalised.
@@ -129,7 +120,7 @@ class Plane(nn.Module):
                 time[here] = (argmax(line[:, rows.search]) + rows.search.start).double() * rows.step
             done += rows.count
         frequency = torch.cat([rows.frequencies for rows in self.rows()])[row]
-        return energies, units, Loudest(loudest, time, frequency)
+        return energies, units, Peak(loudest, time, frequency)
 
     def _unit(self, energy: Tensor) -> Tensor:
         """Returns one over each row's median or mean, (B, R, n) -> (B, R); zero for a row without energy."""

@@ -23,7 +23,7 @@ from glitchflow.signal import whiten as whitening
 from glitchflow.signal.batch_invariant import complex_of, in_threads, irfft, rfft
 from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times, search_window
 from glitchflow.signal.qtransform.qplot import Coefficients, Peak, QPlot, concatenate
-from glitchflow.signal.qtransform.rows import Loudest, Plane
+from glitchflow.signal.qtransform.rows import Plane
 from glitchflow.signal.qtransform.series import asd_of_each, check_part, check_series
 from glitchflow.signal.qtransform.tiling import build_tiling
 from glitchflow.signal.whiten import Filter
@@ -43,7 +43,7 @@ class _Drawn:
 
     image: Tensor
     units: Tensor
-    peak: Loudest
+    peak: Peak
 
 
 class QTransform(nn.Module):
@@ -250,8 +250,8 @@ class QTransform(nn.Module):
         scale = self._scale(series)
         spectrum = self._spectrum(series, scale)
         plane = self._choose(spectrum)
-        energy, loudest, crop, units = self._draw_events(spectrum, plane)
-        self._refuse(valid & (loudest.energy <= 0), event, "no power in the band")
+        energy, peak, crop, units = self._draw_events(spectrum, plane)
+        self._refuse(valid & (peak.energy <= 0), event, "no power in the band")
         companion = None
         if part is not None:
             part = part.to(series.device, torch.float64)
@@ -259,7 +259,6 @@ class QTransform(nn.Module):
                 part = filters.channel(0)(part)
             first = None if crop is None else crop.first
             companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, units).image
-        peak = Peak(loudest.energy, loudest.time, loudest.frequency)
         if self.norm == "none":
             unit = scale.square()
             energy, peak = energy * unit[..., None, None], replace(peak, energy=peak.energy * unit)
@@ -274,12 +273,12 @@ class QTransform(nn.Module):
             companion=companion,
         )
 
-    def _draw_events(self, spectrum: Tensor, plane: Tensor) -> tuple[Tensor, Loudest, Crop | None, Tensor]:
+    def _draw_events(self, spectrum: Tensor, plane: Tensor) -> tuple[Tensor, Peak, Crop | None, Tensor]:
         """(E, C, K), (E, C) -> energy (E, C, F, T), loudest tiles (E, C), the crop, the strain's units (E, rows)."""
         events, channels = plane.shape
         if not self.grid.crop:
             drawn = self._draw(spectrum.flatten(0, 1), plane.flatten())
-            loudest = Loudest(*(getattr(drawn.peak, f.name).view(events, channels) for f in fields(Loudest)))
+            loudest = Peak(*(getattr(drawn.peak, f.name).view(events, channels) for f in fields(Peak)))
             return drawn.image.unflatten(0, (events, channels)), loudest, None, drawn.units[::channels]
         strain = self._draw(spectrum[:, 0], plane[:, 0])
         crop = self.grid.around_peak(strain.image)
@@ -289,8 +288,8 @@ class QTransform(nn.Module):
             others = self._draw(spectrum[:, 1:].flatten(0, 1), plane[:, 1:].flatten(), first)
             images.append(others.image.unflatten(0, (events, channels - 1)))
             peaks.append(others.peak)
-        loudest = Loudest(
-            *(torch.cat([getattr(p, f.name).view(events, -1) for p in peaks], 1) for f in fields(Loudest))
+        loudest = Peak(
+            *(torch.cat([getattr(p, f.name).view(events, -1) for p in peaks], 1) for f in fields(Peak))
         )
         return torch.cat(images, 1), loudest, crop, strain.units
 
@@ -335,7 +334,7 @@ class QTransform(nn.Module):
             image[mine] = self.grid(p, tiles, unit, None if first is None else first[mine])
             used[mine, :rows] = unit
             energy[mine], time[mine], frequency[mine] = peak.energy, peak.time, peak.frequency
-        return _Drawn(image, used, Loudest(energy, time, frequency))
+        return _Drawn(image, used, Peak(energy, time, frequency))
 
     def _by_plane(self, plane: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Each plane that is shown, and which of (B,) show it."""
