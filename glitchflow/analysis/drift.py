@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.data.normalise import QUANTILES, loudness, loudness_quantiles
 from glitchflow.methods.compare import FIT_EVENTS, Basis
 from glitchflow.progress import say
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Flags
 
 # of sqrt(E) times the largest distance of two cumulative curves: 95 % of what chance gives
 KOLMOGOROV = 1.358
@@ -25,11 +24,11 @@ KOLMOGOROV = 1.358
 class Drift:
     """Says which events are out of range, and how far each witness as a whole has moved."""
 
-    flagged: NDArray[np.bool_]  # (E,)
+    flagged: Flags  # (E,)
     table: dict[str, Any]
 
 
-def measure(basis: Basis, loud: Array, vetoed: NDArray[np.bool_], beyond: float) -> Drift | None:
+def measure(basis: Basis, loud: Array, vetoed: Flags, beyond: float) -> Drift | None:
     """Compare the events' witnesses with those that the network was trained on; None where nothing tells of them.
 
     loud (E, W): their loudness; vetoed (E,): the events whose vetoes are counted as not to be trusted; beyond: the
@@ -41,7 +40,7 @@ def measure(basis: Basis, loud: Array, vetoed: NDArray[np.bool_], beyond: float)
         return None
     ranges = trusted_range(known, beyond)
     below, above = loud < ranges[0], loud > ranges[1]
-    flagged: NDArray[np.bool_] = np.any(below | above, axis=1)
+    flagged: Flags = np.any(below | above, axis=1)
     rows = [
         {
             "name": name,

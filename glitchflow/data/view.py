@@ -6,11 +6,10 @@ Shapes: E event, C channel, F frequency, T time, N sample.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.data.store import Dataset
 from glitchflow.signal.qtransform import QTransform, build_engine
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Indices
 
 
 def axes(dataset: Dataset, event: int) -> tuple[Array, Array]:
@@ -35,7 +34,7 @@ def strain_engine(dataset: Dataset) -> QTransform:
     return engine_of(dataset, dataset.channels[:1])
 
 
-def read_series(dataset: Dataset, events: NDArray[np.int64], channels: Sequence[str]) -> Array:
+def read_series(dataset: Dataset, events: Indices, channels: Sequence[str]) -> Array:
     """Read the series (E, C, N) of ascending events and the named channels, in double precision; of derived channels,
     which a store does not keep, they are made anew.
 

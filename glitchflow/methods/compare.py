@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.config import Loader
 from glitchflow.data.loader import choose_channels
@@ -24,7 +23,7 @@ from glitchflow.methods.table import METHODS
 from glitchflow.progress import say
 from glitchflow.score.sample import Sample
 from glitchflow.score.table import Unit
-from glitchflow.signal.types import Energies
+from glitchflow.signal.types import Energies, Indices
 
 FIT_EVENTS = 4096  # events that image methods are fitted to at most; their loss is flat beyond
 BLOCK = 32  # events that methods see at once: a hundred channels' series of 16 s at 512 Hz are 210 MB then
@@ -63,7 +62,7 @@ def basis_of(dataset: Dataset, loader: Loader) -> Basis:
 
 def compare(
     dataset: Dataset,
-    events: NDArray[np.int64],
+    events: Indices,
     basis: Basis,
     unit: Unit,
     subset: int | None,
@@ -134,7 +133,7 @@ def facts(train: Train, dataset: Dataset) -> set[str]:
 
 
 def _blocks(
-    dataset: Dataset, basis: Basis, events: NDArray[np.int64], series: bool
+    dataset: Dataset, basis: Basis, events: Indices, series: bool
 ) -> Iterator[tuple[Block, Energies]]:
     """The events, some at a time, with their truth, and with their series where a method needs them; and the energies
     (E, C, F, T) of all channels."""

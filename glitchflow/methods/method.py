@@ -10,14 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from glitchflow.data.store import Dataset
 from glitchflow.score.table import Unit
-from glitchflow.signal.types import Energies
+from glitchflow.signal.types import Array, Energies, Flags, Indices
 
-Read = Callable[[NDArray[np.int64]], Energies]  # energies (E, F, T) of ascending event indices
+Read = Callable[[Indices], Energies]  # energies (E, F, T) of ascending event indices
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Series:
     """Points to the series of the train split, where the store kept them."""
 
     dataset: Dataset
-    events: NDArray[np.int64]  # ascending indices
+    events: Indices  # ascending indices
     witnesses: list[str]  # those of a block, in its order
     recorded: list[int]  # places among them of those that are not derived from others
 
@@ -47,12 +44,12 @@ class Train:
 class Block:
     """Holds some events as a method may see them."""
 
-    events: NDArray[np.int64]  # (E,) indices in the store
-    gps: NDArray[np.float64]  # (E,) of the middle of the series, s
+    events: Indices  # (E,) indices in the store
+    gps: Array  # (E,) of the middle of the series, s
     images: Energies  # (E, W, F, T) of the witnesses, normalised
-    strain: NDArray[np.float64] | None  # (E, N) in the strain's unit; None where the store kept no series
-    witnesses: NDArray[np.float64] | None  # (E, W, N), each in its own unit
-    valid: NDArray[np.bool_]  # (E, W): False where a witness was missing or dead, its image is 0 then
+    strain: Array | None  # (E, N) in the strain's unit; None where the store kept no series
+    witnesses: Array | None  # (E, W, N), each in its own unit
+    valid: Flags  # (E, W): False where a witness was missing or dead, its image is 0 then
     rate: float  # Hz, of the series
     witnessed: Energies | None = (
         None  # (E, F, T) the truth, which is handed to no method but those that ask for it

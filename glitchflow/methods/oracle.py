@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.methods.method import Block, Removed, Train
 from glitchflow.score.table import Unit
-from glitchflow.signal.types import Energies
+from glitchflow.signal.types import Array, Energies
 
 BINS_A_DECADE = 20  # of W: a curve of energies has no finer features
 BIN_FLOOR = 1e-2  # the least W that is told apart: far below the noise's own energy of 1.4
@@ -25,8 +24,8 @@ class Curve:
     """Gives the loss-optimal normalised value of the strain as a function of log W."""
 
     unit: Unit
-    knots: NDArray[np.float64]  # (bin,) log10 of W
-    values: NDArray[np.float64]  # (bin,)
+    knots: Array  # (bin,) log10 of W
+    values: Array  # (bin,)
 
     def generate(self, witnessed: Energies) -> Energies:
         """Return the strain's energies (E, F, T) for witnessed energies W (E, F, T)."""

@@ -6,9 +6,8 @@ Shapes: W window, S threshold, B block of time, R resample.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Flags, Indices
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Deadtime:
     ratio: Curve  # efficiency / deadtime: 1 is what vetoing at random buys
 
 
-def own_seconds(gps: Array, length: float, chosen: NDArray[np.bool_]) -> Array:
+def own_seconds(gps: Array, length: float, chosen: Flags) -> Array:
     """Counts the seconds that each chosen window adds to the time they cover together, so that overlaps count once.
 
     Shapes: gps (W,) of the windows' centres in s, in any order, chosen (W,) -> (W,), 0 where not chosen.
@@ -45,8 +44,8 @@ def own_seconds(gps: Array, length: float, chosen: NDArray[np.bool_]) -> Array:
 def deadtime(
     gps: Array,
     length: float,
-    vetoed: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
+    vetoed: Flags,
+    truth: Flags,
     block: float,
     seed: int,
     resamples: int = 1000,
@@ -82,7 +81,7 @@ def deadtime(
     return Deadtime(sums["vetoed"].sum(axis=1), analysed, curves[0], curves[1])
 
 
-def _by_block(values: Array, place: NDArray[np.int64], blocks: int) -> Array:
+def _by_block(values: Array, place: Indices, blocks: int) -> Array:
     """Sums (S, B) of values (S, W) over the windows of each block."""
     return np.stack([np.bincount(place, row, minlength=blocks) for row in values])
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.score import clusters
 from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import proportion
-from glitchflow.signal.types import Array, Energies
+from glitchflow.signal.types import Array, Energies, Flags
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def cluster_levels(sample: Sample, areas: Array, area: float) -> Levels:
 
 
 def threshold_table(
-    levels: Levels, quiet: NDArray[np.bool_], thresholds: list[float], some: NDArray[np.bool_] | None = None
+    levels: Levels, quiet: Flags, thresholds: list[float], some: Flags | None = None
 ) -> dict[str, Any]:
     """Tells at every threshold the veto's accuracy, efficiency, share cleaned, and what noise alone does.
 
@@ -75,7 +74,7 @@ def threshold_table(
     return table
 
 
-def _shares(hits: NDArray[np.bool_], trials: Any) -> dict[str, list[Any]]:
+def _shares(hits: Flags, trials: Any) -> dict[str, list[Any]]:
     """Shares of the trials, with their intervals, at each threshold; hits (S, E)."""
     value = proportion(hits.sum(axis=1), trials)
     return {

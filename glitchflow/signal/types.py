@@ -14,6 +14,7 @@ Array = NDArray[np.float64]  # series, spectra, times and everything computed fr
 Energies = NDArray[np.float32]  # Q-plots, as a store holds them
 Spectrum = NDArray[np.complex128]
 Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]  # of events in a store, of channels, of pixels
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.analysis.clean import veto_segments as veto
 from glitchflow.analysis.opened import Opened, open_run
@@ -29,7 +28,7 @@ from glitchflow.progress import say, track
 from glitchflow.score.mask import overlap_share, removal_mask, upsample
 from glitchflow.signal.recorded.events import first_sample, read_channel
 from glitchflow.signal.recorded.frames import pieces, read_stretch
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Indices
 from glitchflow.twin.estimate import Estimator, Shown, estimator_of
 
 SUFFIX = "_CLEAN"
@@ -40,7 +39,7 @@ FRAME = ".gwf"
 class Windows:
     """Holds the events that are cleaned, by the time their Q-plots begin; all (E,), times in GPS s."""
 
-    events: NDArray[np.int64]
+    events: Indices
     series: Array  # where the event's series begins
     start: Array  # where its Q-plot begins
     stop: Array
@@ -55,7 +54,7 @@ class Stretch:
     values: Array  # (M,)
     unit: str
     frame: bool  # whether it was read from GWF
-    places: NDArray[np.int64]  # among the windows, of those that may reach into it
+    places: Indices  # among the windows, of those that may reach into it
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _clean_strain(job: Job, form: str, directory: Path) -> int:
     return len(treated)
 
 
-def _subtract(job: Job, places: NDArray[np.int64], stretch: Stretch, values: Array) -> set[int]:
+def _subtract(job: Job, places: Indices, stretch: Stretch, values: Array) -> set[int]:
     """Subtract from the values (M,) of a stretch what the windows at `places` remove; those that remove anything."""
     windows = job.windows
     places = places[np.argsort(windows.events[places])]
@@ -171,7 +170,7 @@ def _subtract(job: Job, places: NDArray[np.int64], stretch: Stretch, values: Arr
     return set(places.tolist())
 
 
-def _strain(job: Job, places: NDArray[np.int64]) -> Array:
+def _strain(job: Job, places: Indices) -> Array:
     """The strain (E, N) of the windows at places of ascending events, as their Q-plots were made from it."""
     dataset, events = job.run.dataset, job.windows.events[places]
     if "series" in dataset:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.config import Evaluate
 from glitchflow.data import store
@@ -19,7 +18,7 @@ from glitchflow.score.levels import Levels
 from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import RESOLVABLE_EVENTS, Proportion
 from glitchflow.score.table import Bootstrap
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Flags, Indices
 
 POINTS = 256  # of an ROC curve that are kept for drawing, at most
 STEPS = 100  # between the thresholds of a curve of efficiency against cost
@@ -49,7 +48,7 @@ def roc_table(levels: Levels, threshold: float) -> dict[str, Any]:
     return table
 
 
-def _thinned(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _thinned(counts: Indices) -> Indices:
     """Places of at most `POINTS` points of a curve, the ends among them, evenly spread over its events."""
     wanted = np.linspace(0, counts[-1], POINTS)
     return np.unique(np.searchsorted(counts, wanted).clip(0, len(counts) - 1))
@@ -102,7 +101,7 @@ def _named(name: str, value: Proportion) -> dict[str, list[Any]]:
     }
 
 
-def _dead(found: Deadtime, vetoed: NDArray[np.bool_]) -> dict[str, Any]:
+def _dead(found: Deadtime, vetoed: Flags) -> dict[str, Any]:
     """Deadtime at each threshold, with efficiency / deadtime, and their intervals. vetoed (S, E)."""
     return {
         "cost": found.share.value.tolist(),
