@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.data.view import read_series, strain_engine
 from glitchflow.methods.method import Block, Removed, Series, Train
 from glitchflow.methods.oracle import Curve, fit_curve
 from glitchflow.signal.qtransform import QTransform
-from glitchflow.signal.types import Energies
+from glitchflow.signal.types import Array, Energies, Indices
 from glitchflow.signal.wiener import Wiener, fit_wiener
 
 SEGMENT = 1.0  # s of a segment, and of a filter: resolves lines of 1 Hz, and a window holds some of them
@@ -70,23 +69,21 @@ def fit(train: Train, derived: bool) -> Filter:
     return Filter(wiener, places, engine, fit_curve(target, energy, train.unit))
 
 
-def _energy(engine: QTransform, strain: NDArray[np.float64], part: NDArray[np.float64]) -> Energies:
+def _energy(engine: QTransform, strain: Array, part: Array) -> Energies:
     """Energies (E, F, T) of a part of the strain (E, N), both (E, N), whitened as the strain is."""
     companion = engine(strain[:, None], companion=part).companion
     assert companion is not None
     return np.maximum(companion.numpy(), 0).astype(np.float32)
 
 
-def _read(series: Series, events: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+def _read(series: Series, events: Indices) -> Iterator[Array]:
     """Series (E, 1 + W, N) of ascending events, the strain first, some at a time."""
     channels = [series.dataset.channels[0], *series.witnesses]
     for start in range(0, len(events), BLOCK):
         yield read_series(series.dataset, events[start : start + BLOCK], channels)
 
 
-def _stretches(
-    series: Series, events: NDArray[np.int64], places: list[int]
-) -> Iterator[tuple[NDArray, NDArray]]:
+def _stretches(series: Series, events: Indices, places: list[int]) -> Iterator[tuple[Array, Array]]:
     """Strain (E, N') and witnesses (E, W, N') of the part of the series that Q-plots show, and half a segment more:
     averaged over the long quiet rest, a filter would mostly learn the noise."""
     made = series.dataset.config

@@ -12,13 +12,12 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from glitchflow.data.normalise import Normalisation
 from glitchflow.score import metrics
 from glitchflow.score.sample import Sample
 from glitchflow.score.statistics import Interval, bootstrap_difference, bootstrap_mean
-from glitchflow.signal.types import Energies
+from glitchflow.signal.types import Array, Energies, Flags
 
 
 class Bootstrap(NamedTuple):
@@ -68,25 +67,25 @@ class Score:
     name: str
     words: str  # its column's title
     of: Callable[[Made], Any]  # values per event: (E,), or an Excess
-    over: Callable[[Any, NDArray[np.bool_], int, int], Interval]  # (values, events, seed, resamples)
+    over: Callable[[Any, Flags, int, int], Interval]  # (values, events, seed, resamples)
     better: Literal["lower", "higher"]
     form: Callable[[Mapping[str, Any]], str]
     needs: frozenset[str] = frozenset({"energies"})  # of energies, series, witnessed
     paired: bool = False  # whether its distance to a reference method is shown too, event by event
 
 
-def loss(made: Made) -> NDArray[np.float64]:
+def loss(made: Made) -> Array:
     """Returns the training's loss of each event (its pixelwise part), in normalised units: (E,)."""
     difference = made.unit.normalise(made.recorded) - made.unit.normalise(made.generated)
     value = np.square(difference) if made.unit.loss == "l2" else np.abs(difference)
     return value.mean(axis=(1, 2), dtype=np.float64)
 
 
-def _iou(made: Made) -> NDArray[np.float64]:
+def _iou(made: Made) -> Array:
     return metrics.mask_iou(made.recorded, made.generated, made.mask)
 
 
-def _ssim(made: Made) -> NDArray[np.float64]:
+def _ssim(made: Made) -> Array:
     return metrics.ssim(made.recorded, made.generated)
 
 
@@ -94,11 +93,11 @@ def _excess(made: Made) -> metrics.Excess:
     return metrics.residual_power(made.recorded, made.residual, made.witnessed)
 
 
-def _mean(values: NDArray, events: NDArray[np.bool_], seed: int, resamples: int) -> Interval:
+def _mean(values: Array, events: Flags, seed: int, resamples: int) -> Interval:
     return bootstrap_mean(values[events], seed, resamples)
 
 
-def _removed(values: metrics.Excess, events: NDArray[np.bool_], seed: int, resamples: int) -> Interval:
+def _removed(values: metrics.Excess, events: Flags, seed: int, resamples: int) -> Interval:
     return values.of(events).removed(seed, resamples)
 
 
@@ -147,7 +146,7 @@ def score_events(sample: Sample, unit: Unit, mask: float) -> Values:
 
 def score_table(
     values: Values,
-    families: Mapping[str, NDArray[np.bool_]],
+    families: Mapping[str, Flags],
     witnessed: list[str],
     interval: Bootstrap,
     reference: str,

@@ -89,7 +89,7 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         treated = _clean_strain(job, settings.format, partial)
         found = veto.find_vetoes(run, np.sort(windows.events), experiment.evaluate, experiment.veto)
         name = f"{run.dataset.channels[0].partition(':')[0]}:{experiment.veto.tag}:{experiment.veto.version}"
-        veto.write_flag(veto.as_flag(found, name), partial)
+        veto.write_flag(found, name, partial)
         facts = {
             "channel": run.dataset.channels[0] + SUFFIX,
             "mask": {"threshold": settings.threshold},

@@ -3,12 +3,9 @@
 Shapes: E event, T time.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from igwn_segments import segmentlist
@@ -19,9 +16,6 @@ from glitchflow.config import Evaluate, Veto
 from glitchflow.data.view import axes
 from glitchflow.methods.table import NETWORK
 from glitchflow.score import clusters, segments
-
-if TYPE_CHECKING:
-    from gwpy.segments import DataQualityFlag
 
 BLOCK = 256  # events whose clusters are sought at once
 
@@ -65,27 +59,20 @@ def _windows(run: Opened, events: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
     return run.dataset.events("gps", events) - run.dataset.config.series.duration / 2, edges
 
 
-def as_flag(vetoes: Vetoes, name: str) -> DataQualityFlag:
-    """Make of them a flag of gwpy's, to the nanosecond that its files keep."""
-    from gwpy.segments import DataQualityFlag, Segment, SegmentList
-    from gwpy.time import LIGOTimeGPS
-
-    def exact(values: segmentlist) -> SegmentList:
-        return SegmentList(Segment(LIGOTimeGPS(a), LIGOTimeGPS(b)) for a, b in values)
-
-    return DataQualityFlag(
-        name, known=exact(vetoes.known), active=exact(vetoes.active), description="GlitchFlow"
-    )
-
-
-def write_flag(flag: DataQualityFlag, directory: Path) -> list[Path]:
-    """Write `veto.hdf5`, and `veto.xml` (LIGO_LW) where its backend is installed; returns what was written.
+def write_flag(vetoes: Vetoes, name: str, directory: Path) -> None:
+    """Write them as a flag of gwpy's, to the nanosecond that its files keep: `veto.hdf5`, and `veto.xml` (LIGO_LW)
+    where its backend is installed.
 
     LIGO_LW wants a detector, a letter and a digit before the flag's first colon: not for simulated ones.
     """
-    written = [directory / "veto.hdf5"]
-    flag.write(written[0], format="hdf5", path=flag.name)
+    from gwpy.segments import DataQualityFlag, Segment, SegmentList
+    from gwpy.time import LIGOTimeGPS
+
+    known, active = (
+        SegmentList(Segment(LIGOTimeGPS(a), LIGOTimeGPS(b)) for a, b in values)
+        for values in (vetoes.known, vetoes.active)
+    )
+    flag = DataQualityFlag(name, known=known, active=active, description="GlitchFlow")
+    flag.write(directory / "veto.hdf5", format="hdf5", path=flag.name)
     if flag.ifo is not None and importlib.util.find_spec("igwn_ligolw") is not None:
-        written.append(directory / "veto.xml")
-        flag.write(written[1], format="ligolw")
-    return written
+        flag.write(directory / "veto.xml", format="ligolw")
