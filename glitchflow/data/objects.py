@@ -166,11 +166,17 @@ def wipe(path: Location) -> None:
 def replace(new: Location, path: Location) -> None:
     """Put `new` in the place of `path`, which goes away; on a URL object by object, the metadata last.
 
-    Killed at any point, it leaves `path` as it was, or `new` whole and nothing that looks like a store at `path`.
+    Where the file system refuses, `path` stays as it was. Killed at any point, it leaves `path` as it was, or `new`
+    whole and nothing that looks like a store at `path`.
     """
     if not is_url(path):
         hidden = _hide(path)
-        Path(new).rename(path)
+        try:
+            Path(new).rename(path)
+        except OSError:
+            if hidden.exists():
+                hidden.rename(path)
+            raise
         _remove(hidden)
         return
     _empty(path)

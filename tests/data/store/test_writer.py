@@ -1,5 +1,6 @@
 """Making a store: whole or not at all, resumed, extended, repaired, and replaced only when its successor stands."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -145,6 +146,25 @@ def test_killed_while_it_takes_the_old_ones_place(path, monkeypatch, step):
         make(path, seed=2, overwrite=True)
     monkeypatch.undo()
     assert make(path, seed=2, overwrite=step == "before") == []
+    holds(path, 18, seed=2)
+
+
+def test_what_cannot_take_the_old_ones_place_leaves_it_there(path, monkeypatch):
+    make(path)
+    before, rename = (path / "zarr.json").read_text(), Path.rename
+
+    def refused(self, to):
+        if self.suffix == ".new":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(RunError, match=r"d.zarr: cannot be finished: Input/output error$"):
+            make(path, seed=2, overwrite=True)
+    assert (path / "zarr.json").read_text() == before
+    assert damage_of(path) == {}
+    assert make(path, seed=2, overwrite=True) == []
     holds(path, 18, seed=2)
 
 
