@@ -1,6 +1,7 @@
 """How a row of the table of stages becomes a command: its arguments, its help, its call, its errors as one line."""
 
 import contextlib
+import errno
 import inspect
 import os
 import pkgutil
@@ -110,6 +111,10 @@ def shown(written: Any) -> str:
     return text if near.startswith("../..") else near
 
 
+# what a file system says that no more can be written to, or not by this user: no fault of the program's
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
     """Turn the errors a user can act on into one line on standard error and an exit status."""
@@ -121,6 +126,10 @@ def one_line() -> Iterator[None]:
         stop(str(error), 2)
     except RunError as error:
         stop(str(error), 1)
+    except OSError as error:  # of a plain file; what goes through objects.py has its line by now
+        if error.errno not in REFUSED:
+            raise
+        stop(f"{error.filename or 'a file'}: cannot be written: {error.strerror}", 1)
     except KeyboardInterrupt:
         stop("stopped; what is finished is kept, and the same command goes on from there", 1)
 

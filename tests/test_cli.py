@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from glitchflow.cli import STAGES
+from glitchflow.command import one_line
 from glitchflow.config import Experiment, describe
 
 COMMAND = Path(sys.executable).parent / "glitchflow"
@@ -54,6 +55,15 @@ def test_a_refusing_disk_is_one_line_and_status_1(tmp_path):
     done = run("generate", QUICKSTART, f"workdir={tmp_path}/file/x")
     assert done.returncode == 1
     assert done.stderr == f"glitchflow: {tmp_path}/file/x/dataset.zarr: cannot be written: Not a directory\n"
+
+
+def test_a_disk_that_is_full_under_a_plain_file_is_one_line_and_status_1(capsys):
+    with pytest.raises(SystemExit) as ended, one_line(), Path("/dev/full").open("w") as file:
+        file.write("metrics")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "glitchflow: a file: cannot be written: No space left on device\n"
+    with pytest.raises(FileNotFoundError), one_line():  # no disk's fault: the traceback says whose
+        Path("/nowhere/at/all").read_text()
 
 
 def test_inspect(dataset_run):

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from glitchflow.config import Experiment
+from glitchflow.data.objects import write_text
 from glitchflow.errors import RunError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
@@ -54,7 +55,7 @@ def export(experiment: Experiment) -> Path:
         "largest_relative_difference": difference,
         "provenance": trained.meta.provenance,
     }
-    (path / "twin.json").write_text(json.dumps(about, indent=1))
+    write_text(path / "twin.json", json.dumps(about, indent=1))
     say(
         f"exported {trained.path.name}; the program and the network differ by {difference:.1e} of the maximum"
     )
