@@ -1,7 +1,7 @@
 """The networks, from the witnesses' Q-plots to the strain's, and their losses: pure torch, by name.
 
 In: a name of `MODELS` or `LOSSES`, or an import path, and options. Out: a torch module, or a function of two tensors.
-Read first: layers.py (what the networks share), then unet.py; a new network is one file and its row in `MODELS`.
+Read first: layers.py (what the networks share), then unet.py; a new network is one file and a row in its kind's table.
 
 Shapes: (event, witness, frequency, time) -> (event, 1, frequency, time).
 """
@@ -21,7 +21,7 @@ from glitchflow.model.loss import LOSSES, build_loss
 from glitchflow.model.resnet import ResNet
 from glitchflow.model.unet import UNet
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
+IMAGE_MODELS: dict[str, Callable[..., nn.Module]] = {
     "decoder": Decoder,
     "decoder_deep": partial(Decoder, width=32, depth=8),  # sees 19 pixels each way
     "resnet": ResNet,
@@ -29,9 +29,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "attention_unet": partial(UNet, attention=True),
 }
 
+MODELS = {**IMAGE_MODELS}  # of every kind
+
 GENERAL = ("width", "norm", "coordinates", "init", "init_scale", "seed")
 
-__all__ = ["LOSSES", "MODELS", "build", "build_loss", "initialise"]
+__all__ = ["IMAGE_MODELS", "LOSSES", "MODELS", "build", "build_loss", "initialise"]
 
 
 def build(

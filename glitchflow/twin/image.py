@@ -16,7 +16,7 @@ from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array
 from glitchflow.errors import InputError
-from glitchflow.model import MODELS, build_loss
+from glitchflow.model import IMAGE_MODELS, build_loss
 from glitchflow.score import metrics
 from glitchflow.twin.geometry import geometry
 from glitchflow.twin.kind import Exported, Kind
@@ -110,7 +110,7 @@ def example(events: int, shape: Sequence[int]) -> Tensor:
 
 KIND = Kind(
     name="image",
-    models=MODELS,
+    models=IMAGE_MODELS,
     array=ARRAY,
     normalisation=normalisation,
     about=about,

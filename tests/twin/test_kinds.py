@@ -1,11 +1,13 @@
 """Which model is of which kind, and what a user's own may say of itself."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from glitchflow.errors import InputError
 from glitchflow.model import MODELS
-from glitchflow.twin import kinds
+from glitchflow.twin import image, kinds
 
 SETTINGS = {"options": {}, "seed": 1}
 
@@ -28,6 +30,13 @@ def test_a_user_s_own_of_a_kind_that_there_is_not():
             kinds.of("torch:solid")
     finally:
         del torch.solid
+
+
+def test_a_model_of_ours_of_another_kind(monkeypatch):
+    monkeypatch.setitem(MODELS, "solid", lambda witnesses, shape: Solid())
+    monkeypatch.setitem(kinds.KINDS, "solid", replace(image.KIND, name="solid", models={"solid": Solid}))
+    assert kinds.of("solid").name == "solid"
+    assert kinds.of("unet").name == "image"
 
 
 def test_what_is_neither():
