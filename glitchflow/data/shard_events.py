@@ -201,6 +201,8 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     kept = [recipe.channels.index(name) for name in factory.kept_channels]
     block: dict[str, Any] = {"qplot": plot.energy.numpy(), "q": plot.q.numpy(), "valid": valid}
     block["series"] = series[:, kept]
+    # `valid` says so already, and whoever adds up series would have nothing but NaN from here on
+    block["series"][~np.isfinite(block["series"]).all(-1)] = 0
     if content.qplot.window == "loudest":
         start = np.array([event.gps for event in events]) - content.series.duration / 2
         block["frequency0"] = np.asarray(plot.frequencies)[:, 0]

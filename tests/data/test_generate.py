@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -364,6 +365,27 @@ def test_a_task_that_dies_again_and_again_is_one_line(own):
 
 
 # -- Q-plots made anew from stored series ------------------------------------------------------------------------
+
+
+def test_a_witness_that_is_not_finite_costs_the_witness_and_no_sum_over_series(dataset_run, tmp_path):
+    settings = content_of(
+        small(tmp_path, **SERIES, ingest={"series_from": str(dataset_run.dataset)}), "ingest"
+    )
+    factory = make_factory(settings)
+    event = factory.recipe.event
+
+    def spoilt(index):
+        found = event(index)
+        found.series[1, 7:9] = np.nan
+        return found
+
+    spoilt_factory = replace(factory, recipe=replace(factory.recipe, event=spoilt))
+    (block, skipped, _), (whole, *_) = (make_block(f, range(2)) for f in (spoilt_factory, factory))
+    assert not skipped
+    assert block["valid"][:, :2].tolist() == [[True, False]] * 2
+    assert not block["series"][:, 1].any()
+    np.testing.assert_array_equal(block["series"][:, [0, 2]], whole["series"][:, [0, 2]])
+    np.testing.assert_array_equal(block["qplot"][:, 0], whole["qplot"][:, 0])
 
 
 def test_the_same_qplots_from_stored_series(dataset_run, tmp_path):

@@ -127,6 +127,7 @@ class Attributes(BaseModel):
     version: Literal[1, 2] = Field(alias="schema")
     complete: bool
     layout: Layout
+    sha256: str = ""  # of all this, once it is complete; version 1 has none
     arrays: Annotated[dict[str, Array | None], BeforeValidator(_named)] = Field(min_length=1)
     fixed: dict[str, Fixed] = {}  # the arrays without an event axis
     tables: dict[str, str] = {}  # types of the arrays along an axis of their own, written when it is finished
@@ -200,8 +201,9 @@ def _finite(values: Any) -> bool:
 
 
 def attributes_digest(attributes: Mapping[str, Any]) -> str:
-    """SHA-256 of a finished store's attributes, which are JSON: they hold numbers that networks are fed with."""
-    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of a finished store's attributes, but for itself: they hold numbers that networks are fed with."""
+    told = {name: value for name, value in attributes.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 # -- markers -----------------------------------------------------------------------------------------------------
@@ -228,13 +230,11 @@ class Marker(BaseModel):
 
 
 class Folded(BaseModel):
-    """The markers of all shards of a finished store, the SHA-256 of each chunk of its columns and of its tables, and of
-    its attributes."""
+    """The markers of all shards of a finished store, and the SHA-256 of each chunk of its columns and of its tables."""
 
     model_config = ConfigDict(frozen=True)
     shards: dict[int, Marker] = {}
     columns: dict[str, list[str]] = {}
-    attributes: str = ""
 
 
 def marker_name(shard: int) -> str:

@@ -189,14 +189,13 @@ class Writer:
         with objects.writing(self.path, "cannot be finished"):
             known = self.dataset.attributes | dict(attributes or {}) | {"complete": True}
             known = json.loads(json.dumps(known))  # as a reader finds them
+            known["sha256"] = attributes_digest(known)
             with warnings.catch_warnings():
                 warnings.simplefilter(
                     "ignore"
                 )  # consolidated metadata is not yet part of Zarr's specification
                 zarr.consolidate_metadata(objects.storage(where))
             group = objects.get_json(where, objects.ROOT)
-            folded = parse_marker(where, FOLDED, objects.get(where, FOLDED) or b"", Folded)
-            self._fold(folded.model_copy(update={"attributes": attributes_digest(known)}))
             objects.put(where, objects.ROOT, json.dumps(group | {"attributes": known}).encode())
             for k in range(self.layout.shards):
                 objects.delete(where, marker_name(k))
