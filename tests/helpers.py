@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from glitchflow.data.normalise import loudness, loudness_quantiles, measure, red
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store.create import Design, Fixed
 from glitchflow.data.store.dataset import Dataset
-from glitchflow.data.store.schema import Array, Layout, choose_layout
+from glitchflow.data.store.schema import Array, Layout, attributes_digest, choose_layout
 from glitchflow.data.store.verify import find_damage
 from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.signal.simulation.families import FAMILIES
@@ -232,3 +233,12 @@ def descendants(pid: int) -> list[tuple[int, str]]:
             except OSError:
                 continue
     return found
+
+
+def edit_attributes(store: Path, **changes: object) -> None:
+    """Change attributes of a finished store, and seal them anew: what was made so, not what a disk has changed."""
+    file = store / "zarr.json"
+    metadata = json.loads(file.read_text())
+    metadata["attributes"] |= changes
+    metadata["attributes"]["sha256"] = attributes_digest(metadata["attributes"])
+    file.write_text(json.dumps(metadata))

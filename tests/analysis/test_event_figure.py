@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import edit_attributes
 from PIL import Image
 
 from glitchflow.analysis.event_figure import draw
@@ -39,8 +40,7 @@ def test_dataset_and_predictions_differ(trained_run, tmp_path):
 
 def test_a_moved_run_finds_its_dataset_beside_the_predictions(trained_run, tmp_path):
     moved = shutil.copytree(trained_run.predictions, tmp_path / "run" / "predictions.zarr")
-    metadata = moved / "zarr.json"
-    metadata.write_text(metadata.read_text().replace(str(trained_run.dataset), "/nowhere/dataset.zarr"))
+    edit_attributes(moved, dataset="/nowhere/dataset.zarr")
     with pytest.raises(InputError, match="the dataset it is of is at neither /nowhere/dataset"):
         draw(str(moved), 3)
     (tmp_path / "run" / "dataset.zarr").symlink_to(trained_run.dataset)

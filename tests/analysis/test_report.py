@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import small
+from helpers import edit_attributes, small
 
 from glitchflow.analysis.report import charts, events, images, report
 from glitchflow.analysis.report.finding import finding
@@ -21,7 +21,6 @@ from glitchflow.analysis.report.page import render
 from glitchflow.analysis.report.run import gather
 from glitchflow.analysis.report.sections import SECTIONS
 from glitchflow.data.store import dataset as store
-from glitchflow.data.store.schema import attributes_digest
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 
@@ -212,10 +211,7 @@ def test_scores_of_an_older_version_are_left_out(full, tmp_path, capsys):
 def test_predictions_of_another_dataset_are_left_out(trained_run, full, tmp_path, capsys):
     (tmp_path / "predictions.zarr").unlink()
     copy = shutil.copytree(trained_run.predictions, tmp_path / "predictions.zarr")
-    metadata = json.loads((copy / "zarr.json").read_text())
-    metadata["attributes"]["dataset_identity"] = "another"
-    metadata["attributes"]["sha256"] = attributes_digest(metadata["attributes"])
-    (copy / "zarr.json").write_text(json.dumps(metadata))
+    edit_attributes(copy, dataset_identity="another")
     assert gather(full).predictions is None
     assert "without predictions: " in capsys.readouterr().err
 

@@ -115,7 +115,7 @@ def test_a_checkpoint_says_all_about_itself(trained_run):
     assert best.meta.geometry["qplot"]["shape"] == [16, 16]
     assert best.meta.geometry["whiten"]["fftlength"] == 2
     assert list(best.meta.geometry["derived"]) == ["SIM:FRINGE"]
-    assert set(best.meta.sha256) == {"weights.pt", "state.pt"}
+    assert set(best.meta.sha256) == {"weights.pt", "state.pt", "meta.json"}
     state = best.state()
     assert state["optimizer"]["state"]
     assert state["progress"]["epoch"] == 2
