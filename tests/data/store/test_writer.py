@@ -291,12 +291,13 @@ def test_partial_files_of_killed_writers_go(path):
     assert not [p for p in path.rglob("*") if p.suffix == ".partial" or "#" in p.name]
 
 
-def test_compressed(path, tmp_path):
+def test_compressed(path):
     with Writer.begin(path, lambda: design(18, compression="zstd"), lambda _: None) as writer:
         for k in range(5):
             write(writer, k)
         writer.collect()
         writer.complete()
+    assert "zstd" in (path / "qplot" / "zarr.json").read_text()
     holds(path, 18)
 
 
