@@ -6,16 +6,16 @@ host that can reach the place.
 """
 
 import contextlib
-import json
 import os
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from glitchflow.data import objects
 from glitchflow.errors import RunError
@@ -30,6 +30,20 @@ class Held(RunError):
     """Another driver is at it."""
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lease, as it lies there."""
+
+    id: str
+    host: str
+    pid: int
+    started: str | None  # of the process, see `_started`
+    time: float  # s since 1970, of the last heartbeat
+
+
+_OWNER = TypeAdapter(Owner)
+
+
 @dataclass
 class _Lease:
     """A lease as its owner knows it."""
@@ -37,19 +51,20 @@ class _Lease:
     path: objects.Location  # what is guarded
     place: objects.Location  # where the lease lies
     name: str
-    owner: dict[str, Any]
+    owner: Owner
     beaten: float = 0.0  # monotonic time of the last heartbeat that was written
     lost: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def read(self) -> dict[str, Any] | None:
-        return objects.get_json(self.place, self.name)
+    def read(self) -> Owner | None:
+        """Who holds it; None where nobody does, or nobody can read what lies there."""
+        return _read(objects.get(self.place, self.name))
 
     def content(self) -> bytes:
-        return json.dumps(self.owner | {"time": time.time()}).encode()
+        return _OWNER.dump_json(replace(self.owner, time=time.time()))
 
-    def is_mine(self, found: dict[str, Any] | None) -> bool:
-        return found is not None and found.get("id") == self.owner["id"]
+    def is_mine(self, found: Owner | None) -> bool:
+        return found is not None and found.id == self.owner.id
 
     def check(self) -> None:
         """Raise `RunError` where the lease was taken over, or may have been: no heartbeat got through for `SILENT`."""
@@ -82,12 +97,8 @@ def hold(path: objects.Location) -> Iterator[Callable[[], None]]:
     """
     place, name = objects.parted(path)
     absent = _absent(place)
-    owner = {
-        "id": uuid.uuid4().hex,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-    }
+    pid = os.getpid()
+    owner = Owner(uuid.uuid4().hex, socket.gethostname(), pid, _started(pid), time.time())
     mine = _Lease(path, place, f".{name}.lease.json", owner)
     with objects.writing(path, "cannot be written"):
         _take(mine)
@@ -107,6 +118,12 @@ def hold(path: objects.Location) -> Iterator[Callable[[], None]]:
                 directory.rmdir()
 
 
+def _read(content: bytes | None) -> Owner | None:
+    with contextlib.suppress(ValidationError):
+        return None if content is None else _OWNER.validate_json(content)
+    return None
+
+
 def _absent(place: objects.Location) -> list[Path]:
     """The directories that are made for a lease, the innermost first."""
     if objects.is_url(place):
@@ -124,13 +141,15 @@ def _take(mine: _Lease) -> None:
         _wait_for(mine, owner)
     elif objects.put_new(mine.place, mine.name, mine.content()):  # it was given back at this moment
         return
+    else:
+        _wait_for_one_to_read(mine)
     # of several that find the owner gone, the one that writes this object first takes the lease
-    claim = f"{mine.name}.{(owner or {}).get('id', 'none')}"
+    claim = f"{mine.name}.{owner.id if owner else 'none'}"
     if not objects.put_new(mine.place, claim, mine.content()):
         _refuse_claimed(mine, claim)
     try:
         found = mine.read()
-        if found is not None and (owner is None or found["id"] != owner["id"]):
+        if found is not None and (owner is None or found.id != owner.id):
             _refuse(mine.path, found)
         mine.beaten = time.monotonic()
         objects.put(mine.place, mine.name, mine.content())
@@ -140,41 +159,54 @@ def _take(mine: _Lease) -> None:
 
 def _refuse_claimed(mine: _Lease, claim: str) -> None:
     """Refuse where another is taking the lease over; one that died while it did is forgotten."""
-    other = objects.get_json(mine.place, claim) or mine.owner
-    if not _alive(other | {"time": other.get("time", time.time())}):
+    content = objects.get(mine.place, claim)
+    other = _read(content)
+    if content is not None and not (other and _alive(other)):
         objects.delete(mine.place, claim)
-    _refuse(mine.path, other)
+    _refuse(mine.path, other or mine.owner)
 
 
-def _wait_for(mine: _Lease, owner: dict[str, Any]) -> None:
+def _wait_for_one_to_read(mine: _Lease) -> None:
+    """Give who may hold a lease that nobody can read, as a power cut leaves one, the time to write it anew."""
+    until, said = time.monotonic() + 2 * BEAT, False
+    while mine.read() is None and time.monotonic() < until:
+        if not said:
+            say(
+                f"{mine.path}: nobody can read its lease {mine.name}; taken over in {2 * BEAT:g} s if that stays so"
+            )
+            said = True
+        time.sleep(WATCH)
+
+
+def _wait_for(mine: _Lease, owner: Owner) -> None:
     """Return when the owner is gone; refuse where its heart beats, which of a process of this host is known at once."""
     said = False
     while _alive(owner):
         latest = mine.read()
         if latest is None:  # given back meanwhile
             return
-        if owner["host"] == socket.gethostname() or latest["time"] > owner["time"]:
+        if owner.host == socket.gethostname() or latest.time > owner.time:
             _refuse(mine.path, owner)
         if not said:
-            say(f"{mine.path}: waiting for a sign of life of process {owner['pid']} on {owner['host']}")
+            say(f"{mine.path}: waiting for a sign of life of process {owner.pid} on {owner.host}")
             said = True
         time.sleep(WATCH)
 
 
-def _refuse(path: objects.Location, owner: dict[str, Any]) -> None:
-    age = max(0.0, time.time() - owner.get("time", time.time()))
+def _refuse(path: objects.Location, owner: Owner) -> None:
+    age = max(0.0, time.time() - owner.time)
     raise Held(
-        f"{path}: another run is writing it (process {owner['pid']} on {owner['host']}, heard of {age:.0f} s ago);"
+        f"{path}: another run is writing it (process {owner.pid} on {owner.host}, heard of {age:.0f} s ago);"
         f" wait for it, or end it: {SILENT:g} s after its last heartbeat it can be taken over"
     )
 
 
-def _alive(owner: dict[str, Any]) -> bool:
-    if time.time() - owner["time"] > SILENT:
+def _alive(owner: Owner) -> bool:
+    if time.time() - owner.time > SILENT:
         return False
-    if owner["host"] != socket.gethostname():
+    if owner.host != socket.gethostname():
         return True
-    return _started(owner["pid"]) == owner["started"] is not None
+    return _started(owner.pid) == owner.started is not None
 
 
 def _started(pid: int) -> str | None:

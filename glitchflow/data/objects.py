@@ -5,7 +5,6 @@ through Zarr, which `storage` tells where.
 """
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
+from pydantic import TypeAdapter, ValidationError
 from zarr.storage import ObjectStore as ZarrObjectStore
 
 from glitchflow.errors import InputError, RunError
@@ -60,9 +60,13 @@ def writing(path: Location, what: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What an error of a file system or an object store says, on one line."""
+    """What an error of a file system, of an object store or of a validation (its first) says, on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, ValidationError):
+        found = error.errors()[0]
+        place, message = ".".join(map(str, found["loc"])), found["msg"].removeprefix("Value error, ")
+        return f"{place}: {message}" if place else message
     return " ".join(
         str(error).split("\n\n")[0].split()
     )  # obstore adds pages of debugging after an empty line
@@ -108,13 +112,24 @@ def get(path: Location, name: str) -> bytes | None:
         raise RunError(f"{path}: cannot be read: {reason(error)}") from None
 
 
-def get_json(path: Location, name: str) -> Any:
-    """A JSON object, or None where there is none, or one that is no JSON."""
+def read(path: Location, name: str, kind: Any) -> Any:
+    """A JSON object as a `kind`, any type that pydantic knows, or None where there is none.
+
+    Raises `RunError`, in one line, where it is something else, or the place cannot be read.
+    """
     content = get(path, name)
+    return None if content is None else parse(path, name, content, kind)
+
+
+def parse(path: Location, name: str, content: bytes, kind: Any) -> Any:
+    """What `read` makes of an object's content."""
     try:
-        return None if content is None else json.loads(content)
-    except ValueError:
-        return None
+        return _adapter(kind).validate_json(content)
+    except ValidationError as error:
+        raise RunError(f"{path}: damaged: {name}: {reason(error)}") from None
+
+
+_adapter = lru_cache(maxsize=32)(TypeAdapter)  # building one takes longer than a small object
 
 
 def has(path: Location, name: str) -> bool:

@@ -23,7 +23,7 @@ def path(tmp_path):
 
 
 def read(path) -> dict:
-    return objects.get_json(path.parent, NAME)
+    return json.loads((path.parent / NAME).read_text())
 
 
 def leave(path, **changes):
@@ -148,6 +148,41 @@ def test_a_dead_driver_of_this_host_is_replaced_at_once(path):
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
     )
     leave(path, pid=int(process.stdout))
+    with lease.hold(path):
+        assert read(path)["pid"] == os.getpid()
+
+
+UNREADABLE = ["", "{}", "[]", "null", "nonsense", '{"id": 3, "time": "x"}']
+
+
+@pytest.mark.parametrize("content", UNREADABLE)
+def test_a_lease_that_nobody_can_read_is_taken_over(path, monkeypatch, capsys, content):
+    monkeypatch.setattr(lease, "BEAT", 0.05)
+    monkeypatch.setattr(lease, "WATCH", 0.05)
+    (path.parent / NAME).write_text(content)
+    with lease.hold(path):
+        assert read(path)["pid"] == os.getpid()
+    assert capsys.readouterr().err == (
+        f"{path}: nobody can read its lease {NAME}; taken over in 0.1 s if that stays so\n"
+    )
+    assert not list(path.parent.iterdir())
+
+
+def test_who_holds_a_lease_that_nobody_can_read_writes_it_anew(path, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT", 0.2)
+    with lease.hold(path) as check:
+        (path.parent / NAME).write_text("{}")
+        with pytest.raises(lease.Held, match="another run is writing it"), lease.hold(path):
+            pytest.fail("taken over")
+        check()
+
+
+@pytest.mark.parametrize("content", UNREADABLE)
+def test_a_claim_that_nobody_can_read_is_forgotten(path, content):
+    leave(path, started="1")
+    (path.parent / f"{NAME}.x").write_text(content)
+    with pytest.raises(lease.Held), lease.hold(path):
+        pytest.fail("the next one gets it")
     with lease.hold(path):
         assert read(path)["pid"] == os.getpid()
 
