@@ -18,6 +18,7 @@ from glitchflow.config import (
     Whiten,
     upgrade,
 )
+from glitchflow.data.objects import reason
 from glitchflow.errors import RunError
 
 Source = Literal["simulate", "ingest"]
@@ -57,17 +58,7 @@ def read_content(attributes: dict[str, Any], path: str) -> Content:
     try:
         return Content.model_validate({"source": source, **upgrade(attributes["config"])})
     except (ValidationError, TypeError, AttributeError) as error:
-        raise RunError(f"{path}: damaged: the config in its zarr.json: {first(error)}") from None
-
-
-def first(error: Exception) -> str:
-    """The first thing that a failed validation says, on one line."""
-    if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
-    found = error.errors()[0]
-    return ": ".join(
-        filter(None, [".".join(map(str, found["loc"])), found["msg"].removeprefix("Value error, ")])
-    )
+        raise RunError(f"{path}: damaged: the config in its zarr.json: {reason(error)}") from None
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:

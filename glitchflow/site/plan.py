@@ -101,7 +101,7 @@ def content_to_plan(experiment: Experiment, source: Source | None = None) -> Con
 
 def count_files(layout: Layout, arrays: Mapping[str, Array], fixed: list[int]) -> int:
     """Files and directories of a finished store, itself included. fixed: the axes of each array without events."""
-    files = 2 + 2  # the store and its zarr.json; .done and all.json
+    files = 2 + 3  # the store and its zarr.json; .done, all.json and statistics.json
     for array in arrays.values():
         chunks = -(-layout.events // layout.column(array)) if array.column else layout.shards
         files += 3 + chunks * (1 + len(array.shape))  # name/, zarr.json, c/; c/7/0/0/0: an axis, a level

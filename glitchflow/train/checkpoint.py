@@ -27,8 +27,8 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
-from glitchflow.data.content import first
 from glitchflow.data.normalise import KINDS, Normalisation
+from glitchflow.data.objects import reason
 from glitchflow.errors import InputError
 from glitchflow.twin import kinds
 from glitchflow.twin.geometry import of_any_version
@@ -260,7 +260,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no checkpoint there") from None
     except ValidationError as error:
-        raise InputError(f"{path / META}: {first(error)}") from None
+        raise InputError(f"{path / META}: {reason(error)}") from None
     except (ValueError, RecursionError, OSError) as error:  # not JSON, not even text, or unreadable
         raise InputError(f"{path / META}: cannot be read: {error}") from None
     wanted = meta.sha256.get(META)

@@ -7,6 +7,7 @@ never Zarr's fill value.
 Shapes: E event, C channel, N sample.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -33,10 +34,10 @@ from glitchflow.data.store.schema import (
     attributes_digest,
     kind_of,
     marker_name,
-    parse_marker,
     validated,
 )
 from glitchflow.errors import InputError, RunError
+from glitchflow.progress import say
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.streams import DERIVED, generator
 
@@ -177,29 +178,26 @@ class Dataset:
 
     def note(self, name: str) -> Any:
         """What the driver noted under a name when it created the store, or None."""
-        return objects.get_json(self.path, f"{NOTES}/{name}.json")
+        return objects.read(self.path, f"{NOTES}/{name}.json", Any)
 
     # -- what is checked -----------------------------------------------------------------------------------------
 
     @cached_property
     def folded(self) -> Folded:
         """The markers that were folded when the store was finished. Raises `RunError` where a finished one has none."""
-        content = objects.get(self.path, FOLDED) if self.known.version == SCHEMA else None
-        if content is None:
-            if self.complete and self.known.version == SCHEMA:
-                raise RunError(
-                    f"{self.path}: damaged: {FOLDED} is missing, which holds the shards' checksums"
-                )
+        if self.known.version != SCHEMA:
             return Folded()
-        return parse_marker(self.path, FOLDED, content, Folded)
+        found = objects.read(self.path, FOLDED, Folded)
+        if found is None and self.complete:
+            raise RunError(f"{self.path}: damaged: {FOLDED} is missing, which holds the shards' checksums")
+        return found or Folded()
 
     def marker(self, shard: int) -> Marker | None:
         """A shard's marker; None where it is not done."""
         if shard not in self.markers:
             found = self.folded.shards.get(shard)
             if found is None and not (self.complete and self.known.version == SCHEMA):
-                content = objects.get(self.path, marker_name(shard))
-                found = None if content is None else parse_marker(self.path, marker_name(shard), content)
+                found = objects.read(self.path, marker_name(shard), Marker)
             self.markers[shard] = found
         return self.markers[shard]
 
@@ -268,29 +266,54 @@ class Dataset:
 
 def root(path: objects.Location) -> dict[str, Any] | None:
     """The attributes in a place's zarr.json; None where it is no store that was created whole."""
-    found = objects.get_json(path, objects.ROOT)
+    try:
+        found = json.loads(objects.get(path, objects.ROOT) or b"null")
+    except ValueError:
+        return None
     attributes = found.get("attributes") if isinstance(found, dict) else None
     return attributes if isinstance(attributes, dict) and found.get("node_type") == "group" else None
 
 
 def exists(path: objects.Location) -> bool:
     """Whether a store is there that was created whole."""
+    return is_there(standing(path))
+
+
+def is_there(path: objects.Location) -> bool:
+    """The same of this very place."""
     if objects.is_url(path):
         objects.storage(path)  # a URL that cannot be used is not a store that is not there
     return "arrays" in (root(path) or {})
+
+
+def standing(path: objects.Location) -> objects.Location:
+    """Where a store is: at `path`, or beside it where a run was killed while the store's successor took its place."""
+    if not is_there(path) and (root(new := successor(path)) or {}).get("complete"):
+        say(f"{path}: a run was killed while it was replaced; {new}, its successor, is read")
+        return new
+    return path
+
+
+def successor(path: objects.Location) -> objects.Location:
+    """Where a store is written that is to take the place of one that is there."""
+    return objects.beside(path, ".new")
 
 
 def open_store(path: objects.Location, complete: bool = True) -> Dataset:
     """Open a store. Raises `InputError`: no store there, another schema, or (by default) not complete; `RunError`
     where its metadata are damaged."""
     attributes = root(path)
+    if "arrays" not in (attributes or {}):
+        path = standing(path)
+        attributes = root(path)
     if attributes is None:
         if objects.has(path, objects.ROOT) and objects.has(path, FOLDED):
             raise RunError(f"{path}: damaged: its zarr.json is no group's metadata")
         raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`")
     known = validated(str(path), attributes)
     dataset = Dataset(str(path), attributes, known)
-    if known.complete and known.sha256 not in ("", attributes_digest(attributes)):
+    sealed = known.version == SCHEMA or known.sha256  # version 1 has no checksum
+    if known.complete and sealed and known.sha256 != attributes_digest(attributes):
         raise RunError(f"{path}: damaged: the attributes in its zarr.json differ from their checksum")
     if complete and not known.complete:
         left = len(missing_shards(dataset))

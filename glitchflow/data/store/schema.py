@@ -4,7 +4,9 @@
     qplot/ series/ ...   arrays with an event axis, an object a shard
     gps/ label/ ...      columns: a few numbers an event, in large chunks, written when the store is finished
     frequency/ asd/ ...  arrays without an event axis, written when it is created
-    .done/00007.json     marker of a shard that is done; folded into .done/all.json when the store is finished
+    .done/00007.json     marker of a shard that is done; when the store is finished, folded into
+    .done/all.json       the checksums of all shards and columns, which readers want, and
+    .done/statistics.json  the whole markers, for who extends the store and adds them up again
     .notes/              what the driver has to remember, as the list of recorded events
 
 Version 1, still read, has its columns cut like the shards, its series of all channels in float64, and never folds.
@@ -20,16 +22,17 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 from pydantic.dataclasses import dataclass
 
-from glitchflow.data.content import first
+from glitchflow.data.objects import reason
 from glitchflow.errors import InputError, RunError
 
 SCHEMA = 2
 SPLITS = ("train", "validation", "test")
 SKIPPED = -1  # in place of a split: a recorded event that could not be used, all zeros
 MARKERS, FOLDED, NOTES = ".done", ".done/all.json", ".notes"
+STATISTICS = ".done/statistics.json"
 COLUMN_EVENTS = (
     2**20
 )  # events of a column's chunk: 10^6 events are one object a column, of 8 MiB at most an axis
@@ -171,7 +174,7 @@ def validated(path: str, raw: Any) -> Attributes:
     try:
         found = (_Finished if model is _Made and raw.get("complete") else model).model_validate(raw)
     except ValidationError as error:
-        raise RunError(f"{path}: damaged: its zarr.json: {first(error)}") from None
+        raise RunError(f"{path}: damaged: its zarr.json: {reason(error)}") from None
     problem = _contradiction(found, raw)
     if problem:
         raise RunError(f"{path}: damaged: its zarr.json: {problem}")
@@ -230,7 +233,8 @@ class Marker(BaseModel):
 
 
 class Folded(BaseModel):
-    """The markers of all shards of a finished store, and the SHA-256 of each chunk of its columns and of its tables."""
+    """The markers of all shards of a finished store, and the SHA-256 of each chunk of its columns and of its tables:
+    in two objects, `FOLDED` and `STATISTICS`."""
 
     model_config = ConfigDict(frozen=True)
     shards: dict[int, Marker] = {}
@@ -240,14 +244,6 @@ class Folded(BaseModel):
 def marker_name(shard: int) -> str:
     """Where a shard's marker is."""
     return f"{MARKERS}/{shard:05d}.json"
-
-
-def parse_marker(path: str, name: str, content: bytes, kind: Any = Marker) -> Any:
-    """A marker, or all of them (`Folded`). Raises `RunError` for one that is none."""
-    try:
-        return TypeAdapter(kind).validate_json(content)
-    except ValidationError as error:
-        raise RunError(f"{path}: damaged: {name}: {first(error)}") from None
 
 
 def encode(value: NDArray) -> str:

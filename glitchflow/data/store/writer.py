@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 
 from glitchflow.data import lease, objects
 from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, refuse_foreign
-from glitchflow.data.store.dataset import Dataset, exists, missing_shards, open_store, root
+from glitchflow.data.store.dataset import Dataset, is_there, missing_shards, open_store, root, successor
 from glitchflow.data.store.schema import (
     FOLDED,
     MARKERS,
     SCHEMA,
+    STATISTICS,
     Array,
     Folded,
     Layout,
@@ -40,7 +41,6 @@ from glitchflow.data.store.schema import (
     digest,
     encode,
     marker_name,
-    parse_marker,
 )
 from glitchflow.errors import InputError, RunError
 
@@ -103,13 +103,13 @@ class Writer:
         Raises `Held` where another driver is at it.
         """
         with lease.hold(path) as check:
-            new = objects.beside(path, ".new")
-            if not exists(path) and (root(new) or {}).get("complete"):
+            new = successor(path)
+            if not is_there(path) and (root(new) or {}).get("complete"):
                 refuse_foreign(path)
                 objects.replace(new, path)  # killed while it took the old one's place
             if overwrite:
                 refuse_foreign(path)
-            target = new if overwrite and exists(path) else path
+            target = new if overwrite and is_there(path) else path
             dataset = _there(target, agrees, replaceable=target is new) or create(target, design())
             objects.clear_partials(target)
             if target is new and dataset.complete:  # killed before it took the old one's place
@@ -139,10 +139,9 @@ class Writer:
         self._writable()
         self.check()
         with objects.writing(self.path, "cannot be written"):
-            folded = self.dataset.folded
+            left = {k: marker for k, marker in self._folded().items() if k not in gone}
             self._begin_again({})
-            left = {k: marker for k, marker in folded.shards.items() if k not in gone}
-            self._fold(folded.model_copy(update={"shards": left}))
+            self._fold(left, self.dataset.folded.columns)
             for k in gone:
                 objects.delete(self.dataset.path, marker_name(k))
         self._reopen()
@@ -178,8 +177,8 @@ class Writer:
             bare = {
                 k: marker.model_copy(update={"columns": {}, "transients": []}) for k, marker in fresh.items()
             }
-            shards = {k: bare.get(k) or self.dataset.folded.shards[k] for k in range(self.layout.shards)}
-            self._fold(Folded(shards=shards, columns=sums))
+            shards = dict(sorted((self._folded() | bare).items()))
+            self._fold(shards, sums)
         return list(shards.values())
 
     def complete(self, attributes: Mapping[str, Any] | None = None) -> None:
@@ -195,7 +194,7 @@ class Writer:
                     "ignore"
                 )  # consolidated metadata is not yet part of Zarr's specification
                 zarr.consolidate_metadata(objects.storage(where))
-            group = objects.get_json(where, objects.ROOT)
+            group = objects.read(where, objects.ROOT, dict)
             objects.put(where, objects.ROOT, json.dumps(group | {"attributes": known}).encode())
             for k in range(self.layout.shards):
                 objects.delete(where, marker_name(k))
@@ -212,7 +211,7 @@ class Writer:
         shards = [k for k in range(self.layout.shards) if marker_name(k) in names]
 
         def read(k: int) -> Marker:
-            return parse_marker(where, marker_name(k), objects.get(where, marker_name(k)) or b"")
+            return objects.parse(where, marker_name(k), objects.get(where, marker_name(k)) or b"", Marker)
 
         with ThreadPoolExecutor(READERS) as pool:
             return dict(zip(shards, pool.map(read, shards)))
@@ -249,8 +248,20 @@ class Writer:
             sums[name] = [digest(values[order])]
         return sums
 
-    def _fold(self, folded: Folded) -> None:
-        objects.put(self.dataset.path, FOLDED, folded.model_dump_json(exclude_defaults=True).encode())
+    def _folded(self) -> dict[int, Marker]:
+        """The markers that are folded already, whole."""
+        whole = objects.read(self.dataset.path, STATISTICS, Folded)
+        return {k: whole.shards[k] if whole else marker for k, marker in self.dataset.folded.shards.items()}
+
+    def _fold(self, shards: dict[int, Marker], columns: dict[str, list[str]]) -> None:
+        """Write the markers whole for the next who finishes the store, and what readers want of them by itself: each of
+        10^4 tasks reads that."""
+        sums = {k: Marker(sha256=marker.sha256) for k, marker in shards.items()}
+        for name, folded in (
+            (STATISTICS, Folded(shards=shards)),
+            (FOLDED, Folded(shards=sums, columns=columns)),
+        ):
+            objects.put(self.dataset.path, name, folded.model_dump_json(exclude_defaults=True).encode())
 
     def _begin_again(self, attributes: Mapping[str, Any]) -> None:
         """Not complete any more: a reader is told so while shards are made."""
@@ -269,7 +280,7 @@ class Writer:
 
 def _there(target: objects.Location, agrees: Callable[[Dataset], None], replaceable: bool) -> Dataset | None:
     """What is at a location to go on with; None where there is nothing, or what may be replaced."""
-    if not exists(target):
+    if not is_there(target):
         return None
     try:
         dataset = open_store(target, complete=False)

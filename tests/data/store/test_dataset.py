@@ -322,6 +322,9 @@ def test_checksums_that_do_not_cover_everything(path):
         lambda a: a.pop("fixed"),
         lambda a: a.update(config={}),
         lambda a: a.update(source=[]),
+        lambda a: a.pop("sha256"),
+        lambda a: a.update(sha257=a.pop("sha256")),
+        lambda a: a.update(schema=1),
     ],
 )
 def test_edited_attributes(path, change):

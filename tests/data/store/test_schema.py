@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from glitchflow.data.objects import parse
 from glitchflow.data.store.schema import (
     Array,
     Folded,
@@ -12,7 +13,6 @@ from glitchflow.data.store.schema import (
     Marker,
     choose_layout,
     encode,
-    parse_marker,
     validated,
 )
 from glitchflow.errors import InputError, RunError
@@ -138,7 +138,7 @@ def test_a_markers_columns_keep_their_bytes():
     spec = Array(("channel",), (2,), "float32", column=True)
     value = np.array([[1.5, np.nan], [-0.0, np.inf], [1e-40, 3]], dtype="float32")
     marker = Marker(sha256={"qplot": "00"}, columns={"q": encode(value)}, skipped={3: "no data"})
-    again = parse_marker("d.zarr", ".done/00000.json", marker.model_dump_json().encode())
+    again = parse("d.zarr", ".done/00000.json", marker.model_dump_json().encode(), Marker)
     assert again.column("q", spec).tobytes() == value.tobytes()
     assert again == marker
 
@@ -146,7 +146,7 @@ def test_a_markers_columns_keep_their_bytes():
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"sha256": 3}'])
 def test_a_marker_that_is_none(content):
     with pytest.raises(RunError, match=r"^d.zarr: damaged: .done/00007.json: "):
-        parse_marker("d.zarr", ".done/00007.json", content)
+        parse("d.zarr", ".done/00007.json", content, Marker)
     if content != b"{}":
         with pytest.raises(RunError, match=r"^d.zarr: damaged: .done/all.json: "):
-            parse_marker("d.zarr", ".done/all.json", content.replace(b"sha256", b"shards"), Folded)
+            parse("d.zarr", ".done/all.json", content.replace(b"sha256", b"shards"), Folded)

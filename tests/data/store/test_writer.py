@@ -14,6 +14,7 @@ from glitchflow.data import lease, objects
 from glitchflow.data.store import create as creation
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store import writer as module
+from glitchflow.data.store.schema import STATISTICS, Folded, Marker
 from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.errors import InputError, RunError
 
@@ -49,7 +50,7 @@ def holds(path: Path, events: int, seed: int = 1) -> None:
     np.testing.assert_array_equal(dataset["transient_witnessed"][:], [i % 2 == 0 for i in rows])
     assert damage_of(path) == {}
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
-    assert [p.name for p in (path / ".done").iterdir()] == ["all.json"]
+    assert sorted(p.name for p in (path / ".done").iterdir()) == ["all.json", "statistics.json"]
 
 
 @pytest.fixture
@@ -63,8 +64,10 @@ def test_made_at_once(path):
     assert make(path) == []
     dataset = store.open_store(path)
     assert dataset.attributes["seed"] == 1
-    assert [dataset.marker(k).statistics for k in range(5)] == [{"n": k} for k in range(5)]
-    assert dataset.marker(2).skipped == {8: "dull"}
+    whole = objects.read(path, STATISTICS, Folded).shards
+    assert [whole[k].statistics for k in range(5)] == [{"n": k} for k in range(5)]
+    assert whole[2].skipped == {8: "dull"}
+    assert dataset.marker(2) == Marker(sha256=whole[2].sha256), "which is all that a reader parses"
 
 
 def test_a_shard_leaves_few_objects(path):
@@ -129,7 +132,7 @@ def test_a_design_that_fails_replaces_nothing(path):
 
 
 @pytest.mark.parametrize("step", ["before", "between"])
-def test_killed_while_it_takes_the_old_ones_place(path, monkeypatch, step):
+def test_killed_while_it_takes_the_old_ones_place(path, monkeypatch, capsys, step):
     make(path)
 
     def killed(*_):
@@ -145,6 +148,18 @@ def test_killed_while_it_takes_the_old_ones_place(path, monkeypatch, step):
     with pytest.raises(Killed):
         make(path, seed=2, overwrite=True)
     monkeypatch.undo()
+    there = path if step == "before" else path.with_suffix(".zarr.new")
+    said = (
+        ""
+        if step == "before"
+        else f"{path}: a run was killed while it was replaced; {there}, its successor, is read\n"
+    )
+    capsys.readouterr()
+    dataset = store.open_store(path)
+    assert (dataset.path, dataset.attributes["seed"]) == (str(there), 1 if step == "before" else 2)
+    assert capsys.readouterr().err == said
+    assert store.exists(path)
+    assert damage_of(path) == {}
     assert make(path, seed=2, overwrite=step == "before") == []
     holds(path, 18, seed=2)
 
@@ -331,7 +346,8 @@ def test_the_same_on_an_object_store(bucket, monkeypatch):
         )
         with pytest.raises(Killed):
             make(url, seed=2, overwrite=True)
-    assert not store.exists(url)
+    assert not store.is_there(url)
+    assert store.open_store(url).attributes["seed"] == 2, "the successor, which lies beside it"
     assert make(url, seed=2) == [], "what is beside takes the place"
     wanted, dataset = content(18, 2), store.open_store(url)
     for name, value in wanted.items():
