@@ -30,7 +30,7 @@ from glitchflow import cli, config
 from glitchflow.cli import STAGES
 from glitchflow.config import Experiment
 from glitchflow.methods.table import METHODS
-from glitchflow.score.table import SCORES
+from glitchflow.score.former_table import SCORES
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"

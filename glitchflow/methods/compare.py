@@ -21,8 +21,8 @@ from glitchflow.errors import InputError
 from glitchflow.methods.method import Block, Read, Series, Train
 from glitchflow.methods.table import METHODS
 from glitchflow.progress import say
+from glitchflow.score.former_table import Unit
 from glitchflow.score.sample import Sample
-from glitchflow.score.table import Unit
 from glitchflow.signal.types import Energies, Indices
 
 FIT_EVENTS = 4096  # events that image methods are fitted to at most; their loss is flat beyond

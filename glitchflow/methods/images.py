@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.methods.method import Block, Removed, Train
-from glitchflow.score.table import Unit
+from glitchflow.score.former_table import Unit
 from glitchflow.signal.types import Energies
 
 # of each witness's own variance: no effect on a real coupling, finite where a witness is constant

@@ -20,8 +20,9 @@ from glitchflow.methods.compare import basis_of, compare
 from glitchflow.methods.table import BLIND, ORACLE
 from glitchflow.progress import say
 from glitchflow.score.clusters import pixel_areas
+from glitchflow.score.former_table import Unit, score_events, score_table
 from glitchflow.score.levels import cluster_levels, threshold_table
-from glitchflow.score.table import Bootstrap, Unit, plain, score_events, score_table, share
+from glitchflow.score.table import Bootstrap, plain, share
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from glitchflow.data.store import Dataset
-from glitchflow.score.table import Unit
+from glitchflow.score.former_table import Unit
 from glitchflow.signal.types import Array, Energies, Flags, Indices
 
 Read = Callable[[Indices], Energies]  # energies (E, F, T) of ascending event indices

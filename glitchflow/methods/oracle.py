@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from glitchflow.methods.method import Block, Removed, Train
-from glitchflow.score.table import Unit
+from glitchflow.score.former_table import Unit
 from glitchflow.signal.types import Array, Energies
 
 BINS_A_DECADE = 20  # of W: a curve of energies has no finer features

@@ -70,6 +70,14 @@ def _subtract(t: Energies, g: Energies) -> Energies:
     return np.divide(t * NOISE_ENERGY, np.maximum(g, NOISE_ENERGY), dtype=np.float32)
 
 
+def wanted(recorded: Any, witnessed: Any) -> Energies:
+    """Returns what perfect subtraction in the spectrum leaves, R* = T b / (W + b): `subtract` where G = W + b.
+
+    Shapes: two (event, frequency, time) -> (event, frequency, time).
+    """
+    return per_event(lambda t, w: _subtract(t, w + np.float32(NOISE_ENERGY)), recorded, witnessed)
+
+
 @dataclass(frozen=True)
 class Excess:
     """Holds the energy above noise in the pixels that count, before and after subtraction; each (event,)."""

@@ -4,9 +4,9 @@ Shapes: values are (event,), one number per event; NaN marks an event for which 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,13 @@ BATCH = (
 )  # numbers drawn at once: 1,000 resamples of 10^6 events whole would take 16 GB, pieces of 2^20 take 16 MB
 
 
+class Bootstrap(NamedTuple):
+    """Says how intervals over events are made."""
+
+    seed: int
+    resamples: int
+
+
 @dataclass(frozen=True)
 class Interval:
     """Holds a value and its confidence interval."""
@@ -28,6 +35,9 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+UNDEFINED = Interval(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -102,12 +112,45 @@ def bootstrap_ratio(
     a, b = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"a ratio of sums needs the same events in both: shapes {a.shape} and {b.shape}")
+    return bootstrap_sums(quotient, [a, b], seed, resamples, confidence)
 
-    def ratio(above: Array, below: Array, axis: int = -1) -> Array:
-        total = below.sum(axis=axis)
-        return above.sum(axis=axis) / np.where(total == 0, np.nan, total)
 
-    return _bootstrap(ratio, [a, b], seed, resamples, confidence)
+def bootstrap_sums(
+    statistic: Callable[..., Any],
+    columns: Sequence[ArrayLike],
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Computes a function of sums over events, statistic(sum of each of `columns`), with a bootstrap interval.
+
+    An event's numbers are drawn together. Shapes: (event,) each. Without any event all three numbers are NaN.
+    """
+
+    def summed(*drawn: Array, axis: int = -1) -> Any:
+        return statistic(*(column.sum(axis=axis, dtype=np.float64) for column in drawn))
+
+    return _bootstrap(summed, [np.asarray(column) for column in columns], seed, resamples, confidence)
+
+
+def bootstrap_quantile(
+    values: ArrayLike, share: float, seed: int, resamples: int = 1000, confidence: float = 0.95
+) -> Interval:
+    """Returns the quantile of events (NaN left out) below which a `share` of them lies, with a bootstrap interval.
+
+    Shape: (event,). Without any event all three numbers are NaN.
+    """
+    v = np.asarray(values, np.float64)
+
+    def quantile(drawn: Array, axis: int = -1) -> Any:
+        return np.quantile(drawn, share, axis=axis)
+
+    return _bootstrap(quantile, [v[~np.isnan(v)]], seed, resamples, confidence)
+
+
+def quotient(above: Any, below: Any) -> Any:
+    """Divides; NaN where there is nothing to divide by. Shapes: any two that broadcast."""
+    return np.asarray(above) / np.where(below == 0, np.nan, below)
 
 
 def _checked(confidence: float) -> float:
@@ -121,7 +164,7 @@ def _bootstrap(
 ) -> Interval:
     tail, events = (1 - _checked(confidence)) / 2, len(samples[0])
     if events == 0:
-        return Interval(np.nan, np.nan, np.nan)
+        return UNDEFINED
     value = float(statistic(*samples))
     if events == 1:  # scipy wants two; one event can only be drawn again
         return Interval(value, value, value)

@@ -1,104 +1,59 @@
 """The scores, one row each: who wins them, what they need, and how they are printed.
 
-evaluate, baseline, report and tune read `SCORES`; a new score is one function and one row.
+evaluate, baseline, report and tune read `SCORES`; a new score is one function and one row. Two steps, so that a task
+returns columns only: `measure` turns what a method made of a block of events into numbers per event, `score_table`
+numbers per event into scores of families, with intervals.
 
-Shapes: E event, F frequency, T time.
+Shapes: E event.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from glitchflow.data.normalise import Normalisation
-from glitchflow.score import metrics
-from glitchflow.score.sample import Sample
-from glitchflow.score.statistics import Interval, bootstrap_difference, bootstrap_mean
-from glitchflow.signal.types import Array, Energies, Flags
-
-
-class Bootstrap(NamedTuple):
-    """Says how intervals over events are made."""
-
-    seed: int
-    resamples: int
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Names what methods are fitted to and scored by: the pixelwise part of the training's loss, normalised."""
-
-    loss: Literal["l1", "l2"]
-    strain: Normalisation
-
-    @classmethod
-    def of(cls, loss: str, strain: Normalisation) -> Self:
-        """Returns the unit of a `train.loss`: only `l2` is a square, l1+ssim and a user's own are compared by l1."""
-        return cls("l2" if loss == "l2" else "l1", strain)
-
-    def normalise(self, energy: Energies) -> Energies:
-        """Returns the normalised values (E, F, T) of energies of the strain."""
-        return self.strain.apply(torch.from_numpy(energy)[:, None])[:, 0].numpy()
-
-    def energy(self, value: Energies) -> Energies:
-        """Returns the energies (E, F, T), at least 0, of normalised values."""
-        return self.strain.invert(torch.from_numpy(np.ascontiguousarray(value))[:, None])[:, 0].numpy()
-
-
-@dataclass(frozen=True)
-class Made:
-    """Holds what one method made of the events of a sample, and how it is judged."""
-
-    recorded: Energies  # (E, F, T) energies, as the others
-    generated: Energies
-    residual: Energies
-    witnessed: Energies | None
-    unit: Unit
-    mask: float  # energy at which masks are compared
+from glitchflow.score import metrics, skill, subtraction
+from glitchflow.score.made import Columns, Made, Measured, Who
+from glitchflow.score.statistics import UNDEFINED, Bootstrap, Interval, bootstrap_mean
 
 
 @dataclass(frozen=True)
 class Score:
-    """Describes one score: numbers of each event from what a method made, and one with its interval over events."""
+    """Describes one score: how it follows from numbers per event, and how it is read."""
 
     name: str
     words: str  # its column's title
-    of: Callable[[Made], Any]  # values per event: (E,), or an Excess
-    over: Callable[[Any, Flags, int, int], Interval]  # (values, events, seed, resamples)
+    over: Callable[[Measured, str, Who, Bootstrap], Interval]  # (columns by method, method, events, interval)
     better: Literal["lower", "higher"]
-    form: Callable[[Mapping[str, Any]], str]
-    needs: frozenset[str] = frozenset({"energies"})  # of energies, series, witnessed
-    paired: bool = False  # whether its distance to a reference method is shown too, event by event
+    form: Callable[[Mapping[str, Any] | None], str]
+    needs: frozenset[str]  # columns without which it has no value
 
 
-def loss(made: Made) -> Array:
-    """Returns the training's loss of each event (its pixelwise part), in normalised units: (E,)."""
-    difference = made.unit.normalise(made.recorded) - made.unit.normalise(made.generated)
-    value = np.square(difference) if made.unit.loss == "l2" else np.abs(difference)
-    return value.mean(axis=(1, 2), dtype=np.float64)
+def likeness(made: Made) -> Columns:
+    """Returns `iou`, `l1` and `ssim` (E,) of what is generated, for comparison with published curves."""
+    if made.generated is None:
+        return {}
+    t, g = made.recorded, made.generated
+    return {"iou": metrics.mask_iou(t, g, made.mask), "l1": metrics.l1(t, g), "ssim": metrics.ssim(t, g)}
 
 
-def _iou(made: Made) -> Array:
-    return metrics.mask_iou(made.recorded, made.generated, made.mask)
+MEASURES: tuple[Callable[[Made], Columns], ...] = (
+    subtraction.series_sums,
+    subtraction.energy_sums,
+    skill.likelihood,
+    likeness,
+)
 
 
-def _ssim(made: Made) -> Array:
-    return metrics.ssim(made.recorded, made.generated)
+def measure(made: Made) -> Columns:
+    """Returns the columns (E,) that follow from what a method made of some events, by name.
 
-
-def _excess(made: Made) -> metrics.Excess:
-    return metrics.residual_power(made.recorded, made.residual, made.witnessed)
-
-
-def _mean(values: Array, events: Flags, seed: int, resamples: int) -> Interval:
-    return bootstrap_mean(values[events], seed, resamples)
-
-
-def _removed(values: metrics.Excess, events: Flags, seed: int, resamples: int) -> Interval:
-    return values.of(events).removed(seed, resamples)
+    Raises ValueError where shapes differ or energies are not finite.
+    """
+    parts = [{name: v for one in MEASURES for name, v in one(part).items()} for part in made.blocks()]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def number(interval: Mapping[str, Any] | None, form: str = ".3f") -> str:
@@ -109,64 +64,75 @@ def number(interval: Mapping[str, Any] | None, form: str = ".3f") -> str:
     return f"{value} [{low}, {high}]"
 
 
-def share(interval: Mapping[str, Any]) -> str:
+def share(interval: Mapping[str, Any] | None) -> str:
     """Prints an interval of shares as percentages, and a dash where it is not defined."""
-    value, low, high = (interval[key] for key in ("value", "low", "high"))
-    if value is None or low is None or high is None:
+    if interval is None or any(interval[key] is None for key in ("value", "low", "high")):
         return "–"
     # adding 0 turns the -0.0 of a rounded share into 0.0
-    value, low, high = (round(v, 3) + 0.0 for v in (value, low, high))
+    value, low, high = (round(interval[key], 3) + 0.0 for key in ("value", "low", "high"))
     return f"{value:.1%} [{low:.1%}, {high:.1%}]"
 
+
+def _mean(column: str, measured: Measured, method: str, who: Who, interval: Bootstrap) -> Interval:
+    return bootstrap_mean(measured[method][column][who.family], *interval)
+
+
+_SERIES, _PIXELS = (
+    frozenset({"residual2", "witnessed2", "strain2"}),
+    frozenset({"off", "before", "harm", "quietly"}),
+)
+_LIKELIHOOD = frozenset({"nll"})
+_ONE, _TWO, _FOUR = (partial(number, form=form) for form in (".1f", ".2f", ".4f"))
 
 SCORES: dict[str, Score] = {
     score.name: score
     for score in (
-        Score("loss", "loss", loss, _mean, "lower", partial(number, form=".4f"), paired=True),
-        Score("iou", "IoU", _iou, _mean, "higher", partial(number, form=".2f")),
-        Score("l1", "L1", lambda m: metrics.l1(m.recorded, m.generated), _mean, "lower", number),
-        Score("ssim", "SSIM", _ssim, _mean, "higher", partial(number, form=".2f")),
-        Score("excess_removed", "excess power removed", _excess, _removed, "higher", share),
+        Score("residual", "residual", subtraction.residual, "lower", number, _SERIES),
+        Score("left", "left of glitches", subtraction.left, "lower", number, _SERIES),
+        Score("noise_added", "noise added", subtraction.noise_added, "lower", share, _SERIES),
+        Score("noise_above_3", "quiet, SNR > 3 added", subtraction.noise_above_3, "lower", share, _SERIES),
+        Score("noise_above_5", "quiet, SNR > 5 added", subtraction.noise_above_5, "lower", share, _SERIES),
+        Score("snr_left_median", "SNR left, median", subtraction.snr_left_median, "lower", _ONE, _SERIES),
+        Score("snr_left_p90", "SNR left, 90 %", subtraction.snr_left_p90, "lower", _ONE, _SERIES),
+        Score("skill", "skill", skill.skill, "higher", number, _LIKELIHOOD),
+        Score("nll", "NLL per pixel", skill.mean_nll, "lower", number, _LIKELIHOOD),
+        Score("removed", "removed", subtraction.removed, "higher", share, _PIXELS),
+        Score("destroyed", "destroyed", subtraction.destroyed, "lower", share, _PIXELS),
+        Score("iou", "IoU", partial(_mean, "iou"), "higher", _TWO, frozenset({"iou"})),
+        Score("l1", "L1", partial(_mean, "l1"), "lower", number, frozenset({"l1"})),
+        Score("ssim", "SSIM", partial(_mean, "ssim"), "higher", _TWO, frozenset({"ssim"})),
     )
 }
 
-Values = dict[str, dict[str, Any]]  # by method, by score: what `Score.of` gives
-
-
-def score_events(sample: Sample, unit: Unit, mask: float) -> Values:
-    """Computes every score's values per event of every method, for those scores whose needs the sample meets."""
-    there = {"energies"} | ({"witnessed"} if sample.witnessed is not None else set())
-    scores = [score for score in SCORES.values() if score.needs <= there]
-    found: Values = {}
-    for name, generated in sample.generated.items():
-        made = Made(sample.recorded, generated, sample.cleaned(name), sample.witnessed, unit, mask)
-        found[name] = {score.name: score.of(made) for score in scores}
-    return found
-
 
 def score_table(
-    values: Values,
-    families: Mapping[str, Flags],
-    witnessed: list[str],
-    interval: Bootstrap,
-    reference: str,
+    measured: Measured, families: Mapping[str, Who], witnessed: list[str], interval: Bootstrap
 ) -> dict[str, dict[str, Any]]:
-    """Tabulates by family and method every score with its interval, and its distance to a `reference` method's.
+    """Tabulates every score with its interval, by family and method: `families` of evaluation/metrics.json.
 
-    families: masks (E,) by name; witnessed: the families that some witness sees; interval: how intervals are made.
+    measured: columns (E,) by method; witnessed: the families that some witness sees. A family's entry is {events,
+    glitches, witnessed, form, scores -> METHOD -> SCORE -> {value, low, high}}; a score without a value holds NaN,
+    which `plain` makes null. `form` says whether energies left are those of cleaned series, or follow from energies.
     """
-    table: dict[str, dict[str, Any]] = {}
-    for family, events in families.items():
-        rows: dict[str, Any] = {}
-        for name, mine in values.items():
-            row = {s: asdict(SCORES[s].over(v, events, *interval)) for s, v in mine.items()}
-            for score in [s for s in mine if SCORES[s].paired and name != reference and reference in values]:
-                pair = mine[score][events], values[reference][score][events]
-                row[f"{score}_above_{reference}"] = asdict(bootstrap_difference(*pair, *interval))
-            rows[name] = row
-        known = family == "witnessed" or family in witnessed
-        table[family] = {"events": int(events.sum()), "witnessed": known, "scores": rows}
-    return table
+    form = "series" if any("residual2" in columns for columns in measured.values()) else "energies"
+
+    def scores(method: str, who: Who) -> dict[str, Any]:
+        there = measured[method].keys()
+        return {
+            name: asdict(score.over(measured, method, who, interval) if score.needs <= there else UNDEFINED)
+            for name, score in SCORES.items()
+        }
+
+    return {
+        family: {
+            "events": int(who.family.sum()),
+            "glitches": int(who.glitch.sum()),
+            "witnessed": family == "witnessed" or family in witnessed,
+            "form": form,
+            "scores": {method: scores(method, who) for method in measured},
+        }
+        for family, who in families.items()
+    }
 
 
 def plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from glitchflow.data.generate import generate, ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis, compare
-from glitchflow.score.table import Unit
+from glitchflow.score.former_table import Unit
 
 RATE, START, SECONDS = 256, 1_000_000_000, 128
 

@@ -11,8 +11,8 @@ from glitchflow.methods import compare as module
 from glitchflow.methods.compare import basis_of, compare
 from glitchflow.methods.method import Method, Removed
 from glitchflow.methods.table import METHODS
+from glitchflow.score.former_table import Unit
 from glitchflow.score.metrics import subtract
-from glitchflow.score.table import Unit
 
 
 @pytest.fixture(scope="module")

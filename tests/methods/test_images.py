@@ -8,7 +8,7 @@ from glitchflow.data.normalise import Normalisation
 from glitchflow.methods import images
 from glitchflow.methods.method import Block, Train
 from glitchflow.methods.oracle import fit_curve, fit_oracle
-from glitchflow.score.table import Unit
+from glitchflow.score.former_table import Unit
 
 PLAIN = Normalisation("mean", [0.0], [1.0])  # energies as they are
 

@@ -1,74 +1,209 @@
-"""The table of scores: what every row must say, and what comes of it."""
+"""The table of scores: columns of a block of events, and what comes of them."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from glitchflow.data.normalise import Normalisation
-from glitchflow.score.sample import Sample
-from glitchflow.score.table import SCORES, Bootstrap, Unit, number, plain, score_events, score_table, share
+from glitchflow.score import metrics
+from glitchflow.score.made import BLOCK, Made, families
+from glitchflow.score.table import SCORES, Bootstrap, measure, number, plain, score_table, share
 
-UNIT = Unit.of("l1", Normalisation("log1p", [0.5], [2.0]))
-
-
-@pytest.fixture
-def sample():
-    """Forty events, half of them of family 1, and two methods: a perfect one and one that does nothing."""
-    energy = np.random.default_rng(0).exponential(1.4, size=(40, 8, 8)).astype(np.float32)
-    energy[1::2, 2:5, 2:5] += 60
-    events = np.arange(40)
-    known = (events % 2).astype(np.int8)
-    none = np.zeros((40, 0))
-    generated = {"perfect": energy, "nothing": np.zeros_like(energy)}
-    return Sample(events, known, events * 2.0, known * 9.0, none, energy, None, generated)
+B = metrics.NOISE_ENERGY
+BOOTSTRAP = Bootstrap(1, 50)
 
 
-def test_a_loss_by_hand(sample):
-    values = score_events(sample, UNIT, 10.0)
-    expected = np.log1p(sample.recorded).mean(axis=(1, 2)) / 2
-    np.testing.assert_allclose(values["nothing"]["loss"], expected, rtol=1e-5)
-    assert (values["perfect"]["loss"] == 0).all()
-    squares = score_events(sample, Unit.of("l2", UNIT.strain), 10.0)["nothing"]["loss"]
-    np.testing.assert_allclose(squares, np.square(np.log1p(sample.recorded) / 2).mean(axis=(1, 2)), rtol=1e-4)
+def made(method: str, events: int = 40) -> Made:
+    """What a method makes of events every second one of which holds a witnessed transient in a corner."""
+    rng = np.random.default_rng(0)
+    w = np.zeros((events, 8, 8), np.float32)
+    w[1::2, 2:5, 2:5] = 60
+    t = (rng.exponential(1, w.shape) * (w + 1.1)).astype(np.float32)
+    noise, truth = rng.normal(size=(events, 64)), np.zeros((events, 64))
+    truth[1::2, 10:20] = 3.0
+    strain = noise + truth
+    g = {
+        "oracle": w + np.float32(1.1),
+        "nothing": np.zeros_like(t),
+        "constant": np.full_like(t, 30.0),
+        "gate": None,
+    }[method]
+    removed = {
+        "oracle": truth,
+        "nothing": 0 * truth,
+        "constant": strain * (1 - np.sqrt(B / 30)),
+        "gate": strain,
+    }[method]
+    cleaned = np.zeros_like(t) if g is None else metrics.subtract(t, w + B if method == "oracle" else g)
+    wanted = metrics.wanted(t, w)
+    return Made(t, g, cleaned, wanted, w, strain, truth, removed, np.full(8, 1.1), method != "gate")
 
 
-def test_only_l2_is_a_square():
-    assert [Unit.of(loss, UNIT.strain).loss for loss in ("l1", "l2", "l1+ssim", "mine:huber")] == [
-        "l1",
-        "l2",
-        "l1",
-        "l1",
-    ]
+METHODS = ("oracle", "nothing", "constant", "gate")
+LABEL = np.arange(40) % 2
 
 
-def test_each_score_says_which_way_is_better(sample):
-    values = score_events(sample, UNIT, 10.0)
-    table = score_table(values, {"glitch": sample.label == 1}, [], Bootstrap(1, 50), "perfect")
-    rows = table["glitch"]["scores"]
-    for name, score in SCORES.items():
-        best, worst = (rows[method][name]["value"] for method in ("perfect", "nothing"))
-        assert (best < worst) if score.better == "lower" else (best > worst), name
-        assert score.words and score.form(rows["perfect"][name])
-    assert "loss_above_perfect" not in rows["perfect"]
-    above = rows["nothing"]["loss_above_perfect"]
-    assert above["value"] == pytest.approx(rows["nothing"]["loss"]["value"])
+@pytest.fixture(scope="module")
+def measured():
+    return {method: measure(made(method)) for method in METHODS}
 
 
-def test_families_that_occur_and_the_witnessed_ones_together(sample):
-    masks = sample.families(["background", "a", "b"], ["a"])
-    assert {name: int(mask.sum()) for name, mask in masks.items()} == {"background": 20, "a": 20}
-    masks = sample.families(["background", "a", "b"], ["a", "b"])
-    assert list(masks) == ["background", "a", "witnessed"]
-    table = score_table(score_events(sample, UNIT, 10.0), masks, ["a", "b"], Bootstrap(1, 20), "perfect")
-    assert {name: entry["witnessed"] for name, entry in table.items()} == {
-        "background": False,
-        "a": True,
+@pytest.fixture(scope="module")
+def table(measured):
+    who = families(LABEL, ["background", "burst", "blip"], ["burst"], LABEL == 1, 32.0)
+    return plain(score_table(measured, who, ["burst"], BOOTSTRAP))
+
+
+def test_the_shape_of_the_table(table):
+    assert list(table) == ["background", "burst"]
+    assert {k: v for k, v in table["burst"].items() if k != "scores"} == {
+        "events": 20,
+        "glitches": 20,
         "witnessed": True,
+        "form": "series",
     }
+    assert table["background"]["glitches"] == 0 and not table["background"]["witnessed"]
+    for row in table["burst"]["scores"].values():
+        assert list(row) == list(SCORES)
+        assert all(list(entry) == ["value", "low", "high"] for entry in row.values())
+
+
+def value(table, method, score, family="burst"):
+    return table[family]["scores"][method][score]["value"]
+
+
+def test_nothing_and_the_truth_by_hand(table):
+    for score, nothing, oracle in [
+        ("residual", 1, 0),
+        ("left", 1, 0),
+        ("noise_added", 0, 0),
+        ("noise_above_3", 0, 0),
+        ("snr_left_median", np.sqrt(90), 0),
+        ("snr_left_p90", np.sqrt(90), 0),
+        ("removed", 0, 1),
+        ("destroyed", 0, 0),
+    ]:
+        assert value(table, "nothing", score) == pytest.approx(nothing, abs=1e-5), score
+        assert value(table, "oracle", score) == pytest.approx(oracle, abs=1e-5), score
+    assert value(table, "oracle", "skill") == 1
+    assert value(table, "gate", "noise_added") == value(table, "gate", "noise_above_3") == 1
+
+
+def test_each_score_says_which_way_is_better(table):
+    """The oracle beats the constant in every score."""
+    for name, score in SCORES.items():
+        best, worst = value(table, "oracle", name), value(table, "constant", name)
+        assert (best < worst) if score.better == "lower" else (best > worst), name
+        assert score.words and score.form(table["burst"]["scores"]["oracle"][name]) != "–"
+
+
+def test_what_has_no_value_is_null(table):
+    nothing = {"value": None, "low": None, "high": None}
+    for score in ("skill", "nll", "iou", "l1", "ssim"):  # it generates nothing
+        assert table["burst"]["scores"]["gate"][score] == nothing
+        assert SCORES[score].form(nothing) == "–"
+    for score in ("residual", "left", "skill", "snr_left_p90", "removed", "destroyed"):  # no glitch in it
+        assert table["background"]["scores"]["constant"][score] == nothing
+    assert value(table, "constant", "noise_added", "background") == value(table, "constant", "noise_added")
+
+
+def test_a_method_that_looks_at_the_strain_has_no_likelihood():
+    assert "nll" in measure(made("constant"))
+    assert "nll" not in measure(replace(made("constant"), seeing=False))
+
+
+def test_without_series_or_truth_columns_are_missing():
+    energies = measure(replace(made("nothing"), strain=None, truth=None, removed=None))
+    assert sorted(energies) == ["before", "harm", "iou", "l1", "nll", "off", "quietly", "ssim"]
+    recorded = measure(replace(made("nothing"), truth=None, witnessed=None, wanted=None))
+    assert sorted(recorded) == ["iou", "l1", "nll", "ssim"]
+    who = families(LABEL, ["background", "burst"], ["burst"], LABEL == 1, 32.0)
+    row = score_table({"nothing": energies}, who, ["burst"], BOOTSTRAP)["burst"]
+    assert row["form"] == "energies" and np.isnan(row["scores"]["nothing"]["residual"]["value"])
+    assert row["scores"]["nothing"]["removed"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_no_event_no_value_no_exception():
+    none = {method: measure(made(method, 0)) for method in METHODS}
+    assert all(v.shape == (0,) for columns in none.values() for v in columns.values())
+    empty = np.zeros(0, bool)
+    for ratio in (32.0, None):
+        who = {"burst": replace(families(LABEL, ["background"], [], LABEL == 1, ratio)["background"])}
+        who = {name: replace(w, family=empty, glitch=empty, quiet=empty) for name, w in who.items()}
+        table = plain(score_table(none, who, ["burst"], BOOTSTRAP))
+        rows = table["burst"]["scores"].values()
+        assert {entry["value"] for row in rows for entry in row.values()} == {None}
+
+
+def test_blocks_do_not_show():
+    events = 2 * BLOCK + 3
+    whole = made("constant", events)
+    parts = [
+        replace(
+            whole, **{n: getattr(whole, n)[i : i + 1] for n in ("recorded", "generated", "cleaned", "wanted")}
+        )
+        for i in range(events)
+    ]
+    parts = [
+        replace(
+            part, **{n: getattr(whole, n)[i : i + 1] for n in ("witnessed", "strain", "truth", "removed")}
+        )
+        for i, part in enumerate(parts)
+    ]
+    together, single = measure(whole), [measure(part) for part in parts]
+    for name, column in together.items():
+        assert column.dtype == np.float64
+        np.testing.assert_allclose(
+            column, np.concatenate([one[name] for one in single]), rtol=1e-6, err_msg=name
+        )
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    with pytest.raises(
+        ValueError, match=r"strain, truth, removed differ in shape: \[\(40, 63\), \(40, 64\)\]"
+    ):
+        measure(replace(made("nothing"), removed=np.zeros((40, 63))))
+    with pytest.raises(ValueError, match="energies hold NaN or infinity"):
+        measure(replace(made("nothing"), cleaned=np.full((40, 8, 8), np.nan)))
+
+
+def test_families_and_their_quiet_events():
+    label = np.array([0, 0, 1, 2, 3, 3])
+    glitch = np.array([False, False, True, True, True, False])
+    found = families(label, ["background", "a", "blip", "b", "c"], ["a", "b"], glitch, 4.0)
+    assert {name: np.flatnonzero(who.family).tolist() for name, who in found.items()} == {
+        "background": [0, 1],
+        "a": [2],
+        "blip": [3],
+        "b": [4, 5],
+        "witnessed": [2, 4, 5],
+    }
+    assert {name: np.flatnonzero(who.glitch).tolist() for name, who in found.items()} == {
+        "background": [],
+        "a": [2],
+        "blip": [],
+        "b": [4],
+        "witnessed": [2, 4],
+    }
+    assert {name: np.flatnonzero(who.quiet).tolist() for name, who in found.items()} == {
+        "background": [0, 1],
+        "a": [0, 1],
+        "blip": [3],
+        "b": [0, 1],
+        "witnessed": [0, 1],
+    }
+    assert list(families(label, ["background", "a", "blip", "b"], ["a"], glitch, None)) == [
+        "background",
+        "a",
+        "blip",
+        "b",
+    ]
 
 
 def test_how_intervals_are_printed():
     assert share({"value": -1e-9, "low": -1e-9, "high": 0.5}) == "0.0% [0.0%, 50.0%]"
-    assert share({"value": None, "low": None, "high": None}) == number({"value": None}) == number(None) == "–"
+    none = {"value": None, "low": None, "high": None}
+    assert share(none) == share(None) == number(none) == number(None) == "–"
     assert number({"value": 1.0, "low": 0.5, "high": 2.0}, "+.1f") == "+1.0 [+0.5, +2.0]"
 
 

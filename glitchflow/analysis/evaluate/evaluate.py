@@ -39,19 +39,11 @@ from glitchflow.methods.compare import compare
 from glitchflow.methods.table import BASELINES, NETWORK
 from glitchflow.progress import say
 from glitchflow.score.clusters import pixel_areas
+from glitchflow.score.former_table import Unit, Values, score_events, score_table
 from glitchflow.score.levels import Levels, cluster_levels, threshold_table
 from glitchflow.score.metrics import Excess
 from glitchflow.score.sample import Sample
-from glitchflow.score.table import (
-    Bootstrap,
-    Unit,
-    Values,
-    number,
-    plain,
-    score_events,
-    score_table,
-    share,
-)
+from glitchflow.score.table import Bootstrap, number, plain, share
 
 Columns = dict[str, list[Any]]
 
