@@ -1,12 +1,14 @@
 """A copy of a store's Q-plots on a node's own disk, for clusters whose shared file system is slow or far away.
 
 One file, `<hash>.npy`, made by the first rank of the node that needs it and mapped by all; the hash is that of the
-shards' checksums, so that a store that was changed is copied again and one that was moved is not.
+shards' checksums, so that a store that was changed is copied again and one that was moved is not. Each process compares
+a shard of it with these on its first use, as it would compare the store's own.
 
 Shapes: event, C channel, F frequency, T time.
 """
 
 import fcntl
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +17,68 @@ from numpy.typing import NDArray
 from glitchflow.data.identity import fingerprint
 from glitchflow.data.objects import writing
 from glitchflow.data.store import Dataset
+from glitchflow.data.store.schema import digest
 from glitchflow.progress import say
 
+REFUSED = "no local copy of the store (loader.cache_dir)"
 
-def local_copy(dataset: Dataset, directory: Path, name: str = "qplot") -> NDArray:
-    """An array of the store as a read-only map of a file in `directory`, copied unless it is there.
+
+@dataclass(eq=False)
+class LocalCopy:
+    """A map of the copy of an array; slice it by events to read. A shard unlike its checksum is copied anew."""
+
+    dataset: Dataset
+    name: str
+    path: Path
+    values: NDArray  # (event, C, F, T), read only
+    seen: set[int] = field(default_factory=set)  # shards that were compared
+
+    shape = property(lambda self: self.values.shape)
+
+    def __getitem__(self, events: slice) -> NDArray:
+        """Raises `RunError` where a shard has to be copied anew, and cannot be."""
+        size = self.dataset.layout.shard
+        start, stop, _ = events.indices(len(self.values))
+        for k in {*range(start // size, -(-stop // size))} - self.seen:
+            span = self.dataset.layout.span(k)
+            if digest(self.values[span]) != self.dataset.checksum(self.name, k):
+                say(f"{self.path}: shard {k} differs from its checksum; it is copied again")
+                with writing(self.path, REFUSED):
+                    np.load(self.path, mmap_mode="r+")[span] = self.dataset[self.name][span]
+            self.seen.add(k)
+        return self.values[events]
+
+
+def local_copy(dataset: Dataset, directory: Path, name: str = "qplot") -> LocalCopy:
+    """An array of the store as a file in `directory`, copied unless one of its size is there.
 
     Raises `RunError` where the directory cannot be written or is full; nothing half written stays.
     """
     sums = [dataset.checksum(name, k) for k in range(dataset.layout.shards)]
     path = directory / f"{name}-{fingerprint(sums)[:32]}.npy"
-    with writing(directory, "no local copy of the store (loader.cache_dir)"):
+    with writing(directory, REFUSED):
         directory.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the node's other ranks wait for the first one
-            if not path.exists():
+            found = _open(dataset, name, path)
+            if found is None:
                 _copy(dataset, name, path)
-    return np.load(path, mmap_mode="r")
+                found = np.load(path, mmap_mode="r")
+    return LocalCopy(dataset, name, path, found)
+
+
+def _open(dataset: Dataset, name: str, path: Path) -> NDArray | None:
+    """The copy that is there, if it is of the array's shape and type."""
+    if not path.exists():
+        return None
+    try:
+        found = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError):  # cut off, or no copy of ours
+        found = np.empty(0)
+    if found.shape == dataset[name].shape and found.dtype == dataset[name].dtype:
+        return found
+    say(f"{path}: is no copy of {name} of {dataset.path}; it is made again")
+    return None
 
 
 def _copy(dataset: Dataset, name: str, path: Path) -> None:

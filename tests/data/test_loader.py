@@ -9,6 +9,7 @@ from helpers import shares, write_store
 
 from glitchflow.config.sections import Loader as Settings
 from glitchflow.data.loader import Loader, Reads, build_loader, choose_channels
+from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store.schema import Layout
 from glitchflow.errors import InputError, RunError
@@ -221,6 +222,56 @@ def test_a_copy_on_a_local_disk_gives_the_same_batches(dataset, tmp_path):
     loader(dataset, "validation", cache_dir=str(tmp_path / "node"))
     assert copy.stat().st_mtime_ns == stamp, "copied once for all splits and ranks"
     assert not list((tmp_path / "node").glob("*.partial"))
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+
+
+def of_fewer_events(path):
+    np.save(path, np.load(path)[:-1])
+
+
+def of_another_type(path):
+    np.save(path, np.load(path).astype("float64"))
+
+
+def of_others(path):
+    path.write_text("years of work")
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [cut_off, of_fewer_events, of_another_type, of_others, empty])
+def test_what_is_no_copy_of_the_store_is_made_again(dataset, tmp_path, capsys, harm):
+    copy = local_copy(dataset, tmp_path).path
+    harm(copy)
+    capsys.readouterr()
+    np.testing.assert_array_equal(local_copy(dataset, tmp_path)[:], dataset["qplot"][:])
+    said = f"{copy}: is no copy of qplot of {dataset.path}; it is made again\n"
+    assert capsys.readouterr().err.startswith(said)
+    np.testing.assert_array_equal(local_copy(dataset, tmp_path)[:], dataset["qplot"][:])
+    assert not capsys.readouterr().err
+
+
+def test_a_damaged_shard_of_a_copy_is_copied_again(dataset, tmp_path, capsys):
+    copy, last = local_copy(dataset, tmp_path).path, dataset.layout.shards - 1
+    flipped(copy)
+    capsys.readouterr()
+    np.testing.assert_array_equal(local_copy(dataset, tmp_path)[:8], dataset["qplot"][:8])
+    assert not capsys.readouterr().err, "what is not read is not looked at"
+    np.testing.assert_array_equal(local_copy(dataset, tmp_path)[8:], dataset["qplot"][8:])
+    assert capsys.readouterr().err == f"{copy}: shard {last} differs from its checksum; it is copied again\n"
+    np.testing.assert_array_equal(local_copy(dataset, tmp_path)[:], dataset["qplot"][:])
+    assert not capsys.readouterr().err
 
 
 def test_a_local_disk_that_refuses_is_named(dataset, tmp_path):
