@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from glitchflow.config.sections import Mlflow
-from glitchflow.data.objects import write_text
+from glitchflow.data.objects import read, write_text
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
@@ -28,6 +28,14 @@ NAME = "mlflow.json"
 EVERY = 5.0  # seconds between looks at metrics.jsonl
 BATCH = 1000  # metrics that MLflow takes in one request
 TIMES = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What `NAME` says."""
+
+    run: str
+    sent: int
 
 
 @dataclass
@@ -86,8 +94,8 @@ def mirrored(
 
 def _open(settings: Mlflow, name: str, parameters: dict[str, Any], directory: Path, afresh: bool) -> Mirror:
     """The run that `directory` has already, or a new one."""
-    for name, value in TIMES.items():
-        os.environ.setdefault(name, value)
+    for variable, seconds in TIMES.items():
+        os.environ.setdefault(variable, seconds)
     try:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
@@ -96,11 +104,10 @@ def _open(settings: Mlflow, name: str, parameters: dict[str, Any], directory: Pa
     client = MlflowClient(settings.uri)
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        found = directory / NAME
-        if found.exists() and not afresh:
-            known = json.loads(found.read_text())
-            mirror = Mirror(client, known["run"], directory, known["sent"])
-            _quietly(mirror, settings, lambda: client.update_run(known["run"], status="RUNNING"))
+        known = None if afresh else read(directory, NAME, Known)
+        if known:
+            mirror = Mirror(client, known.run, directory, known.sent)
+            _quietly(mirror, settings, lambda: client.update_run(known.run, status="RUNNING"))
             return mirror
         there = client.get_experiment_by_name(settings.experiment)
         number = there.experiment_id if there else client.create_experiment(settings.experiment)

@@ -13,11 +13,22 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from pydantic import ConfigDict
 from tensorboardX import SummaryWriter
+from typing_extensions import TypedDict
 
-from glitchflow.data.objects import write_text
+from glitchflow.data.objects import parse, write_text
 
 ENDS = ("failed", "stopped")  # kinds of a run's last line, which a resumed run takes back
+
+
+class Line(TypedDict):
+    """What every line of metrics says of itself, beside its numbers."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    kind: str
+    step: int
 
 
 class Tracker:
@@ -67,13 +78,9 @@ class Tracker:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; none where there is no file, and a last line cut off is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+    """The lines of a `metrics.jsonl`; none where there is no file, and a last line cut off is left out.
+
+    Raises `RunError` naming a line that is none of a run's metrics.
+    """
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    return [parse(path, f"line {number}", line, Line) for number, line in enumerate(lines, 1)]

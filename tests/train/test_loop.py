@@ -374,6 +374,22 @@ def test_a_cut_off_last_line_of_metrics_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"kind": "epoch", "step": 1}) + '\n{"kind": "ep')
     assert read_metrics(path) == [{"kind": "epoch", "step": 1}]
+    assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("{", "Invalid JSON: "),
+        ("[]", "Input should be an object"),
+        ('{"kind": "step"}', "step: Field required"),
+    ],
+)
+def test_a_line_that_is_none_of_metrics_is_named(tmp_path, line, said):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "epoch", "step": 1}\n' + line + '\n{"kind": "epoch", "step": 2}\n')
+    with pytest.raises(RunError, match=rf"^{path}: damaged: line 2: {said}"):
+        read_metrics(path)
 
 
 def test_learning_rate_schedules():

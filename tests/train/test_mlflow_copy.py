@@ -96,6 +96,7 @@ def test_a_run_with_metrics_artefacts_and_a_registered_model(server, dataset_run
     assert json.loads((home / "mlflow.json").read_text())["run"] == run
     found = client.get_run(run)
     assert found.info.status == "FINISHED"
+    assert found.info.run_name == (experiment.mlflow.run or Path(experiment.workdir).name)
     assert found.data.params["train.lr"] == str(experiment.train.lr)
     epochs = [line for line in read_metrics(home / "metrics.jsonl") if line["kind"] == "epoch"]
     history = client.get_metric_history(run, "epoch/validation_loss")
@@ -135,6 +136,18 @@ def test_a_run_goes_on_without_its_server(tmp_path, capsys):
         pass
     assert "mlflow.uri = http://127.0.0.1:1: not up to date: " in capsys.readouterr().err
     assert json.loads((tmp_path / "mlflow.json").read_text()) == {"run": "known", "sent": 3}
+
+
+def test_what_it_remembers_and_is_damaged_is_named(tmp_path):
+    pytest.importorskip("mlflow", reason="the extra [mlflow] is not installed")
+    (tmp_path / "mlflow.json").write_text('{"run": 3}')
+    with (
+        pytest.raises(
+            RunError, match=f"^{tmp_path}: damaged: mlflow.json: run: Input should be a valid string$"
+        ),
+        mirrored(Mlflow(uri="http://127.0.0.1:1"), "twin", {}, tmp_path),
+    ):
+        pytest.fail("begun")
 
 
 def test_without_the_extra_it_says_what_to_install(dataset_run, tmp_path, monkeypatch):

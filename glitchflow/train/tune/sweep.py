@@ -27,7 +27,7 @@ from glitchflow.config import Experiment
 from glitchflow.config.sections import Train, Tune
 from glitchflow.data import lease
 from glitchflow.data.identity import recipe
-from glitchflow.data.objects import make_directory, write_text
+from glitchflow.data.objects import make_directory, read, write_text
 from glitchflow.data.store.dataset import Dataset, open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.figures.sweep import draw_trials
@@ -185,8 +185,7 @@ def _begun_with(training: Training, settings: Tune, dataset: Dataset) -> dict[st
 
 def _same_sweep(directory: Path, now: dict[str, Any]) -> None:
     """Refuse to go on with a sweep that was begun with other settings."""
-    found = directory / "sweep.json"
-    before = json.loads(found.read_text()) if found.exists() else now
+    before = read(directory, "sweep.json", dict[str, Any]) or now
     for key in now:
         if before.get(key) != now[key]:
             raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import statistics
 from collections.abc import Callable, Mapping
@@ -11,11 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glitchflow.data import objects
 from glitchflow.figures.sweep import Trial
 from glitchflow.score.former_table import SCORES
 from glitchflow.train.setup import Training
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune import search_space as space
+
+
+@dataclass(frozen=True)
+class About:
+    """What a trial's trial.json says of it."""
+
+    values: dict[str, Any]
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -50,21 +58,21 @@ def read_trials(directory: Path, metric: str = "validation_loss") -> list[Trial]
 
 
 def _read(home: Path, metric: str) -> Trial:
-    about, lines = json.loads((home / "trial.json").read_text()), read_metrics(home / "metrics.jsonl")
+    about, lines = objects.read(home, "trial.json", About), read_metrics(home / "metrics.jsonl")
     epochs = [line for line in lines if line["kind"] == "epoch"]
     curve = [line.get(metric, math.nan) for line in epochs]
     score = (min if mode(metric) == "min" else max)((v for v in curve if math.isfinite(v)), default=None)
     state = "unfinished"
     if (lines and lines[-1]["kind"] == "failed") or (home / "error").exists():
         state = "failed"
-    elif len(curve) >= about["epochs"]:
+    elif len(curve) >= about.epochs:
         state = "trained"
     elif (home / "ended").exists():
         state = "stopped early"
     speeds = [line["samples_per_second"] for line in epochs if "samples_per_second" in line]
     return Trial(
         name=home.name,
-        values=about["values"],
+        values=about.values,
         state=state,
         curve=curve,
         score=score,

@@ -123,6 +123,17 @@ def test_a_table_of_trials(tmp_path):
     assert (tmp_path / "t.csv").read_text().splitlines()[1] == "a,trained,2,0.4,2,10.0,1"
 
 
+def test_what_a_sweep_wrote_and_is_damaged_is_named(dataset_run, tmp_path):
+    home = tmp_path / "tune" / "trials" / "a"
+    home.mkdir(parents=True)
+    (home / "trial.json").write_text('{"values": {"train.lr": 1}}')
+    with pytest.raises(RunError, match=f"^{home}: damaged: trial.json: epochs: Field required$"):
+        read_trials(tmp_path / "tune")
+    (tmp_path / "tune" / "sweep.json").write_text("[")
+    with pytest.raises(RunError, match=f"^{tmp_path}/tune: damaged: sweep.json: Invalid JSON: "):
+        sweep(sweeping(dataset_run, tmp_path))
+
+
 @pytest.mark.slow
 def test_a_sweep_stopped_and_resumed_and_its_best_settings_trained(dataset_run, tmp_path):
     experiment = sweeping(dataset_run, tmp_path, trials=4, train={"epochs": 4})
