@@ -3,7 +3,7 @@
 Each check raises ValueError("key = value: what is allowed").
 """
 
-from glitchflow.config.recipes import Detector
+from glitchflow.config.recipes import SHOWN, Detector
 from glitchflow.config.sections import (
     Derived,
     Ingest,
@@ -13,17 +13,6 @@ from glitchflow.config.sections import (
     Simulate,
     Train,
     Whiten,
-)
-
-# the ranges of frequency of the families, which a Q-plot must show
-BANDS = (
-    ("sine_gaussian", "frequency"),
-    ("ringdown", "frequency"),
-    ("whistle", "low"),
-    ("whistle", "high"),
-    ("scattered_light", "fringe"),
-    ("bilinear", "frequency"),
-    ("blip", "frequency"),
 )
 
 
@@ -64,10 +53,13 @@ def transients(simulate: Simulate, qplot: QPlot) -> None:
     if simulate.recipe == "notebook" and not simulate.notebook.out_of_band:
         bands["simulate.notebook.frequency"] = simulate.notebook.frequency
     if simulate.recipe == "detector":
-        for family, which in BANDS:
-            settings = getattr(simulate.detector.families, family)
-            if settings.weight:
-                bands[f"simulate.detector.families.{family}.{which}"] = getattr(settings, which)
+        where = "simulate.detector.families"
+        bands = {
+            f"{where}.{name}.{key}": getattr(settings, key)
+            for name, settings in simulate.detector.families
+            for key, info in type(settings).model_fields.items()
+            if settings.weight and SHOWN in info.metadata
+        }
     for name, reached in bands.items():
         if not low <= reached[0] <= reached[1] <= high:
             raise ValueError(
@@ -125,9 +117,8 @@ def _families(detector: Detector) -> None:
     if families.scattered_light.weight:
         name = families.scattered_light.witness
         _known(f"{where}.scattered_light.witness", name, detector.witnesses, "simulate.detector")
-    for family in ("sine_gaussian", "ringdown", "whistle", "bilinear"):
-        settings = getattr(families, family)
-        if not settings.weight:
+    for family, settings in families:
+        if not settings.weight or not hasattr(settings, "witnesses"):
             continue
         for name in settings.witnesses:
             _known(f"{where}.{family}.witnesses", name, detector.witnesses, "simulate.detector")

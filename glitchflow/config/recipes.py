@@ -6,6 +6,9 @@ from pydantic import AfterValidator, model_validator
 
 from glitchflow.config.base import File, Positive, Range, Section, ascending, key, positive
 
+SHOWN = "shown"  # marks the keys of a family whose frequencies a Q-plot must show
+Band = Annotated[Positive, SHOWN]
+
 
 class Family(Section):
     """One family of transients of the `detector` recipe."""
@@ -13,36 +16,39 @@ class Family(Section):
     weight: float = key(1.0, "relative number of events of this family", ge=0)
 
 
-class SineGaussian(Family):
+class Linear(Family):
+    """One that witnesses see as the strain does, each through a response of its own."""
+
+    witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
+
+
+class SineGaussian(Linear):
     """Describes a short oscillation under a Gaussian."""
 
-    frequency: Positive = key((20.0, 130.0), "central frequency, drawn log-uniformly", "Hz")
+    frequency: Band = key((20.0, 130.0), "central frequency, drawn log-uniformly", "Hz")
     q: Positive = key((4.0, 16.0), "quality factor, drawn uniformly")
-    witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
 
 
-class Ringdown(Family):
+class Ringdown(Linear):
     """Describes a sudden, decaying oscillation."""
 
-    frequency: Positive = key((30.0, 150.0), "frequency of the resonance, drawn log-uniformly", "Hz")
+    frequency: Band = key((30.0, 150.0), "frequency of the resonance, drawn log-uniformly", "Hz")
     q: Positive = key((8.0, 30.0), "quality factor, drawn uniformly")
-    witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
 
 
-class Whistle(Family):
+class Whistle(Linear):
     """Describes a beat note that sweeps down and up again."""
 
-    low: Positive = key((20.0, 60.0), "lowest frequency of the beat note, drawn uniformly", "Hz")
-    high: Positive = key((90.0, 140.0), "frequency at both ends of the sweep, drawn uniformly", "Hz")
+    low: Band = key((20.0, 60.0), "lowest frequency of the beat note, drawn uniformly", "Hz")
+    high: Band = key((90.0, 140.0), "frequency at both ends of the sweep, drawn uniformly", "Hz")
     length: Positive = key((0.25, 0.7), "time from the lowest frequency to an end, drawn uniformly", "s")
-    witnesses: list[str] = key([], "witnesses that see it; empty: all but those of slow motions")
 
 
 class ScatteredLight(Family):
     """Describes light that a moving surface scatters back into the beam."""
 
     witness: str = key("SIM:SUS", "witness of the scatterer's slow motion x(t)")
-    fringe: Positive = key(
+    fringe: Band = key(
         (25.0, 90.0), "highest fringe frequency 2 |v| / wavelength of the first bounce, drawn uniformly", "Hz"
     )
     motion: Positive = key((0.25, 0.6), "frequency of the scatterer's motion, drawn uniformly", "Hz")
@@ -59,7 +65,7 @@ class Bilinear(Family):
     witnesses: tuple[str, str] = key(
         ("SIM:ACC_X", "SIM:ASC"), "witness of the vibration, and of the slow swing it is multiplied by"
     )
-    frequency: Positive = key((30.0, 140.0), "frequency of the vibration, drawn log-uniformly", "Hz")
+    frequency: Band = key((30.0, 140.0), "frequency of the vibration, drawn log-uniformly", "Hz")
     vibration: Positive = key((0.5, 1.0), "standard deviation of the vibration in time, drawn uniformly", "s")
     swing: Positive = key((0.5, 1.5), "amplitude of the swing, drawn uniformly", "urad")
     motion: Positive = key((0.5, 1.5), "frequency of the swing, drawn uniformly", "Hz")
@@ -73,7 +79,7 @@ class Bilinear(Family):
 class Blip(Family):
     """Describes a short broadband pulse that no witness sees."""
 
-    frequency: Positive = key((50.0, 140.0), "central frequency, drawn log-uniformly", "Hz")
+    frequency: Band = key((50.0, 140.0), "central frequency, drawn log-uniformly", "Hz")
     q: Positive = key((2.0, 4.0), "quality factor, drawn uniformly")
 
 
@@ -96,7 +102,7 @@ class Families(Section):
     chirp: Chirp = key(Chirp(), "compact binary's inspiral, which no witness sees")
 
 
-LINEAR = ("sine_gaussian", "ringdown", "whistle")  # families that witnesses see as the strain does
+LINEAR = [name for name, info in Families.model_fields.items() if issubclass(info.annotation, Linear)]  # type: ignore[arg-type]
 
 
 class Coupling(Section):

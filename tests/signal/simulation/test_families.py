@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import detector_recipe
 
-from glitchflow.config.recipes import LINEAR
+from glitchflow.config.recipes import LINEAR, Families
 from glitchflow.signal.qtransform import QTransform
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.simulation.noise import advanced_detector_asd
@@ -149,6 +149,11 @@ def test_some_witness_image_changes_with_the_driving_parameter(tmp_path, family)
         assert change[channel] > 0.2, channel
     for channel in blind:
         assert change[channel] < 0.05, f"{channel}: a slow motion is invisible in its own Q-plot"
+
+
+def test_every_family_has_its_keys_and_its_row():
+    assert list(FAMILIES) == list(Families.model_fields)
+    assert {name for name in LINEAR if not (FAMILIES[name].witnessed and FAMILIES[name].coupled)} == set()
 
 
 @pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if not family.witnessed])
