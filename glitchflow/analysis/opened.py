@@ -8,24 +8,19 @@ Shapes: E event, F frequency, T time.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.config import Experiment
 from glitchflow.data.identity import identity
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store import Dataset, open_store
-from glitchflow.data.view import axes
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis
 from glitchflow.methods.method import Read
 from glitchflow.methods.table import NETWORK, UNTRAINED
 from glitchflow.train import checkpoint
-from glitchflow.twin.estimate import Shown
 
 
 @dataclass(frozen=True)
@@ -56,22 +51,6 @@ class Opened:
         training = _training(self.dataset, known.get("dataset"))
         normalisation = Normalisation(**known["normalisation"])
         return Basis(known["channels"], normalisation, training, known.get("loudness"))
-
-    @cached_property
-    def _fixed(self) -> Shown | None:
-        return self._axes(0) if "frequency" in self.dataset else None
-
-    def _axes(self, event: int) -> Shown:
-        frequency, time = axes(self.dataset, event)
-        return Shown(frequency, time + self.dataset.config.series.duration / 2)
-
-    def shown(self, events: NDArray[np.int64]) -> list[Shown]:
-        """Say what each event's Q-plot shows, in s from the start of its series; one object where that is the same."""
-        found = [self._fixed or self._axes(event) for event in events.tolist()]
-        if self.dataset.config.qplot.q is not None:
-            return found
-        planes = self.dataset.events("q", events)[:, 0].tolist()
-        return [replace(one, q=q) for one, q in zip(found, planes)]
 
 
 def open_run(experiment: Experiment) -> Opened:

@@ -28,7 +28,7 @@ class Evaluate(Section):
         16.0, "energy s at which events are vetoed, in the table of events, ROC and attribution", gt=0
     )
     area: float = key(0.5, "smallest area of a cluster", "s Hz", ge=0)
-    mask: float = key(10.0, "energy at which masks are compared (IoU)", gt=0)
+    quiet: float = key(64.0, "quiet time that stands beside each glitch in `residual`", "s", gt=0)
     bootstrap: int = key(1000, "resamples behind each interval", gt=0)
     attribute: int = key(2000, "vetoes at most whose witnesses are left out one by one; 0: none", ge=0)
     groups: dict[str, list[str]] = key(
@@ -45,7 +45,6 @@ class Evaluate(Section):
 class Baseline(Section):
     """Says what a dataset is judged by before training."""
 
-    thresholds: list[float] = key([10, 16, 20], "energies s of clusters and vetoes", min_length=1)
     refuse: bool = key(
         True, "train refuses a dataset where the oracle is not clearly better than blind baselines"
     )

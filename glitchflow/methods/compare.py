@@ -1,47 +1,53 @@
 """The one loop over all methods: each is fitted to the train split, and says what it takes out of every event.
 
     train split of the training's store --fit--> fitted methods
-    dataset, the events to score --a block at a time--> each method's `removed` --> Sample
+    dataset, the events to score --some at a time, in Ray tasks--> each method's w' and energies --> numbers per event
 
-Shapes: E event that is scored, W witness, F frequency, T time, N sample.
+Shapes: E event that is scored, M method, W witness, F frequency, T time, N sample.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from glitchflow.config import Loader
+from glitchflow.config import Cluster, Loader
+from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.loader import choose_channels
 from glitchflow.data.normalise import Normalisation, build_normalisation, loudness
 from glitchflow.data.store import Dataset
-from glitchflow.data.view import read_series
+from glitchflow.data.view import axes
 from glitchflow.errors import InputError
-from glitchflow.methods.method import Block, Read, Series, Train
-from glitchflow.methods.table import METHODS
+from glitchflow.methods.method import Fit, Read, Series, Train
+from glitchflow.methods.table import METHODS, predicted
+from glitchflow.methods.treat import make, read_block
 from glitchflow.progress import say
-from glitchflow.score.former_table import Unit
-from glitchflow.score.sample import Sample
-from glitchflow.signal.types import Energies, Indices
+from glitchflow.score import levels, skill
+from glitchflow.score.clusters import pixel_areas
+from glitchflow.score.made import Columns
+from glitchflow.score.metrics import NOISE_ENERGY
+from glitchflow.score.sample import Scored, join
+from glitchflow.score.table import measure
+from glitchflow.signal.types import Array, Energies, Indices
+from glitchflow.twin.estimate import Estimator, estimator_of
 
-FIT_EVENTS = 4096  # events that image methods are fitted to at most; their loss is flat beyond
+FIT_EVENTS = 4096  # events that image methods are fitted to at most; their likelihood is flat beyond
+FIT_BYTES = 2**30  # of those events' Q-plots at most: a hundred channels have fewer events to spare
 BLOCK = 32  # events that methods see at once: a hundred channels' series of 16 s at 512 Hz are 210 MB then
+PART = 256  # events of a task at most; so few are not worth a task of their own
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Says what a network was trained on: the channels it sees, the unit of its loss, and what it learned from."""
+    """Says what a network was trained on: the channels it sees, their normalisation, and what it learned from."""
 
     channels: list[str]  # the strain, then its witnesses
     normalisation: Normalisation  # of these
     training: Dataset | None  # whose train split it learned from; None where that is not there any more
     loudness: list[list[float]] | None  # quantiles of each channel's loudness over that train split
-
-    @property
-    def strain(self) -> Normalisation:
-        """Return the strain's normalisation alone."""
-        return self.normalisation.channels([0])
 
     def images(self, dataset: Dataset, energy: Energies) -> Energies:
         """Turn Q-plots (E, C, F, T) of a store into what the network takes: (E, 1 + W, F, T), the strain first."""
@@ -60,63 +66,119 @@ def basis_of(dataset: Dataset, loader: Loader) -> Basis:
     return Basis([dataset.channels[i] for i in chosen], normalisation, dataset, None)
 
 
-def compare(
+def fit_methods(
     dataset: Dataset,
-    events: Indices,
     basis: Basis,
-    unit: Unit,
-    subset: int | None,
+    threshold: float,
+    subset: int | None = None,
     predictions: Mapping[str, Read] | None = None,
-) -> Sample:
-    """Collect what every method that can be made here does to some events, ascending indices.
+) -> Fit:
+    """Fit every method that can be made here to the train split that the network learned from.
 
-    subset: events of the train split to learn from at most; predictions: what networks generated, by method.
+    threshold: clean.threshold; subset: events of the train split to learn from at most; predictions: what networks
+    generated for `dataset`, by method.
     """
-    train = train_of(basis, unit, subset, predictions or {})
+    train = train_of(basis, threshold, subset, predictions or {})
     if not len(train.target):
-        say("no train split to fit baselines to: the network is scored beside zero alone")
+        say("no train split to fit methods to: the network is scored beside few others")
     there = facts(train, dataset)
-    methods = {name: method for name, method in METHODS.items() if method.needs <= there}
-    say(f"{', '.join(methods)}: fitted to the train split, applied to {len(events)} events")
+    rows = {name: predicted(name) for name in train.predictions if name not in METHODS}
+    methods = {name: row for name, row in {**METHODS, **rows}.items() if row.needs <= there}
     fitted = {name: method.fit(train) for name, method in methods.items()}
-    generated, left = defaultdict[str, list[Energies]](list), defaultdict[str, list[Energies]](list)
-    recorded, loud = [], []
-    witnesses = [dataset.channels.index(name) for name in basis.channels[1:]]
-    for block, energy in _blocks(dataset, basis, events, "series" in there):
-        recorded.append(np.maximum(energy[:, 0], 0))
-        loud.append(loudness(energy[:, witnesses]))
-        for name, method in methods.items():
-            found = fitted[name].removed(block if method.truth else replace(block, witnessed=None))
-            generated[name].append(found.generated)
-            left[name] += [] if found.left is None else [found.left]
+    return Fit(methods, fitted, basis.channels[1:], train.floor)
+
+
+def compare(dataset: Dataset, events: Indices, fit: Fit, area: float, cluster: Cluster) -> Scored:
+    """Score what every method does to some events, ascending indices.
+
+    area: smallest of a cluster, s Hz. Many events are shared out as tasks on a cluster, some of a shard each, and
+    joined in their order, so that the result does not depend on how many CPUs there are.
+    """
+    say(f"{', '.join(fit.methods)}: {len(events)} events")
+    comparison = Comparison(dataset, fit, area)
+    parts = list(_parts(dataset, events))
+    if len(parts) > 1:
+        job = Job(comparison.score, "scoring", comparison.memory)
+        found = list(run_tasks(job, {part: len(part) for part in parts}, cluster).values())
+    else:
+        found = [comparison.score(part) for part in parts]
     about = {name: dataset.events(name, events) for name in ("label", "gps", "snr")}
-    return Sample(
-        events,
-        **about,
-        loudness=np.concatenate(loud),
-        recorded=np.concatenate(recorded),
-        witnessed=dataset.events("witnessed", events) if "witnessed" in dataset else None,
-        generated={name: np.concatenate(parts) for name, parts in generated.items()},
-        residual={name: np.concatenate(parts) for name, parts in left.items() if parts},
-    )
+    columns = {name: join([columns[name] for columns, _ in found]) for name in fit.methods}
+    return Scored(events, **about, loudness=np.concatenate([loud for _, loud in found]), columns=columns)
 
 
-def train_of(basis: Basis, unit: Unit, subset: int | None, predictions: Mapping[str, Read]) -> Train:
-    """Read the train split that the network learned from, at most its first `subset` events; empty where it is gone."""
+def _parts(dataset: Dataset, events: Indices) -> Iterator[tuple[int, ...]]:
+    """The events of each task: some of one shard, or all where there are few."""
+    if len(events) <= PART:
+        yield tuple(events.tolist())
+        return
+    shards = events // dataset.layout.shard
+    for shard in np.unique(shards):
+        mine = events[shards == shard]
+        for start in range(0, len(mine), PART):
+            yield tuple(mine[start : start + PART].tolist())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores the events of a task: what is sent to every one of them."""
+
+    dataset: Dataset
+    fit: Fit
+    area: float  # s Hz
+
+    @property
+    def memory(self) -> int:
+        """Project the bytes that a task holds at most: a block's Q-plots and series, and each method's."""
+        _, channels, rows, columns = self.dataset["qplot"].shape
+        images = BLOCK * rows * columns * 4 * (channels + 6 * len(self.fit.methods))
+        series = BLOCK * self.dataset.config.series.samples * 8 * (2 * channels + 4 * len(self.fit.methods))
+        return BASE_MEMORY + 2 * images + (series if "series" in self.dataset else 0)
+
+    @cached_property
+    def estimator(self) -> Estimator | None:
+        """Build what masks are applied by; None where the store kept no series."""
+        return estimator_of(self.dataset) if "series" in self.dataset else None
+
+    def score(self, events: tuple[int, ...]) -> tuple[dict[str, Columns], Array]:
+        """Return every method's numbers per event, and the loudness (E, W) of the witnesses."""
+        found = defaultdict[str, list[Columns]](list)
+        loud = []
+        for start in range(0, len(events), BLOCK):
+            some = np.array(events[start : start + BLOCK])
+            block, recorded = read_block(self.dataset, some, self.fit.witnesses, self.estimator)
+            loud.append(loudness(block.energies))
+            areas = pixel_areas(*axes(self.dataset, int(some[0])))
+            for name, made in make(self.fit, self.estimator, block, recorded):
+                found[name].append(measure(made) | levels.columns(made, areas, self.area))
+        return {name: join(parts) for name, parts in found.items()}, np.concatenate(loud)
+
+
+def train_of(basis: Basis, threshold: float, subset: int | None, predictions: Mapping[str, Read]) -> Train:
+    """Read the train split that the network learned from, at most its first `subset` events; empty where it is gone.
+
+    What no witness explains is left out, where that is known: it would teach what nothing can predict.
+    """
     training, none = basis.training, np.empty((0, len(basis.channels), 1, 1), np.float32)
     if training is None or not len(training.indices("train")):
-        return Train(none[:, 1:], none[:, 0], None, unit, predictions=predictions)
+        return Train(none[:, 1:], none[:, 0], np.full(1, NOISE_ENERGY), threshold, predictions=predictions)
     events = training.indices("train")[:subset]
-    some = events[:FIT_EVENTS]
-    images = basis.images(training, training.events("qplot", some))
+    label = training.events("label", events)
+    known = [0, *(training.labels.index(name) for name in training.witnessed_labels)]
+    some = events[np.isin(label, known)] if training.witnessed_labels else events
+    most = FIT_BYTES // max(1, (4 * math.prod(training["qplot"].shape[1:])))
+    some = some[: max(1, min(FIT_EVENTS, most))]
+    energy = np.maximum(training.events("qplot", some), 0)
+    energy = energy[:, [training.channels.index(name) for name in basis.channels]]
     witnessed = training.events("witnessed", some) if "witnessed" in training else None
+    floor = skill.floor(energy[:, 0], witnessed, training.events("label", some))
     series = None
     if "series" in training:
         derived = {item.name for item in training.config.derived}
         names = basis.channels[1:]
         recorded = [place for place, name in enumerate(names) if name not in derived]
         series = Series(training, events, names, recorded)
-    return Train(images[:, 1:], images[:, 0], witnessed, unit, series, predictions)
+    return Train(energy[:, 1:], energy[:, 0], floor, threshold, series, predictions)
 
 
 def facts(train: Train, dataset: Dataset) -> set[str]:
@@ -124,36 +186,9 @@ def facts(train: Train, dataset: Dataset) -> set[str]:
     series = train.series if "series" in dataset else None
     there = {
         "train": len(train.target) > 0,
-        "witnessed": train.witnessed is not None and "witnessed" in dataset,
+        "truth": "witnessed" in dataset,
         "series": series is not None,
         "recorded": series is not None and len(series.recorded) > 0,
         "derived": series is not None and len(series.recorded) < len(series.witnesses),
     }
     return {*train.predictions, *(name for name, known in there.items() if known)}
-
-
-def _blocks(
-    dataset: Dataset, basis: Basis, events: Indices, series: bool
-) -> Iterator[tuple[Block, Energies]]:
-    """The events, some at a time, with their truth, and with their series where a method needs them; and the energies
-    (E, C, F, T) of all channels."""
-    places = [dataset.channels.index(name) for name in basis.channels[1:]]
-    optional = [name for name in ("witnessed", "valid") if name in dataset]
-    for start in range(0, len(events), BLOCK):
-        some = events[start : start + BLOCK]
-        read = {name: dataset.events(name, some) for name in ("gps", "qplot", *optional)}
-        values = read_series(dataset, some, basis.channels) if series else None
-        every = np.ones((len(some), len(dataset.channels)), bool)
-        yield (
-            Block(
-                events=some,
-                gps=read["gps"],
-                images=basis.images(dataset, read["qplot"])[:, 1:],
-                strain=None if values is None else values[:, 0],
-                witnesses=None if values is None else values[:, 1:],
-                valid=read.get("valid", every)[:, places],
-                rate=dataset.config.series.sample_rate,
-                witnessed=read.get("witnessed"),
-            ),
-            read["qplot"],
-        )

@@ -1,112 +1,123 @@
-"""Methods that work on images: one number, one image, or a regression on the witnesses' pixels.
+"""Methods that work on images: one number, one image, the loudest witness, or a sum of the witnesses' energies.
 
-They are fitted in normalised values, to the same loss on the same events as the network.
+They are fitted to energies, by the likelihood that `skill` is measured with (score/skill.py).
 
-Shapes: E event, W witness, F frequency, T time. Inside: x (pixel, feature, event), y (pixel, event).
+Shapes: E event, W witness, F frequency, T time. Inside: P = E x T pixels of a row.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glitchflow.methods.method import Block, Removed, Train
-from glitchflow.score.former_table import Unit
-from glitchflow.signal.types import Energies
+from glitchflow.signal.types import Array, Energies
 
-# of each witness's own variance: no effect on a real coupling, finite where a witness is constant
-RIDGE = 1e-3
-# least |residual| is in units of the target's own mean absolute deviation: below a thousandth of it, weights of
-# 1 / |residual| only follow rounding; 30 steps reach the optimum of linear programming within 0.3 %
-IRLS_STEPS, IRLS_FLOOR = 30, 1e-3
+FIT_PIXELS = 2**16  # of a row that the sum is fitted to: its likelihood is flat beyond
+STEPS = 100  # of the sum's fit: the likelihood moves by less than 1e-3 from there on
+TINY = 1e-9  # keeps a weight that fell to 0 from dividing 0 by 0
 
 
 @dataclass(frozen=True)
-class Affine:
-    """Predicts an image that is the same for all events, plus slopes times the witnesses' pixels."""
+class Constant:
+    """Expects the same energies in every event."""
 
-    unit: Unit
-    offset: NDArray[np.float32]  # (F, T) or ()
-    slopes: NDArray[np.float32] | None = None  # (W, F, T)
-
-    def predict(self, images: Energies) -> Energies:
-        """Predict the strain's normalised images (E, F, T) for those of the witnesses (E, W, F, T)."""
-        events, _, *image = images.shape
-        prediction = np.broadcast_to(self.offset, (events, *image)).astype(np.float32)
-        if self.slopes is not None:
-            for witness, slope in enumerate(self.slopes):
-                prediction += slope * images[:, witness]
-        return prediction
+    image: Energies  # (F, T) or ()
 
     def removed(self, block: Block) -> Removed:
-        """Return the energies that are generated for a block."""
-        return Removed(self.unit.energy(self.predict(block.images)))
+        """Return the image for every event."""
+        events, _, rows, columns = block.energies.shape
+        return Removed(np.broadcast_to(self.image, (events, rows, columns)))
 
 
-def fit_zero(train: Train) -> Affine:
-    """Generate nothing: energy zero everywhere."""
-    return Affine(train.unit, train.unit.normalise(np.zeros((1, 1, 1), np.float32))[0, 0, 0])
+def fit_nothing(train: Train) -> Constant:
+    """Expect no energy, and remove nothing."""
+    return Constant(np.zeros((), np.float32))
 
 
-def fit_constant(train: Train) -> Affine:
-    """Generate one number: the median (l1) or the mean (l2) of all pixels."""
-    middle = np.median(train.target) if train.unit.loss == "l1" else train.target.mean(dtype=np.float64)
-    return Affine(train.unit, np.asarray(middle, np.float32))
+def fit_constant(train: Train) -> Constant:
+    """Expect the mean energy of all pixels: the most likely constant."""
+    return Constant(np.asarray(train.target.mean(dtype=np.float64), np.float32))
 
 
-def fit_mean(train: Train) -> Affine:
-    """Generate each pixel's mean over the events."""
-    return Affine(train.unit, train.target.mean(axis=0, dtype=np.float64).astype(np.float32))
+def fit_mean(train: Train) -> Constant:
+    """Expect each pixel's mean energy over the events: the most likely image."""
+    return Constant(train.target.mean(axis=0, dtype=np.float64).astype(np.float32))
 
 
-def fit_median(train: Train) -> Affine:
-    """Generate each pixel's median over the events."""
-    return Affine(train.unit, np.median(train.target, axis=0).astype(np.float32))
+@dataclass(frozen=True)
+class Gate:
+    """Removes everything that the window shows."""
+
+    def removed(self, block: Block) -> Removed:
+        """Return a mask of ones."""
+        return Removed(mask=np.ones((len(block.events), *block.energies.shape[2:]), np.float32))
 
 
-def fit_linear(train: Train) -> Affine:
-    """Regress each pixel on the witnesses' values there: least squares (l2), or least absolute deviations (l1).
+def fit_gate(train: Train) -> Gate:
+    """Fit nothing."""
+    return Gate()
 
-    It goes row by row of the image, so that what the fit works on stays in the processor's cache.
+
+@dataclass(frozen=True)
+class Loudest:
+    """Expects of the strain what the loudest witness shows, pixel by pixel; below the threshold nothing."""
+
+    threshold: float = 0.0
+
+    def removed(self, block: Block) -> Removed:
+        """Return the loudest witness's energies."""
+        loudest = block.energies.max(axis=1)
+        return Removed(np.where(loudest >= self.threshold, loudest, np.float32(0)))
+
+
+def fit_loudest(train: Train) -> Loudest:
+    """Fit nothing: copy a witness."""
+    return Loudest()
+
+
+def fit_thresholded(train: Train) -> Loudest:
+    """Take `clean.threshold`, below which the strain stays as it is."""
+    return Loudest(train.threshold)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Expects an energy of each row's own, plus each witness's energy times a share of the row's own."""
+
+    offset: Array  # (F,)
+    shares: Array  # (W, F), at least 0
+
+    def removed(self, block: Block) -> Removed:
+        """Return the sum over the witnesses."""
+        total = np.einsum("wf,ewft->eft", self.shares.astype(np.float32), block.energies, optimize=True)
+        return Removed(total + self.offset.astype(np.float32)[:, None])
+
+
+def fit_linear(train: Train) -> Sum:
+    """Fit the sum's offset and shares, row by row, to the greatest likelihood of exponential energies.
+
+    Shares are not negative, for energies of independent parts add. A share is the same at all times of a row: when a
+    disturbance comes is drawn anew in every event. By multiplicative updates, sum(x T / G^2) / sum(x / G), as
+    non-negative factors are fitted with the Itakura-Saito divergence (Fevotte, Bertin & Durrieu 2009, Neural Comput.
+    21, 793).
     """
-    inputs, target, loss = train.inputs, train.target, train.unit.loss
-    witnesses, rows, columns = inputs.shape[1:]
-    offset, slopes = np.empty((rows, columns), np.float32), np.empty((witnesses, rows, columns), np.float32)
+    _, witnesses, rows, columns = train.energies.shape
+    some = slice(0, max(1, FIT_PIXELS // columns))
+    offset, shares = np.empty(rows), np.empty((witnesses, rows))
     for row in range(rows):
-        x = np.ascontiguousarray(inputs[:, :, row].transpose(2, 1, 0), dtype=np.float64)
-        y = np.ascontiguousarray(target[:, row].T, dtype=np.float64)
-        offset[row], slopes[:, row] = _regress(x, y, loss)
-    return Affine(train.unit, offset, slopes)
+        x = np.ones((witnesses + 1, train.target[some].shape[0] * columns))
+        x[1:] = train.energies[some, :, row].transpose(1, 0, 2).reshape(witnesses, -1)
+        y = train.target[some, row].ravel().astype(np.float64)
+        weights = _likeliest(x, y, float(train.floor[row]))
+        offset[row], shares[:, row] = weights[0], weights[1:]
+    return Sum(offset, shares)
 
 
-def _regress(x: NDArray[np.float64], y: NDArray[np.float64], loss: str) -> tuple[NDArray, NDArray]:
-    """Regressions of y (pixel, event) on x (pixel, feature, event): intercepts (pixel,), slopes (feature, pixel).
-
-    l1 by iteratively reweighted least squares: weights 1 / |residual| make the squares absolute values
-    (Schlossmacher 1973, doi:10.2307/2284512), and the sum of absolute residuals falls at every step.
-    """
-    # On standardised features and target the ridge and the floor mean the same in every normalisation.
-    middle, width = x.mean(axis=2), x.std(axis=2)
-    width = np.where(width > 0, width, 1.0)
-    centre = np.median(y, axis=1) if loss == "l1" else y.mean(axis=1)
-    scale = np.abs(y - centre[:, None]).mean(axis=1)
-    scale = np.where(scale > 0, scale, 1.0)
-    y = (y - centre[:, None]) / scale[:, None]
-    design = np.ones((x.shape[0], x.shape[1] + 1, x.shape[2]))
-    np.divide(x - middle[:, :, None], width[:, :, None], out=design[:, 1:])
-    # A little on the intercept too would pull it to the median or mean: none there.
-    ridge = np.diag([0.0] + [RIDGE * x.shape[2]] * x.shape[1])
-
-    weights, previous = np.ones_like(y), np.inf
-    for _ in range(IRLS_STEPS if loss == "l1" else 1):
-        weighted = design * weights[:, None]
-        normal = weighted @ design.transpose(0, 2, 1) + ridge
-        solution = np.linalg.solve(normal, weighted @ y[:, :, None])[..., 0]
-        residual = np.abs(y - (solution[:, None] @ design)[:, 0])
-        weights = 1 / np.maximum(residual, IRLS_FLOOR)
-        cost = residual.mean()
-        if previous - cost < 1e-5 * previous:
-            break
-        previous = cost
-    slopes = solution[:, 1:] * scale[:, None] / width
-    return solution[:, 0] * scale + centre - (slopes * middle).sum(axis=1), slopes.T
+def _likeliest(x: Array, y: Array, floor: float) -> Array:
+    """Weights (1 + W,) of x (1 + W, P), the first all ones, under which energies y (P,) are the likeliest."""
+    weights = np.full(len(x), 0.1 / max(1, len(x) - 1))
+    weights[0] = floor
+    for _ in range(STEPS):
+        expected = weights @ x + TINY
+        weights *= (x @ (y / expected**2)) / (x @ (1 / expected) + TINY)
+    return weights

@@ -1,9 +1,10 @@
 """What every method is handed and what it hands back: `fit(train) -> fitted`, `fitted.removed(block) -> Removed`.
 
-A method that works on images (energies normalised as for the network) generates the strain's; one that works on
-series predicts the strain's. Both say what they generate as energies, and what is left of the strain without it.
+A method that works on images says which energies of the strain the witnesses explain, or which share of the strain to
+take away; one that works on series says what it takes out, sample by sample. Of both, compare.py makes the same thing:
+w', the series that is subtracted.
 
-Shapes: E event, W witness, F frequency, T time, N sample.
+Shapes: E event, W witness, F frequency, T time, N sample. Energies are in units of the noise's own median.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from glitchflow.data.store import Dataset
-from glitchflow.score.former_table import Unit
+from glitchflow.signal.qtransform import Seen
 from glitchflow.signal.types import Array, Energies, Flags, Indices
+from glitchflow.twin.estimate import Shown
 
 Read = Callable[[Indices], Energies]  # energies (E, F, T) of ascending event indices
 
@@ -29,15 +31,24 @@ class Series:
 
 @dataclass(frozen=True)
 class Train:
-    """Holds the events that methods are fitted to: the first ones of the train split; none where there is no such
-    split."""
+    """Holds the events that methods are fitted to: the first ones of the train split that witnesses explain or that
+    nothing happened in (of recorded data all); none where there is no such split."""
 
-    inputs: Energies  # (E, W, F, T) normalised images of the witnesses
-    target: Energies  # (E, F, T) normalised images of the strain
-    witnessed: Energies | None  # (E, F, T) energies of what the witnesses explain of it, synthetic data only
-    unit: Unit
+    energies: Energies  # (E, W, F, T) of the witnesses
+    target: Energies  # (E, F, T) of the strain
+    floor: Array  # (F,) mean energy of the strain where nothing happened
+    threshold: float  # clean.threshold: energy from which a pixel is subtracted
     series: Series | None = None
     predictions: Mapping[str, Read] = field(default_factory=dict)  # of networks, by method
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Holds what no real method can know: what the witnesses' disturbances put into the strain."""
+
+    energies: Energies  # (E, F, T)
+    series: Array | None  # (E, N) in the strain's unit; None where the store kept none
+    label: Indices  # (E,) family of each event
 
 
 @dataclass(frozen=True)
@@ -46,28 +57,29 @@ class Block:
 
     events: Indices  # (E,) indices in the store
     gps: Array  # (E,) of the middle of the series, s
-    images: Energies  # (E, W, F, T) of the witnesses, normalised
+    energies: Energies  # (E, W, F, T) of the witnesses, at least 0
     strain: Array | None  # (E, N) in the strain's unit; None where the store kept no series
     witnesses: Array | None  # (E, W, N), each in its own unit
     valid: Flags  # (E, W): False where a witness was missing or dead, its image is 0 then
     rate: float  # Hz, of the series
-    witnessed: Energies | None = (
-        None  # (E, F, T) the truth, which is handed to no method but those that ask for it
-    )
+    shown: list[Shown]  # what of the series Q-plots show
+    seen: Seen | None = None  # how the transform saw the strain; None where the store kept no series
+    truth: Truth | None = None  # handed to those methods alone that ask for it
 
 
 @dataclass(frozen=True)
 class Removed:
-    """Says what a method takes out of the strain of some events."""
+    """Says what a method takes out of the strain of some events: at least one of the three."""
 
-    generated: Energies  # (E, F, T) energies that it says are noise
-    left: Energies | None = (
-        None  # (E, F, T) energies of the strain without them; None: by spectral subtraction
+    generated: Energies | None = None  # (E, F, T) energies of the strain that it expects
+    mask: Energies | None = (
+        None  # (E, F, T) share of the amplitude; None: 1 - sqrt(r / max(G, r)) of `generated`
     )
+    series: Array | None = None  # (E, N) w' in the strain's unit; None: by the mask's exact inverse
 
 
 class Fitted(Protocol):
-    """Is what `fit` returns: a method that is ready for any event."""
+    """Is what `fit` returns: a method that is ready for any event. It can be sent to another process."""
 
     def removed(self, block: Block) -> Removed:
         """Return what the method takes out of the strain of a block's events."""
@@ -78,6 +90,19 @@ class Method:
     """Is a row of the table of methods."""
 
     fit: Callable[[Train], Fitted]
-    needs: frozenset[str] = frozenset()  # of network, untrained, train, witnessed, series, recorded, derived
+    needs: frozenset[str] = (
+        frozenset()
+    )  # of network, untrained, train, truth, series, recorded, derived, couplings
     blind: bool = False  # it looks at no witness
     truth: bool = False  # it is handed what no real method can know: no baseline, but a bound
+    seeing: bool = True  # what it expects comes from witnesses alone: else it has no skill
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Holds methods that are fitted and ready, and what they share."""
+
+    methods: dict[str, Method]
+    fitted: dict[str, Fitted]
+    witnesses: list[str]  # that they see
+    floor: Array  # (F,) mean energy of the strain where nothing happened

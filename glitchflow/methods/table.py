@@ -1,13 +1,12 @@
 """The table of methods: everything that is compared, in the order in which it is shown."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from glitchflow.methods import images, oracle, wiener
-from glitchflow.methods.method import Block, Method, Read, Removed, Train
+from glitchflow.methods.method import Block, Method, Read, Removed
 
-NETWORK, UNTRAINED, ORACLE = "network", "untrained", "oracle"
+NETWORK, UNTRAINED, NOTHING, ORACLE = "network", "untrained", "nothing", "oracle"
 
 
 @dataclass(frozen=True)
@@ -21,24 +20,32 @@ class Predicted:
         return Removed(self.read(block.events))
 
 
-def predicted(name: str) -> Callable[[Train], Predicted]:
-    """Make the `fit` of a network, which only finds what the network generated."""
-    return lambda train: Predicted(train.predictions[name])
+def predicted(name: str) -> Method:
+    """Make the row of a network, which only finds what the network of that name generated."""
+    return Method(lambda train: Predicted(train.predictions[name]), frozenset({name}))
 
 
-TRAIN = frozenset({"train"})
+TRAIN, SERIES = frozenset({"train"}), frozenset({"train", "series"})
 METHODS: dict[str, Method] = {
-    NETWORK: Method(predicted(NETWORK), frozenset({NETWORK})),
-    UNTRAINED: Method(predicted(UNTRAINED), frozenset({UNTRAINED})),
-    "zero": Method(images.fit_zero, blind=True),
+    NETWORK: predicted(NETWORK),
+    UNTRAINED: predicted(UNTRAINED),
+    NOTHING: Method(images.fit_nothing, blind=True),
     "constant": Method(images.fit_constant, TRAIN, blind=True),
+    "gate": Method(images.fit_gate, blind=True),
     "mean": Method(images.fit_mean, TRAIN, blind=True),
-    "median": Method(images.fit_median, TRAIN, blind=True),
+    "loudest_witness": Method(images.fit_loudest),
+    "loudest_thresholded": Method(images.fit_thresholded),
     "linear": Method(images.fit_linear, TRAIN),
-    ORACLE: Method(oracle.fit_oracle, TRAIN | {"witnessed"}, truth=True),
-    "wiener": Method(partial(wiener.fit, derived=False), TRAIN | {"series", "recorded"}),
-    "wiener + derived": Method(partial(wiener.fit, derived=True), TRAIN | {"series", "derived"}),
+    "wiener": Method(partial(wiener.fit, derived=False), SERIES | {"recorded"}),
+    "wiener_derived": Method(partial(wiener.fit, derived=True), SERIES | {"derived"}),
+    "wiener_mask": Method(wiener.fit_mask, SERIES),
+    ORACLE: Method(oracle.fit, TRAIN | {"truth"}, truth=True),
 }
-BLIND = [name for name, method in METHODS.items() if method.blind]
-# image methods that need no network: what its summary names the best of
-BASELINES = [*BLIND, "linear"]
+GUESSES = (
+    NOTHING,
+    "constant",
+    "mean",
+)  # blind ones that expect an energy: the best of them is `skill`'s zero
+BASELINES = [
+    name for name, method in METHODS.items() if not method.truth and name not in (NETWORK, UNTRAINED)
+]

@@ -5,13 +5,14 @@ The level is one number per event and image: the highest threshold at which it h
 Shapes: E event that is scored, S threshold, F frequency, T time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from glitchflow.score import clusters
-from glitchflow.score.sample import Sample
+from glitchflow.score.made import Columns, Made
 from glitchflow.score.statistics import proportion
 from glitchflow.signal.types import Array, Energies, Flags
 
@@ -21,31 +22,38 @@ class Levels:
     """Holds the highest threshold at which each event has a cluster, (E,): recorded, and by method."""
 
     recorded: Array
-    generated: dict[str, Array]
+    generated: dict[str, Array]  # of those that expect an energy
     residual: dict[str, Array]
     difference: dict[str, Array]  # of |T - G|
 
+    @classmethod
+    def of(cls, values: Mapping[str, Columns]) -> Self:
+        """Returns the levels among the columns of every method."""
+        recorded = next(iter(values.values()))["recorded_level"]
+        kinds = ("generated", "residual", "difference")
+        return cls(
+            recorded,
+            *({n: c[f"{kind}_level"] for n, c in values.items() if "generated_level" in c} for kind in kinds),
+        )
 
-def cluster_levels(sample: Sample, areas: Array, area: float) -> Levels:
-    """Finds the levels of every method.
+
+def columns(made: Made, areas: Array, area: float) -> Columns:
+    """Returns the levels of a block; without generated energies only those of what is recorded and left.
 
     areas: (F,) of a pixel in each row, area: the smallest of a cluster, both in s Hz.
     """
 
     def level(energy: Energies) -> Array:
-        return clusters.cluster_level(energy, areas, area)
-
-    def generated_level(energy: Energies) -> Array:
         # a baseline that generates the same for every event is looked at once
         same = len(energy) > 1 and bool((energy[1:] == energy[:1]).all())
-        return np.repeat(level(energy[:1]), len(energy)) if same else level(energy)
+        found = clusters.cluster_level(energy[:1] if same else energy, areas, area)
+        return np.repeat(found, len(energy)) if same else found
 
-    return Levels(
-        recorded=level(sample.recorded),
-        generated={name: generated_level(g) for name, g in sample.generated.items()},
-        residual={name: level(sample.cleaned(name)) for name in sample.generated},
-        difference={name: level(np.abs(sample.recorded - g)) for name, g in sample.generated.items()},
-    )
+    found = {"recorded_level": level(made.recorded), "residual_level": level(made.cleaned)}
+    if made.generated is None:
+        return found
+    difference = np.abs(made.recorded - made.generated)
+    return found | {"generated_level": level(made.generated), "difference_level": level(difference)}
 
 
 def threshold_table(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glitchflow.score import metrics
 from glitchflow.signal.types import Array, Energies, Flags
@@ -71,7 +72,7 @@ Measured = Mapping[str, Columns]  # by method
 
 
 def families(
-    label: Array, labels: list[str], witnessed: list[str], glitch: Flags, ratio: float | None
+    label: NDArray[np.integer], labels: list[str], witnessed: list[str], glitch: Flags, ratio: float | None
 ) -> dict[str, Who]:
     """Returns the families that occur, by name, and all `witnessed` ones together where there are several.
 

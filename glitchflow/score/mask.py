@@ -9,17 +9,24 @@ from numpy.typing import NDArray
 from glitchflow.score.metrics import NOISE_ENERGY
 from glitchflow.signal.types import Array
 
+FAINT = 1e-9  # for rows without any noise, above the strain's own Nyquist frequency: 0 / 0 otherwise
 EDGE = 1e-6  # s: what a window still weighs at its very edge, so that a sample only it covers is not 0 / 0
 
 
-def removal_mask(generated: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """Returns the share of the amplitude that is noise: 1 - sqrt(b / max(G, b)) where G >= threshold, else 0.
+def removal_mask(
+    generated: NDArray[np.float32], threshold: float, noise: float | Array = NOISE_ENERGY
+) -> NDArray[np.float32]:
+    """Returns the share of the amplitude that is noise: 1 - sqrt(r / max(G, r)) where G >= threshold, else 0.
 
-    It is the amplitude's part of the spectral subtraction R = T b / max(G, b) (see `metrics.subtract`); below the
+    It is the amplitude's part of the spectral subtraction R = T r / max(G, r) (see `metrics.subtract`); below the
     threshold the strain stays as it is, so that quiet stretches do not lose anything to a network's guesses.
+    noise: r, the mean energy of noise alone, one number or (F, 1). Where it is not known it is that of Gaussian noise
+    over its median. In the middle of a series it is more, since the medians that energies are divided by hold the
+    tapered ends too; a mask that took the difference for a glitch would take away noise all the time.
     """
-    energy = np.maximum(generated, NOISE_ENERGY)
-    return np.where(energy >= threshold, 1 - np.sqrt(NOISE_ENERGY / energy), 0).astype(np.float32)
+    least = np.maximum(noise, FAINT).astype(np.float32)
+    energy = np.maximum(generated, least)
+    return np.where(energy >= threshold, 1 - np.sqrt(least / energy), 0).astype(np.float32)
 
 
 def overlap_share(start: Array, stop: Array, index: int, time: Array) -> NDArray[np.float32]:

@@ -70,12 +70,13 @@ def _subtract(t: Energies, g: Energies) -> Energies:
     return np.divide(t * NOISE_ENERGY, np.maximum(g, NOISE_ENERGY), dtype=np.float32)
 
 
-def wanted(recorded: Any, witnessed: Any) -> Energies:
-    """Returns what perfect subtraction in the spectrum leaves, R* = T b / (W + b): `subtract` where G = W + b.
+def wanted(recorded: Any, witnessed: Any, noise: Any = NOISE_ENERGY) -> Energies:
+    """Returns what perfect subtraction in the spectrum leaves, R* = T r / (W + r), r the noise's mean energy.
 
-    Shapes: two (event, frequency, time) -> (event, frequency, time).
+    Shapes: two (event, frequency, time), r one number or (frequency, 1) -> (event, frequency, time).
     """
-    return per_event(lambda t, w: _subtract(t, w + np.float32(NOISE_ENERGY)), recorded, witnessed)
+    least = np.maximum(noise, np.finfo(np.float32).tiny).astype(np.float32)
+    return per_event(lambda t, w: t * least / (w + least), recorded, witnessed)
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,40 @@
-"""What is scored: the energies of some events, and what each method made of them.
+"""What was scored: some events, and the numbers that every method got for each of them.
 
-Shapes: E event that is scored, W witness, F frequency, T time.
+Shapes: E event that is scored, W witness.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.score import metrics
-from glitchflow.signal.types import Energies
+from glitchflow.score.made import Columns, Who, families
+from glitchflow.signal.types import Array
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Holds the events that are scored, with what every method generated for them."""
+class Scored:
+    """Holds the events that were scored, with every method's numbers."""
 
     events: NDArray[np.int64]  # (E,) indices in the store
-    label: NDArray[np.int8]
-    gps: NDArray[np.float64]
+    label: NDArray[np.integer]
+    gps: Array
     snr: NDArray[np.float32]
-    loudness: NDArray[np.float64]  # (E, W) of the witnesses that the network sees
-    recorded: Energies  # (E, F, T)
-    witnessed: Energies | None  # (E, F, T), synthetic data only
-    generated: dict[str, Energies]  # by method, the network first
-    residual: dict[str, Energies] = field(
-        default_factory=dict
-    )  # of those that do not clean by spectral subtraction
+    loudness: Array  # (E, W) of the witnesses that the network sees
+    columns: dict[str, Columns]  # by method, the network first
 
-    def cleaned(self, name: str) -> Energies:
-        """Returns the energies (E, F, T) that a method leaves of the recorded ones."""
-        found = self.residual.get(name)
-        return metrics.subtract(self.recorded, self.generated[name]) if found is None else found
+    def families(self, labels: list[str], witnessed: list[str], ratio: float) -> dict[str, Who]:
+        """Returns the events of each family that occurs; see `made.families`.
 
-    def families(self, labels: list[str], witnessed: list[str]) -> dict[str, NDArray[np.bool_]]:
-        """Returns masks (E,) of each family that occurs, and of all `witnessed` ones together where there are several.
-
-        labels: names by number, as the store has them.
+        A glitch is one of which the strain shows something: w of SNR 1 at least, or of a witnessed family where a store
+        has no series.
         """
-        masks = {name: self.label == i for i, name in enumerate(labels)}
-        together = [masks[name] for name in witnessed]
-        if len(together) > 1:
-            masks["witnessed"] = np.logical_or.reduce(together)
-        return {name: mask for name, mask in masks.items() if mask.any()}
+        power = next(iter(self.columns.values())).get("witnessed2")
+        seen = np.ones(len(self.label), bool) if power is None else power >= 1
+        return families(self.label, labels, witnessed, seen, ratio)
+
+
+def join(parts: Sequence[Columns]) -> Columns:
+    """Returns the columns of all events of consecutive parts."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -50,8 +50,8 @@ class PredictionFilter:
         """Colours (..., N) back, with zeros before the first sample: the exact inverse of `run` in every band."""
         return self._each(white, lambda taps, x: lfilter([1.0], taps, x))
 
-    def channel(self, place: int) -> PredictionFilter:
-        """Returns the filters of one channel, of those of (event, channel)."""
+    def channel(self, place: int | slice) -> PredictionFilter:
+        """Returns the filters of one channel, or of a slice of them, of those of (event, channel)."""
         return PredictionFilter(self.taps[:, place], self.sample_rate)
 
     def _each(self, series: Tensor, function: Callable[[Array, Array], Array]) -> Tensor:

@@ -63,8 +63,8 @@ class WhiteningFilter:
             spectrum = spectrum.to(torch.complex64)
         return irfft(spectrum, length)[..., :samples]
 
-    def channel(self, place: int) -> WhiteningFilter:
-        """Returns the filters of one channel, of those of (event, channel)."""
+    def channel(self, place: int | slice) -> WhiteningFilter:
+        """Returns the filters of one channel, or of a slice of them, of those of (event, channel)."""
         return WhiteningFilter(self.side[:, place], self.sample_rate)
 
     def undo(self, series: Tensor, frange: tuple[float, float]) -> Tensor:

@@ -3,7 +3,7 @@
     generated energy G --spectral subtraction--> mask 1 - gain --linearly onto the tiles--> (1 - gain) c
     --exact inverse--> whitened series --divided by the whitening response within frange--> series in units of strain
 
-Shapes: E event, F frequency and T time of a Q-plot, N sample, R rows of a group of tiles, n tiles of a row.
+Shapes: E event, M mask, F frequency and T time of a Q-plot, N sample, R rows of a group of tiles, n tiles of a row.
 Units: times in s from the series' start, frequencies in Hz, energies dimensionless.
 """
 
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glitchflow.data.store.dataset import Dataset
-from glitchflow.data.view import strain_engine
+from glitchflow.data.view import axes, strain_engine
 from glitchflow.errors import InputError
 from glitchflow.signal.qtransform import QTransform
-from glitchflow.signal.types import Array, Energies
+from glitchflow.signal.types import Array, Energies, Indices
 
 PIECE = 2**18  # samples of strain worked on at once: the coefficients of all rows are ten times as many
 
@@ -67,19 +67,28 @@ class Estimator:
     def removed(self, strain: Array, mask: Energies, shown: Sequence[Shown]) -> Array:
         """Compute what masks (E, F, T) remove from the strain (E, N) of events, in its unit: (E, N), before any
         taper."""
-        found = np.zeros(strain.shape)
+        return self.removed_by_each(strain, mask[:, None], shown)[:, 0]
+
+    def removed_by_each(self, strain: Array, masks: Energies, shown: Sequence[Shown]) -> Array:
+        """Compute the same for several masks an event, (E, M, F, T), whose tiles are found once: (E, M, N)."""
+        found = np.zeros((*masks.shape[:2], strain.shape[-1]))
+        step = max(1, self.block // masks.shape[1])
         for some in _alike(shown):
-            for first in range(0, len(some), self.block):
-                part = some[first : first + self.block]
-                busy = part[mask[part].any(axis=(1, 2))]
+            for first in range(0, len(some), step):
+                part = some[first : first + step]
+                busy = part[masks[part].any(axis=(1, 2, 3))]
                 if len(busy):
-                    found[busy] = noise_in_strain(self.engine, strain[busy], mask[busy], shown[busy[0]])
+                    found[busy] = noise_in_strain(self.engine, strain[busy], masks[busy], shown[busy[0]])
         return found
 
     def tapered(self, strain: Array, mask: Energies, shown: Sequence[Shown]) -> Array:
-        """Compute the same, brought to 0 over half a whitening filter at each end of the window that is shown."""
+        """Compute the same as `removed`, brought to 0 over half a whitening filter at each end of the window."""
+        return self.tapered_by_each(strain, mask[:, None], shown)[:, 0]
+
+    def tapered_by_each(self, strain: Array, masks: Energies, shown: Sequence[Shown]) -> Array:
+        """Compute the same as `removed_by_each`, tapered likewise."""
         time = np.arange(strain.shape[1]) / self.engine.sample_rate
-        found = self.removed(strain, mask, shown)
+        found = self.removed_by_each(strain, masks, shown)
         for some in _alike(shown):
             found[some] *= shown[some[0]].taper(time, self.settle)
         return found
@@ -92,6 +101,22 @@ def estimator_of(dataset: Dataset) -> Estimator:
     return Estimator(strain_engine(dataset), dataset.config.whiten.settle)
 
 
+def shown_of(dataset: Dataset, events: Indices) -> list[Shown]:
+    """Say what each event's Q-plot shows, in s from the start of its series; one object where that is the same."""
+    middle = dataset.config.series.duration / 2
+    several = dataset.config.qplot.q is None
+    planes = dataset.events("q", events)[:, 0].tolist() if several else [None] * len(events)
+    known: dict[tuple[int, float | None], Shown] = {}
+    found = []
+    for event, q in zip(events.tolist(), planes):
+        place = 0 if "frequency" in dataset else event  # a crop that moves with the event has axes of its own
+        if (place, q) not in known:
+            frequency, time = axes(dataset, event)
+            known[place, q] = Shown(frequency, time + middle, q)
+        found.append(known[place, q])
+    return found
+
+
 def _alike(shown: Sequence[Shown]) -> Iterator[NDArray[np.int64]]:
     """Places of the events whose Q-plots share one object: the same axes and plane."""
     kinds = np.array([id(one) for one in shown])
@@ -100,29 +125,29 @@ def _alike(shown: Sequence[Shown]) -> Iterator[NDArray[np.int64]]:
 
 
 @torch.no_grad()
-def noise_in_strain(engine: QTransform, strain: Array, mask: Energies, shown: Shown) -> Array:
-    """Compute the part of the strain (E, N) that masks (E, F, T) remove, in units of strain: (E, N) float64.
+def noise_in_strain(engine: QTransform, strain: Array, masks: Energies, shown: Shown) -> Array:
+    """Compute the parts of the strain (E, N) that masks (E, M, F, T) remove, in units of strain: (E, M, N) float64.
 
-    It is spread a little beyond the window that is shown, by the tiles and by the whitening that is undone; taper it.
-    For given data it is linear in the mask.
+    They are spread a little beyond the window that is shown, by the tiles and by the whitening that is undone; taper
+    them. For given data they are linear in the mask.
     """
     coefficients = engine.coefficients(strain[:, None], q=shown.q)
     removed = [
-        value * _on_tiles(torch.from_numpy(mask), shown, rows, value.shape[-1], engine.duration)[:, None]
+        value * _on_tiles(torch.from_numpy(masks), shown, rows, value.shape[-1], engine.duration)
         for value, rows in zip(coefficients.values, coefficients.frequencies, strict=True)
     ]
     white = engine.inverse(replace(coefficients, values=tuple(removed)))
     if coefficients.filters is not None:
         white = coefficients.filters.undo(white, engine.frange)
-    return white[:, 0].numpy()
+    return white.numpy()
 
 
-def _on_tiles(mask: Tensor, shown: Shown, rows: Tensor, tiles: int, duration: float) -> Tensor:
-    """Masks (E, F, T) at rows (R,) Hz of `tiles` tiles each, (E, R, n): linear in log frequency and time."""
+def _on_tiles(masks: Tensor, shown: Shown, rows: Tensor, tiles: int, duration: float) -> Tensor:
+    """Masks (E, M, F, T) at rows (R,) Hz of `tiles` tiles each, (E, M, R, n): linear in log frequency and time."""
     first, last = (int(np.ceil(edge / duration * tiles - 1e-9)) for edge in (shown.start, shown.stop))
     inside = np.arange(first, last) * (duration / tiles)
-    lines = _weights(np.log(shown.frequency), np.log(rows.numpy())) @ mask
-    found = mask.new_zeros(len(mask), len(rows), tiles)
+    lines = _weights(np.log(shown.frequency), np.log(rows.numpy())) @ masks
+    found = masks.new_zeros(*masks.shape[:2], len(rows), tiles)
     found[..., first:last] = lines @ _weights(shown.time, inside).T
     return found
 

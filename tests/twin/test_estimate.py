@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from glitchflow.signal.qtransform import QTransform
-from glitchflow.twin.estimate import Estimator, Shown, noise_in_strain
+from glitchflow.twin import estimate
+from glitchflow.twin.estimate import Estimator, Shown
 
 RATE, SECONDS = 256.0, 8.0
 SHOWN = Shown(np.geomspace(15, 80, 16), 3 + np.arange(32) / 16)  # 3 to 5 s
@@ -13,6 +14,11 @@ SHOWN = Shown(np.geomspace(15, 80, 16), 3 + np.arange(32) / 16)  # 3 to 5 s
 def glitch(frequency=40.0, width=0.1, middle=4.0):
     t = np.arange(int(RATE * SECONDS)) / RATE
     return np.exp(-(((t - middle) / width) ** 2)) * np.cos(2 * np.pi * frequency * (t - middle))
+
+
+def noise_in_strain(engine, strain, mask, shown):
+    """What one mask an event removes."""
+    return estimate.noise_in_strain(engine, strain, mask[:, None], shown)[:, 0]
 
 
 @pytest.fixture(scope="module")

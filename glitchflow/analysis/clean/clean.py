@@ -29,7 +29,7 @@ from glitchflow.score.mask import overlap_share, removal_mask, upsample
 from glitchflow.signal.recorded.events import first_sample, read_channel
 from glitchflow.signal.recorded.frames import pieces, read_stretch
 from glitchflow.signal.types import Array, Indices
-from glitchflow.twin.estimate import Estimator, Shown, estimator_of
+from glitchflow.twin.estimate import Estimator, Shown, estimator_of, shown_of
 
 SUFFIX = "_CLEAN"
 FRAME = ".gwf"
@@ -115,7 +115,7 @@ def find_windows(run: Opened, chosen: str) -> Windows:
     if not len(events):
         raise InputError(f"clean.split = {chosen}: {dataset.path} has no usable event in it")
     series = np.asarray(dataset["gps"][:])[events] - dataset.config.series.duration / 2
-    start, stop = np.array([[shown.start, shown.stop] for shown in run.shown(events)]).T + series
+    start, stop = np.array([[shown.start, shown.stop] for shown in shown_of(run.dataset, events)]).T + series
     order = np.argsort(start, kind="stable")
     return Windows(events[order], series[order], start[order], stop[order])
 
@@ -161,7 +161,7 @@ def _subtract(job: Job, places: Indices, stretch: Stretch, values: Array) -> set
     places, mask = places[busy], mask[busy]
     if not len(places):
         return set()
-    shown = job.run.shown(windows.events[places])
+    shown = shown_of(job.run.dataset, windows.events[places])
     for i, (place, one) in enumerate(zip(places.tolist(), shown)):
         mask[i] *= overlap_share(windows.start, windows.stop, place, one.time + windows.series[place])
     strain = _strain(job, places) if job.source else stretch.values[None]

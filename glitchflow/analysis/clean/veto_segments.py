@@ -16,6 +16,7 @@ from glitchflow.config import Evaluate, Veto
 from glitchflow.data.view import axes
 from glitchflow.methods.table import NETWORK
 from glitchflow.score import clusters, segments
+from glitchflow.twin.estimate import shown_of
 
 BLOCK = 256  # events whose clusters are sought at once
 
@@ -55,7 +56,7 @@ def find_vetoes(run: Opened, events: NDArray[np.int64], clustered: Evaluate, set
 
 def _windows(run: Opened, events: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
     """GPS times at which the events' series begin, (E,), and edges of their Q-plots' columns from there, (E, T + 1)."""
-    edges = np.stack([np.append(shown.time, shown.stop) for shown in run.shown(events)])
+    edges = np.stack([np.append(shown.time, shown.stop) for shown in shown_of(run.dataset, events)])
     return run.dataset.events("gps", events) - run.dataset.config.series.duration / 2, edges
 
 

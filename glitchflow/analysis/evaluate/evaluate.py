@@ -26,24 +26,22 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis import attribute, drift
 from glitchflow.analysis.attribute import Attribution
-from glitchflow.analysis.evaluate import injections, veto_scores
+from glitchflow.analysis.evaluate import veto_scores
 from glitchflow.analysis.opened import Opened, open_run
 from glitchflow.config import Evaluate, Experiment
-from glitchflow.data import store
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
-from glitchflow.data.view import axes
+from glitchflow.data.store import SKIPPED, Dataset
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
-from glitchflow.methods.compare import compare
-from glitchflow.methods.table import BASELINES, NETWORK
+from glitchflow.methods.compare import compare, fit_methods
+from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
-from glitchflow.score.clusters import pixel_areas
-from glitchflow.score.former_table import Unit, Values, score_events, score_table
-from glitchflow.score.levels import Levels, cluster_levels, threshold_table
-from glitchflow.score.metrics import Excess
-from glitchflow.score.sample import Sample
-from glitchflow.score.table import Bootstrap, number, plain, share
+from glitchflow.score.levels import Levels, threshold_table
+from glitchflow.score.lines import method_lines
+from glitchflow.score.sample import Scored
+from glitchflow.score.statistics import Bootstrap
+from glitchflow.score.table import plain, score_table
 
 Columns = dict[str, list[Any]]
 
@@ -51,40 +49,32 @@ Columns = dict[str, list[Any]]
 def evaluate(experiment: Experiment) -> Path:
     """Write `workdir/evaluation` and return its path. Raises `InputError` where a store is missing or does not fit."""
     settings, subset = experiment.evaluate, experiment.loader.subset
-    directory, interval = (
-        Path(experiment.workdir) / "evaluation",
-        Bootstrap(experiment.seed, settings.bootstrap),
-    )
+    directory = Path(experiment.workdir) / "evaluation"
+    interval = Bootstrap(experiment.seed, settings.bootstrap)
     run = open_run(experiment)
     dataset, basis = run.dataset, run.basis
     events = scored_events(run, settings.split)[: subset.test]
-    unit = Unit.of(experiment.train.loss, basis.strain)
-    sample = compare(dataset, events, basis, unit, subset.train, run.generated)
-    say(f"scoring {len(events)} events")
-    values = score_events(sample, unit, settings.mask)
-    levels = cluster_levels(sample, pixel_areas(*axes(dataset, 0)), settings.area)
+    fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.generated)
+    scored = compare(dataset, events, fit, settings.area, experiment.cluster)
+    levels = Levels.of(scored.columns)
     vetoed = levels.generated[NETWORK] >= settings.veto
-    moved = drift.measure(basis, sample.loudness, vetoed, settings.drift)
+    moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
     where = directory / "attribution.zarr"
     lost = attribute.spread(events[vetoed], settings.attribute)
     found = attribute.attribute(run, lost, settings, experiment.infer.batch, experiment.cluster, where)
     result = {
-        "loss": unit.loss,
-        "normalisation": basis.normalisation.kind,
+        "form": "series" if "series" in dataset else "energies",
         "split": settings.split,
         "events": len(events),
+        "quiet": settings.quiet,
         "dataset": dataset.path,
         "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],
-        **_tables(dataset, sample, levels, values, settings, interval),
-        "veto": veto_scores.veto_table(dataset, sample, levels, settings, interval),
+        **_tables(dataset, scored, levels, settings, interval),
+        "veto": veto_scores.veto_table(dataset, scored, levels, settings, interval),
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
     }
-    if "series" in dataset:
-        validation = dataset.indices("validation")[: subset.validation]
-        trial = injections.Trial(experiment.harm, experiment.clean.threshold, interval)
-        result["do_no_harm"] = injections.measure(run, sample, trial, validation)
-    rows = event_rows(dataset, sample, levels, values[NETWORK], settings.veto)
+    rows = event_rows(dataset, scored, levels, settings.veto)
     rows["trusted"] = (~moved.flagged).tolist() if moved else [True] * len(events)
     rows["carrier"] = found.carriers(events) if found else [""] * len(events)
     return _write(directory, plain(result), {name: rows[name] for name in COLUMNS}, found)
@@ -102,7 +92,7 @@ def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
                 f"evaluate.split = all: {dataset.path} holds the events that the network was trained on;"
                 " all is for a store of new data"
             )
-        events = np.flatnonzero(np.asarray(dataset["split"][:]) != store.SKIPPED)
+        events = np.flatnonzero(np.asarray(dataset["split"][:]) != SKIPPED)
     else:
         events = dataset.indices("test")
     if not len(events):
@@ -112,20 +102,17 @@ def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
 
 
 def _tables(
-    dataset: store.Dataset,
-    sample: Sample,
-    levels: Levels,
-    values: Values,
-    settings: Evaluate,
-    interval: Bootstrap,
+    dataset: Dataset, scored: Scored, levels: Levels, settings: Evaluate, interval: Bootstrap
 ) -> dict[str, Any]:
     """Scores and shares at every threshold, by family and of all events; and the ROC."""
-    masks, quiet = sample.families(dataset.labels, dataset.witnessed_labels), sample.label == 0
-    families = score_table(values, masks, dataset.witnessed_labels, interval, NETWORK)
-    for name, entry in families.items():
-        entry["thresholds"] = threshold_table(levels, quiet, settings.thresholds, masks[name])
+    ratio = settings.quiet / dataset.config.qplot.span
+    families = scored.families(dataset.labels, dataset.witnessed_labels, ratio)
+    quiet = scored.label == 0
+    table = score_table(scored.columns, families, dataset.witnessed_labels, interval)
+    for name, entry in table.items():
+        entry["thresholds"] = threshold_table(levels, quiet, settings.thresholds, families[name].family)
     return {
-        "families": families,
+        "families": table,
         "thresholds": threshold_table(levels, quiet, settings.thresholds),
         "roc": veto_scores.roc_table(levels, settings.veto),
     }
@@ -136,7 +123,7 @@ COLUMNS = (
     "gps",
     "family",
     "snr",
-    "loss",
+    "nll",
     "recorded_level",
     "generated_level",
     "residual_level",
@@ -145,34 +132,34 @@ COLUMNS = (
     "trusted",
     "carrier",
     "iou",
-    "excess_removed",
+    "left",
 )
 
 
-def event_rows(
-    dataset: store.Dataset, sample: Sample, levels: Levels, values: dict[str, Any], veto: float
-) -> Columns:
+def event_rows(dataset: Dataset, scored: Scored, levels: Levels, veto: float) -> Columns:
     """Make the table of events: who each is, how loud recorded and generated, and what the network made of it.
 
-    truth, veto       a cluster at the threshold `veto` in the recorded, the generated energy
-    excess_removed    share of the excess power; not a number where there is none that the witnesses explain
+    truth, veto   a cluster at the threshold `veto` in the recorded, the generated energy
+    left          of the witnessed part of the strain, the share of its power that is left; not a number where there is
+                  none, or nobody knows
     """
-    excess: Excess = values["excess_removed"]
+    values = scored.columns[NETWORK]
+    unknown = np.full(len(scored.events), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        removed = np.where(excess.pixels > 0, 1 - np.abs(excess.after) / excess.before, np.nan)
+        left = values.get("residual2", unknown) / values.get("witnessed2", unknown)
     columns = {
-        "event": sample.events,
-        "gps": sample.gps,
-        "family": np.array(dataset.labels)[sample.label],
-        "snr": sample.snr.astype(np.float64),
-        "loss": values["loss"],
+        "event": scored.events,
+        "gps": scored.gps,
+        "family": np.array(dataset.labels)[scored.label],
+        "snr": scored.snr.astype(np.float64),
+        "nll": values["nll"],
         "recorded_level": levels.recorded,
         "generated_level": levels.generated[NETWORK],
         "residual_level": levels.residual[NETWORK],
         "truth": levels.recorded >= veto,
         "veto": levels.generated[NETWORK] >= veto,
         "iou": values["iou"],
-        "excess_removed": removed,
+        "left": np.where(np.isfinite(left), left, np.nan),
     }
     return {name: column.tolist() for name, column in columns.items()}
 
@@ -185,20 +172,11 @@ def attribution_rows(found: Attribution) -> Columns:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Say what the scores come to, a line per family: the network beside the best baseline."""
-    lines = [
-        f"test split: {result['events']} events, loss {result['loss']} in {result['normalisation']} units"
-    ]
+    """Say what the scores come to: a block per family, a line per method, the best in the headline first."""
+    lines = [f"{result['split']} split: {result['events']} events"]
     for family, entry in result["families"].items():
-        scores = entry["scores"]
-        best = min((n for n in BASELINES if n in scores), key=lambda n: scores[n]["loss"]["value"])
-        line = (
-            f"  {family:<16} {entry['events']:>5} events  loss {scores[NETWORK]['loss']['value']:.4f},"
-            f" {best} {number(scores[best]['loss_above_network'], '+.4f')}"
-        )
-        if entry["witnessed"]:
-            line += f"  excess power removed {share(scores[NETWORK]['excess_removed'])}"
-        lines.append(line)
+        lines.append(f"  {family}, {entry['events']} events, {entry['glitches']} glitches")
+        lines += [f"    {line}" for line in method_lines(entry["scores"])]
     return "\n".join(lines)
 
 

@@ -22,13 +22,13 @@ from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
 from glitchflow.score import matched, metrics
 from glitchflow.score.mask import removal_mask
-from glitchflow.score.sample import Sample
+from glitchflow.score.sample import Scored
 from glitchflow.score.table import Bootstrap, plain, share
 from glitchflow.signal.simulation.families import inspiral
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.streams import SIGNALS, generator
 from glitchflow.signal.types import Array, Energies
-from glitchflow.twin.estimate import Estimator, Shown, estimator_of
+from glitchflow.twin.estimate import Estimator, Shown, estimator_of, shown_of
 
 Transients = Callable[[int], Array]
 ALONE, GLITCHES = "alone", "on_glitches"
@@ -75,7 +75,7 @@ class Treated:
         return [name for name in labels if self.transient and name not in self.glitches]
 
 
-def measure(run: Opened, sample: Sample, trial: Trial, validation: NDArray[np.int64]) -> dict[str, Any]:
+def measure(run: Opened, sample: Scored, trial: Trial, validation: NDArray[np.int64]) -> dict[str, Any]:
     """Measure the scores of a sample of events, beside the Wiener filter's, and of other thresholds on `validation`
     events.
 
@@ -89,7 +89,6 @@ def measure(run: Opened, sample: Sample, trial: Trial, validation: NDArray[np.in
         "mask": {"threshold": threshold},
         "signals": settings.model_dump(mode="json", exclude={"thresholds"}),
         **found,
-        "wiener_excess_removed": _wiener_removed(treated, sample, trial.interval),
         # a prediction from witnesses alone is the same with and without a signal in the strain
         "wiener_kept": {
             name: entry | {"median": 1.0, "p01": 1.0} if entry["events"] else entry
@@ -198,7 +197,7 @@ def _blocks(treated: Treated, events: NDArray[np.int64]) -> Iterator[Block]:
             events=some,
             label=dataset.events("label", some),
             strain=read_series(dataset, some, dataset.channels[:1])[:, 0],
-            shown=treated.run.shown(some),
+            shown=shown_of(dataset, some),
             recorded=np.maximum(dataset.events("qplot", some)[:, 0], 0),
             witnessed=dataset.events("witnessed", some) if "witnessed" in dataset else None,
         )
@@ -273,17 +272,3 @@ def _transients(dataset: Dataset) -> Transients | None:
         return found
 
     return transient
-
-
-# -- the classical subtraction beside it -------------------------------------------------------------------------
-
-
-def _wiener_removed(treated: Treated, sample: Sample, interval: Bootstrap) -> dict[str, Any] | None:
-    """Excess power that the Wiener filter removes: that of all witnesses, derived channels among them."""
-    name = next((n for n in ("wiener + derived", "wiener") if n in sample.residual), None)
-    if name is None:
-        return None
-    labels = treated.run.dataset.labels
-    some = np.isin(sample.label, [labels.index(family) for family in treated.glitches])
-    excess = metrics.residual_power(sample.recorded, sample.residual[name], sample.witnessed)
-    return asdict(excess.of(some).removed(*interval))

@@ -15,7 +15,7 @@ from glitchflow.data import store
 from glitchflow.score import clusters, statistics
 from glitchflow.score.deadtime import Deadtime, deadtime
 from glitchflow.score.levels import Levels
-from glitchflow.score.sample import Sample
+from glitchflow.score.sample import Scored
 from glitchflow.score.statistics import RESOLVABLE_EVENTS, Proportion
 from glitchflow.score.table import Bootstrap
 from glitchflow.signal.types import Array, Flags, Indices
@@ -55,7 +55,7 @@ def _thinned(counts: Indices) -> Indices:
 
 
 def veto_table(
-    dataset: store.Dataset, sample: Sample, levels: Levels, settings: Evaluate, interval: Bootstrap
+    dataset: store.Dataset, scored: Scored, levels: Levels, settings: Evaluate, interval: Bootstrap
 ) -> dict[str, Any]:
     """Compute efficiency against what it costs, by method, at every threshold of the generated energy and some between.
 
@@ -63,7 +63,7 @@ def veto_table(
     over a stretch, `deadtime` = vetoed seconds / analysed seconds; else the share of the background events vetoed.
     """
     truth, stretch = levels.recorded >= settings.veto, window(dataset)
-    quiet = sample.label == 0 if stretch is None else ~truth
+    quiet = scored.label == 0 if stretch is None else ~truth
     table: dict[str, Any] = {"kind": "background veto fraction" if stretch is None else "deadtime"}
     for name, level in levels.generated.items():
         thresholds = _steps(settings.thresholds, level[quiet])
@@ -76,7 +76,7 @@ def veto_table(
             entry |= _named("cost", cost) | {"resolvable": cost.resolvable.tolist()}
         else:
             block = dataset.config.split.block  # s, within which neighbours are not independent
-            entry |= _dead(deadtime(sample.gps, stretch, vetoed, truth, block, *interval), vetoed)
+            entry |= _dead(deadtime(scored.gps, stretch, vetoed, truth, block, *interval), vetoed)
         table[name] = entry | {"quoted": quoted(entry)}
     return table
 

@@ -21,8 +21,7 @@ from glitchflow.config import Experiment
 from glitchflow.data.objects import write_text
 from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
-from glitchflow.score.former_table import SCORES
-from glitchflow.score.table import number, share
+from glitchflow.score.table import SCORES, number, share
 
 
 def report(experiment: Experiment) -> Path:

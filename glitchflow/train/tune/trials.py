@@ -12,7 +12,7 @@ from typing import Any
 
 from glitchflow.data import objects
 from glitchflow.figures.sweep import Trial
-from glitchflow.score.former_table import SCORES
+from glitchflow.score.table import SCORES
 from glitchflow.train.setup import Training
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune import search_space as space

@@ -1,0 +1,156 @@
+"""From what methods expect to what they take out of a block of events: w', the series, made the same way for all.
+
+    energies or a mask --exact inverse, tapered beyond the window--> w'     an image method
+    w' as it is                                                            a method of series
+    strain - w' --the strain's own whitening, plane and units--> what is left, as series and energies
+
+Shapes: E event, M method, W witness, F frequency, T time, N sample, n sample of the window that is shown.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from glitchflow.data.store import Dataset
+from glitchflow.data.view import read_series
+from glitchflow.methods.method import Block, Fit, Removed, Truth
+from glitchflow.score import metrics
+from glitchflow.score.made import Made
+from glitchflow.score.mask import removal_mask
+from glitchflow.signal.qtransform import look
+from glitchflow.signal.types import Array, Energies, Indices
+from glitchflow.twin.estimate import Estimator, shown_of
+
+TRUTH = ("witnessed", "witnessed_series")
+
+
+def read_block(
+    dataset: Dataset, events: Indices, witnesses: list[str], estimator: Estimator | None
+) -> tuple[Block, Energies]:
+    """Read some ascending events with all that methods may ask for, their truth too, and the strain's energies
+    (E, F, T)."""
+    optional = [name for name in ("valid", *TRUTH) if name in dataset]
+    read = {name: dataset.events(name, events) for name in ("gps", "label", "qplot", *optional)}
+    places = [dataset.channels.index(name) for name in witnesses]
+    energy = np.maximum(read["qplot"], 0)
+    every = np.ones(energy.shape[:2], bool)
+    channels = [dataset.channels[0], *witnesses]
+    values = None if estimator is None else read_series(dataset, events, channels)
+    series = read.get("witnessed_series")
+    truth = None
+    if "witnessed" in read:
+        exact = None if series is None else series.astype(np.float64)
+        truth = Truth(np.maximum(read["witnessed"], 0), exact, read["label"])
+    block = Block(
+        events=events,
+        gps=read["gps"],
+        energies=energy[:, places],
+        strain=None if values is None else values[:, 0],
+        witnesses=None if values is None else values[:, 1:],
+        valid=read.get("valid", every)[:, places],
+        rate=dataset.config.series.sample_rate,
+        shown=shown_of(dataset, events),
+        seen=None if estimator is None or values is None else look(estimator.engine, values[:, 0]),
+        truth=truth,
+    )
+    return block, energy[:, 0]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Holds what a method takes out of a block."""
+
+    generated: Energies | None  # (E, F, T)
+    mask: Energies | None  # (E, F, T); None of a method of series
+    series: Array | None  # (E, N) w' in the strain's unit; None where the store kept no series
+
+
+def take(fit: Fit, estimator: Estimator | None, block: Block) -> dict[str, Taken]:
+    """Ask every method, and bring its mask into the strain where there is one."""
+    blind = replace(block, truth=None)
+    found = {}
+    for name, method in fit.methods.items():
+        removed = fit.fitted[name].removed(block if method.truth else blind)
+        found[name] = Taken(removed.generated, _mask(removed, fit.floor[:, None]), removed.series)
+    masks = {name: one.mask for name, one in found.items() if one.mask is not None}
+    if estimator is None or block.strain is None or not masks:
+        return found
+    stacked = np.stack(list(masks.values()), axis=1)
+    series = estimator.tapered_by_each(block.strain, stacked, block.shown)
+    return found | {name: replace(found[name], series=series[:, m]) for m, name in enumerate(masks)}
+
+
+def _mask(removed: Removed, noise: Array) -> Energies | None:
+    """The share of the amplitude that an image method takes; None of a method of series."""
+    if removed.mask is not None or removed.series is not None:
+        return removed.mask
+    assert removed.generated is not None, "a method says at least one thing"
+    return removal_mask(removed.generated, 0.0, noise)
+
+
+def make(
+    fit: Fit, estimator: Estimator | None, block: Block, recorded: Energies
+) -> Iterator[tuple[str, Made]]:
+    """Yield what each method makes of a block whose strain has energies (E, F, T), by method."""
+    taken = take(fit, estimator, block)
+    if estimator is None or block.seen is None:
+        yield from _by_energies(fit, taken, block, recorded)
+        return
+    series = [
+        one.series for one in taken.values() if one.series is not None
+    ]  # of all of them: the strain is known
+    parts = np.stack([*_truth(block), *series], axis=1)
+    white, strain = block.seen.whiten(parts), block.seen.white
+    left = block.seen.energies(strain[:, None] - white)
+    window = _window(block)
+    shown = [np.take_along_axis(values, window[:, None], axis=2) for values in (strain[:, None], white)]
+    first = parts.shape[1] - len(taken)  # 1 where the truth leads
+    for place, (name, one) in enumerate(taken.items(), first):
+        generated = one.generated
+        if one.mask is None:  # its own energy, and the noise that it says nothing of
+            own = block.seen.energies(white[:, [place]])[:, 0]
+            generated = own + fit.floor.astype(np.float32)[:, None]
+        yield (
+            name,
+            Made(
+                recorded=recorded,
+                generated=generated,
+                cleaned=left[:, place],
+                wanted=left[:, 0] if first else None,
+                witnessed=block.truth.energies if first and block.truth else None,
+                strain=shown[0][:, 0],
+                truth=shown[1][:, 0] if first else None,
+                removed=shown[1][:, place],
+                floor=fit.floor,
+                seeing=fit.methods[name].seeing,
+            ),
+        )
+
+
+def _truth(block: Block) -> list[Array]:
+    """The witnessed series (E, N), alone in a list; none where nobody knows."""
+    return [] if block.truth is None or block.truth.series is None else [block.truth.series]
+
+
+def _by_energies(
+    fit: Fit, taken: dict[str, Taken], block: Block, recorded: Energies
+) -> Iterator[tuple[str, Made]]:
+    """What each method makes of a store without series: R = T r / max(G, r), R* = T r / (W + r)."""
+    witnessed = None if block.truth is None else block.truth.energies
+    wanted = None if witnessed is None else metrics.wanted(recorded, witnessed, fit.floor[:, None])
+    for name, one in taken.items():
+        assert one.mask is not None, "methods of series need series"
+        left = recorded * np.square(1 - one.mask)
+        seeing = fit.methods[name].seeing
+        yield (
+            name,
+            Made(recorded, one.generated, left, wanted, witnessed, None, None, None, fit.floor, seeing),
+        )
+
+
+def _window(block: Block) -> Indices:
+    """Samples (E, n) of each event's series that its Q-plot shows."""
+    starts = np.array([np.ceil(one.start * block.rate - 1e-6) for one in block.shown], np.int64)
+    length = min(int((one.stop - one.start) * block.rate + 1e-6) for one in block.shown)
+    return starts[:, None] + np.arange(length)

@@ -1,0 +1,39 @@
+"""The scores of a family as lines of text: a line per method, the best in the headline first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from glitchflow.score.table import SCORES
+
+HEADLINE = "residual"
+# what a terminal has room for; a column of two is one number with its price
+COLUMNS = (("residual",), ("left", "noise_added"), ("skill",), ("removed", "destroyed"), ("nll",))
+SHARES = ("noise_added", "removed", "destroyed")
+WIDTH = 22  # of a method's name, and of a column
+
+
+def ranked(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns the methods by the headline, the best first, and those without it, by NLL, after them."""
+
+    def place(name: str) -> tuple[float, float]:
+        residual, nll = (scores[name][score]["value"] for score in (HEADLINE, "nll"))
+        return tuple(float("inf") if v is None or v != v else v for v in (residual, nll))  # type: ignore[return-value]
+
+    return sorted(scores, key=place)
+
+
+def method_lines(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns a line of titles and a line for each method, by `ranked`, of the scores of a family."""
+    titles = [" / ".join(SCORES[score].words for score in column) for column in COLUMNS]
+    lines = [f"{'':<{WIDTH}}" + "".join(f"{title:>{WIDTH + 6}}" for title in titles)]
+    for name in ranked(scores):
+        cells = [" / ".join(_short(scores[name][score], score) for score in column) for column in COLUMNS]
+        lines.append(f"{name:<{WIDTH}}" + "".join(f"{cell:>{WIDTH + 6}}" for cell in cells))
+    return [line.rstrip() for line in lines]
+
+
+def _short(interval: Mapping[str, Any], score: str) -> str:
+    value = interval["value"]
+    if value is None or value != value:
+        return "–"
+    return f"{value:.1%}" if score in SHARES else f"{value:.3f}"
