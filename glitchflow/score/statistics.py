@@ -36,6 +36,10 @@ class Interval:
     low: float
     high: float
 
+    def root(self) -> "Interval":
+        """Returns the interval of the square root; of numbers >= 0, or NaN."""
+        return Interval(*(float(np.sqrt(v)) for v in (self.value, self.low, self.high)))
+
 
 UNDEFINED = Interval(np.nan, np.nan, np.nan)
 

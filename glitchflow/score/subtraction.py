@@ -65,7 +65,7 @@ def residual(measured: Measured, method: str, who: Who, interval: Bootstrap) -> 
     mine, some = measured[method], who.glitch | who.quiet
     if who.ratio is not None and not (who.glitch.any() and who.quiet.any()):
         return UNDEFINED
-    glitch, quiet = who.glitch[some], (who.quiet & ~who.glitch)[some]
+    glitch, quiet = who.glitch[some], who.quiet[some]
     left, there = mine["residual2"][some], mine["witnessed2"][some]
 
     def share(
@@ -90,8 +90,7 @@ def left(measured: Measured, method: str, who: Who, interval: Bootstrap) -> Inte
 def noise_added(measured: Measured, method: str, who: Who, interval: Bootstrap) -> Interval:
     """Divides the rms of w' - w by the rms of the strain, over quiet events: the other half of `residual`."""
     mine = measured[method]
-    square = bootstrap_ratio(mine["residual2"][who.quiet], mine["strain2"][who.quiet], *interval)
-    return Interval(*(float(np.sqrt(v)) for v in (square.value, square.low, square.high)))
+    return bootstrap_ratio(mine["residual2"][who.quiet], mine["strain2"][who.quiet], *interval).root()
 
 
 def noise_above(snr: float, measured: Measured, method: str, who: Who, interval: Bootstrap) -> Interval:
