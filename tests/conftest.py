@@ -1,4 +1,7 @@
-"""One Ray for the whole session, and one small real run that tests share and none changes."""
+"""One Ray for the whole session, and one small real run that tests share and none changes.
+
+With pytest-xdist each of its processes has a Ray and a run of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import small, staged
+from helpers import linked, small, staged
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
@@ -44,16 +47,16 @@ def dataset_run(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def trained_run(dataset_run: Experiment) -> Experiment:
+def trained_run(dataset_run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """The same experiment trained by two DDP workers, inferred and evaluated. Read only."""
     from glitchflow.analysis.evaluate.evaluate import evaluate
     from glitchflow.analysis.infer import infer
     from glitchflow.train.fit import fit
 
-    fit(staged("train", dataset_run))
-    infer(staged("infer", dataset_run))
-    evaluate(staged("evaluate", dataset_run))
-    return dataset_run
+    experiment = linked(dataset_run, tmp_path_factory.mktemp("trained"), "dataset.zarr")
+    for stage, function in (("train", fit), ("infer", infer), ("evaluate", evaluate)):
+        function(staged(stage, experiment))
+    return experiment
 
 
 @pytest.fixture(scope="session")

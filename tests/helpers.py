@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from glitchflow.cli import STAGES
+from glitchflow.cli import STAGES, main
 from glitchflow.config import Experiment, Reads, parse
 from glitchflow.data.normalise import loudness, loudness_quantiles, measure, reduce_statistics, statistics
 from glitchflow.data.store import dataset as store
@@ -69,6 +72,31 @@ def staged(stage: str, experiment: Experiment) -> Experiment:
     """The experiment as the command hands it to a stage: what its help does not list cannot be read."""
     listed = frozenset(STAGES[stage].reads.split())
     return experiment.limited(READ.setdefault(stage, Reads(stage, listed)))
+
+
+def linked(run: Experiment, directory: Path, *names: str) -> Experiment:
+    """The same experiment in another workdir, in which there is so much of what it has made."""
+    for name in names:
+        (directory / name).symlink_to((Path(run.workdir) / name).resolve())
+    return run.model_copy(update={"workdir": str(directory)})
+
+
+def run_here(*words: object) -> subprocess.CompletedProcess:
+    """The command in this process, so that it shares the session's Ray: its status and what it prints."""
+    signals = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    given, path, status = sys.argv, list(sys.path), None
+    sys.argv = ["glitchflow", *map(str, words)]
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as ended:
+        status = ended.code
+    finally:
+        sys.argv, sys.path[:] = given, path
+        for number, handler in signals:
+            signal.signal(number, handler)
+    return subprocess.CompletedProcess(words, status or 0, out.getvalue(), err.getvalue())
 
 
 def command(experiment: Experiment, stage: str) -> subprocess.Popen:

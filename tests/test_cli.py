@@ -1,4 +1,7 @@
-"""The command itself, as a user's shell runs it: one line and a status for each end, help for each stage."""
+"""The command itself: one line and a status for each end, help for each stage.
+
+In this process, but where it is the process that is looked at.
+"""
 
 import json
 import shutil
@@ -7,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import run_here
 
 from glitchflow.cli import STAGES
 from glitchflow.command import one_line
@@ -17,6 +21,7 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 
 def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """As a user's shell runs it."""
     return subprocess.run(
         [COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120
     )
@@ -42,8 +47,9 @@ def test_a_mistyped_key_is_one_line_and_status_2():
         (("inspect", "nowhere.zarr"), "glitchflow: nowhere.zarr: no store there; make one with"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_2(tmp_path, arguments, message):
-    done = run(*arguments, cwd=tmp_path)
+def test_wrong_input_is_one_line_and_status_2(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = run_here(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
@@ -52,7 +58,7 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path, arguments, message):
 
 def test_a_refusing_disk_is_one_line_and_status_1(tmp_path):
     (tmp_path / "file").touch()
-    done = run("generate", QUICKSTART, f"workdir={tmp_path}/file/x")
+    done = run_here("generate", QUICKSTART, f"workdir={tmp_path}/file/x")
     assert done.returncode == 1
     assert done.stderr == f"glitchflow: {tmp_path}/file/x/dataset.zarr: cannot be written: Not a directory\n"
 
@@ -67,7 +73,7 @@ def test_a_disk_that_is_full_under_a_plain_file_is_one_line_and_status_1(capsys)
 
 
 def test_inspect(dataset_run):
-    done = run("inspect", dataset_run.dataset, "--verify", "--json")
+    done = run_here("inspect", dataset_run.dataset, "--verify", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["events"] == 96
     assert done.stderr == ""
@@ -76,7 +82,7 @@ def test_inspect(dataset_run):
 def test_inspect_of_a_damaged_store_has_status_1(dataset_run, tmp_path):
     path = shutil.copytree(dataset_run.dataset, tmp_path / "d.zarr")
     (path / "witnessed" / "c" / "2" / "0" / "0").unlink()
-    done = run("inspect", path, "--verify")
+    done = run_here("inspect", path, "--verify")
     assert done.returncode == 1
     assert "  shard 2: witnessed is missing" in done.stdout.splitlines()
     assert done.stderr.startswith(f"glitchflow: {path}: damaged or incomplete: ")
@@ -85,7 +91,7 @@ def test_inspect_of_a_damaged_store_has_status_1(dataset_run, tmp_path):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_help_ends_in_the_keys_that_a_stage_reads(stage):
-    done = run(stage, "--help")
+    done = run_here(stage, "--help")
     assert done.returncode == 0
     shown = [line.strip() for line in done.stdout.splitlines()]
     keys = [line.strip() for line in describe(Experiment, STAGES[stage].reads.split()).splitlines()]
@@ -93,7 +99,7 @@ def test_help_ends_in_the_keys_that_a_stage_reads(stage):
 
 
 def test_help_lists_the_stages():
-    done = run("--help")
+    done = run_here("--help")
     assert done.returncode == 0
     for stage in (*STAGES, "inspect", "submit"):
         assert f"\n  {stage} " in done.stdout
@@ -101,7 +107,7 @@ def test_help_lists_the_stages():
 
 @pytest.mark.parametrize("arguments", [("nosuch",), ("generate",), ("generate", QUICKSTART, "--nosuch")])
 def test_a_wrong_command_line_has_status_2(arguments):
-    done = run(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "Try 'glitchflow" in done.stderr
@@ -117,7 +123,9 @@ def test_a_recipe_in_the_working_directory(tmp_path):
         "def make(simulate, series, derived, seed):\n"
         "    return Recipe(16, ['S', 'W'], ['background'], [], {}, event, int)\n"
     )
-    (tmp_path / "x.yaml").write_text("workdir: out\nseries: {duration: 8}\nsimulate: {recipe: 'mine:make'}\n")
+    (tmp_path / "x.yaml").write_text(
+        "workdir: out\nseries: {duration: 8}\nsimulate: {recipe: 'mine:make'}\ncluster: {cpus: 1}\n"
+    )
     done = run("generate", "x.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("generate: wrote out/dataset.zarr in ")

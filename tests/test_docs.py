@@ -17,7 +17,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import NamedTuple
 
 import pytest
 import typer
+from helpers import run_here
 
 from glitchflow import cli, config
 from glitchflow.cli import STAGES
@@ -101,18 +101,9 @@ def desk(trained_run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def run_line(line: str) -> None:
-    """A `glitchflow` command, in this process so that it shares the session's Ray."""
-    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR1)]
-    given, path = sys.argv, list(sys.path)
-    sys.argv = shlex.split(line, comments=True)
-    try:
-        cli.main()
-    except SystemExit as end:
-        assert not end.code, line
-    finally:
-        sys.argv, sys.path[:] = given, path
-        for number, handler in handlers:
-            signal.signal(number, handler)
+    """A `glitchflow` command."""
+    done = run_here(*shlex.split(line, comments=True)[1:])
+    assert not done.returncode, f"{line}: {done.stderr}"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.page == p for b in RUN_HERE)], ids=name_of)

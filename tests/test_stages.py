@@ -1,7 +1,7 @@
 """A stage's help lists what it reads: nothing more can be read (config/reads.py), and nothing less is listed."""
 
 import pytest
-from helpers import READ, small, staged
+from helpers import READ, linked, small, staged
 
 from glitchflow.cli import STAGES
 from glitchflow.command import shown
@@ -33,8 +33,11 @@ def everything(trained_run, tmp_path_factory):
     baseline(staged("baseline", beside))
     scan(staged("scan", beside))
     sweep(staged("tune", beside))
+    (workdir / "trained").mkdir()
+    made = ("dataset.zarr", "train", "predictions.zarr", "evaluation")
+    trained = linked(trained_run, workdir / "trained", *made)
     for stage, function in (("export", export), ("clean", clean), ("report", report)):
-        function(staged(stage, trained_run))
+        function(staged(stage, trained))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,13 +1,11 @@
 """`glitchflow inspect STORE --event N`: the command that the report gives for the events it does not draw."""
 
+import shlex
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import edit_attributes
+from helpers import edit_attributes, run_here
 from PIL import Image
 
 from glitchflow.analysis.event_figure import draw
@@ -15,14 +13,11 @@ from glitchflow.analysis.report import events
 from glitchflow.analysis.report.run import gather
 from glitchflow.errors import InputError
 
-COMMAND = Path(sys.executable).parent / "glitchflow"
 
-
-def test_the_command_of_the_report_draws_the_event(trained_run, tmp_path):
+def test_the_command_of_the_report_draws_the_event(trained_run, tmp_path, monkeypatch):
     line = events.command(gather(trained_run)).format(event=17)
-    done = subprocess.run(
-        line.replace("glitchflow", str(COMMAND), 1), shell=True, cwd=tmp_path, capture_output=True, text=True
-    )
+    monkeypatch.chdir(tmp_path)
+    done = run_here(*shlex.split(line)[1:])
     assert done.returncode == 0, done.stderr
     assert done.stdout == "inspect: wrote event-17.png\n"
     picture = Image.open(tmp_path / "event-17.png")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import damage_of, descendants, forget_shards, missing_shards, small
+from helpers import damage_of, descendants, forget_shards, linked, missing_shards, small
 
 from glitchflow.analysis import infer as module
 from glitchflow.analysis.infer import check_fit, infer
@@ -77,9 +77,7 @@ def test_a_missing_witness_shows_what_it_shows_on_average(best, dataset):
 
 
 def test_nothing_is_done_twice_and_a_lost_shard_is_made_again(trained_run, tmp_path, monkeypatch):
-    for name in ("dataset.zarr", "train"):
-        (tmp_path / name).symlink_to(Path(trained_run.workdir) / name)
-    experiment = trained_run.model_copy(update={"workdir": str(tmp_path)})
+    experiment = linked(trained_run, tmp_path, "dataset.zarr", "train")
     infer(experiment)
     before = np.asarray(store.open_store(experiment.predictions)["qplot"][:])
     forget_shards(experiment.predictions, 3)
@@ -94,9 +92,8 @@ def test_nothing_is_done_twice_and_a_lost_shard_is_made_again(trained_run, tmp_p
 
 def elsewhere(run, directory, **infer_settings):
     """The run's dataset in a workdir of its own, without its training."""
-    (directory / "dataset.zarr").symlink_to(Path(run.workdir) / "dataset.zarr")
     settings = run.infer.model_copy(update=infer_settings)
-    return run.model_copy(update={"workdir": str(directory), "infer": settings})
+    return linked(run, directory, "dataset.zarr").model_copy(update={"infer": settings})
 
 
 def test_a_network_by_its_path_or_by_its_runs_workdir(trained_run, best, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from helpers import linked
 
 from glitchflow.analysis.baseline import baseline
 from glitchflow.analysis.clean.clean import clean
@@ -28,8 +29,7 @@ NEEDS = {
 
 @pytest.mark.parametrize("stage", NEEDS, ids=lambda stage: stage.__name__)
 def test_each_stage_opens_its_dataset_once(stage, trained_run, tmp_path, monkeypatch):
-    for name in ("dataset.zarr", *NEEDS[stage]):
-        (tmp_path / name).symlink_to(Path(trained_run.workdir) / name)
+    run = linked(trained_run, tmp_path, "dataset.zarr", *NEEDS[stage])
     opened, make = [], Dataset.__init__
 
     def counted(self, path, *rest, **more):
@@ -37,7 +37,7 @@ def test_each_stage_opens_its_dataset_once(stage, trained_run, tmp_path, monkeyp
         make(self, path, *rest, **more)
 
     monkeypatch.setattr(Dataset, "__init__", counted)
-    stage(trained_run.model_copy(update={"workdir": str(tmp_path)}))
+    stage(run)
     assert opened.count("dataset.zarr") <= 1
     assert opened.count("predictions.zarr") <= (2 if stage is infer else 1)  # infer begins and finishes them
     assert opened or stage is export, "the count sees nothing"

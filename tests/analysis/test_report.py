@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import edit_attributes, small
+from helpers import edit_attributes, linked, small
 
 from glitchflow.analysis.report import charts, events, images, report
 from glitchflow.analysis.report.finding import finding
@@ -25,12 +25,6 @@ from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 
 ROOT = Path(__file__).parents[2]
-
-
-def linked(run, directory, *names):
-    for name in names:
-        (directory / name).symlink_to(Path(run.workdir) / name)
-    return run.model_copy(update={"workdir": str(directory)})
 
 
 def data_of(page):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 from helpers import damage_of, forget_shards, missing_shards, small
 
 from glitchflow.analysis.inspect import inspect
-from glitchflow.data.generate import generate
+from glitchflow.data.content import content_of
+from glitchflow.data.generate import _design, generate
+from glitchflow.data.shard_events import make_shard
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store.verify import find_damage, foreign_objects
+from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
 from glitchflow.site.plan import Plan, Size, describe, plan
 
@@ -126,17 +130,18 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(tmp_path):
 
 
 def test_the_same_dataset_on_s3(bucket, dataset_run, tmp_path):
-    """Created, interrupted, resumed, verified and read through the command line and a real endpoint."""
+    """Begun here, finished by the command, verified and read, through a real endpoint."""
     url = f"{bucket}/run/dataset.zarr"
-    experiment = small(tmp_path, store={"series": "float64", "path": url})
+    experiment = small(tmp_path, store={"series": "float64", "path": url}, cluster={"cpus": 1})
+    design = partial(_design, content_of(experiment, "simulate"))
+    with Writer.begin(url, design, lambda _: None) as writer:
+        make_shard(writer.dataset, 3)
     (tmp_path / "x.yaml").write_text(experiment.model_dump_json())
     command = [str(Path(sys.executable).parent / "glitchflow"), "generate", str(tmp_path / "x.yaml")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    for part in (["--shard", "3"], []):
-        result = subprocess.run(
-            [*command, *part], env=environment, capture_output=True, text=True, timeout=200
-        )
-        assert result.returncode == 0, result.stderr[-1500:]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr[-1500:]
+    assert f"{url}: 1 of 24 shards are there already" in result.stderr
     assert f"wrote {url}" in result.stdout
     same(arrays_of(url), arrays_of(dataset_run.dataset))
     assert damage_of(url) == {}

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import small
+from helpers import linked, small
 from two_workers import train_on_two
 
 from glitchflow.data import lease
@@ -19,9 +19,8 @@ from glitchflow.train.tune.sweep import sweep
 
 
 def run_of_its_own(dataset_run, tmp_path, **train):
-    (tmp_path / "dataset.zarr").symlink_to(dataset_run.dataset)
-    settings = dataset_run.train.model_copy(update=train)
-    return dataset_run.model_copy(update={"workdir": str(tmp_path), "train": settings})
+    run = linked(dataset_run, tmp_path, "dataset.zarr")
+    return run.model_copy(update={"train": run.train.model_copy(update=train)})
 
 
 def losses(experiment):
@@ -134,9 +133,8 @@ def without_ray(training, directory, flag, gpu):
 
 def test_overwrite_deletes_nothing_before_the_new_run_can_begin(trained_run, tmp_path, monkeypatch):
     monkeypatch.setattr("glitchflow.train.fit.launch", without_ray)
-    (tmp_path / "dataset.zarr").symlink_to(trained_run.dataset)
+    here = linked(trained_run, tmp_path, "dataset.zarr")
     shutil.copytree(Path(trained_run.workdir) / "train", tmp_path / "train")
-    here = trained_run.model_copy(update={"workdir": str(tmp_path)})
     best = checkpoint.best(tmp_path / "train" / "checkpoints")
     deep = here.model_copy(update={"model": here.model.model_copy(update={"options": {"depth": 9}})})
     for settings, words in (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gwpy.segments import DataQualityFlag
 from gwpy.timeseries import TimeSeries
-from helpers import small, write_predictions
+from helpers import linked, small, write_predictions
 
 from glitchflow.analysis.clean import clean as module
 from glitchflow.analysis.clean.clean import clean
@@ -178,18 +178,15 @@ def test_one_driver_at_a_time(run):
 def test_hdf5_where_it_is_asked_for(run, tmp_path):
     experiment, directory = run
     settings = experiment.clean.model_copy(update={"format": "hdf5"})
-    for name in ("dataset.zarr", "predictions.zarr"):
-        (tmp_path / name).symlink_to(Path(experiment.workdir) / name)
-    other = clean(experiment.model_copy(update={"clean": settings, "workdir": str(tmp_path)}))
+    elsewhere = linked(experiment, tmp_path, "dataset.zarr", "predictions.zarr")
+    other = clean(elsewhere.model_copy(update={"clean": settings}))
     series = TimeSeries.read(sorted(map(str, other.glob("*STRAIN*.hdf5"))), f"{CHANNEL}_CLEAN")
     np.testing.assert_array_equal(series.value, cleaned_strain(directory).value)
 
 
-def test_synthetic_events_are_cleaned_one_by_one(trained_run, tmp_path):
-    for name in ("dataset.zarr", "train"):
-        (tmp_path / name).symlink_to(Path(trained_run.workdir) / name)
-    settings = trained_run.clean.model_copy(update={"split": "test"})
-    experiment = trained_run.model_copy(update={"workdir": str(tmp_path), "clean": settings})
+def test_synthetic_events_are_cleaned_one_by_one(dataset_run, tmp_path):
+    settings = dataset_run.clean.model_copy(update={"split": "test"})
+    experiment = linked(dataset_run, tmp_path, "dataset.zarr").model_copy(update={"clean": settings})
     dataset = store.open_store(experiment.dataset)
     write_predictions(experiment, np.asarray(dataset["witnessed"][:]))
     directory = clean(experiment)
@@ -213,9 +210,7 @@ def test_synthetic_events_are_cleaned_one_by_one(trained_run, tmp_path):
 
 def test_what_cannot_be_cleaned_is_said(run, tmp_path):
     experiment, _ = run
-    for name in ("dataset.zarr", "predictions.zarr"):
-        (tmp_path / name).symlink_to(Path(experiment.workdir) / name)
-    elsewhere = experiment.model_copy(update={"workdir": str(tmp_path)})
+    elsewhere = linked(experiment, tmp_path, "dataset.zarr", "predictions.zarr")
     channels = [c.model_copy(update={"files": [f"{tmp_path}/lost.gwf"]}) for c in experiment.ingest.channels]
     lost = elsewhere.model_copy(
         update={"ingest": experiment.ingest.model_copy(update={"channels": channels})}
