@@ -28,9 +28,9 @@ class Made:
     recorded: Energies  # T (E, F, T)
     # G: energies that the method says the strain has; None for one that generates none, as the gate
     generated: Energies | None
-    # R: of the strain that is left, series and all; where a store has no series `metrics.subtract(T, G)`
+    # R: of the strain that is left, series and all; where a store has no series T r / max(G, r)
     cleaned: Energies
-    # R*: of s - w; without series `metrics.wanted(T, W)`; None where nobody knows the truth
+    # R*: of s - w; without series `metrics.wanted(T, W, r)`; None where nobody knows the truth
     wanted: Energies | None
     witnessed: Energies | None  # W
     strain: Array | None  # s (E, N); None where the store has no series, as the two below

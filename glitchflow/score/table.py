@@ -111,10 +111,9 @@ def score_table(
     """Tabulates every score with its interval, by family and method: `families` of evaluation/metrics.json.
 
     measured: columns (E,) by method; witnessed: the families that some witness sees. A family's entry is {events,
-    glitches, witnessed, form, scores -> METHOD -> SCORE -> {value, low, high}}; a score without a value holds NaN,
-    which `plain` makes null. `form` says whether energies left are those of cleaned series, or follow from energies.
+    glitches, witnessed, scores -> METHOD -> SCORE -> {value, low, high}}; a score without a value holds NaN, which
+    `plain` makes null.
     """
-    form = "series" if any("residual2" in columns for columns in measured.values()) else "energies"
 
     def scores(method: str, who: Who) -> dict[str, Any]:
         there = measured[method].keys()
@@ -128,7 +127,6 @@ def score_table(
             "events": int(who.family.sum()),
             "glitches": int(who.glitch.sum()),
             "witnessed": family == "witnessed" or family in witnessed,
-            "form": form,
             "scores": {method: scores(method, who) for method in measured},
         }
         for family, who in families.items()
