@@ -43,8 +43,8 @@ STAGES = {
     ),
     "baseline": Stage(
         "glitchflow.analysis.baseline:baseline",
-        "Score baselines and oracle on the test split, and say whether the data can teach: baseline.json.",
-        "workdir seed store.path loader train.loss evaluate baseline",
+        "Score what needs no network on the validation split, and say whether the data can teach: baseline.json.",
+        "workdir seed store.path loader evaluate clean.threshold baseline cluster",
     ),
     "scan": Stage(
         "glitchflow.analysis.scan:scan",
@@ -54,14 +54,14 @@ STAGES = {
     "train": Stage(
         "glitchflow.train.fit:fit",
         "Say what the data can teach, then train the network with Ray Train: train/. Goes on where it stopped.",
-        "workdir seed store.path loader model train mlflow baseline evaluate cluster",
+        "workdir seed store.path loader model train mlflow baseline evaluate clean.threshold cluster",
         ("overwrite", "workers"),
         instead={"workers": "glitchflow.train.scaling:scaling"},
     ),
     "tune": Stage(
         "glitchflow.train.tune.sweep:sweep",
         "Search for the best settings with Ray Tune: tune/, with best.yaml to train. Goes on where it stopped.",
-        "workdir seed store.path loader model train tune baseline evaluate cluster",
+        "workdir seed store.path loader model train tune baseline evaluate clean.threshold cluster",
         ("overwrite",),
     ),
     "export": Stage(
@@ -77,8 +77,8 @@ STAGES = {
     ),
     "evaluate": Stage(
         "glitchflow.analysis.evaluate.evaluate:evaluate",
-        "Score the predictions on the test split, beside baselines and oracle: evaluation/.",
-        "workdir seed store.path loader.subset train.loss infer.batch evaluate clean.threshold harm cluster",
+        "Score the predictions on the test split, beside every other method: evaluation/.",
+        "workdir seed store.path loader.subset infer.batch evaluate clean.threshold harm cluster",
     ),
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",

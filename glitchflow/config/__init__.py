@@ -6,7 +6,7 @@ that contradict each other (`checks.py`) are refused in one line. Every stage re
 part of it (`reads.py`). Start with `experiment.py`.
 """
 
-from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Report, Scan, Veto
+from glitchflow.config.analysis import Baseline, Evaluate, Harm, Report, Scan, Veto
 from glitchflow.config.base import Section
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.read import import_path, load, named, parse
@@ -30,7 +30,6 @@ from glitchflow.config.upgrade import upgrade
 
 __all__ = [
     "Baseline",
-    "Clean",
     "Cluster",
     "Derived",
     "Detector",

@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 from glitchflow.figures import curves
 from glitchflow.methods.table import NETWORK, UNTRAINED
 
-CURVES = (NETWORK, "linear", "median", UNTRAINED, "oracle", "wiener")  # drawn; all are in the tables
+CURVES = (NETWORK, "linear", "mean", UNTRAINED, "oracle", "wiener")  # drawn; all are in the tables
 
 
 def figures(result: dict[str, Any]) -> dict[str, Figure]:
-    """Draws figures by name: excess_removed, accuracy, cleaned, roc, veto, and attribution and drift where given."""
+    """Draws figures by name: removed, accuracy, cleaned, roc, veto, and attribution and drift where given."""
     table = result["thresholds"]
     names = [name for name in CURVES if name in table]
-    drawn = {"excess_removed": _excess(result)}
+    drawn = {"removed": _removed(result)}
     for score, words in (("accuracy", "veto accuracy"), ("cleaned", "events without a cluster")):
         shares = {name: table[name][score] for name in names}
         drawn[score] = curves.against_threshold(table["thresholds"], shares, words)
@@ -30,10 +30,10 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
     return drawn
 
 
-def _excess(result: dict[str, Any]) -> Figure:
+def _removed(result: dict[str, Any]) -> Figure:
     bars = {
-        family: {n: entry["scores"][n]["excess_removed"] for n in CURVES if n in entry["scores"]}
+        family: {n: entry["scores"][n]["removed"] for n in CURVES if n in entry["scores"]}
         for family, entry in result["families"].items()
-        if entry["scores"][NETWORK]["excess_removed"]["value"] is not None
+        if entry["witnessed"] and entry["scores"][NETWORK]["removed"]["value"] is not None
     }
     return curves.excess_by_family(bars)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from glitchflow.config import Baseline, Clean, Cluster, Evaluate, Experiment, Loader
+from glitchflow.config import Baseline, Cluster, Evaluate, Experiment, Loader
 from glitchflow.data.identity import fingerprint
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import Dataset
@@ -32,7 +32,7 @@ class Terms:
 
     loader: Loader
     evaluate: Evaluate
-    clean: Clean
+    threshold: float  # clean.threshold
     baseline: Baseline
     cluster: Cluster
     seed: int
@@ -41,7 +41,7 @@ class Terms:
     def of(cls, experiment: Experiment) -> Self:
         """Take the sections of an experiment that the judgement depends on."""
         e = experiment
-        return cls(e.loader, e.evaluate, e.clean, e.baseline, e.cluster, e.seed)
+        return cls(e.loader, e.evaluate, e.clean.threshold, e.baseline, e.cluster, e.seed)
 
     def fingerprint(self, dataset: Dataset) -> str:
         """Hash what the scores depend on: the store as it is, the loader, the scores' settings."""
@@ -52,7 +52,7 @@ class Terms:
             self.seed,
             self.loader.model_dump(mode="json", include={"witnesses", "subset"}),
             self.evaluate.model_dump(mode="json", include={"area", "quiet", "bootstrap"}),
-            self.clean.threshold,
+            self.threshold,
         ]
         return fingerprint(parts)
 
@@ -95,7 +95,7 @@ def measure(dataset: Dataset, terms: Terms) -> dict[str, Any]:
     basis, events = basis_of(dataset, terms.loader), dataset.indices("validation")[: subset.validation]
     if not len(events):
         raise InputError(f"{dataset.path}: its validation split is empty")
-    fit = fit_methods(dataset, basis, terms.clean.threshold, subset.train)
+    fit = fit_methods(dataset, basis, terms.threshold, subset.train)
     scored = compare(dataset, events[:EVENTS], fit, terms.evaluate.area, terms.cluster)
     interval = Bootstrap(terms.seed, terms.evaluate.bootstrap)
     witnessed = dataset.witnessed_labels

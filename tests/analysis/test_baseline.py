@@ -8,14 +8,18 @@ import pytest
 from helpers import small
 
 from glitchflow.analysis.baseline import baseline
+from glitchflow.config.sections import Subset
 from glitchflow.data.generate import generate
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
 from glitchflow.methods import learnability
 from glitchflow.methods import learnability as module
 from glitchflow.methods.learnability import table, verdict
+from glitchflow.methods.table import METHODS
+from glitchflow.score.made import Who
+from glitchflow.score.statistics import Bootstrap
 
-NAMES = {"zero", "constant", "mean", "median", "linear", "oracle", "wiener", "wiener + derived"}
+NAMES = {name for name in METHODS if name not in ("network", "untrained")}
 
 
 def gate(experiment):
@@ -33,26 +37,25 @@ def judged(dataset_run, tmp_path_factory):
     return experiment, json.loads(baseline(experiment).read_text())
 
 
-def test_every_baseline_per_family_with_its_thresholds(judged):
+def test_every_method_per_family(judged):
     _, result = judged
     assert set(result["families"]) == {"background", "sine_gaussian", "scattered_light", "blip", "witnessed"}
     for family, entry in result["families"].items():
-        assert set(entry["scores"]) == NAMES
-        assert entry["thresholds"]["thresholds"] == [10, 16, 20]
+        assert NAMES - {"reference"} <= set(entry["scores"]) <= NAMES
         for name, row in entry["scores"].items():
-            assert ("loss_above_oracle" in row) == (name != "oracle")
-            for score in ("cleaned", "accuracy"):
-                assert entry["thresholds"][name][score]["events"] == [entry["events"]] * 3
-            removed = row["excess_removed"]["value"]
-            assert (removed is not None) == entry["witnessed"], (family, name)
-    assert result["thresholds"]["noise_only"]["events"] == [result["families"]["background"]["events"]] * 3
+            assert (row["left"]["value"] is not None) == entry["witnessed"], (family, name)
 
 
-def test_the_wiener_filter_removes_a_linear_family_and_leaves_the_rest(judged):
+def test_it_is_judged_on_the_validation_split(judged):
+    experiment, result = judged
+    assert result["events"] == len(open_store(experiment.dataset).indices("validation"))
+
+
+def test_the_wiener_filter_finds_a_linear_family_and_not_the_rest(judged):
     scores = {name: entry["scores"] for name, entry in judged[1]["families"].items()}
-    assert scores["sine_gaussian"]["wiener"]["excess_removed"]["value"] > 0.5
-    assert abs(scores["scattered_light"]["wiener"]["excess_removed"]["value"]) < 0.2
-    assert scores["sine_gaussian"]["zero"]["excess_removed"]["value"] == pytest.approx(0, abs=1e-6)
+    assert scores["sine_gaussian"]["wiener"]["left"]["value"] < 0.8
+    assert scores["scattered_light"]["wiener"]["left"]["value"] > 0.9
+    assert scores["sine_gaussian"]["nothing"]["left"]["value"] == pytest.approx(1)
 
 
 def test_it_says_in_words_that_the_data_can_teach(judged):
@@ -61,15 +64,13 @@ def test_it_says_in_words_that_the_data_can_teach(judged):
     assert found["teaches"] is True
     assert found["gain"]["low"] > 0
     events = result["families"]["witnessed"]["events"]
-    assert found["words"].startswith(
-        f"the data can teach: over {events} witnessed test events the oracle's loss"
-    )
+    assert found["words"].startswith(f"the data can teach: over {events} witnessed and ")
+    assert " quiet validation events the oracle's NLL per pixel is " in found["words"]
     text = table(result)
-    assert text.splitlines()[1].startswith("noise alone has a cluster: ")
     assert text.endswith(found["words"])
     assert "nan" not in text
-    for name in NAMES:
-        assert text.count(f"\n    {name:<30}") == len(result["families"])
+    for name in result["families"]["witnessed"]["scores"]:
+        assert text.count(f"\n    {name:<22}") == len(result["families"])
 
 
 def test_train_lets_it_pass_and_does_not_measure_twice(judged, monkeypatch, capsys):
@@ -82,7 +83,7 @@ def test_other_settings_are_measured_anew(judged, monkeypatch):
     experiment, _ = judged
     monkeypatch.setattr(module, "measure", lambda *a: pytest.fail("measured again"))
     changed = experiment.model_copy(
-        update={"loader": experiment.loader.model_copy(update={"normalise": "max"})}
+        update={"loader": experiment.loader.model_copy(update={"subset": Subset(train=20)})}
     )
     with pytest.raises(pytest.fail.Exception, match="measured again"):
         gate(changed)
@@ -104,8 +105,8 @@ def test_data_that_cannot_teach_are_refused_unless_told_otherwise(ray_session, t
 
 
 def test_recorded_data_have_no_oracle():
-    row = {"loss": {"value": 1.0}, "excess_removed": {"value": 0.1, "low": 0.0, "high": 0.2}}
-    entry = {"events": 9, "witnessed": False, "scores": dict.fromkeys(("zero", "linear"), row)}
-    found = verdict({"families": {"recorded": entry}})
+    some = np.ones(9, bool)
+    who = {"recorded": Who(family=some, glitch=~some, quiet=~some, ratio=32.0)}
+    found = verdict({"nothing": {"nll": np.ones(9)}}, who, [], Bootstrap(1, 10))
     assert found["teaches"] is None
     assert np.char.startswith(found["words"], "no oracle")

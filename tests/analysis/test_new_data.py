@@ -15,8 +15,7 @@ from glitchflow.analysis.opened import open_run
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
-from glitchflow.methods.compare import Basis, compare
-from glitchflow.score.former_table import Unit
+from glitchflow.methods.compare import Basis, compare, fit_methods
 
 RATE, START, SECONDS = 256, 1_000_000_000, 128
 
@@ -48,23 +47,23 @@ def test_new_data_are_scored_whole_beside_baselines_of_the_networks_own_training
     assert sum(entry["events"] for name, entry in result["families"].items() if name != "witnessed") == 40
     old, dataset = store.open_store(trained_run.dataset), store.open_store(new_run.dataset)
     target = np.asarray(dataset["qplot"][:])[:, 0].clip(0)
-    train = np.asarray(old["qplot"][:])[old.indices("train"), 0].clip(0)
-    std = old.attributes["normalisation"]["log_std"][0]
-    expected = np.abs(np.log1p(target) - np.median(np.log1p(train), axis=0)).mean() / std
-    sample = _compared(new_run)
-    found = np.abs(np.log1p(target) - np.log1p(sample.generated["median"])).mean() / std
-    assert found == pytest.approx(expected, rel=1e-4)
-    assert {"linear", "oracle", "network", "untrained"} <= set(sample.generated)
+    train, label = old.indices("train"), np.asarray(old["label"][:])
+    known = train[label[train] != old.labels.index("blip")]
+    mean = np.asarray(old["qplot"][:])[known, 0].clip(0).mean(axis=0)
+    expected = np.abs(target - mean).mean(axis=(1, 2))
+    columns = _compared(new_run).columns
+    np.testing.assert_allclose(columns["mean"]["l1"], expected, rtol=1e-4)
+    assert {"linear", "oracle", "network", "untrained"} <= set(columns)
 
 
 def _compared(experiment, basis=None):
     run = open_run(experiment)
-    events, basis = np.arange(len(run.dataset)), basis or run.basis
-    return compare(run.dataset, events, basis, Unit.of("l1", basis.strain), None, run.generated)
+    fit = fit_methods(run.dataset, basis or run.basis, 16.0, None, run.generated)
+    return compare(run.dataset, np.arange(len(run.dataset)), fit, 0.5, experiment.cluster)
 
 
 def test_drift_is_measured_against_what_the_checkpoint_remembers(new_run, trained_run):
-    """The training's store may be gone: the ranges are in the checkpoint, baselines other than zero are not."""
+    """The training's store may be gone: the ranges are in the checkpoint, methods that are fitted are not."""
     old, basis = store.open_store(trained_run.dataset), open_run(new_run).basis
     train = np.asarray(old["qplot"][:])[old.indices("train"), 1:].clip(0)
     loudness = np.log1p(train.astype(float)).mean((2, 3))
@@ -72,7 +71,8 @@ def test_drift_is_measured_against_what_the_checkpoint_remembers(new_run, traine
     dataset = store.open_store(new_run.dataset)
     gone = Basis(basis.channels, basis.normalisation, None, basis.loudness)
     sample = _compared(new_run, gone)
-    assert set(sample.generated) == {"network", "untrained", "zero"}
+    blind = {"nothing", "gate", "loudest_witness", "loudest_thresholded"}
+    assert set(sample.columns) == {"network", "untrained", *blind}
     np.testing.assert_allclose(
         sample.loudness,
         np.log1p(np.asarray(dataset["qplot"][:])[:, 1:].clip(0).astype(float)).mean((2, 3)),

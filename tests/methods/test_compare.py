@@ -5,74 +5,84 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glitchflow.config.sections import Loader
+from glitchflow.config.sections import Cluster, Loader
 from glitchflow.data.store import dataset as store
 from glitchflow.methods import compare as module
-from glitchflow.methods.compare import basis_of, compare
+from glitchflow.methods import treat
+from glitchflow.methods.compare import basis_of, compare, fit_methods
 from glitchflow.methods.method import Method, Removed
 from glitchflow.methods.table import METHODS
-from glitchflow.score.former_table import Unit
-from glitchflow.score.metrics import subtract
+
+AREA = 0.5
 
 
 @pytest.fixture(scope="module")
 def opened(dataset_run):
     dataset = store.open_store(dataset_run.dataset)
-    basis = basis_of(dataset, Loader())
-    return dataset, basis, Unit.of("l1", basis.strain)
+    return dataset, basis_of(dataset, Loader())
 
 
 @pytest.fixture(scope="module")
-def sample(opened):
-    dataset, basis, unit = opened
-    return compare(dataset, dataset.indices("test"), basis, unit, None)
+def fit(opened):
+    return fit_methods(*opened, 16.0)
 
 
-def test_every_method_that_needs_no_network_in_the_order_of_the_table(sample, opened):
-    assert list(sample.generated) == [name for name in METHODS if name not in ("network", "untrained")]
-    dataset, test = opened[0], sample.events
-    np.testing.assert_array_equal(sample.recorded, dataset.events("qplot", test)[:, 0].clip(0))
-    np.testing.assert_array_equal(sample.witnessed, dataset.events("witnessed", test))
-    for name, generated in sample.generated.items():
-        assert generated.shape == sample.recorded.shape, name
-        assert (generated >= 0).all(), name
+@pytest.fixture(scope="module")
+def scored(opened, fit):
+    dataset, _ = opened
+    return compare(dataset, dataset.indices("test"), fit, AREA, Cluster(cpus=2))
 
 
-def test_series_methods_say_what_is_left_and_the_others_leave_it_to_spectral_subtraction(sample):
-    assert set(sample.residual) == {"wiener", "wiener + derived"}
-    np.testing.assert_array_equal(
-        sample.cleaned("linear"), subtract(sample.recorded, sample.generated["linear"])
+def test_every_method_that_needs_no_network_in_the_order_of_the_table(scored):
+    assert list(scored.columns) == [name for name in METHODS if name not in ("network", "untrained")]
+    for name, columns in scored.columns.items():
+        assert all(len(values) == len(scored.events) for values in columns.values()), name
+        assert np.isfinite(columns["residual2"]).all(), name
+
+
+def test_nothing_leaves_all_and_the_perfect_mask_little(scored):
+    columns, label = scored.columns, scored.label
+    np.testing.assert_allclose(columns["nothing"]["residual2"], columns["nothing"]["witnessed2"], rtol=1e-12)
+    glitch = columns["nothing"]["witnessed2"] >= 1
+    perfect = columns["oracle"]["residual2"][glitch].sum() / columns["oracle"]["witnessed2"][glitch].sum()
+    assert perfect < 0.5
+    assert (columns["nothing"]["witnessed2"][label == 0] == 0).all()
+    assert (columns["oracle"]["residual2"][label == 0] < 1e-6).all(), (
+        "where nothing is known to be it takes nothing"
     )
-    assert sample.cleaned("wiener") is sample.residual["wiener"]
+    gate = columns["gate"]
+    np.testing.assert_array_less(0.5 * gate["strain2"][label == 0], gate["residual2"][label == 0])
 
 
-def test_how_events_are_cut_into_blocks_changes_nothing(opened, sample, monkeypatch):
-    dataset, basis, unit = opened
-    monkeypatch.setattr(module, "BLOCK", 5)
-    again = compare(dataset, dataset.indices("test"), basis, unit, None)
-    for name, generated in sample.generated.items():
-        np.testing.assert_array_equal(again.generated[name], generated, err_msg=name)
-    for name, left in sample.residual.items():
-        np.testing.assert_array_equal(again.residual[name], left, err_msg=name)
+def test_how_events_are_shared_out_changes_nothing(opened, fit, scored, monkeypatch, ray_session):
+    """In blocks of another size, and as tasks on two CPUs."""
+    dataset, _ = opened
+    monkeypatch.setattr(module, "PART", 16)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    again = compare(dataset, dataset.indices("test"), fit, AREA, Cluster(cpus=2))
+    np.testing.assert_array_equal(again.loudness, scored.loudness)
+    for name, columns in scored.columns.items():
+        for key, values in columns.items():
+            np.testing.assert_array_equal(again.columns[name][key], values, err_msg=f"{name} {key}")
 
 
 def test_the_truth_is_handed_to_who_asks_for_it_alone(opened, monkeypatch):
-    dataset, basis, unit = opened
+    dataset, basis = opened
     seen = {}
 
     def watching(name):
         class Watching:
             def removed(self, block):
                 seen.setdefault(name, []).append(block)
-                return Removed(np.zeros(block.images[:, 0].shape, np.float32))
+                return Removed(np.zeros(block.energies[:, 0].shape, np.float32))
 
         return lambda train: Watching()
 
     table = {"real": Method(watching("real")), "bound": Method(watching("bound"), truth=True)}
     monkeypatch.setattr(module, "METHODS", table)
-    compare(dataset, dataset.indices("test"), basis, unit, None)
-    assert all(block.witnessed is None for block in seen["real"])
-    assert all(block.witnessed is not None for block in seen["bound"])
+    compare(dataset, dataset.indices("test"), fit_methods(dataset, basis, 16.0), AREA, Cluster())
+    assert all(block.truth is None for block in seen["real"])
+    assert all(block.truth is not None for block in seen["bound"])
     block, rate = seen["real"][0], dataset.config.series.sample_rate
     series = dataset.events("series", block.events)
     assert (block.rate, block.strain.dtype) == (rate, np.float64)
@@ -81,8 +91,31 @@ def test_the_truth_is_handed_to_who_asks_for_it_alone(opened, monkeypatch):
     assert block.valid.all()
 
 
+def test_what_is_left_of_energies_and_of_series_is_the_same_at_the_ends(opened, fit):
+    """A store without series: R from energies; all of it and nothing of it are as with series."""
+    dataset, _ = opened
+    events = dataset.indices("test")[:6]
+    block, recorded = treat.read_block(dataset, events, fit.witnesses, None)
+    images = {n: m for n, m in fit.methods.items() if "series" not in m.needs}
+    made = dict(treat.make(replace(fit, methods=images), None, block, recorded))
+    np.testing.assert_array_equal(made["nothing"].cleaned, recorded)
+    assert not made["gate"].cleaned.any()
+    np.testing.assert_allclose(made["oracle"].cleaned, made["oracle"].wanted, rtol=1e-4)
+    assert made["linear"].strain is None and made["linear"].removed is None
+
+
+def test_what_no_witness_explains_teaches_no_method(opened):
+    dataset, basis = opened
+    train = module.train_of(basis, 16.0, None, {})
+    label = dataset.events("label", dataset.indices("train"))
+    blip = dataset.labels.index("blip")
+    assert len(train.target) == (label != blip).sum() < len(label)
+
+
 def test_without_a_train_split_only_what_needs_none_is_compared(opened, capsys):
-    dataset, basis, unit = opened
-    alone = compare(dataset, dataset.indices("test"), replace(basis, training=None), unit, None)
-    assert list(alone.generated) == ["zero"]
-    assert "no train split to fit baselines to" in capsys.readouterr().err
+    dataset, basis = opened
+    fit = fit_methods(dataset, replace(basis, training=None), 16.0)
+    assert list(fit.methods) == ["nothing", "gate", "loudest_witness", "loudest_thresholded"]
+    assert "no train split to fit methods to" in capsys.readouterr().err
+    found = compare(dataset, dataset.indices("test"), fit, AREA, Cluster())
+    assert np.isfinite(found.columns["nothing"]["nll"]).all()

@@ -7,7 +7,7 @@ import pytest
 
 from glitchflow.analysis.evaluate.evaluate import summary
 from glitchflow.data.store import dataset as store
-from glitchflow.score.table import share
+from glitchflow.score.table import SCORES, share
 
 
 @pytest.fixture
@@ -24,44 +24,82 @@ def energies(trained_run):
     return dataset, test, recorded, np.asarray(predictions["qplot"][:])[test]
 
 
-def test_loss_of_the_network_and_of_zero(result, energies):
-    """By hand: mean absolute difference of log(1 + energy), in units of its standard deviation."""
-    dataset, test, recorded, generated = energies
-    std = dataset.attributes["normalisation"]["log_std"][0]
+def chosen(dataset, test, family):
+    """The test events of a family."""
     label = np.asarray(dataset["label"][:])[test]
+    wanted = [dataset.labels.index(n) for n in dataset.attributes["witnessed_labels"]]
+    return np.isin(label, wanted) if family == "witnessed" else label == dataset.labels.index(family)
+
+
+def test_likelihood_and_l1_of_the_network_and_of_nothing(result, energies):
+    """By hand: log G + T / G with G at least half of the noise's mean, over a family's and quiet events."""
+    dataset, test, recorded, generated = energies
+    train = dataset.indices("train")
+    quiet = train[np.asarray(dataset["label"][:])[train] == 0]
+    floor = np.asarray(dataset["qplot"][:])[quiet, 0].clip(0).mean(axis=(0, 2))[:, None]
+    background = chosen(dataset, test, "background")
     for family, entry in result["families"].items():
-        wanted = [dataset.labels.index(n) for n in dataset.attributes["witnessed_labels"]]
-        chosen = np.isin(label, wanted) if family == "witnessed" else label == dataset.labels.index(family)
-        assert entry["events"] == chosen.sum()
-        for name, energy in (("network", generated), ("zero", np.zeros_like(generated))):
-            expected = np.abs(np.log1p(recorded) - np.log1p(energy))[chosen].mean() / std
-            assert entry["scores"][name]["loss"]["value"] == pytest.approx(expected, rel=1e-4)
+        some = chosen(dataset, test, family)
+        assert entry["events"] == some.sum()
+        for name, energy in (("network", generated), ("nothing", np.zeros_like(generated))):
+            expected = np.abs(recorded - energy)[some].mean()
+            assert entry["scores"][name]["l1"]["value"] == pytest.approx(expected, rel=1e-4)
+            if entry["witnessed"]:
+                g = np.maximum(energy, floor / 2)
+                expected = (np.log(g) + recorded / g)[some | background].mean()
+                assert entry["scores"][name]["nll"]["value"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_every_baseline_the_oracle_and_the_untrained_network_are_there(result):
-    expected = {"network", "untrained", "zero", "constant", "mean", "median", "linear", "oracle"}
-    expected |= {"wiener", "wiener + derived"}  # the store kept its series
+def test_every_method_and_every_score_is_there(result):
+    expected = {
+        "network",
+        "untrained",
+        "nothing",
+        "constant",
+        "gate",
+        "mean",
+        "loudest_witness",
+        "linear",
+        "oracle",
+    }
+    expected |= {
+        "loudest_thresholded",
+        "wiener",
+        "wiener_derived",
+        "wiener_mask",
+    }  # the store kept its series
     for entry in result["families"].values():
-        assert set(entry["scores"]) == expected
+        assert expected <= set(entry["scores"])
         for row in entry["scores"].values():
-            assert row["loss"]["low"] <= row["loss"]["value"] <= row["loss"]["high"]
+            assert set(SCORES) <= set(row)
+            for interval in row.values():
+                if interval["value"] is not None:
+                    assert interval["low"] <= interval["value"] <= interval["high"]
 
 
-def test_excess_power_of_doing_nothing_is_left(result):
-    for family in ("sine_gaussian", "scattered_light", "witnessed"):
-        removed = result["families"][family]["scores"]["zero"]["excess_removed"]
-        assert removed["value"] == pytest.approx(0, abs=1e-6)
-    assert result["families"]["background"]["scores"]["network"]["excess_removed"]["value"] is None
+def test_trivial_methods_get_what_they_deserve(result):
+    scores = result["families"]["witnessed"]["scores"]
+    value = {name: {score: entry["value"] for score, entry in row.items()} for name, row in scores.items()}
+    assert value["nothing"]["residual"] == pytest.approx(1)
+    assert value["nothing"]["removed"] == pytest.approx(0, abs=1e-3)
+    assert value["nothing"]["noise_added"] == 0
+    assert value["oracle"]["skill"] == pytest.approx(1)
+    assert max(value[name]["skill"] for name in ("nothing", "constant", "mean")) == pytest.approx(0)
+    assert value["gate"]["skill"] is None and value["gate"]["residual"] > 10
+    assert value["constant"]["residual"] > 1 and value["mean"]["residual"] > 1
+    assert value["oracle"]["residual"] < 0.5
+    blips = result["families"]["blip"]["scores"]["network"]
+    assert blips["left"]["value"] is None and blips["noise_added"]["value"] is not None
 
 
 def test_accuracy_of_a_generator_that_never_sees_anything(result, energies):
-    """Zero vetoes nothing, so it is right exactly where the recorded energy has no cluster."""
+    """Nothing vetoes nothing, so it is right exactly where the recorded energy has no cluster."""
     _, _, recorded, _ = energies
     table = result["thresholds"]
-    for s, accuracy in zip(table["thresholds"], table["zero"]["accuracy"]["value"]):
+    for s, accuracy in zip(table["thresholds"], table["nothing"]["accuracy"]["value"]):
         if (recorded.max(axis=(1, 2)) < s).all():
             assert accuracy == 1.0
-    assert table["zero"]["efficiency"]["hits"] == [0] * len(table["thresholds"])
+    assert table["nothing"]["efficiency"]["hits"] == [0] * len(table["thresholds"])
     assert table["noise_only"]["events"][0] == result["families"]["background"]["events"]
 
 
@@ -75,15 +113,15 @@ def test_one_line_per_test_event(trained_run, energies):
         assert float(row["recorded_level"]) <= energy.max() * (1 + 1e-5)
 
 
-def test_summary_names_each_family_and_the_best_baseline(result):
+def test_summary_has_a_line_a_method_the_best_in_the_headline_first(result):
     lines = summary(result).splitlines()
-    assert f"{result['events']} events" in lines[0]
-    for family, line in zip(result["families"], lines[1:]):
-        scores = result["families"][family]["scores"]
-        blind = ("zero", "constant", "mean", "median", "linear")
-        best = min(blind, key=lambda name: scores[name]["loss"]["value"])
-        assert family in line
-        assert f" {best} " in line
+    assert lines[0] == f"test split: {result['events']} events"
+    place = lines.index(next(line for line in lines if line.startswith("  witnessed")))
+    scores = result["families"]["witnessed"]["scores"]
+    named = [line.split()[0] for line in lines[place + 2 : place + 2 + len(scores)]]
+    assert sorted(named) == sorted(scores)
+    residual = [scores[name]["residual"]["value"] for name in named]
+    assert residual == sorted(residual)
 
 
 def test_share_has_no_minus_zero_and_no_nan():

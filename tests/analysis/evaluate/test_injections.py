@@ -12,7 +12,6 @@ from glitchflow.analysis.opened import open_run
 from glitchflow.config.sections import Loader
 from glitchflow.data.store import dataset as store
 from glitchflow.methods.compare import basis_of, compare
-from glitchflow.score.former_table import Unit
 from glitchflow.score.table import Bootstrap
 
 
