@@ -13,8 +13,6 @@ Which array that is, and how it is normalised, the kind of twin says (`Reads`).
 Shapes: B batch, C channel (the strain first), W witness, "..." one channel's part of an event.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -116,7 +114,7 @@ class Loader:
             value[rows] = self._fill(self._empty(len(rows)), self._load(events[rows]), events[rows])
         return torch.from_numpy(value)
 
-    def _make(self, lanes: list[_Lane], share: int) -> Batch:
+    def _make(self, lanes: "list[_Lane]", share: int) -> Batch:
         """The next batch, `share` events of each lane."""
         parts = [part for lane in lanes for part in lane.take(share)]
         events = np.concatenate([events for events, _ in parts])

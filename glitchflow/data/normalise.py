@@ -3,8 +3,6 @@
 Shapes: B event, C channel, F frequency, T time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -126,7 +124,7 @@ class Normalisation:
         value = value * self._column(self.scale, value) + self._column(self.offset, value)
         return (value.expm1() if self.kind == "log1p" else value).clamp_min(0)
 
-    def channels(self, indices: Sequence[int]) -> Normalisation:
+    def channels(self, indices: Sequence[int]) -> "Normalisation":
         """The same for some of the channels."""
         return Normalisation(self.kind, [self.offset[i] for i in indices], [self.scale[i] for i in indices])
 

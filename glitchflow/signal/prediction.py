@@ -10,8 +10,6 @@ Shapes: N samples, A frequencies of an ASD (0 to Nyquist), P samples of the past
 Units: an ASD is in series units / sqrt(Hz), one-sided; a whitened series has unit variance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,7 +48,7 @@ class PredictionFilter:
         """Colours (..., N) back, with zeros before the first sample: the exact inverse of `run` in every band."""
         return self._each(white, lambda taps, x: lfilter([1.0], taps, x))
 
-    def channel(self, place: int | slice) -> PredictionFilter:
+    def channel(self, place: int | slice) -> "PredictionFilter":
         """Returns the filters of one channel, or of a slice of them, of those of (event, channel)."""
         return PredictionFilter(self.taps[:, place], self.sample_rate)
 

@@ -9,8 +9,6 @@ Shapes: E events, C channels, N samples, L samples of a periodogram, A frequenci
 Units: an ASD is in series units / sqrt(Hz), one-sided; a whitened series has unit variance.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +61,7 @@ class WhiteningFilter:
             spectrum = spectrum.to(torch.complex64)
         return irfft(spectrum, length)[..., :samples]
 
-    def channel(self, place: int | slice) -> WhiteningFilter:
+    def channel(self, place: int | slice) -> "WhiteningFilter":
         """Returns the filters of one channel, or of a slice of them, of those of (event, channel)."""
         return WhiteningFilter(self.side[:, place], self.sample_rate)
 

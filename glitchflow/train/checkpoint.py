@@ -9,8 +9,6 @@ Inference needs weights.pt and meta.json and nothing else. What is read is check
 tensors are loaded with `weights_only=True`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -21,7 +19,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -61,7 +59,7 @@ class Meta(BaseModel):
     sha256: dict[str, str] = {}
 
     @model_validator(mode="after")
-    def _usable(self) -> Meta:
+    def _usable(self) -> Self:
         offset, scale = self.normalisation.offset, self.normalisation.scale
         problems = {
             f"kind: {self.kind} is none of {', '.join(kinds.KINDS)}": self.kind not in kinds.KINDS,

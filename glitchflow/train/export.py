@@ -9,8 +9,6 @@
 The shapes are the kind's: of images (event, witness, frequency, time).
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Checkpoints are ours, on the file system that `workdir` is on: a worker that com
 driver's or a node's, finds the last one there.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

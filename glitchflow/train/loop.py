@@ -12,8 +12,6 @@ agree whether to write a checkpoint or to stop, so that no worker is ever left a
 Shapes: B batch of a rank, W witness, "..." one channel's part of an event.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Workers know nothing of it, and a server that stops answering costs the run noth
 command is given again. `train/mlflow.json` remembers the run and how many lines of metrics.jsonl it has.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -8,8 +8,6 @@ of gradients, so that both see the same machine: the difference is the communica
 hide. Waiting for data is the time until the loader hands out a batch.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json

@@ -6,8 +6,6 @@ Where weights, normalisation and progress come from, in this order:
     3. nothing: drawn from the seed, normalised with the store's statistics
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,11 +1,9 @@
 """The numbers of a run: where it stands, and what a worker counts between two meetings of all of them."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import astuple, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from numpy.typing import NDArray
@@ -53,7 +51,7 @@ class Progress:
         return vars(self) | {"sums": [list(astuple(one)) for one in self.sums]}
 
     @classmethod
-    def of_state(cls, state: dict[str, Any]) -> Progress:
+    def of_state(cls, state: dict[str, Any]) -> Self:
         """What `to_state` gave."""
         return cls(**(state | {"sums": [Losses(*row) for row in state["sums"]]}))
 
@@ -100,7 +98,7 @@ class Meter:
     meet_at: int = 0  # step
 
     @classmethod
-    def of(cls, progress: Progress, world: World) -> Meter:
+    def of(cls, progress: Progress, world: World) -> Self:
         """The meter of a run that begins or goes on."""
         mine = progress.mine(world)
         epoch, window = (

@@ -5,8 +5,6 @@
 A flag in Ray's store rather than a file: network file systems may hide a new file for a minute.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable

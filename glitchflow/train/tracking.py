@@ -3,8 +3,6 @@
 The file is the record; everything else (TensorBoard, MLflow, reports) shows what is in it.
 """
 
-from __future__ import annotations
-
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path

@@ -3,8 +3,6 @@
 Shapes: B batch of a rank, W witness, F frequency, T time; energies of the strain.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The workers of a run as one of them sees them: its place, its device, and how it talks to the others."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field

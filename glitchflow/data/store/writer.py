@@ -11,8 +11,6 @@ the same command goes on with the shards that have no marker.
 Shapes: E event.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import warnings
@@ -95,7 +93,7 @@ class Writer:
         design: Callable[[], Design],
         agrees: Callable[[Dataset], None],
         overwrite: bool = False,
-    ) -> Iterator[Writer]:
+    ) -> "Iterator[Writer]":
         """Hold the lease of a store and go on with what is there, or create it.
 
         design: made where a store is created. agrees: raises `InputError` where what is there was made from something

@@ -3,8 +3,6 @@
 A trial's directory holds all there is of it, so that Ray Tune keeps no state of ours.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time

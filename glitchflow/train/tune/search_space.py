@@ -9,8 +9,6 @@
 Everything is checked before the first trial: that each key exists and takes each of its values.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -9,8 +9,6 @@ A trial has a driver, which reserves no CPU, and `train.workers` Ray Train worke
 trials have reported before, which takes no training, and goes on from their last checkpoints.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """The trials of a sweep: what each is told, and what is read back from their directories."""
 
-from __future__ import annotations
-
 import csv
 import math
 import statistics
