@@ -1,6 +1,6 @@
 """Whitening of a batch of series, with the numbers of gwpy's `TimeSeries.whiten`, and its frequency response.
 
-A power spectrum is estimated from each series (median of overlapping periodograms by default), its inverse square
+A power spectrum is estimated from each series (median of overlapping periodograms), its inverse square
 root is cut to a FIR filter of `fduration` seconds (inverse spectrum truncation, arXiv:gr-qc/0509116 appendix B),
 and the series is filtered with it. The filter is symmetric, hence without phase: its response is real, and dividing
 by it undoes it in a band. All in float64: a strain of 1e-21 has a power spectrum that underflows float32.
@@ -25,7 +25,6 @@ from glitchflow.signal.prediction import PredictionFilter, design_prediction
 from glitchflow.signal.types import Array
 
 TINY = 1e-200  # keeps a vanishing ASD from dividing by zero; far below any physical one
-METHODS = ("median", "median-mean", "welch", "bartlett")
 
 
 @dataclass(frozen=True)
@@ -83,34 +82,24 @@ def default_fftlength(sample_rate: float) -> int:
     return int(max(2, math.ceil(2048 / sample_rate)))
 
 
-def estimate_asd(
-    series: Tensor,
-    sample_rate: float,
-    fftlength: float | None = None,
-    overlap: float | None = None,
-    method: str = "median",
-) -> Tensor:
-    """Estimates the amplitude spectral density (..., A) of (..., N), as gwpy's `TimeSeries.asd` with a Hann window.
+def estimate_asd(series: Tensor, sample_rate: float, fftlength: float | None = None) -> Tensor:
+    """Estimates the amplitude spectral density (..., A) of (..., N), as gwpy's `TimeSeries.asd` by its method "median".
 
-    fftlength and overlap in seconds (defaults: gwpy's for the rate, and half of it). Methods: "median",
-    "median-mean" (mean of the medians of the even and of the odd periodograms, arXiv:gr-qc/0509116), "welch" (mean)
-    and "bartlett" (mean, no overlap). Raises ValueError for a series shorter than `fftlength`.
+    It is the median of Hann-windowed periodograms of `fftlength` seconds (default: gwpy's for the rate) that overlap by
+    half, over its bias for exponential noise. Raises ValueError for a series shorter than `fftlength`.
     """
-    if method not in METHODS:
-        raise ValueError(f"ASD method {method!r} is not one of {', '.join(METHODS)}")
     fftlength = default_fftlength(sample_rate) if fftlength is None else fftlength
     seconds, length = series.shape[-1] / sample_rate, _periodogram(sample_rate, fftlength)
     if length > series.shape[-1]:
         raise ValueError(f"a series of {seconds:g} s is too short for an ASD with fftlength {fftlength:g} s")
-    shared = 0 if method == "bartlett" else int((fftlength / 2 if overlap is None else overlap) * sample_rate)
-    if not 0 <= shared < length:
-        raise ValueError(f"overlap {overlap} s must be shorter than fftlength {fftlength:g} s")
-    pieces = series.to(torch.float64).unfold(-1, length, length - shared)  # (..., S, L)
+    pieces = series.to(torch.float64).unfold(
+        -1, length, length - int(fftlength / 2 * sample_rate)
+    )  # (..., S, L)
     window = _hann(length).to(pieces)
     spectra = rfft(pieces * window)
     # of a constant, a Hann window leaves the first two frequencies only: remove each piece's mean there
     spectra[..., :2] -= mean(pieces) * rfft(window)[:2].real
-    density = _average(squared_modulus(spectra), method) * (2 / (sample_rate * window.square().sum()))
+    density = _average(squared_modulus(spectra)) * (2 / (sample_rate * window.square().sum()))
     density[..., 0] /= 2  # one-sided; zero and Nyquist have no mirror image
     if length % 2 == 0:
         density[..., -1] /= 2
@@ -168,8 +157,6 @@ def whiten(
     sample_rate: float,
     asd: Tensor | None = None,
     fftlength: float | None = None,
-    overlap: float | None = None,
-    method: str = "median",
     fduration: float = 2.0,
     highpass: float | None = None,
     dtype: torch.dtype = torch.float64,
@@ -181,7 +168,7 @@ def whiten(
     """
     spacing = None  # of an ASD that is given: it ends at Nyquist
     if asd is None:
-        asd = estimate_asd(series, sample_rate, fftlength, overlap, method)
+        asd = estimate_asd(series, sample_rate, fftlength)
         spacing = sample_rate / _periodogram(sample_rate, fftlength)
     duration = series.shape[-1] * (1 / sample_rate)  # as gwpy rounds it
     filters: Filter = DESIGNS[kind](asd, duration, sample_rate, fduration, highpass, spacing)
@@ -199,13 +186,8 @@ def _periodogram(sample_rate: float, fftlength: float | None) -> int:
     return int((default_fftlength(sample_rate) if fftlength is None else fftlength) * sample_rate)
 
 
-def _average(power: Tensor, method: str) -> Tensor:
-    """Averages (..., S, A) periodograms over S; medians are divided by their bias for exponential noise."""
-    if method in ("welch", "bartlett"):
-        return power.sum(-2) / power.shape[-2]
-    if method == "median-mean" and power.shape[-2] > 1:
-        even, odd = power[..., ::2, :], power[..., 1::2, :]
-        return (_average(even, "median") + _average(odd, "median")) / 2
+def _average(power: Tensor) -> Tensor:
+    """The median over S of (..., S, A) periodograms, divided by its bias for exponential noise."""
     count, middle = power.shape[-2], median_of_few(power)
     even_terms = 2.0 * np.arange(1, (count - 1) // 2 + 1)
     return middle / (1 + float(np.sum(1 / (even_terms + 1) - 1 / even_terms)))

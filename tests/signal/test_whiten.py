@@ -19,24 +19,13 @@ def relative(found, expected):
 
 
 @pytest.mark.parametrize("rate", [256, 500, 501, 4096])
-@pytest.mark.parametrize("method", ["median", "welch", "bartlett"])
-def test_asd_is_gwpys(rate, method):
+def test_asd_is_gwpys(rate):
     series = red_noise(np.random.default_rng(0), (2, 17 * rate))
     fftlength = default_fftlength(rate)
-    found = estimate_asd(torch.from_numpy(series), rate, method=method)
+    found = estimate_asd(torch.from_numpy(series), rate)
     for one, asd in zip(series, found):
-        expected = TimeSeries(one, sample_rate=rate).asd(fftlength, fftlength / 2, method=method).value
+        expected = TimeSeries(one, sample_rate=rate).asd(fftlength, fftlength / 2, method="median").value
         np.testing.assert_allclose(asd, expected, rtol=1e-9)
-
-
-def test_median_mean_asd_of_even_and_odd_periodograms():
-    rate, series = 256, torch.from_numpy(red_noise(np.random.default_rng(1), 16 * 256))
-    found = estimate_asd(series, rate, fftlength=4, method="median-mean")
-    pieces = series.unfold(0, 1024, 512)  # 7: even 0 2 4 6, odd 1 3 5
-    power = torch.stack([estimate_asd(piece, rate, fftlength=4) for piece in pieces]).square()
-    bias = 1 - 1 / 2 + 1 / 3  # of three and of four, as scipy counts
-    expected = (power[::2].quantile(0.5, dim=0) + power[1::2].quantile(0.5, dim=0)) / 2 / bias
-    torch.testing.assert_close(found, expected.sqrt(), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +37,7 @@ def test_median_mean_asd_of_even_and_odd_periodograms():
         (512, 4096, {"highpass": 15.0}),
         (4096, 8 * 4096, {"fduration": 1}),
         (1024, 64 * 1024, {}),  # long enough for gwpy's overlap-save
-        (500, 1000, {"fftlength": 1, "overlap": 0.25, "fduration": 1}),
+        (500, 1000, {"fftlength": 1, "fduration": 1}),
         (500, 2500, {"fftlength": 5}),  # one periodogram
     ],
 )
@@ -103,12 +92,8 @@ def test_errors_say_what_is_wrong():
     series = torch.randn(1000, dtype=torch.float64)
     with pytest.raises(ValueError, match="2 s is too short for an ASD with fftlength 5 s"):
         whiten(series, 500)
-    with pytest.raises(ValueError, match="'wlech' is not one of median"):
-        estimate_asd(series, 500, fftlength=1, method="wlech")
     with pytest.raises(ValueError, match=r"fduration 4 s is longer than the series, 2\.0 s"):
         whiten(series, 500, fftlength=1, fduration=4)
-    with pytest.raises(ValueError, match="overlap 1 s must be shorter"):
-        estimate_asd(series, 500, fftlength=1, overlap=1)
     with pytest.raises(ValueError, match=r"1\.5 s is 751 samples .* even"):
         design_filter(torch.ones(10), 16, 501, fduration=1.5)
 

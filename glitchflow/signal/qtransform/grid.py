@@ -104,25 +104,14 @@ def grid_times(
 
 
 def grid_frequencies(
-    frange: tuple[float, float], fres: float | None, logf: bool, shape: tuple[int, int] | None, double: bool
+    frange: tuple[float, float], fres: float | None, logf: bool, shape: tuple[int, int] | None
 ) -> np.ndarray:
     """Returns the frequencies (F,) of the output in Hz, as gwpy's `QGram.interpolate` lays them out.
 
-    Linear ones have the rounding of float32, as gwpy's have, unless `double`.
+    Linear ones have the rounding of float32, as gwpy's have.
     """
     if logf:
         return np.geomspace(*frange, shape[0] if shape else int(fres or 500))
     step = (frange[1] - frange[0]) / shape[0] if shape else (fres or 0.5)
-    found = np.arange(*frange, step, dtype=np.float64 if double else np.float32)
+    found = np.arange(*frange, step, dtype=np.float32)
     return found[: shape[0] if shape else None].astype(np.float64)
-
-
-def search_window(gps: float, search: float, duration: float) -> tuple[float, float]:
-    """Returns the part of the series within search / 2 of gps, in s from the series' start.
-
-    Raises ValueError where there is none.
-    """
-    window = max(gps - search / 2, 0.0), min(gps + search / 2, duration)
-    if not window[0] < window[1]:
-        raise ValueError(f"gps {gps} s lies outside the series, 0 to {duration:g} s")
-    return window

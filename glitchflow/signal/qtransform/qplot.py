@@ -1,7 +1,7 @@
 """What a Q-transform returns, and the grids it is drawn on.
 
 Shapes: E events, C channels (0 is the strain), F frequencies, T times, R rows of a group, n tiles of a row.
-Units: energies are dimensionless (norm "median": 1 is a row's median), times s from the series' start, Hz.
+Units: energies are dimensionless (1 is a row's median), times s from the series' start, Hz.
 """
 
 from dataclasses import dataclass, fields
@@ -46,9 +46,9 @@ class QPlot:
 class Coefficients:
     """Holds complex tiles of one plane of (E, C) series, and what `QTransform.inverse` needs besides.
 
-    values: (E, C, R, n) for each group of rows, or one such tensor where every row has the same n. In the units of
-    the series (whitened, where the transform whitens, by `filters`); |value|^2 is the tile's energy before
-    normalisation. Tile j of n is at j / n of the duration; frequencies: (R,) Hz for each of values.
+    values: (E, C, R, n) for each group of rows, in the units of the series (whitened, where the transform whitens, by
+    `filters`); |value|^2 is the tile's energy before normalisation. Tile j of n is at j / n of the duration;
+    frequencies: (R,) Hz for each of values.
     """
 
     values: tuple[Tensor, ...]

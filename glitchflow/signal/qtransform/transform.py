@@ -7,11 +7,11 @@ For a given (duration, rate, qrange, frange, output grid) everything but the dat
 
 Shapes: E events, C channels (0 is the strain), N samples; B series (some of E x C), K bins of an rfft; R rows of a
 group, n tiles of a row; F, T the output's frequencies and times.
-Units: energies are dimensionless (norm "median": 1 is a row's median), times s from the series' start, Hz.
+Units: energies are dimensionless (1 is a row's median), times s from the series' start, Hz.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import cast
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from glitchflow.signal import whiten as whitening
 from glitchflow.signal.batch_invariant import complex_of, in_threads, irfft, rfft
-from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times, search_window
+from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times
 from glitchflow.signal.qtransform.qplot import Coefficients, Peak, QPlot, concatenate
 from glitchflow.signal.qtransform.rows import Plane
 from glitchflow.signal.qtransform.series import asd_of_each, check_part, check_series
@@ -29,7 +29,6 @@ from glitchflow.signal.qtransform.tiling import build_tiling
 from glitchflow.signal.whiten import Filter
 
 CHOICES = {
-    "norm": ("median", "mean", "none"),
     "select": ("strain", "channel"),
     "invalid": ("raise", "mask"),
 }
@@ -50,15 +49,14 @@ class QTransform(nn.Module):
     """Draws Q-plots of (event, channel, sample) series; see `forward`. Names, meanings and defaults are gwpy's.
 
     duration (s) and sample_rate (Hz) of every series. qrange: lowest and highest Q, or one fixed `q`. frange: Hz.
-    mismatch: largest loss between tiles. norm: "median", "mean" or "none" (energies are then float64, as gwpy's).
+    mismatch: largest loss between tiles.
     Grid: tres (s, default a thousandth of outseg), fres (Hz, default 0.5; with logf the number of rows, default
     500), outseg (start, stop) in s from the series' start, default all; or `shape` (F, T): F rows over frange
     (with logf geometric and both ends included), T columns evenly over outseg. crop: N or (F, T) pixels around the
     loudest pixel of the strain's whole image, moved inside at the edges.
     select: "strain": every channel shows the plane of the strain's loudest tile; "channel": each its own.
-    gps, search: seek the loudest tile within search / 2 of gps (s from the series' start) only.
-    whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength, overlap,
-    asd_method and kind (of filter): see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of what follows.
+    whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength and
+    kind (of filter): see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of what follows.
 
     The constants are buffers: the device follows the module's, nothing else is chosen. On a CPU an event's energies
     are the same bits in any batch, alone, and with any number of threads.
@@ -75,7 +73,6 @@ class QTransform(nn.Module):
         q: float | None = None,
         frange: tuple[float, float] = (0, float("inf")),
         mismatch: float = 0.2,
-        norm: str = "median",
         tres: float | None = None,
         fres: float | None = None,
         logf: bool = False,
@@ -83,33 +80,27 @@ class QTransform(nn.Module):
         shape: tuple[int, int] | None = None,
         select: str = "strain",
         crop: int | tuple[int, int] | None = None,
-        gps: float | None = None,
-        search: float = 0.5,
         whiten: bool | Tensor = True,
         fduration: float = 2.0,
         highpass: float | None = None,
         fftlength: float | None = None,
-        overlap: float | None = None,
-        asd_method: str = "median",
         kind: str = "zero_phase",
         invalid: str = "raise",
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
-        for name, value in (("norm", norm), ("select", select), ("invalid", invalid)):
+        for name, value in (("select", select), ("invalid", invalid)):
             if value not in CHOICES[name]:
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(CHOICES[name])}")
         self.samples = round(duration * sample_rate)
         self.duration, self.sample_rate = self.samples * (1 / sample_rate), float(sample_rate)
-        self.norm, self.select, self.invalid, self.dtype = norm, select, invalid, dtype
+        self.select, self.invalid, self.dtype = select, invalid, dtype
         self.whiten = whiten
         self.asd = None if isinstance(whiten, bool) else torch.as_tensor(whiten, dtype=torch.float64)
         self.whitening = partial(
             whitening.whiten,
             sample_rate=self.sample_rate,
             fftlength=fftlength,
-            overlap=overlap,
-            method=asd_method,
             fduration=fduration,
             highpass=highpass,
             dtype=dtype if whiten is True else torch.float64,
@@ -123,12 +114,11 @@ class QTransform(nn.Module):
         tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
         self.frange = tiling.frange
         times = grid_times(self.duration, tres, outseg, shape)
-        frequencies = grid_frequencies(tiling.frange, fres, logf, shape, norm == "none")
+        frequencies = grid_frequencies(tiling.frange, fres, logf, shape)
         crop = (crop, crop) if isinstance(crop, int) else crop
         self.grid = Grid(tiling, self.duration, frequencies, times, crop, dtype)
-        window = None if gps is None else search_window(gps, search, self.duration)
         self.planes = nn.ModuleList(
-            Plane(plane, self.duration, self.samples, window, norm, dtype) for plane in tiling.planes
+            Plane(plane, self.duration, self.samples, dtype) for plane in tiling.planes
         )
         qs = torch.tensor([plane.q for plane in tiling.planes], dtype=torch.float64)
         self.register_buffer("qs", qs, persistent=False)
@@ -166,12 +156,9 @@ class QTransform(nn.Module):
         return concatenate(plots, fixed=() if self.grid.crop else ("frequencies", "times"))
 
     @torch.no_grad()
-    def coefficients(
-        self, series: Tensor | np.ndarray, q: float | None = None, equal: bool = False
-    ) -> Coefficients:
+    def coefficients(self, series: Tensor | np.ndarray, q: float | None = None) -> Coefficients:
         """Computes complex tiles of (E, C, N) series in one plane: the only one, or the one nearest to `q`.
 
-        equal: the same number of tiles in every row (that of the highest), so that the plane is one complex image.
         Not in pieces, and the last bit of a coefficient may depend on its batch.
         Raises ValueError as `forward`, and without `q` where there are several planes.
         """
@@ -184,11 +171,8 @@ class QTransform(nn.Module):
         series = self._checked(series, "event", "channel", "sample")
         series, filters, _ = self._condition(series, 0)
         spectrum = rfft(series).to(complex_of(self.dtype)).flatten(0, 1)
-        values = [v.unflatten(0, series.shape[:2]) for v in plane.coefficients(spectrum, equal)]
-        frequencies = [rows.frequencies for rows in plane.rows()]
-        if equal:
-            values, frequencies = [torch.cat(values, 2)], [torch.cat(frequencies)]
-        return Coefficients(tuple(values), tuple(frequencies), plane.q, filters)
+        values = tuple(rows.coefficients(spectrum).unflatten(0, series.shape[:2]) for rows in plane.rows())
+        return Coefficients(values, tuple(rows.frequencies for rows in plane.rows()), plane.q, filters)
 
     @torch.no_grad()
     def inverse(self, coefficients: Coefficients) -> Tensor:
@@ -200,9 +184,6 @@ class QTransform(nn.Module):
         plane = self._plane(int((self.qs - coefficients.q).abs().argmin()))
         shape = coefficients.values[0].shape[:2]
         values = [v.flatten(0, 1) for v in coefficients.values]
-        counts = [rows.count for rows in plane.rows()]
-        if len(values) == 1 and len(counts) > 1:
-            values = list(values[0].split(counts, 1))
         spectrum = plane.inverse(values, self.samples // 2 + 1).to(torch.complex128)
         frequency = torch.arange(spectrum.shape[-1], device=spectrum.device) / self.duration
         inside = (frequency >= self.frange[0]) & (frequency <= self.frange[1])
@@ -259,10 +240,6 @@ class QTransform(nn.Module):
                 part = filters.channel(0)(part)
             first = None if crop is None else crop.first
             companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, units).image
-        if self.norm == "none":
-            unit = scale.square()
-            energy, peak = energy * unit[..., None, None], replace(peak, energy=peak.energy * unit)
-            companion = None if companion is None else companion * unit[:, :1, None]
         return QPlot(
             energy=energy,
             q=self.qs[plane],

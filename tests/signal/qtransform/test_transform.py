@@ -103,20 +103,10 @@ def test_an_asd_for_each_channel():
         assert torch.equal(one.energy[:, 0], both.energy[:, channel])
 
 
-def test_search_window_chooses_the_plane():
-    t = np.arange(2048) / 256
-    short = 40 * np.exp(-(((t - 2) / 0.02) ** 2)) * np.sin(2 * np.pi * 30 * t)
-    long = 8 * np.exp(-(((t - 6) / 0.5) ** 2)) * np.sin(2 * np.pi * 30 * t)
-    series = (np.random.default_rng(1).normal(size=2048) + short + long)[None, None]
-    early, late = (QTransform(**SMALL, whiten=False, gps=gps)(series) for gps in (2, 6))
-    assert early.q.item() < 8 < late.q.item()
-    assert abs(early.peak.time.item() - 2) < 0.25 and abs(late.peak.time.item() - 6) < 0.25
-
-
 # -- companion
 
 
-@pytest.mark.parametrize("options", [{}, {"crop": (16, 48)}, {"whiten": False}, {"norm": "none"}])
+@pytest.mark.parametrize("options", [{}, {"crop": (16, 48)}, {"whiten": False}])
 def test_companion_has_the_strains_units(options):
     series = coloured(3, 3, 2)
     plot = QTransform(**SMALL, **options)(series, companion=0.5 * series[:, 0])
@@ -136,10 +126,10 @@ def test_companion_of_a_silent_part_is_zero():
 CASES = {
     "notebook": ({**NOTEBOOK, "select": "channel", "crop": 64}, 4),
     "strain": ({**SMALL, "crop": 16}, 3),
-    "one channel": ({**SMALL, "asd_method": "welch", "norm": "mean"}, 1),
+    "one channel": ({**SMALL, "fftlength": 2}, 1),
     "odd, not whitened": ({**SMALL, "duration": 2049 / 256, "whiten": False}, 2),
     "fixed axes": ({**SMALL, "shape": (32, 40), "outseg": (3.0, 5.0), "logf": True, "q": 9.0}, 5),
-    "float64": ({**SMALL, "dtype": torch.float64, "asd_method": "median-mean"}, 2),
+    "float64": ({**SMALL, "dtype": torch.float64}, 2),
 }
 
 
@@ -244,12 +234,9 @@ def test_wrong_input_is_refused_in_words():
         ({"frange": (0.01, 60)}, "begins below the lowest frequency"),
         ({"frange": (20, 21), "q": 4.0}, "rows, 4 are needed"),
         ({"mismatch": 0.9}, "mismatch"),
-        ({"norm": "max"}, "norm 'max' is not one of median, mean, none"),
         ({"select": "batch"}, "select 'batch'"),
         ({"outseg": (3, 9)}, "within the series, 0 to 8 s"),
         ({"crop": (200, 64)}, r"crop \(200, 64\) is larger than the image, \(100, 1000\)"),
-        ({"gps": 9.0}, "gps 9.0 s lies outside the series"),
-        ({"asd_method": "mode"}, "ASD method 'mode'"),
         ({"fftlength": 9}, "too short for an ASD"),
     ],
 )
@@ -302,8 +289,8 @@ def test_a_copy_gives_the_same():
 DEVICE_CASES = [
     {},
     {"crop": 16, "select": "channel"},
-    {"norm": "mean", "asd_method": "median-mean", "fftlength": 1, "fduration": 1},
-    {"whiten": False, "norm": "none"},
+    {"fftlength": 1, "fduration": 1},
+    {"whiten": False},
 ]
 
 
