@@ -21,8 +21,9 @@ demo: install
 	  $(BIN)/glitchflow $$stage configs/quickstart.yaml $(ARGS); \
 	done
 
+# a process a core, four at most: each has a Ray of its own, and 3 GB
 test: install
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist worksteal
 
 test-all: install
 	$(BIN)/pytest

@@ -14,6 +14,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+# before torch is imported: one thread, for the tests share their cores with Ray's workers and with each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from helpers import linked, small, staged
 
