@@ -22,6 +22,14 @@ def axes(dataset: Dataset, event: int) -> tuple[Array, Array]:
     return f0 + qplot.fres * np.arange(f), t0 - gps + qplot.tres * np.arange(t)
 
 
+def column_edges(dataset: Dataset, events: Indices) -> Array:
+    """Compute the edges (E, T + 1) of the columns of each event's Q-plots, in GPS s."""
+    some = events[:1] if "time" in dataset else events  # where all show the same
+    times = np.stack([axes(dataset, event)[1] for event in some.tolist()])
+    edges = np.append(times, 2 * times[:, -1:] - times[:, -2:-1], axis=1)
+    return dataset.events("gps", events)[:, None] + edges
+
+
 def engine_of(dataset: Dataset, channels: Sequence[str], invalid: str = "raise") -> QTransform:
     """Build the transform that made the Q-plots of these channels of a dataset; invalid: see `build_engine`."""
     made, places = dataset.config, [dataset.channels.index(name) for name in channels]

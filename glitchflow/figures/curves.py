@@ -131,29 +131,29 @@ def roc(generators: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def veto(generators: Mapping[str, Mapping[str, Any]], kind: str) -> Figure:
-    """Draws efficiency against `kind` of cost, logarithmic; hollow where fewer than 10 background events decide."""
-    figure, axis = empty_axes(kind, "efficiency", 6.4, 4.4)
+def veto(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draws efficiency against deadtime, logarithmic; hollow where fewer than 10 segments decide."""
+    figure, axis = empty_axes("deadtime", "efficiency", 6.4, 4.4)
     least = 1.0
-    for index, (name, curve) in enumerate(generators.items()):
-        cost, efficiency = numbers(curve["cost"]), numbers(curve["efficiency"])
-        there, sure = cost > 0, np.array(curve["resolvable"], bool)
+    for index, (name, found) in enumerate(methods.items()):
+        deadtime, efficiency = (numbers(found["curves"][key]["value"]) for key in ("deadtime", "efficiency"))
+        there, sure = deadtime > 0, np.array(found["segments"]) >= RESOLVABLE_EVENTS
         if not there.any():
             continue
-        least = min(least, float(cost[there].min()))
-        low, high = numbers(curve["efficiency_low"]), numbers(curve["efficiency_high"])
+        least = min(least, float(deadtime[there].min()))
+        low, high = (numbers(found["curves"]["efficiency"][part]) for part in ("low", "high"))
         axis.fill_between(
-            cost[there], low[there], high[there], color=COLOURS[index % 8], alpha=0.15, linewidth=0
+            deadtime[there], low[there], high[there], color=COLOURS[index % 8], alpha=0.15, linewidth=0
         )
-        axis.plot(cost[there], efficiency[there], label=name, **look(index))
+        axis.plot(deadtime[there], efficiency[there], label=name, **look(index))
         points: dict[str, Any] = {
             "color": COLOURS[index % 8],
             "linestyle": "none",
             "marker": "o",
             "markersize": 4,
         }
-        axis.plot(cost[there & sure], efficiency[there & sure], **points)
-        axis.plot(cost[there & ~sure], efficiency[there & ~sure], **points, markerfacecolor="white")
+        axis.plot(deadtime[there & sure], efficiency[there & sure], **points)
+        axis.plot(deadtime[there & ~sure], efficiency[there & ~sure], **points, markerfacecolor="white")
     axis.plot([], [], "o", color="#555555", markerfacecolor="white", label="not resolvable")
     diagonal = np.geomspace(least, 1.0, 50)
     axis.plot(diagonal, diagonal, color="#999999", linewidth=1, linestyle=(0, (1, 3)), label="chance")

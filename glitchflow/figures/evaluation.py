@@ -16,13 +16,14 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
     names = [name for name in CURVES if name in table]
     drawn = {"removed": _removed(result)}
     for score, words in (("accuracy", "veto accuracy"), ("cleaned", "events without a cluster")):
-        shares = {name: table[name][score] for name in names}
+        shares = {name: table[name][score] for name in names if score in table[name]}
         drawn[score] = curves.against_threshold(table["thresholds"], shares, words)
     drawn["noise_only"] = curves.against_threshold(
         table["thresholds"], {"background": table["noise_only"]}, "noise alone has a cluster"
     )
-    drawn["roc"] = curves.roc({name: result["roc"][name] for name in names})
-    drawn["veto"] = curves.veto({name: result["veto"][name] for name in names}, result["veto"]["kind"])
+    drawn["roc"] = curves.roc({name: result["roc"][name] for name in names if name in result["roc"]})
+    vetoes = result["veto"]["methods"]
+    drawn["veto"] = curves.veto({name: vetoes[name] for name in names if name in vetoes})
     if result["attribution"]:
         drawn["attribution"] = curves.attribution(result["attribution"])
     if result["drift"]:

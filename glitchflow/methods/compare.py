@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glitchflow.config import Cluster, Loader
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.loader import choose_channels
 from glitchflow.data.normalise import Normalisation, build_normalisation, loudness
 from glitchflow.data.store import Dataset
-from glitchflow.data.view import axes
 from glitchflow.errors import InputError
-from glitchflow.methods.method import Fit, Read, Series, Train
+from glitchflow.methods.method import Block, Fit, Read, Series, Train
 from glitchflow.methods.table import METHODS, predicted
-from glitchflow.methods.treat import make, read_block
+from glitchflow.methods.treat import expect, make, read_block
 from glitchflow.progress import say
 from glitchflow.score import levels, skill
-from glitchflow.score.clusters import pixel_areas
+from glitchflow.score.levels import Rule
 from glitchflow.score.made import Columns
 from glitchflow.score.metrics import NOISE_ENERGY
 from glitchflow.score.sample import Scored, join
@@ -88,14 +88,17 @@ def fit_methods(
     return Fit(methods, fitted, basis.channels[1:], train.floor)
 
 
-def compare(dataset: Dataset, events: Indices, fit: Fit, area: float, cluster: Cluster) -> Scored:
+def compare(
+    dataset: Dataset, events: Indices, fit: Fit, rule: Rule | None, cluster: Cluster, whole: bool = True
+) -> Scored:
     """Score what every method does to some events, ascending indices.
 
-    area: smallest of a cluster, s Hz. Many events are shared out as tasks on a cluster, some of a shard each, and
-    joined in their order, so that the result does not depend on how many CPUs there are.
+    rule: what a cluster is, where clusters are asked for; whole: False for those of what is recorded and generated
+    alone, without what is left. Many events are shared out as tasks on a cluster, some of a shard each, and joined in
+    their order, so that the result does not depend on how many CPUs there are.
     """
     say(f"{', '.join(fit.methods)}: {len(events)} events")
-    comparison = Comparison(dataset, fit, area)
+    comparison = Comparison(dataset, fit, rule, whole)
     parts = list(_parts(dataset, events))
     if len(parts) > 1:
         job = Job(comparison.score, "scoring", comparison.memory)
@@ -103,8 +106,13 @@ def compare(dataset: Dataset, events: Indices, fit: Fit, area: float, cluster: C
     else:
         found = [comparison.score(part) for part in parts]
     about = {name: dataset.events(name, events) for name in ("label", "gps", "snr")}
-    columns = {name: join([columns[name] for columns, _ in found]) for name in fit.methods}
-    return Scored(events, **about, loudness=np.concatenate([loud for _, loud in found]), columns=columns)
+    return Scored(
+        events,
+        **about,
+        loudness=np.concatenate([part.loudness for part in found]),
+        columns={name: join([part.columns[name] for part in found]) for name in found[0].columns},
+        covered={name: np.concatenate([part.covered[name] for part in found]) for name in found[0].covered},
+    )
 
 
 def _parts(dataset: Dataset, events: Indices) -> Iterator[tuple[int, ...]]:
@@ -120,12 +128,22 @@ def _parts(dataset: Dataset, events: Indices) -> Iterator[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Holds every method's numbers for the events of a task; see `Scored`."""
+
+    loudness: Array
+    columns: dict[str, Columns]
+    covered: dict[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Scores the events of a task: what is sent to every one of them."""
 
     dataset: Dataset
     fit: Fit
-    area: float  # s Hz
+    rule: Rule | None
+    whole: bool
 
     @property
     def memory(self) -> int:
@@ -140,18 +158,38 @@ class Comparison:
         """Build what masks are applied by; None where the store kept no series."""
         return estimator_of(self.dataset) if "series" in self.dataset else None
 
-    def score(self, events: tuple[int, ...]) -> tuple[dict[str, Columns], Array]:
-        """Return every method's numbers per event, and the loudness (E, W) of the witnesses."""
-        found = defaultdict[str, list[Columns]](list)
+    def score(self, events: tuple[int, ...]) -> Part:
+        """Return every method's numbers per event."""
+        columns, covered = (
+            defaultdict[str, list[Columns]](list),
+            defaultdict[str, list[NDArray[np.uint8]]](list),
+        )
         loud = []
         for start in range(0, len(events), BLOCK):
             some = np.array(events[start : start + BLOCK])
             block, recorded = read_block(self.dataset, some, self.fit.witnesses, self.estimator)
             loud.append(loudness(block.energies))
-            areas = pixel_areas(*axes(self.dataset, int(some[0])))
-            for name, made in make(self.fit, self.estimator, block, recorded):
-                found[name].append(measure(made) | levels.columns(made, areas, self.area))
-        return {name: join(parts) for name, parts in found.items()}, np.concatenate(loud)
+            same = levels.recorded_columns(recorded, self.rule) if self.rule else {}
+            for name, generated, found in self._found(block, recorded):
+                if self.rule and generated is not None:
+                    level, where = levels.generated_columns(generated, self.rule)
+                    found |= level
+                    covered[name].append(where)
+                columns[name].append(found | same)
+        return Part(
+            np.concatenate(loud),
+            {name: join(parts) for name, parts in columns.items()},
+            {name: np.concatenate(parts) for name, parts in covered.items()},
+        )
+
+    def _found(self, block: Block, recorded: Energies) -> Iterator[tuple[str, Energies | None, Columns]]:
+        """What each method generates, and the numbers of what it leaves."""
+        if not self.whole:
+            yield from ((name, generated, {}) for name, generated in expect(self.fit, block))
+            return
+        for name, made in make(self.fit, self.estimator, block, recorded):
+            left = levels.cleaned_columns(made, self.rule) if self.rule else {}
+            yield name, made.generated, measure(made) | left
 
 
 def train_of(basis: Basis, threshold: float, subset: int | None, predictions: Mapping[str, Read]) -> Train:

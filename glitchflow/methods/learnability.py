@@ -51,7 +51,7 @@ class Terms:
             len(dataset),
             self.seed,
             self.loader.model_dump(mode="json", include={"witnesses", "subset"}),
-            self.evaluate.model_dump(mode="json", include={"area", "quiet", "bootstrap"}),
+            self.evaluate.model_dump(mode="json", include={"quiet", "bootstrap"}),
             self.threshold,
         ]
         return fingerprint(parts)
@@ -96,7 +96,7 @@ def measure(dataset: Dataset, terms: Terms) -> dict[str, Any]:
     if not len(events):
         raise InputError(f"{dataset.path}: its validation split is empty")
     fit = fit_methods(dataset, basis, terms.threshold, subset.train)
-    scored = compare(dataset, events[:EVENTS], fit, terms.evaluate.area, terms.cluster)
+    scored = compare(dataset, events[:EVENTS], fit, None, terms.cluster)
     interval = Bootstrap(terms.seed, terms.evaluate.bootstrap)
     witnessed = dataset.witnessed_labels
     families = scored.families(dataset.labels, witnessed, terms.evaluate.quiet / dataset.config.qplot.span)

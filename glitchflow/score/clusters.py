@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from glitchflow.score.metrics import per_event
 from glitchflow.score.statistics import Interval, Proportion, proportion
-from glitchflow.signal.types import Energies
+from glitchflow.signal.types import Array, Energies, Indices
 
 # A tenth of a time-frequency cell (1 s Hz): single noisy pixels do not make a cluster, the core of a glitch does.
 MINIMUM_AREA = 0.1
@@ -24,7 +24,7 @@ NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
 NEIGHBOURS[1] = True
 
 
-def pixel_areas(frequency: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
+def pixel_areas(frequency: ArrayLike, time: ArrayLike) -> Array:
     """Returns the area of a pixel in each row, s Hz: its height is half the distance of the rows around it.
 
     So any axis will do, a logarithmic one too.
@@ -39,9 +39,7 @@ def pixel_areas(frequency: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
     return np.gradient(f) * (t[-1] - t[0]) / (len(t) - 1)
 
 
-def cluster_level(
-    energy: Any, areas: NDArray[np.float64], minimum_area: float = MINIMUM_AREA
-) -> NDArray[np.float64]:
+def cluster_level(energy: Any, areas: Array, minimum_area: float = MINIMUM_AREA) -> Array:
     """Finds the highest threshold at which each event still has a cluster: one number that answers for all.
 
     Pixels above a threshold only grow in number as it sinks, so an event has a cluster at s exactly where its
@@ -64,9 +62,8 @@ def cluster_level(
         # first near the top, where the level nearly always is: sparse masks are labelled faster
         middle = high - np.maximum(1, high // 16)
         while (high - low).max(initial=0) > 1:
-            mask = block >= ordered[events, middle][:, None, None]
             found = np.zeros(len(block), dtype=bool)
-            found[_regions(mask, checked, minimum_area)[0]] = True
+            found[clustered(block, ordered[events, middle][:, None, None], checked, minimum_area)[0]] = True
             low, high = np.where(found, middle, low), np.where(found, high, middle)
             middle = np.where(high - low > 1, (low + high) // 2, low)
         return ordered[events, low].astype(np.float64)
@@ -74,22 +71,90 @@ def cluster_level(
     return per_event(score, energy)
 
 
-def _regions(
-    mask: NDArray[np.bool_], areas: NDArray[np.float64], minimum_area: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Returns event and area (s Hz) of the connected regions of a mask (event, frequency, time) if large enough."""
+def cluster_columns(
+    energy: Energies, thresholds: Array, areas: Array, minimum_area: float = MINIMUM_AREA
+) -> NDArray[np.uint8]:
+    """Counts at how many of the thresholds a cluster lies over each column of time: all that vetoes need of an image.
+
+    What clusters cover only shrinks as the threshold rises, so a column is covered at the i-th threshold exactly where
+    its count is above i, and an event without a cluster is not looked at again. A byte a column keeps 10^6 events of
+    64 columns in 64 MB.
+
+    Shapes: energy (event, frequency, time), thresholds (threshold,) ascending, at most 255 of them -> (event, time).
+    Raises ValueError where thresholds do not ascend or are more.
+    """
+    if len(thresholds) > 255 or not (np.diff(thresholds) > 0).all():
+        raise ValueError(f"at most 255 thresholds that ascend are needed, not {len(thresholds)}")
+
+    def count(block: Energies) -> NDArray[np.uint8]:
+        counts, some = np.zeros((len(block), block.shape[2]), np.uint8), np.arange(len(block))
+        for threshold in thresholds.tolist():
+            event, _, column = clustered(block[some], threshold, areas, minimum_area)
+            covered = np.zeros((len(some), block.shape[2]), bool)
+            covered[event, column] = True
+            counts[some] += covered
+            some = some[covered.any(axis=1)]
+            if not len(some):
+                break
+        return counts
+
+    return per_event(count, energy)
+
+
+def cluster_areas(
+    energy: Energies, threshold: float, areas: Array, minimum_area: float = MINIMUM_AREA
+) -> Array:
+    """Sums the area of each event's clusters at a threshold, s Hz: of what is left of a glitch, its residual area.
+
+    Shapes: energy (event, frequency, time), areas (frequency,) -> (event,).
+    """
+
+    def total(block: Energies) -> Array:
+        event, row, _ = clustered(block, threshold, areas, minimum_area)
+        return np.bincount(event, areas[row], minlength=len(block)).astype(np.float64)
+
+    return per_event(total, energy)
+
+
+def loudest_columns(
+    energy: Energies, threshold: float, areas: Array, minimum_area: float = MINIMUM_AREA
+) -> Indices:
+    """Finds the column of the loudest pixel of each event's clusters at a threshold; -1 where it has no cluster.
+
+    Shapes: energy (event, frequency, time), areas (frequency,) -> (event,).
+    """
+
+    def find(block: Energies) -> Indices:
+        event, row, column = clustered(block, threshold, areas, minimum_area)
+        ascending = np.argsort(-block[event, row, column], kind="stable")[::-1]
+        found = np.full(len(block), -1)
+        found[event[ascending]] = column[ascending]  # the last one stays: the loudest, the first of equals
+        return found
+
+    return per_event(find, energy)
+
+
+def clustered(
+    energy: Energies, threshold: Any, areas: Array, minimum_area: float
+) -> tuple[Indices, Indices, Indices]:
+    """Finds the pixels that lie in a cluster at a threshold: event, row and column of each, in the order of memory.
+
+    Shapes: energy (event, frequency, time), threshold a number or (event, 1, 1), areas (frequency,) of a pixel in s Hz
+    -> (pixel,) each. Raises ValueError for a minimum area beyond the whole image.
+    """
+    areas = _checked(areas, energy, minimum_area)
+    mask = energy >= threshold
     labels, count = label(mask, NEIGHBOURS)
     pixels = np.flatnonzero(mask)
-    region = labels.ravel()[pixels] - 1
-    row = pixels // mask.shape[2]
-    event = np.empty(count, np.int64)
-    event[region] = row // mask.shape[1]
-    area = np.bincount(region, areas[row % mask.shape[1]], minlength=count).astype(np.float64)
+    region, row = labels.ravel()[pixels], pixels // energy.shape[2] % energy.shape[1]
+    area = np.bincount(region, areas[row], minlength=count + 1)
     large = area >= minimum_area * (1 - 1e-9)  # a sum of pixels must not miss its own value by rounding
-    return event[large], area[large]
+    some = large[region]
+    event, column = np.divmod(pixels[some], energy[0].size)
+    return event, row[some], column % energy.shape[2]
 
 
-def _checked(areas: NDArray[np.float64], block: Energies, minimum_area: float) -> NDArray[np.float64]:
+def _checked(areas: Array, block: Energies, minimum_area: float) -> Array:
     areas = np.asarray(areas, np.float64)
     if areas.shape != block.shape[1:2]:
         raise ValueError(f"areas {areas.shape}: one per frequency row is needed, {block.shape[1]} of them")
@@ -103,7 +168,7 @@ def _checked(areas: NDArray[np.float64], block: Energies, minimum_area: float) -
 class Roc:
     """Holds a receiver operating characteristic: both shares as the threshold sinks, a point per distinct score."""
 
-    score: NDArray[np.float64]  # descending, the first is infinite: nothing vetoed
+    score: Array  # descending, the first is infinite: nothing vetoed
     efficiency: Proportion
     false: Proportion
 

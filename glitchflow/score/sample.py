@@ -1,6 +1,6 @@
 """What was scored: some events, and the numbers that every method got for each of them.
 
-Shapes: E event that is scored, W witness.
+Shapes: E event that is scored, W witness, T time.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ class Scored:
     snr: NDArray[np.float32]
     loudness: Array  # (E, W) of the witnesses that the network sees
     columns: dict[str, Columns]  # by method, the network first
+    covered: dict[str, NDArray[np.uint8]]  # (E, T) by method; see `levels.Levels`
 
     def families(self, labels: list[str], witnessed: list[str], ratio: float) -> dict[str, Who]:
         """Returns the events of each family that occurs; see `made.families`.

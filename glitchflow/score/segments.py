@@ -2,47 +2,31 @@
 
 Their algebra is igwn_segments', LIGO's own: a `segmentlist` here is always coalesced, apart and ascending, in GPS s.
 
-Shapes: E event, F frequency, T time, S span; spans are (S, 2) of GPS start and stop in s, in any order.
+Shapes: E event, T time, S span; spans are (S, 2) of GPS start and stop in s, in any order.
 """
 
 import numpy as np
 from igwn_segments import segment, segmentlist
-from numpy.typing import NDArray
-from scipy.ndimage import label
 
-from glitchflow.score.clusters import NEIGHBOURS
+from glitchflow.signal.types import Array, Flags, Indices
 
 
-def joined(spans: NDArray[np.float64]) -> segmentlist:
+def joined(spans: Array) -> segmentlist:
     """Returns the segments (S, 2) of GPS s sorted, with those that touch or overlap made one."""
     return segmentlist(segment(start, stop) for start, stop in spans.tolist()).coalesce()
 
 
-def cluster_spans(
-    energy: NDArray[np.float32], threshold: float, areas: NDArray[np.float64], minimum_area: float
-) -> NDArray[np.int64]:
-    """Finds every cluster at a threshold: (S, 3) of its event, its first column and the one after its last.
+def covered_spans(covered: Flags, edges: Array) -> Array:
+    """Turns the columns that clusters cover, (E, T), into the spans of time they cover, (S, 2) in GPS s.
 
-    Clusters are those of `clusters.py`: 8-connected pixels of at least `minimum_area` s Hz, inside one event.
-    Shapes: energy (E, F, T), dimensionless; areas (F,) of a pixel in s Hz.
+    edges: (E, T + 1) of the columns in GPS s. A span ends where its window ends.
     """
-    labels, count = label(energy >= threshold, NEIGHBOURS)
-    event, row, column = np.nonzero(labels)
-    region = labels[event, row, column] - 1
-    area = np.bincount(region, areas[row], minlength=count)
-    spans = np.empty((count, 3), np.int64)
-    spans[region, 0] = event
-    spans[:, 1], spans[:, 2] = energy.shape[2], 0
-    np.minimum.at(spans[:, 1], region, column)
-    np.maximum.at(spans[:, 2], region, column + 1)
-    return spans[
-        area >= minimum_area * (1 - 1e-9)
-    ]  # sums of areas that ought to be equal differ in the last digit
+    step = np.diff(np.pad(covered, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (event, first), (_, stop) = np.nonzero(step == 1), np.nonzero(step == -1)
+    return np.stack([edges[event, first], edges[event, stop]], axis=1)
 
 
-def veto_segments(
-    spans: NDArray[np.float64], known: segmentlist, padding: float, minimum: float
-) -> segmentlist:
+def veto_segments(spans: Array, known: segmentlist, padding: float, minimum: float) -> segmentlist:
     """Makes veto segments of the spans of clusters, (S, 2) in GPS s, within the analysed time `known`.
 
     Each gets `padding` s at either end, is widened about its middle to `minimum` s, joined with those it touches and
@@ -53,6 +37,28 @@ def veto_segments(
     return joined(np.stack([middle - half, middle + half], axis=1)) & known
 
 
+def ends(segments: segmentlist) -> Array:
+    """Returns the segments as an array (S, 2) of GPS s."""
+    return np.array(segments, np.float64).reshape(-1, 2)
+
+
+def seconds_before(spans: Array, time: Array) -> Array:
+    """Counts the seconds of segments (S, 2), apart and ascending, that lie before each GPS time; as `time`."""
+    if not len(spans):
+        return np.zeros(time.shape)
+    total = np.cumsum(np.diff(spans, axis=1))
+    return np.interp(time, spans.ravel(), np.repeat(np.append(0.0, total), 2)[1:-1])
+
+
+def segment_at(spans: Array, time: Array) -> Indices:
+    """Finds the segment [start, stop), of (S, 2) apart and ascending, that holds each GPS time; as `time`.
+
+    It is -1 where none does, and where the time is not a number.
+    """
+    place = np.searchsorted(spans.ravel(), time, side="right")
+    return np.where((place % 2 == 1) & ~np.isnan(time), place // 2, -1)
+
+
 def deadtime(active: segmentlist, known: segmentlist) -> float:
-    """Returns vetoed seconds over analysed seconds, or NaN where nothing was analysed."""
+    """Returns the deadtime: vetoed seconds over analysed seconds, or NaN where nothing was analysed."""
     return float(abs(active) / abs(known)) if known else float("nan")

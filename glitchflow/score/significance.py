@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import gammainc, gammaln
 
 from glitchflow.signal.types import Array
 
@@ -59,6 +60,23 @@ def _moments(sums: Sequence[Array], first: int) -> tuple[Array, Array]:
         mean += block[..., first:].mean(axis=-1)
         variance += block[..., first:].var(axis=-1)
     return mean, np.sqrt(variance)
+
+
+def poisson_significance(coincidences: ArrayLike, expected: ArrayLike) -> Array:
+    """Computes hveto's significance -log10 P(>= n | mu) of n coincidences where chance alone gives mu: Poisson's.
+
+    Smith et al. 2011 (doi:10.1088/0264-9381/28/23/235005), eq. 1: P = sum over k >= n of mu^k e^-mu / k!, with mu = N_H
+    N_aux T_win / T_tot of N_H glitches and N_aux windows of T_win in T_tot. Where the sum is too small for double
+    precision it is its first terms, mu^n e^-mu / n! / (1 - mu / (n + 1)). No coincidence has significance 0.
+
+    Shapes: both broadcast against each other.
+    """
+    n, mu = np.broadcast_arrays(np.asarray(coincidences, np.float64), np.asarray(expected, np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = gammainc(np.maximum(n, 1), mu)
+        first = n * np.log(mu) - mu - gammaln(n + 1) - np.log1p(-mu / (n + 1))
+        log = np.where(p > 0, np.log(p), first)
+    return np.where(n > 0, -log / np.log(10), 0.0) + 0.0
 
 
 def smallest_p(sizes: Sequence[int], draws: int) -> float:

@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import label
 from scipy.special import ndtr
 
-from glitchflow.score.clusters import cluster_level, pixel_areas, roc, roc_area
+from glitchflow.score.clusters import (
+    cluster_areas,
+    cluster_columns,
+    cluster_level,
+    loudest_columns,
+    pixel_areas,
+    roc,
+    roc_area,
+)
 from glitchflow.score.statistics import proportion
 
 F, T = np.geomspace(10, 200, 16), np.linspace(-0.5, 0.5, 21)
@@ -107,3 +116,34 @@ def test_no_event_and_refusals():
         cluster_level(noise(), AREAS, 1e6)
     with pytest.raises(ValueError, match="one score and one truth"):
         roc([1.0, 2.0], [True])
+
+
+def test_columns_under_clusters_at_every_threshold_against_one_at_a_time():
+    energy = np.random.default_rng(5).exponential(3.0, size=(7, 12, 10)).astype(np.float32)
+    energy[3:, 4:7, 2:5] += 20
+    areas, thresholds = np.linspace(0.1, 0.4, 12), np.array([2.0, 3, 5, 8, 13, 21, 34])
+    counts = cluster_columns(energy, thresholds, areas, 0.9)
+    for i, threshold in enumerate(thresholds):
+        for event in range(7):
+            covered = np.zeros(10, bool)
+            regions, number = label(energy[event] >= threshold, np.ones((3, 3)))
+            for region in range(1, number + 1):
+                rows, columns = np.nonzero(regions == region)
+                if areas[rows].sum() >= 0.9:
+                    covered[columns] = True
+            assert (counts[event] > i).tolist() == covered.tolist()
+    for wrong in (thresholds[::-1], np.arange(256.0)):
+        with pytest.raises(
+            ValueError, match=f"at most 255 thresholds that ascend are needed, not {len(wrong)}"
+        ):
+            cluster_columns(energy, wrong, areas, 0.9)
+
+
+def test_area_and_loudest_column_of_clusters_by_hand():
+    energy = np.zeros((2, 4, 10), np.float32)
+    energy[0, 1, 2:5] = [20, 25, 21]
+    energy[0, 2, 5] = 22  # touches at a corner
+    energy[0, 0, 9] = 90  # louder, but too small
+    areas = np.array([0.2, 0.5, 0.7, 0.2])
+    assert cluster_areas(energy, 20.0, areas, 1.0).tolist() == pytest.approx([2.2, 0])
+    assert loudest_columns(energy, 20.0, areas, 1.0).tolist() == [3, -1]

@@ -1,10 +1,18 @@
-"""Segments of spans and of clusters; their algebra is the library's."""
+"""Segments of spans and of covered columns; their algebra is the library's."""
 
 import numpy as np
 import pytest
 from igwn_segments import segment, segmentlist
 
-from glitchflow.score.segments import cluster_spans, deadtime, joined, veto_segments
+from glitchflow.score.segments import (
+    covered_spans,
+    deadtime,
+    ends,
+    joined,
+    seconds_before,
+    segment_at,
+    veto_segments,
+)
 
 
 def test_segments_that_touch_or_overlap_are_one():
@@ -20,17 +28,22 @@ def test_nothing_stays_nothing():
     assert np.isnan(deadtime(nothing, nothing))
 
 
-def test_spans_of_clusters():
-    energy = np.zeros((3, 4, 10), np.float32)
-    energy[0, 1, 2:5] = 20
-    energy[0, 2, 5] = 20  # touches at a corner
-    energy[0, 0, 9] = 20  # too small
-    energy[1, 3, 9] = energy[2, 3, 0] = 20  # neighbours in memory, not in time
-    energy[2, 3, 1] = 19.9
-    found = cluster_spans(energy, 20.0, np.full(4, 0.5), 1.5)
-    np.testing.assert_array_equal(found, [[0, 2, 6]])
-    assert len(cluster_spans(energy, 20.0, np.full(4, 0.5), 0.5)) == 4
-    assert cluster_spans(energy, 21.0, np.full(4, 0.5), 0.5).shape == (0, 3)
+def test_spans_of_covered_columns_end_with_their_window():
+    covered = np.zeros((3, 10), bool)
+    covered[0, 2:5] = covered[0, 9] = covered[1, 0] = True
+    edges = np.array([[100.0], [101.0], [200.0]]) + np.arange(11) / 10
+    spans = [[100.2, 100.5], [100.9, 101.0], [101.0, 101.1]]
+    np.testing.assert_allclose(covered_spans(covered, edges), spans)
+    assert covered_spans(np.zeros((3, 10), bool), edges).shape == (0, 2)
+
+
+def test_seconds_before_a_time_and_the_segment_at_it():
+    spans, time = np.array([[1.0, 3.0], [5.0, 5.5]]), np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.25, 9.0])
+    np.testing.assert_allclose(seconds_before(spans, time), [0, 0, 1, 2, 2, 2.25, 2.5])
+    assert segment_at(spans, np.append(time, np.nan)).tolist() == [-1, 0, 0, -1, -1, 1, -1, -1]
+    nothing = ends(segmentlist())
+    assert seconds_before(nothing, time).tolist() == [0] * 7
+    assert segment_at(nothing, time).tolist() == [-1] * 7
 
 
 def test_padding_minimum_and_the_analysed_time():

@@ -1,12 +1,14 @@
-"""The shift test against every combination of shifts there is, and Holm's correction against the textbook."""
+"""The shift test against every combination of shifts; Holm and Poisson against the textbook."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from glitchflow.score.significance import holm, shift_test, smallest_p
+from glitchflow.score.significance import holm, poisson_significance, shift_test, smallest_p
 
 
 def test_p_values_are_those_of_all_combinations():
@@ -86,3 +88,18 @@ def test_holm_keeps_the_chance_of_any_false_one():
     p[:, 10:] = 1e-6
     false = [(holm(row)[:10] <= 0.05).any() for row in p]
     assert 0.03 < np.mean(false) < 0.065
+
+
+@pytest.mark.parametrize("n, mu", [(1, 0.5), (3, 0.7), (10, 12.0), (40, 3.0)])
+def test_significance_is_the_sum_of_poisson_s_probabilities(n, mu):
+    tail = sum(Fraction(mu) ** k / math.factorial(k) for k in range(n, n + 200))
+    expected = mu / math.log(10) - math.log10(tail)
+    assert poisson_significance(n, mu) == pytest.approx(expected, rel=1e-9)
+
+
+def test_significance_beyond_double_precision_and_of_nothing():
+    # P(>= 1000 | 2) = e^-2 2^1000 / 1000! (1 + 2 / 1001 + ...)
+    first = 2 / math.log(10) - 1000 * math.log10(2) + math.lgamma(1001) / math.log(10)
+    found = poisson_significance([1000, 0, 0], [2.0, 3.0, 0.0])
+    assert found[0] == pytest.approx(first - math.log10(1 + 2 / 1001), rel=1e-9)
+    assert found[1:].tolist() == [0, 0]

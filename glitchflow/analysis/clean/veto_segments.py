@@ -9,16 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from igwn_segments import segmentlist
-from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import Opened
 from glitchflow.config import Evaluate, Veto
-from glitchflow.data.view import axes
+from glitchflow.data.view import axes, column_edges
 from glitchflow.methods.table import NETWORK
-from glitchflow.score import clusters, segments
-from glitchflow.twin.estimate import shown_of
-
-BLOCK = 256  # events whose clusters are sought at once
+from glitchflow.score import clusters, metrics, segments
+from glitchflow.signal.types import Indices
 
 
 @dataclass(frozen=True)
@@ -34,30 +31,18 @@ class Vetoes:
         return segments.deadtime(self.active, self.known)
 
 
-def find_vetoes(run: Opened, events: NDArray[np.int64], clustered: Evaluate, settings: Veto) -> Vetoes:
+def find_vetoes(run: Opened, events: Indices, clustered: Evaluate, settings: Veto) -> Vetoes:
     """Find the vetoes of ascending events: wherever the generated energy has a cluster at `clustered.veto`."""
-    known, spans = [np.empty((0, 2))], [np.empty((0, 2))]
-    for start in range(0, len(events), BLOCK):
-        block = events[start : start + BLOCK]
-        begin, columns = _windows(run, block)
-        known.append(np.stack([columns[:, 0], columns[:, -1]], axis=1) + begin[:, None])
-        energy = run.generated[NETWORK](block)
-        areas = clusters.pixel_areas(*axes(run.dataset, 0))  # pixels are of one size in all events
-        found = segments.cluster_spans(energy, clustered.veto, areas, clustered.area)
-        event = found[:, 0]
-        edges = [columns[event, found[:, i]] + begin[event] for i in (1, 2)]
-        spans.append(np.stack(edges, axis=1))
-    analysed = segments.joined(np.concatenate(known))
-    return Vetoes(
-        analysed,
-        segments.veto_segments(np.concatenate(spans), analysed, settings.padding, settings.minimum),
-    )
-
-
-def _windows(run: Opened, events: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-    """GPS times at which the events' series begin, (E,), and edges of their Q-plots' columns from there, (E, T + 1)."""
-    edges = np.stack([np.append(shown.time, shown.stop) for shown in shown_of(run.dataset, events)])
-    return run.dataset.events("gps", events) - run.dataset.config.series.duration / 2, edges
+    edges = column_edges(run.dataset, events)
+    areas = clusters.pixel_areas(*axes(run.dataset, 0))  # pixels are of one size in all events
+    threshold, covered = np.array([clustered.veto]), np.zeros((len(events), edges.shape[1] - 1), bool)
+    for start in range(0, len(events), metrics.BLOCK):
+        some = slice(start, start + metrics.BLOCK)
+        energy = run.generated[NETWORK](events[some])
+        covered[some] = clusters.cluster_columns(energy, threshold, areas, clustered.area) > 0
+    known = segments.joined(edges[:, [0, -1]])
+    spans = segments.covered_spans(covered, edges)
+    return Vetoes(known, segments.veto_segments(spans, known, settings.padding, settings.minimum))
 
 
 def write_flag(vetoes: Vetoes, name: str, directory: Path) -> None:

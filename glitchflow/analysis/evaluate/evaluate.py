@@ -55,8 +55,18 @@ def evaluate(experiment: Experiment) -> Path:
     dataset, basis = run.dataset, run.basis
     events = scored_events(run, settings.split)[: subset.test]
     fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.generated)
-    scored = compare(dataset, events, fit, settings.area, experiment.cluster)
-    levels = Levels.of(scored.columns)
+    rule = veto_scores.cluster_rule(dataset, settings)
+    scored = compare(dataset, events, fit, rule, experiment.cluster)
+    levels = Levels.of(scored.columns, scored.covered)
+    before = None
+    known = dataset.indices("validation")[: subset.validation]
+    if settings.split == "test" and len(known):
+        earlier = compare(dataset, known, fit, rule, experiment.cluster, whole=False)
+        before = veto_scores.judge(dataset, known, Levels.of(earlier.columns, earlier.covered))
+    here = veto_scores.judge(dataset, events, levels)
+    vetoes, caught = veto_scores.veto_table(here, before, rule, experiment.veto, interval)
+    for name, columns in caught.items():
+        scored.columns[name].update(columns)
     vetoed = levels.generated[NETWORK] >= settings.veto
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
     where = directory / "attribution.zarr"
@@ -70,7 +80,8 @@ def evaluate(experiment: Experiment) -> Path:
         "dataset": dataset.path,
         "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],
         **_tables(dataset, scored, levels, settings, interval),
-        "veto": veto_scores.veto_table(dataset, scored, levels, settings, interval),
+        "veto": vetoes,
+        "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
     }

@@ -108,20 +108,17 @@ def _excess(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]]
 
 
 def _veto(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] | None:
-    table = run.result["thresholds"]
-    i = nearest(table["thresholds"], run.threshold)
-    s, network = table["thresholds"][i], table[NETWORK]
-    accuracy, noise = at(network["accuracy"], i), at(network["background_veto_fraction"], i)
+    table = run.result["veto"]
+    row, s = table["methods"][NETWORK]["at_veto"], table["truth"]
+    efficiency, deadtime = row["efficiency"], row["deadtime"]
+    words = f"As a veto at s = {s:g} it has a deadtime of {share(deadtime)}."
+    if efficiency["value"] is None:
+        return words, (_percent(deadtime), f"deadtime of vetoes at s = {s:g}", f"95 %: {_range(deadtime)}")
     words = (
-        f"As a veto at s = {s:g} it decides rightly for {share(accuracy)} of {accuracy['events']:.0f} events."
+        f"As a veto at s = {s:g} it catches {share(efficiency)} of {table['glitches']} glitches, unwitnessed ones"
+        f" included, for a deadtime of {share(deadtime)}; chance would catch {row['chance']['expected']:.1f}."
     )
-    efficiency = at(network["efficiency"], i)
-    if efficiency["value"] is not None:
-        words += f" It finds {share(efficiency)} of those that have a cluster, unwitnessed ones included."
-    if noise["events"]:
-        few = "" if noise["resolvable"] else f": too few to resolve, below {noise['high']:.1%}"
-        words += f" It vetoes {noise['hits']:.0f} of {noise['events']:.0f} background events{few}."
-    return words, (_percent(accuracy), f"of veto decisions right at s = {s:g}", f"95 %: {_range(accuracy)}")
+    return words, (_percent(efficiency), f"of glitches vetoed at s = {s:g}", f"95 %: {_range(efficiency)}")
 
 
 def _harm(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] | None:

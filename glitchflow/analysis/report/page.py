@@ -86,7 +86,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    found.filters |= {"share": share, "number": number, "share_of": share_of, "percent": percent}
+    found.filters |= {
+        "share": share,
+        "number": number,
+        "share_of": share_of,
+        "percent": percent,
+        "plain": plain,
+    }
     return found
 
 
@@ -98,3 +104,8 @@ def share_of(row: dict[str, Any]) -> str:
 def percent(value: Any) -> str:
     """Write a share in percent; a dash where it is not known."""
     return f"{value:.1%}" if isinstance(value, float) else "–"
+
+
+def plain(value: Any, form: str) -> str:
+    """Write a number in a format; a dash where it is not known."""
+    return "–" if value is None else f"{value:{form}}"

@@ -49,10 +49,21 @@ def thresholds(run: Run) -> Values:
 
 
 def roc(run: Run) -> Values:
-    """Draw the ROC, and efficiency against what it costs, with the efficiencies that are quoted."""
-    kind, network = run.result["veto"]["kind"], run.result["veto"][NETWORK]
-    drawn = {name: charts.svg(run.figures[name]) for name in ("roc", "veto")}
-    return drawn | {"kind": kind, "quoted": network["quoted"], "curves": run.result["roc"]}
+    """Draw the ROC, and efficiency against deadtime, with hveto's and iDQ's figures of every method."""
+    table, drawn = run.result["veto"], {name: charts.svg(run.figures[name]) for name in ("roc", "veto")}
+    chosen = {
+        cost: {
+            name: {row["percent"]: row for row in found["chosen"] if row["cost"] == cost}
+            for name, found in table["methods"].items()
+        }
+        for cost in ("deadtime", "false_alarm_probability")
+    }
+    return drawn | {
+        "table": table,
+        "chosen": chosen,
+        "left": run.result["clusters_left"],
+        "curves": run.result["roc"],
+    }
 
 
 def harm(run: Run) -> Values:
