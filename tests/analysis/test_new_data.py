@@ -10,6 +10,7 @@ from gwpy.timeseries import TimeSeries
 from helpers import small
 
 from glitchflow.analysis.evaluate.evaluate import evaluate
+from glitchflow.analysis.evaluate.veto_scores import cluster_rule
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.opened import open_run
 from glitchflow.data.generate import generate, ingest
@@ -59,7 +60,13 @@ def test_new_data_are_scored_whole_beside_baselines_of_the_networks_own_training
 def _compared(experiment, basis=None):
     run = open_run(experiment)
     fit = fit_methods(run.dataset, basis or run.basis, 16.0, None, run.generated)
-    return compare(run.dataset, np.arange(len(run.dataset)), fit, 0.5, experiment.cluster)
+    return compare(
+        run.dataset,
+        np.arange(len(run.dataset)),
+        fit,
+        cluster_rule(run.dataset, experiment.evaluate),
+        experiment.cluster,
+    )
 
 
 def test_drift_is_measured_against_what_the_checkpoint_remembers(new_run, trained_run):

@@ -12,8 +12,9 @@ from glitchflow.methods import treat
 from glitchflow.methods.compare import basis_of, compare, fit_methods
 from glitchflow.methods.method import Method, Removed
 from glitchflow.methods.table import METHODS
+from glitchflow.score.levels import Rule
 
-AREA = 0.5
+RULE = Rule(np.full(16, 0.6), 0.5, 16.0, np.array([4.0, 16.0]))  # 78 Hz and 2 s in 16 x 16 pixels
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def fit(opened):
 @pytest.fixture(scope="module")
 def scored(opened, fit):
     dataset, _ = opened
-    return compare(dataset, dataset.indices("test"), fit, AREA, Cluster(cpus=2))
+    return compare(dataset, dataset.indices("test"), fit, RULE, Cluster(cpus=2))
 
 
 def test_every_method_that_needs_no_network_in_the_order_of_the_table(scored):
@@ -59,7 +60,7 @@ def test_how_events_are_shared_out_changes_nothing(opened, fit, scored, monkeypa
     dataset, _ = opened
     monkeypatch.setattr(module, "PART", 16)
     monkeypatch.setattr(module, "BLOCK", 7)
-    again = compare(dataset, dataset.indices("test"), fit, AREA, Cluster(cpus=2))
+    again = compare(dataset, dataset.indices("test"), fit, RULE, Cluster(cpus=2))
     np.testing.assert_array_equal(again.loudness, scored.loudness)
     for name, columns in scored.columns.items():
         for key, values in columns.items():
@@ -80,7 +81,7 @@ def test_the_truth_is_handed_to_who_asks_for_it_alone(opened, monkeypatch):
 
     table = {"real": Method(watching("real")), "bound": Method(watching("bound"), truth=True)}
     monkeypatch.setattr(module, "METHODS", table)
-    compare(dataset, dataset.indices("test"), fit_methods(dataset, basis, 16.0), AREA, Cluster())
+    compare(dataset, dataset.indices("test"), fit_methods(dataset, basis, 16.0), RULE, Cluster())
     assert all(block.truth is None for block in seen["real"])
     assert all(block.truth is not None for block in seen["bound"])
     block, rate = seen["real"][0], dataset.config.series.sample_rate
@@ -117,5 +118,5 @@ def test_without_a_train_split_only_what_needs_none_is_compared(opened, capsys):
     fit = fit_methods(dataset, replace(basis, training=None), 16.0)
     assert list(fit.methods) == ["nothing", "gate", "loudest_witness", "loudest_thresholded"]
     assert "no train split to fit methods to" in capsys.readouterr().err
-    found = compare(dataset, dataset.indices("test"), fit, AREA, Cluster())
+    found = compare(dataset, dataset.indices("test"), fit, RULE, Cluster())
     assert np.isfinite(found.columns["nothing"]["nll"]).all()
