@@ -3,6 +3,7 @@
 Shapes: B event, C channel, F frequency, T time.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import softplus
 
 # shares of the events below the quantiles kept of each channel's loudness: close at the ends, where a range ends
 QUANTILES = (
@@ -123,6 +125,16 @@ class Normalisation:
         """What the network generates (B, C, F, T) to energies, clamped at 0."""
         value = value * self._column(self.scale, value) + self._column(self.offset, value)
         return (value.expm1() if self.kind == "log1p" else value).clamp_min(0)
+
+    def floored(self, value: torch.Tensor, least: float) -> torch.Tensor:
+        """Bend normalised values (B, C, F, T) softly, so that no energy is below `least` > 0 and no gradient vanishes.
+
+        In the unit that is scaled, x becomes l + softplus(x - l) with l that of `least`: energies become
+        least + exp(x) for `log1p`, least + softplus(x - least) else.
+        """
+        offset, scale = self._column(self.offset, value), self._column(self.scale, value)
+        low = math.log1p(least) if self.kind == "log1p" else least
+        return (low + softplus(value * scale + offset - low) - offset) / scale
 
     def channels(self, indices: Sequence[int]) -> "Normalisation":
         """The same for some of the channels."""

@@ -1,4 +1,6 @@
-"""Losses between generated and recorded strain Q-plots in normalised units: means over every pixel of a batch.
+"""Losses between generated and recorded strain Q-plots: means over every pixel of a batch.
+
+All compare normalised values, `whittle` alone energies.
 
 Shapes: prediction and target (event, 1, frequency, time) -> scalar; `ssim` -> (event,).
 """
@@ -89,7 +91,19 @@ def l1_ssim(prediction: Tensor, target: Tensor, weight: float = 1.0) -> Tensor:
     return l1(prediction, target) + weight * (1 - ssim(prediction, target).mean())
 
 
-LOSSES: dict[str, Loss] = {"l1": l1, "l2": l2, "l1+ssim": l1_ssim}
+def whittle(generated: Tensor, recorded: Tensor) -> Tensor:
+    """Return the mean of log G + T / G: how unlikely energies T are where G > 0 are expected, in nats a pixel.
+
+    A pixel's energy is exponential with mean G (of two Gaussian quadratures), and this is -log of its density; the
+    conditional mean of T minimises it. Whittle 1953 (doi:10.1007/BF02590998) for spectra; as a distance of spectrograms
+    that of Itakura and Saito, Fevotte et al. 2009 (doi:10.1162/neco.2008.04-08-771).
+    """
+    same_shape(generated, recorded)
+    return (generated.log() + recorded / generated).mean()
+
+
+LOSSES: dict[str, Loss] = {"l1": l1, "l2": l2, "l1+ssim": l1_ssim, "whittle": whittle}
+OF_ENERGIES = frozenset({"whittle"})  # the losses that take energies, not normalised values
 
 
 def build_loss(name: str, **options: Any) -> Loss:

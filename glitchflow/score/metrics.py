@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from glitchflow.model.loss import ssim as torch_ssim
 from glitchflow.score.statistics import Interval, bootstrap_ratio
-from glitchflow.signal.types import Energies
+from glitchflow.signal.types import NOISE_ENERGY, Energies
 
-NOISE_ENERGY = float(1 / np.log(2))  # mean energy of Gaussian noise, exponential with median 1
 # A pixel counts as excess power from W = 5 b on (synthetic data), and from T = 10 on where only that is known (recorded
 # data), which noise exceeds in one pixel of a thousand, 2^-10
 WITNESSED_LEVEL = 5 * NOISE_ENERGY

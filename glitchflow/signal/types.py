@@ -16,6 +16,8 @@ Spectrum = NDArray[np.complex128]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]  # of events in a store, of channels, of pixels
 
+NOISE_ENERGY = float(1 / np.log(2))  # mean energy b of Gaussian noise, exponential with median 1
+
 
 @dataclass(frozen=True)
 class Transient:

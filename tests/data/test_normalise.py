@@ -145,3 +145,12 @@ def test_a_silent_channel_is_not_divided_by_zero():
 def test_it_survives_json(stored):
     normalisation = build_normalisation("log1p", stored)
     assert Normalisation(**json.loads(json.dumps(normalisation.to_json()))) == normalisation
+
+
+@pytest.mark.parametrize("kind", ["log1p", "mean"])
+def test_floored_energies_in_closed_form(kind):
+    normalisation = Normalisation(kind, [0.4], [1.5])
+    value = torch.linspace(-9, 4, 30, dtype=torch.float64)[:, None, None, None]
+    x = value * 1.5 + 0.4
+    wanted = 0.7 + (x.exp() if kind == "log1p" else (x - 0.7).exp().log1p())
+    torch.testing.assert_close(normalisation.invert(normalisation.floored(value, 0.7)), wanted)

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from glitchflow.model import build_loss
-from glitchflow.model.loss import ssim
+from glitchflow.model.loss import ssim, whittle
 
 
 def pair(shape=(3, 1, 24, 32), seed=0):
@@ -88,7 +88,27 @@ def test_ssim_keeps_its_precision_under_autocast():
     torch.testing.assert_close(value, ssim(x, y))
 
 
-@pytest.mark.parametrize("name", ["l1", "l2", "l1+ssim"])
+def test_whittle_by_hand():
+    generated, recorded = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[0.0, 6.0]]]])
+    assert build_loss("whittle")(generated, recorded).item() == pytest.approx((0 + np.log(2) + 3) / 2)
+
+
+def test_whittle_is_least_at_the_mean_energy():
+    energy = torch.empty(1, 1, 50, 50, dtype=torch.float64).exponential_(
+        generator=torch.Generator().manual_seed(1)
+    )
+    level = torch.full((1,), energy.mean().item(), dtype=torch.float64, requires_grad=True)
+    least = whittle(level.expand_as(energy), energy)
+    assert torch.autograd.grad(least, level)[0].item() == pytest.approx(0, abs=1e-12)
+    assert least.item() == pytest.approx(np.log(level.item()) + 1)
+
+
+def test_the_gradient_of_whittle_matches_finite_differences():
+    generated, recorded = pair((1, 1, 4, 5))
+    assert torch.autograd.gradcheck(lambda g: whittle(g, recorded), (generated + 0.1).requires_grad_())
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "l1+ssim", "whittle"])
 def test_shapes_that_would_broadcast_are_refused(name):
     with pytest.raises(ValueError, match="differ in shape"):
         build_loss(name)(torch.zeros(4, 1, 8, 8), torch.zeros(4, 8, 8))

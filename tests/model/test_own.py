@@ -53,7 +53,7 @@ def test_names_that_lead_nowhere(recipe):
     with pytest.raises(InputError, match=r"model.name = unett: not one of decoder, .*, nor an import path"):
         build("unett", 1, (8, 8))
     with pytest.raises(
-        InputError, match=r"train.loss = huber: not one of l1, l2, l1\+ssim, nor an import path"
+        InputError, match=r"train.loss = huber: not one of l1, l2, l1\+ssim, whittle, nor an import path"
     ):
         build_loss("huber")
     with pytest.raises(InputError, match=r"train.loss = recipe_of_mine.number: is neither a function nor a"):
