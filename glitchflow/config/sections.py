@@ -281,7 +281,7 @@ class Train(Section):
         ge=0,
     )
     epochs: int = key(20, "passes over the train split", gt=0)
-    loss: str = key("l1", "l1, l2, l1+ssim, or an import path; on normalised values")
+    loss: str = key("l1", "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies")
     lr: float = key(2e-3, "learning rate", gt=0)
     weight_decay: float = key(1e-4, "AdamW's weight decay", ge=0)
     schedule: Literal["constant", "cosine", "plateau"] = key("cosine", "learning rate over time")
@@ -328,8 +328,11 @@ class Tune(Section):
         "random", "grid: every combination of the choices and ints; optuna needs the extra [optuna]"
     )
     trials: int = key(8, "trials of a random or Optuna search", gt=0)
-    metric: Literal["validation_loss", "validation_excess_removed", "validation_iou"] = key(
-        "validation_loss", "what is compared: the lowest loss, or the highest score"
+    metric: Literal["auto", "validation_loss", "validation_nll", "validation_residual", "validation_iou"] = (
+        key(
+            "auto",
+            "what is compared, the lowest (iou: the highest); auto: validation_nll of images, else validation_loss",
+        )
     )
     scheduler: Literal["asha", "none"] = key("asha", "asha stops trials that fall behind the others")
     patience: int = key(1, "asha: epochs before a trial may be stopped", gt=0)

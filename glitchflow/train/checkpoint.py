@@ -133,6 +133,7 @@ class Checkpoint:
         """The trained network on a device, ready to be asked. Raises `InputError` where any part of it is damaged."""
         network = kinds.build_network(self.meta.model, len(self.meta.channels) - 1, self.meta.shape)
         self.load_into(network)
+        self.kind.finish(network, self.normalisation, self.meta.config.get("train", {}).get("loss", ""))
         return Trained(self.kind, network.to(device).eval(), self.meta.channels, self.normalisation)
 
     def content(self, name: str) -> bytes:

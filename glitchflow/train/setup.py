@@ -99,12 +99,13 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
     _fits(last, first, channels, dataset, directory)
     normalisation = _normalisation(kind, training, dataset, chosen, (last, first))
-    loss = kind.loss(settings.loss)
+    loss = kind.loss(settings.loss, normalisation)
     meta = _meta(kind, training, dataset, channels, normalisation)
     dtype = torch.float64 if settings.precision == "float64" else torch.float32
     model = kinds.build_network(meta["model"], len(channels) - 1, meta["shape"]).to(world.device, dtype)
     if origin := last or first:
         origin.load_into(model, world.device)
+    kind.finish(model, normalisation, settings.loss)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)

@@ -30,12 +30,14 @@ def validate(
     without any event it is defined for is left out. `between` is called after each batch.
     """
     kind, world, loader = learner.kind, learner.world, learner.validation
+    known = "witnessed" in loader.dataset
     learner.model.eval()
     total = torch.zeros(2 + len(kind.tallied), dtype=torch.float64, device=world.device)
     for batch in loader.once(learner.train.batch, world.rank, world.size):
         loss, generated, target = forward(batch)
         recorded, shown = (kind.energies(learner.normalisation, value) for value in (target, generated))
-        sums = kind.tally(recorded, shown)
+        truth = torch.from_numpy(loader.dataset.events("witnessed", batch.events)) if known else None
+        sums = kind.tally(recorded, shown, truth)
         total[0] += loss.double() * len(batch.events)
         counted = [len(batch.events), *(sums[name] for name in kind.tallied)]
         total[1:] += torch.tensor(counted, dtype=torch.float64).to(total.device)

@@ -6,6 +6,7 @@ Shapes: B event of a batch, C channel (the strain first), W witness, F frequency
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,17 @@ from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array
 from glitchflow.errors import InputError
 from glitchflow.model import IMAGE_MODELS, build_loss
-from glitchflow.score import metrics
+from glitchflow.model.loss import OF_ENERGIES, Loss
+from glitchflow.score import metrics, skill
+from glitchflow.signal.types import NOISE_ENERGY
 from glitchflow.twin.geometry import geometry
 from glitchflow.twin.kind import Exported, Kind
 
 ARRAY = "qplot"
 MASK = metrics.RECORDED_LEVEL  # energy at which masks are compared while training
+# The least mean energy that a likelihood is asked about. Scores have half of each row's own mean instead, 1.0-1.2 in
+# quiet windows, which is not known while training.
+LEAST = NOISE_ENERGY / 2
 
 
 def normalisation(dataset: Dataset, name: str) -> Normalisation:
@@ -45,6 +51,31 @@ def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
     return {"geometry": geometry(dataset, channels), "loudness": loudness}
 
 
+def loss(name: str, normalisation: Normalisation) -> Loss:
+    """Return the loss of that name, of normalised values (B, 1, F, T). Raises `InputError` where there is none."""
+    found, strain = build_loss(name), normalisation.channels([0])
+    if name not in OF_ENERGIES:
+        return found
+    return lambda generated, recorded: found(strain.invert(generated), strain.invert(recorded))
+
+
+def finish(network: nn.Module, normalisation: Normalisation, loss: str) -> None:
+    """Give a network the last step that its loss asks for: energies above `LEAST` where that takes their logarithm.
+
+    As a part of what the network puts out, loss, validation, predictions and exported programs see the same energies;
+    as a hook, it changes no name of a weight, so that any network can be trained on with any loss.
+    """
+    if loss in OF_ENERGIES:
+        network.register_forward_hook(partial(_floored, normalisation.channels([0])))
+
+
+def _floored(
+    strain: Normalisation, _network: nn.Module, _inputs: tuple[Tensor, ...], value: Tensor
+) -> Tensor:
+    """What a network puts out (B, 1, F, T) with energies above `LEAST`, in at least float32 also under autocast."""
+    return strain.floored(value.to(torch.promote_types(value.dtype, torch.float32)), LEAST)
+
+
 def predict(network: nn.Module, normalisation: Normalisation, inputs: Tensor) -> dict[str, Tensor]:
     """`qplot`: the strain's energies (B, F, T) from normalised witnesses (B, W, F, T)."""
     return {ARRAY: normalisation.channels([0]).invert(network(inputs))[:, 0]}
@@ -61,28 +92,43 @@ def energies(normalisation: Normalisation, value: Tensor) -> Tensor:
     return normalisation.channels([0]).invert(value)[:, 0].float().cpu()
 
 
-TALLIED = ("before", "after", "overlap", "masks")
+TALLIED = ("overlap", "masks", "likelihood", "events", "off", "before")
 
 
-def tally(recorded: Tensor, generated: Tensor) -> dict[str, float]:
-    """Sums over a batch's energies (B, F, T): excess power before and after subtraction, the IoU of masks, and the
-    events that it is defined for; zeros where what is generated is not finite."""
+def tally(recorded: Tensor, generated: Tensor, witnessed: Tensor | None) -> dict[str, float]:
+    """Sums over a batch's energies (B, F, T), all zeros where what is generated is not finite.
+
+    overlap, masks: the IoU of masks, and the events that it is defined for; likelihood, events: log G + T / G; off,
+    before: |R - R*| and |T - R*| with R = T b / max(G, b), R* = T b / (W + b), where W is known.
+    """
+    found = dict.fromkeys(TALLIED, 0.0)
     if not torch.isfinite(generated).all():
-        return dict.fromkeys(TALLIED, 0.0)
-    excess = metrics.excess_power(recorded, generated)
-    iou = metrics.mask_iou(recorded, generated, MASK)
-    sums = (excess.before.sum(), excess.after.sum(), np.nansum(iou), np.isfinite(iou).sum())
-    return dict(zip(TALLIED, map(float, sums)))
+        return found
+    t, g = metrics.energies(recorded), metrics.energies(generated)
+    iou, likelihood = metrics.mask_iou(t, g, MASK), skill.nll(t, g, np.full(t.shape[1], 2 * LEAST))
+    found |= {"overlap": np.nansum(iou), "masks": np.isfinite(iou).sum()}
+    found |= {"likelihood": likelihood.sum(), "events": len(t)}
+    if witnessed is not None:
+        wanted = metrics.wanted(t, witnessed)
+        found["off"] = np.abs(metrics.subtract(t, g) - wanted).sum(dtype=np.float64)
+        found["before"] = np.abs(t - wanted).sum(dtype=np.float64)
+    return {name: float(value) for name, value in found.items()}
 
 
 def scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """The share of excess power removed and the mean IoU; a score without any event it is defined for is left out."""
-    found = {}
-    if sums["before"] > 0:
-        found["validation_excess_removed"] = 1 - abs(sums["after"]) / sums["before"]
-    if sums["masks"] > 0:
-        found["validation_iou"] = sums["overlap"] / sums["masks"]
-    return found
+    """Return the scores of a validation, without those that no event defines.
+
+    validation_nll       mean of log G + T / G over all pixels, G at least `LEAST`
+    validation_residual  sum |R - R*| / sum |T - R*| over all events: 1 for nothing subtracted, 0 for W itself; what is
+                         taken from quiet and unwitnessed events, and from quiet pixels, counts against it
+    validation_iou       mean IoU of the masks of loud pixels
+    """
+    ratios = {
+        "validation_nll": ("likelihood", "events"),
+        "validation_residual": ("off", "before"),
+        "validation_iou": ("overlap", "masks"),
+    }
+    return {name: sums[a] / sums[b] for name, (a, b) in ratios.items() if sums[b] > 0}
 
 
 class Program(nn.Module):
@@ -114,7 +160,8 @@ KIND = Kind(
     array=ARRAY,
     normalisation=normalisation,
     about=about,
-    loss=build_loss,
+    loss=loss,
+    finish=finish,
     predict=predict,
     arrays=arrays,
     activations=195,  # measured with the default network
@@ -122,6 +169,7 @@ KIND = Kind(
     tallied=TALLIED,
     tally=tally,
     scores=scores,
+    metric="validation_nll",
     exported=Exported(
         Program,
         example,

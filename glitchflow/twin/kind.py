@@ -48,7 +48,9 @@ class Kind:
     # what of a dataset a network of these channels depends on, for its checkpoint: `geometry` must be the same wherever
     # the network is used, `loudness` says what it has seen
     about: Callable[[Dataset, Sequence[str]], dict[str, Any]]
-    loss: Callable[[str], Loss]  # by `train.loss`
+    loss: Callable[[str, Normalisation], Loss]  # by `train.loss`, of values normalised so
+    # gives a network of this normalisation the last step that its `train.loss` asks for, once it has its weights
+    finish: Callable[[nn.Module, Normalisation, str], None]
     # the network and the normalisation of the strain and its witnesses; normalised witnesses (B, W, ...) -> by array
     predict: Callable[[nn.Module, Normalisation, Tensor], dict[str, Tensor]]
     arrays: Callable[[Dataset], dict[str, Array]]  # what `predict` gives for the events of a dataset
@@ -58,10 +60,12 @@ class Kind:
     energies: Callable[
         [Normalisation, Tensor], Tensor
     ]  # the strain as generated or recorded -> (B, F, T), on the CPU
-    # scores of a validation: sums over events, by name, of (recorded, generated) energies, and what follows from them
+    # scores of a validation: sums over events, by name, of (recorded, generated, witnessed or None) energies, and what
+    # follows from them
     tallied: tuple[str, ...]
-    tally: Callable[[Tensor, Tensor], dict[str, float]]
+    tally: Callable[[Tensor, Tensor, Tensor | None], dict[str, float]]
     scores: Callable[[Mapping[str, float]], dict[str, float]]
+    metric: str  # of them, or validation_loss: what a sweep compares by unless it says otherwise
     exported: Exported
 
 

@@ -62,6 +62,15 @@ def test_every_model(name, kind):
     assert largest_difference(make_program(twin, form, shape), twin, form, shape) <= 1e-5
 
 
+def test_a_network_that_ends_above_a_floor():
+    form, shape, network = image.KIND.exported, (2, 16, 32), build("decoder", 2, (16, 32), seed=1)
+    image.finish(network, NORMALISATION, "whittle")
+    twin = form.program(network, NORMALISATION).eval()
+    program = make_program(twin, form, shape)
+    assert largest_difference(program, twin, form, shape) <= 1e-5
+    assert program.module()(torch.zeros(2, *shape)).min() >= image.LEAST * (1 - 1e-6)
+
+
 class Undecided(torch.nn.Module):
     def forward(self, x):
         return x[:, :1] if float(x.sum()) > 0 else -x[:, :1]

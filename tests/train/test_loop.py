@@ -317,7 +317,7 @@ def test_what_an_epoch_says_and_draws(training, home):
     (epoch,) = epochs_of(home)
     assert 0 < epoch["memory_gb"] < 100
     assert 0 <= epoch["waiting_for_data"] <= 1
-    assert {"validation_loss", "validation_excess_removed", "samples_per_second"} <= set(epoch)
+    assert {"validation_loss", "validation_nll", "validation_residual", "samples_per_second"} <= set(epoch)
     (figure,) = (home / "figures").iterdir()
     assert figure.stat().st_size > 10_000
     board = EventAccumulator(str(home / "tensorboard"), size_guidance={"images": 0})
@@ -326,6 +326,26 @@ def test_what_an_epoch_says_and_draws(training, home):
     assert [e.value for e in board.Scalars("epoch/validation_loss")] == pytest.approx(
         [epoch["validation_loss"]]
     )
+
+
+def test_the_likelihood_that_is_trained_is_the_one_of_what_is_predicted(training, home):
+    train(change(training, epochs=2, loss="whittle"), home)
+    first, last = epochs_of(home)
+    assert last["validation_nll"] < first["validation_nll"]
+    assert last["validation_nll"] == pytest.approx(last["validation_loss"], rel=1e-5)
+    dataset = open_store(training.dataset)
+    events = dataset.indices("validation")
+    energy = dataset.events("qplot", events)
+    trained = checkpoint.find(home / "checkpoints", "last").trained()
+    generated = trained.predict(energy, dataset.channels, 8)["qplot"]
+    likelihood = np.log(generated) + np.maximum(energy[:, 0], 0) / generated
+    assert float(likelihood.mean(dtype=np.float64)) == pytest.approx(last["validation_nll"], rel=1e-5)
+
+
+def test_any_network_can_be_trained_on_with_another_loss(training, home, first):
+    learner = prepare(change(training, init_from=str(first.path), loss="whittle"), home)
+    for name, value in first.weights().items():
+        assert torch.equal(learner.model.state_dict()[name], value), name
 
 
 @pytest.mark.slow

@@ -30,8 +30,9 @@ STREAM = 0x7E5E  # of the random numbers that candidates are drawn with
 Values = dict[str, Any]  # full key -> value
 
 
-def check(experiment: Experiment) -> None:
-    """Raises `InputError` naming the key of the space that is wrong, and what is allowed."""
+def check(experiment: Experiment, metric: str) -> None:
+    """Raises `InputError` naming the key of the space that is wrong for a sweep that compares by a metric, and what is
+    allowed."""
     settings = experiment.tune
     if not settings.space:
         raise InputError("tune.space: is empty; give keys to vary, as train.lr: {loguniform: [1e-4, 1e-2]}")
@@ -43,9 +44,9 @@ def check(experiment: Experiment) -> None:
             raise InputError(f"tune.space.{key}: training does not read it; a sweep varies {', '.join(READ)}")
         if key == "train.device":
             raise InputError("tune.space.train.device: is the same for all trials")
-        if settings.metric == "validation_loss" and key in ("train.loss", "loader.normalise"):
+        if metric == "validation_loss" and key in ("train.loss", "loader.normalise"):
             raise InputError(
-                f"tune.space.{key}: changes what a loss of 1 means; compare by tune.metric=validation_iou"
+                f"tune.space.{key}: changes what a loss of 1 means; compare by another tune.metric"
             )
     for alone in each_alone(experiment):
         apply(experiment, alone, partly=len(settings.space) > 1)

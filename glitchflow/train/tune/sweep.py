@@ -36,6 +36,7 @@ from glitchflow.train.setup import Training, check, training_of
 from glitchflow.train.stopping import flag_is_up, until_stopped
 from glitchflow.train.tune import search_space as space
 from glitchflow.train.tune.trials import Work, mode, read_trials, write_table
+from glitchflow.twin import kinds
 
 ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that blows up ends without a metric
@@ -52,12 +53,18 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
     nothing to teach; `RunError` where a signal ended the sweep or no trial finished an epoch.
     """
     directory, settings = Path(experiment.workdir) / "tune", experiment.tune
-    space.check(experiment)
+    metric = kinds.of(experiment.model.name).metric if settings.metric == "auto" else settings.metric
+    settings = settings.model_copy(update={"metric": metric})
+    space.check(experiment, metric)
     wanted = [] if settings.search == "optuna" else space.candidates(experiment)
     make = partial(_trial, experiment)
     make_directory(directory)
     with lease.hold(directory):
         dataset = open_store(experiment.dataset)
+        if metric == "validation_residual" and "witnessed" not in dataset:
+            raise InputError(
+                f"tune.metric = {metric}: takes a dataset that knows the truth, unlike {dataset.path}"
+            )
         begun = _begun_with(training_of(experiment), settings, dataset)
         if not overwrite:
             _same_sweep(directory, begun)
@@ -79,7 +86,7 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
             finally:
                 shutil.rmtree(directory / "ray", ignore_errors=True)
             stopped = flag_is_up(work.flag)
-        path = conclude(experiment, directory)
+        path = conclude(experiment, directory, metric)
     if stopped:
         raise RunError("the sweep was stopped; the same command goes on from its trials' checkpoints")
     return path
@@ -97,11 +104,11 @@ def _check(experiment: Experiment, wanted: list[space.Values], dataset: Dataset,
     def decides(key: str, value: Any) -> bool:
         return not (key.startswith("train.") and isinstance(value, (int, float)))
 
-    kinds = {}
+    unlike = {}
     for values in wanted or space.each_alone(experiment):
-        kinds[space.name({k: v for k, v in values.items() if decides(k, v)})] = values
+        unlike[space.name({k: v for k, v in values.items() if decides(k, v)})] = values
     check(training_of(experiment), dataset, directory)
-    for values in kinds.values():
+    for values in unlike.values():
         try:
             trial = space.apply(experiment, values, partly=not wanted)
             check(training_of(trial), dataset, directory)
@@ -160,7 +167,7 @@ def _optuna(settings: Tune, seed: int, directory: Path) -> Any:
     try:
         from ray.tune.search.optuna import OptunaSearch
 
-        before = [trial.values for trial in read_trials(directory)]
+        before = [trial.values for trial in read_trials(directory, settings.metric)]
         return OptunaSearch(
             space.domains(settings),
             metric=settings.metric,
@@ -192,12 +199,11 @@ def _same_sweep(directory: Path, now: dict[str, Any]) -> None:
             )
 
 
-def conclude(experiment: Experiment, directory: Path) -> Path:
-    """Write table, figure and best settings of the trials so far; returns the path of the settings.
+def conclude(experiment: Experiment, directory: Path, metric: str) -> Path:
+    """Write table, figure and best settings of the trials so far, compared by a metric; returns the settings' path.
 
     Raises `RunError` where no trial has finished an epoch.
     """
-    metric = experiment.tune.metric
     trials = read_trials(directory, metric)
     write_table(trials, directory / "trials.csv", metric)
     scored = [trial for trial in trials if trial.score is not None]

@@ -10,7 +10,6 @@ from typing import Any
 
 from glitchflow.data import objects
 from glitchflow.figures.sweep import Trial
-from glitchflow.score.table import SCORES
 from glitchflow.train.setup import Training
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune import search_space as space
@@ -45,10 +44,10 @@ def values_of(config: Mapping[str, Any]) -> space.Values:
 
 def mode(metric: str) -> str:
     """Which way a metric is better, in Ray Tune's words."""
-    return {"lower": "min", "higher": "max"}[SCORES[metric.removeprefix("validation_")].better]
+    return "max" if metric == "validation_iou" else "min"
 
 
-def read_trials(directory: Path, metric: str = "validation_loss") -> list[Trial]:
+def read_trials(directory: Path, metric: str) -> list[Trial]:
     """All trials of a sweep, the best first, those without a score last."""
     trials = [_read(path.parent, metric) for path in sorted(directory.glob("trials/*/trial.json"))]
     sign = 1 if mode(metric) == "min" else -1

@@ -7,6 +7,8 @@ from glitchflow.config.sections import Tune
 from glitchflow.errors import InputError
 from glitchflow.train.tune import search_space as space
 
+METRIC = "validation_nll"
+
 
 def experiment(tmp_path, domains, **tune):
     return small(tmp_path, tune={"space": domains, **tune})
@@ -30,24 +32,32 @@ def experiment(tmp_path, domains, **tune):
         ("train.lr", {"choice": []}, "must be a list"),
         ("model.norm", {"choice": ["group", "batch"]}, "model.norm = batch: input should be 'group' or"),
         ("train.workers", {"choice": [1, 3]}, "train.workers = 3: must divide loader.lanes = 4"),
-        ("train.loss", {"choice": ["l1", "l2"]}, "changes what a loss of 1 means; compare by tune.metric"),
+        (
+            "train.loss",
+            {"choice": ["l1", "l2"]},
+            "changes what a loss of 1 means; compare by another tune.metric",
+        ),
     ],
 )
 def test_refused(tmp_path, key, domain, words):
     with pytest.raises(InputError, match=words):
-        space.check(experiment(tmp_path, {key: domain}))
+        space.check(experiment(tmp_path, {key: domain}), "validation_loss")
+
+
+def test_losses_are_compared_by_what_they_do_not_change(tmp_path):
+    space.check(experiment(tmp_path, {"train.loss": {"choice": ["l1", "whittle"]}}), METRIC)
 
 
 def test_an_empty_space_and_a_grid_of_reals_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"tune.space: is empty; give keys to vary"):
-        space.check(experiment(tmp_path, {}))
+        space.check(experiment(tmp_path, {}), METRIC)
     with pytest.raises(InputError, match=r"tune.space.train.lr: a grid takes choice or int, not uniform"):
-        space.check(experiment(tmp_path, {"train.lr": {"uniform": [0.1, 1]}}, search="grid"))
+        space.check(experiment(tmp_path, {"train.lr": {"uniform": [0.1, 1]}}, search="grid"), METRIC)
 
 
 def test_settings_that_only_fit_together_are_fine_one_by_one(tmp_path):
     domains = {"train.workers": {"choice": [2, 8]}, "loader.lanes": {"choice": [8]}}
-    space.check(experiment(tmp_path, domains))
+    space.check(experiment(tmp_path, domains), METRIC)
     assert len(space.candidates(experiment(tmp_path, domains, search="grid"))) == 2
 
 

@@ -12,12 +12,14 @@ from helpers import command
 
 from glitchflow.config import load
 from glitchflow.data import lease
+from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError, RunError
 from glitchflow.train.fit import fit
 from glitchflow.train.tune import search_space as space
 from glitchflow.train.tune.sweep import conclude, sweep
 from glitchflow.train.tune.trials import read_trials, write_table
 
+METRIC = "validation_nll"  # of image twins
 SPACE = {"train.lr": {"loguniform": [1e-4, 2e-2]}, "model.norm": {"choice": ["group", "instance"]}}
 
 
@@ -56,7 +58,7 @@ def test_other_settings_are_refused(dataset_run, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="no trial has finished an epoch"):
         sweep(corrected)
     with pytest.raises(
-        InputError, match=r"begun with tune.metric = validation_loss, not validation_iou; --over"
+        InputError, match=r"begun with tune.metric = validation_nll, not validation_iou; --over"
     ):
         sweep(tuning(corrected, metric="validation_iou"))
     harmless = {"train": corrected.train.model_copy(update={"grace": 90.0}), "loader": corrected.loader}
@@ -68,6 +70,14 @@ def test_other_settings_are_refused(dataset_run, tmp_path, monkeypatch):
         pytest.raises(RunError, match=r"tune: another run is writing it \(process"),
     ):
         sweep(corrected)
+
+
+def test_a_metric_that_takes_the_truth(dataset_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Dataset, "__contains__", lambda self, name: name != "witnessed")
+    experiment = sweeping(dataset_run, tmp_path, metric="validation_residual")
+    words = "tune.metric = validation_residual: takes a dataset that knows the truth, unlike .*dataset.zarr"
+    with pytest.raises(InputError, match=words):
+        sweep(experiment)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +126,7 @@ def test_a_table_of_trials(tmp_path):
         if ended:
             (home / "ended").touch()
     (tmp_path / "trials" / "e" / "error").write_text("RuntimeError: no")
-    trials = read_trials(tmp_path)
+    trials = read_trials(tmp_path, "validation_loss")
     assert [t.name for t in trials] == ["a", "b", "c", "d", "e"]
     assert [t.state for t in trials] == ["trained", "stopped early", "unfinished", "unfinished", "failed"]
     write_table(trials, tmp_path / "t.csv", "validation_loss")
@@ -128,7 +138,7 @@ def test_what_a_sweep_wrote_and_is_damaged_is_named(dataset_run, tmp_path):
     home.mkdir(parents=True)
     (home / "trial.json").write_text('{"values": {"train.lr": 1}}')
     with pytest.raises(RunError, match=f"^{home}: damaged: trial.json: epochs: Field required$"):
-        read_trials(tmp_path / "tune")
+        read_trials(tmp_path / "tune", METRIC)
     (tmp_path / "tune" / "sweep.json").write_text("[")
     with pytest.raises(RunError, match=f"^{tmp_path}/tune: damaged: sweep.json: Invalid JSON: "):
         sweep(sweeping(dataset_run, tmp_path))
@@ -139,22 +149,22 @@ def test_a_sweep_stopped_and_resumed_and_its_best_settings_trained(dataset_run, 
     experiment = sweeping(dataset_run, tmp_path, trials=4, train={"epochs": 4})
 
     def stop_after_the_first_epoch():
-        while not any(trial.curve for trial in read_trials(tmp_path / "tune")):
+        while not any(trial.curve for trial in read_trials(tmp_path / "tune", METRIC)):
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop_after_the_first_epoch, daemon=True).start()
     with pytest.raises(RunError, match="the sweep was stopped; the same command goes on"):
         sweep(experiment)
-    before = {trial.name: trial.curve for trial in read_trials(tmp_path / "tune")}
+    before = {trial.name: trial.curve for trial in read_trials(tmp_path / "tune", METRIC)}
     best = sweep(experiment)
-    trials = {trial.name: trial for trial in read_trials(tmp_path / "tune")}
+    trials = {trial.name: trial for trial in read_trials(tmp_path / "tune", METRIC)}
     assert set(trials) == {space.name(values) for values in space.candidates(experiment)}
     for name, curve in before.items():
         assert trials[name].curve[: len(curve)] == curve  # nothing was trained twice
     rows = table(experiment)
     assert {"trained"} <= {row["state"] for row in rows} <= {"trained", "stopped early"}
-    assert float(rows[0]["validation_loss"]) == min(float(row["validation_loss"]) for row in rows)
+    assert float(rows[0][METRIC]) == min(float(row[METRIC]) for row in rows)
     assert (best.parent / "trials.png").stat().st_size > 10_000
     found = load(best)
     assert f"{found.train.lr:.6g}" == f"{float(rows[0]['train.lr']):.6g}"
@@ -168,8 +178,8 @@ def test_the_best_settings_do_not_name_the_cluster_of_the_sweep(dataset_run, tmp
     home = tmp_path / "tune" / "trials" / "a"
     home.mkdir(parents=True)
     (home / "trial.json").write_text('{"values": {"train.lr": 0.007}, "epochs": 1}')
-    (home / "metrics.jsonl").write_text('{"kind": "epoch", "step": 1, "validation_loss": 0.5}\n')
-    found = load(conclude(experiment, tmp_path / "tune"))
+    (home / "metrics.jsonl").write_text('{"kind": "epoch", "step": 1, "validation_nll": 0.5}\n')
+    found = load(conclude(experiment, tmp_path / "tune", METRIC))
     assert (found.cluster.address, found.cluster.cpus, found.train.lr) == ("", 2, 0.007)
 
 
@@ -180,7 +190,7 @@ def test_optuna_may_suggest_what_does_not_fit_together(dataset_run, tmp_path):
     experiment = sweeping(dataset_run, tmp_path, search="optuna", trials=1, space=domains)
     with pytest.raises(RunError, match="no trial has finished an epoch"):
         sweep(experiment)
-    (trial,) = read_trials(tmp_path / "tune")
+    (trial,) = read_trials(tmp_path / "tune", METRIC)
     assert trial.state == "failed"
     assert "loader.lanes = 3" in (tmp_path / "tune" / "trials" / trial.name / "error").read_text()
 
@@ -191,15 +201,15 @@ def test_a_killed_driver_of_a_sweep(dataset_run, tmp_path):
     """kill -9; what its trials have done is not done again, and the best settings do not name its cluster."""
     experiment = sweeping(dataset_run, tmp_path, trials=3, train={"epochs": 6})
     first = command(experiment, "tune")
-    while not any(trial.curve for trial in read_trials(tmp_path / "tune")):
+    while not any(trial.curve for trial in read_trials(tmp_path / "tune", METRIC)):
         assert first.poll() is None
         time.sleep(0.1)
     first.kill()
     first.wait()
-    before = {trial.name: trial.curve for trial in read_trials(tmp_path / "tune")}
+    before = {trial.name: trial.curve for trial in read_trials(tmp_path / "tune", METRIC)}
     second = command(experiment, "tune")
     assert second.wait(timeout=600) == 0, second.stderr.read()
-    trials = {trial.name: trial for trial in read_trials(tmp_path / "tune")}
+    trials = {trial.name: trial for trial in read_trials(tmp_path / "tune", METRIC)}
     assert {trial.state for trial in trials.values()} <= {"trained", "stopped early"}
     assert len(trials) == 3
     for name, curve in before.items():
