@@ -38,7 +38,6 @@ class Made:
     removed: Array | None  # w' (E, N)
     floor: Array  # r (F,): see `skill.floor`
     seeing: bool  # whether G was made without a look at the strain: else its likelihood says nothing
-    mask: float = metrics.RECORDED_LEVEL  # energy at which masks are compared (IoU)
 
     def blocks(self) -> Iterator["Made"]:
         """Yields the same, some `BLOCK` events at a time, energies clamped at 0.

@@ -32,11 +32,15 @@ class Score:
 
 
 def likeness(made: Made) -> Columns:
-    """Returns `iou`, `l1` and `ssim` (E,) of what is generated, for comparison with published curves."""
+    """Returns `iou` (of loud pixels), `l1` and `ssim` (E,) of what is generated: to compare with published curves."""
     if made.generated is None:
         return {}
     t, g = made.recorded, made.generated
-    return {"iou": metrics.mask_iou(t, g, made.mask), "l1": metrics.l1(t, g), "ssim": metrics.ssim(t, g)}
+    return {
+        "iou": metrics.mask_iou(t, g, metrics.RECORDED_LEVEL),
+        "l1": metrics.l1(t, g),
+        "ssim": metrics.ssim(t, g),
+    }
 
 
 MEASURES: tuple[Callable[[Made], Columns], ...] = (

@@ -15,6 +15,7 @@ from glitchflow.score.metrics import (
     removed_share,
     ssim,
     subtract,
+    wanted,
 )
 from glitchflow.score.statistics import Interval
 
@@ -38,6 +39,16 @@ def test_subtraction_leaves_background_alone_and_brings_a_perfect_glitch_to_nois
     np.testing.assert_allclose(
         subtract(np.full((1, 2, 2), 80.0), np.full((1, 2, 2), 20.0)), 80 * B / 20, rtol=1e-6
     )
+
+
+def test_perfect_subtraction_is_what_the_true_energy_asks_for():
+    t, w = noise() + 5, noise(seed=1)
+    np.testing.assert_allclose(wanted(t, w), subtract(t, w + B), rtol=1e-6)
+    r = np.array([[1.5], [3.0]])
+    np.testing.assert_allclose(wanted(t[:, :2], w[:, :2], r), t[:, :2] * r / (w[:, :2] + r), rtol=1e-6)
+    np.testing.assert_array_equal(
+        wanted(0 * t, 0 * w, 0.0), 0
+    )  # a row without noise, above its Nyquist frequency
 
 
 def test_negative_energies_are_clamped():

@@ -9,8 +9,11 @@ from glitchflow.score.statistics import (
     Interval,
     bootstrap_difference,
     bootstrap_mean,
+    bootstrap_quantile,
     bootstrap_ratio,
+    bootstrap_sums,
     proportion,
+    quotient,
 )
 
 
@@ -94,6 +97,33 @@ def test_an_interval_is_that_of_a_loop_over_resamples(batch, monkeypatch):
     assert len(draws) < 300
     tail = (1 - 0.95) / 2
     assert (interval.low, interval.high) == tuple(np.quantile(draws, [tail, 1 - tail]))
+
+
+def test_a_function_of_sums_is_made_anew_in_every_resample():
+    """Weighted by how many of each kind were drawn, the share of each is 2 and 5 whatever is drawn."""
+    kind, value = np.array([True, True, False]), np.array([2.0, 2.0, 5.0])
+    interval = bootstrap_sums(
+        lambda a, b, n, m: quotient(a, n) + quotient(b, m), [value * kind, value * ~kind, kind, ~kind], seed=0
+    )
+    assert interval == Interval(7.0, 7.0, 7.0)
+    counted = bootstrap_sums(lambda n: n, [kind], seed=0)
+    assert (counted.value, counted.low, counted.high) == (2, 0, 3)
+
+
+def test_quantile_and_its_interval():
+    values = np.append(np.arange(101.0), np.nan)
+    interval = bootstrap_quantile(values, 0.9, seed=1)
+    assert interval.value == 90 and 80 < interval.low < 90 < interval.high < 97
+    assert np.isnan(bootstrap_quantile([np.nan], 0.5, seed=1).value)
+
+
+def test_root_of_an_interval():
+    assert Interval(4.0, 1.0, 9.0).root() == Interval(2.0, 1.0, 3.0)
+    assert np.isnan(statistics.UNDEFINED.root().value)
+
+
+def test_nothing_to_divide_by():
+    np.testing.assert_array_equal(quotient([1.0, 2.0], np.array([2.0, 0.0])), [0.5, np.nan])
 
 
 def test_what_one_event_and_nothing_below_the_line_say():
