@@ -69,6 +69,25 @@ def test_what_only_stands_in_quiet_time_is_counted_k_times():
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("gain", [0.0, 0.3, 1.0])
+def test_a_constant_gain(gain):
+    """It takes the share of everything, always. Glitches of energy 32 in even samples, noise of energy 8 in odd ones."""
+    truth, noise = np.zeros((8, 16)), np.zeros((8, 16))
+    truth[:3, ::2], noise[:, 1::2] = 2.0, np.random.default_rng(0).choice([-1.0, 1.0], (8, 8))
+    strain = truth + noise
+    of_noise = gain**2 * 8 / 32
+    expected = {
+        "left": (1 - gain) ** 2 + of_noise,
+        "residual": (1 - gain) ** 2 + of_noise * (1 + 32),
+        "noise_added": gain,
+        "noise_above_3": 0.0,
+        "snr_left_median": np.sqrt(32 * (1 - gain) ** 2 + 8 * gain**2),
+    }
+    for name, value in expected.items():
+        found = score(getattr(subtraction, name), truth, gain * strain, strain=strain)
+        assert found.value == pytest.approx(value), name
+
+
 @pytest.mark.parametrize("times", [2, 5])
 def test_how_many_quiet_events_there_are_changes_nothing(times):
     truth, rng = glitches(), np.random.default_rng(2)
