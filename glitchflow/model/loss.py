@@ -5,10 +5,7 @@ All compare normalised values, `whittle` alone energies.
 Shapes: prediction and target (event, 1, frequency, time) -> scalar; `ssim` -> (event,).
 """
 
-import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,9 +83,9 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
         return (luminance * (2 * covariance + c2) / (variances + c2)).mean(dim=(1, 2, 3))
 
 
-def l1_ssim(prediction: Tensor, target: Tensor, weight: float = 1.0) -> Tensor:
-    """Adds how unlike the shapes are to how far off the pixels are: l1 + weight (1 - mean ssim)."""
-    return l1(prediction, target) + weight * (1 - ssim(prediction, target).mean())
+def l1_ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    """Adds how unlike the shapes are to how far off the pixels are: l1 + (1 - mean ssim)."""
+    return l1(prediction, target) + (1 - ssim(prediction, target).mean())
 
 
 def whittle(generated: Tensor, recorded: Tensor) -> Tensor:
@@ -106,22 +103,11 @@ LOSSES: dict[str, Loss] = {"l1": l1, "l2": l2, "l1+ssim": l1_ssim, "whittle": wh
 OF_ENERGIES = frozenset({"whittle"})  # the losses that take energies, not normalised values
 
 
-def build_loss(name: str, **options: Any) -> Loss:
+def build_loss(name: str) -> Loss:
     """Finds the loss(prediction, target) -> scalar of that name: a key of `LOSSES` or an import path.
 
-    An import path names a function (options are passed at every call) or a class such as an nn.Module
-    (options are passed to its constructor). `l1+ssim` has one option, `weight` of the SSIM term.
-
-    Raises `InputError` for a name that is neither known nor can be imported, and ValueError for an option that
-    the loss does not take.
+    An import path names a function, or a class such as an nn.Module, which is made without arguments.
+    Raises `InputError` for a name that is neither known nor can be imported.
     """
-    if name in LOSSES and set(options) - ({"weight"} if name == "l1+ssim" else set()):
-        raise ValueError(
-            f"loss {name!r} does not take {', '.join(options)}: only l1+ssim has an option, weight"
-        )
-    if not math.isfinite(options.get("weight", 0.0)):
-        raise ValueError(f"loss {name!r}: weight={options['weight']} is not finite")
     loss = LOSSES.get(name) or import_path(name, "train.loss", LOSSES)
-    if isinstance(loss, type):
-        return loss(**options)
-    return partial(loss, **options) if options else loss
+    return loss() if isinstance(loss, type) else loss
