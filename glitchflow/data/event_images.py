@@ -4,7 +4,7 @@
     series  the store's series, through the Q-transform that `qplot` describes now
     files   the files of `ingest`, through the same; nothing is written
 
-No more is in memory than a chunk of the store, or one event's series.
+No more is in memory than a shard of the store, which is checked whole, or one event's series.
 
 Shapes: C channel (the strain first), F frequency, T time, N sample.
 """
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from glitchflow.config import QPlot, Series, Whiten
 from glitchflow.data.content import Content
 from glitchflow.data.store import Dataset
+from glitchflow.data.view import axes
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import chosen_channels, event_start, read_channel
@@ -51,17 +52,12 @@ class Origin:
 def read_qplots(origin: Origin, events: Sequence[int], channels: Sequence[str]) -> Iterator[Image]:
     """Read the stored Q-plots of events, in the store's order."""
     dataset = _dataset(origin)
-    qplot = dataset.config.qplot
-    fixed = qplot.window == "fixed"
-    axes = [dataset[name][:] for name in ("frequency", "time")] if fixed else []
-    columns = [dataset.channels.index(channel) for channel in channels]
-    for event, energy in _stored(dataset, "qplot", events):
-        if fixed:
-            yield Image(event, energy[columns], axes[0], float(axes[1][1] - axes[1][0]))
-        else:
-            first = float(dataset["frequency0"][event])
-            rows = np.arange(energy.shape[1], dtype=np.float64)
-            yield Image(event, energy[columns], first + qplot.fres * rows, qplot.tres)
+    qplot, columns = dataset.config.qplot, [dataset.channels.index(channel) for channel in channels]
+    for inside, (values,) in dataset.blocks(np.sort(events), "qplot"):
+        for event, energy in zip(inside.tolist(), values):
+            frequency, time = axes(dataset, event)
+            step = float(time[1] - time[0]) if qplot.window == "fixed" else qplot.tres
+            yield Image(event, energy[columns], frequency, step)
 
 
 def read_series(origin: Origin, events: Sequence[int], channels: Sequence[str]) -> Iterator[Image]:
@@ -77,14 +73,6 @@ def read_series(origin: Origin, events: Sequence[int], channels: Sequence[str]) 
 def _dataset(origin: Origin) -> Dataset:
     assert origin.dataset is not None  # what has no dataset is read from files
     return origin.dataset
-
-
-def _stored(dataset: Dataset, name: str, events: Sequence[int]) -> Iterator[tuple[int, NDArray]]:
-    """An array, event by event; read by whole chunks."""
-    chunk = dataset.layout.chunk
-    for k in sorted({event // chunk for event in events}):
-        values = dataset[name][k * chunk : (k + 1) * chunk]
-        yield from ((event, values[event - k * chunk]) for event in sorted(events) if event // chunk == k)
 
 
 def read_files(origin: Origin, events: Sequence[int], channels: Sequence[str]) -> Iterator[Image]:
