@@ -18,8 +18,7 @@ from typing import Any
 import torch
 
 from glitchflow.cluster import session, threads
-from glitchflow.config import Experiment
-from glitchflow.config.sections import Train
+from glitchflow.config import Experiment, Train
 from glitchflow.data import lease
 from glitchflow.data.objects import make_directory
 from glitchflow.data.store.dataset import open_store
@@ -83,20 +82,17 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
                 # an earlier run is deleted when nothing can be wrong any more with what comes in its place
                 remove = partial(clear, directory) if overwrite else None
                 name = experiment.mlflow.run or Path(experiment.workdir).name
-                with mirrored(experiment.mlflow, name, training.to_json(), directory, remove):
-                    _launch_until_stopped(training, directory, gpu)
+                flag = uuid.uuid4().hex
+                work = partial(launch, training, directory, flag, gpu)
+                mirror = mirrored(experiment.mlflow, name, training.to_json(), directory, remove)
+                with mirror, follow(directory / "log.txt"):
+                    until_stopped(work, flag, training.train.grace)
             still_mine()
             ended(directory)
     found = checkpoint.best(directory / "checkpoints")
     if found is None:
         raise RunError(f"{directory}: no epoch was finished")
     return found
-
-
-def _launch_until_stopped(training: Training, directory: Path, gpu: bool) -> None:
-    flag = uuid.uuid4().hex
-    with follow(directory / "log.txt"):
-        until_stopped(partial(launch, training, directory, flag, gpu), flag, training.train.grace)
 
 
 def clear(directory: Path) -> None:

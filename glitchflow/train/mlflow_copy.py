@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glitchflow.config.sections import Mlflow
+from glitchflow.config import Mlflow
 from glitchflow.data.objects import read, write_text
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
@@ -95,6 +95,7 @@ def _open(settings: Mlflow, name: str, parameters: dict[str, Any], directory: Pa
     for variable, seconds in TIMES.items():
         os.environ.setdefault(variable, seconds)
     try:
+        from mlflow import entities
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
     except ImportError:
@@ -110,18 +111,12 @@ def _open(settings: Mlflow, name: str, parameters: dict[str, Any], directory: Pa
         there = client.get_experiment_by_name(settings.experiment)
         number = there.experiment_id if there else client.create_experiment(settings.experiment)
         mirror = Mirror(client, client.create_run(number, run_name=name).info.run_id, directory)
-        _send_parameters(mirror, parameters)
+        params = [entities.Param(key, str(value)) for key, value in _flat(parameters)]
+        client.log_batch(mirror.run, params=params)
     except MlflowException as error:
         text = " ".join(str(error).split())[:200]
         raise InputError(f"mlflow.uri = {settings.uri}: no MLflow server answers there: {text}") from None
     return mirror
-
-
-def _send_parameters(mirror: Mirror, parameters: dict[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    params = [Param(key, str(value)) for key, value in _flat(parameters)]
-    mirror.client.log_batch(mirror.run, params=params)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -63,7 +63,8 @@ def create(path: objects.Location, design: Design) -> Dataset:
             _create_fixed(path, name, axes, values)
         for name, kind in TRANSIENTS if design.transients else ():
             # compressed, since Zarr fills up a chunk of which a few rows are used
-            more = {"fill_value": _no_row(kind), "compressors": ZstdCodec(level=3)}
+            # -1, an event that cannot be, tells a row that is not written yet
+            more = {"fill_value": -1 if kind == "int64" else 0, "compressors": ZstdCodec(level=3)}
             _new_array(path, name, (0,), kind, (COLUMN_EVENTS,), ["transient"], **more)
         for name, value in design.notes.items():
             objects.put(path, f"{NOTES}/{name}.json", json.dumps(value).encode())
@@ -137,8 +138,3 @@ def _new_array(
         config={"write_empty_chunks": True},  # a shard of zeros is an object like any other
         **{"compressors": None, **more},
     )
-
-
-def _no_row(kind: str) -> int:
-    """What tells a row of a table that is not written yet: an event that cannot be."""
-    return -1 if kind == "int64" else 0

@@ -8,7 +8,7 @@ Shapes: E event, C channel, N sample.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -218,22 +218,21 @@ class Dataset:
             raise RunError(f"{self.path}: damaged: {FOLDED} has no checksum of {name}")
         return sums[k]
 
-    def _fixed_checksum(self, name: str, k: int) -> str | None:
-        return self.known.fixed[name].sha256 if name in self.known.fixed else None
-
     def _open(self, name: str) -> StoredArray:
         spec = self.known.arrays.get(name)
         if spec is None and name not in self.known.arrays and name not in self:
             raise KeyError(f"{self.path}: has no array {name}")
         array = self.raw(name, "r")
         self._same_shape(name, array, spec)
+        expected: Callable[[int], str | None]
         size = array.shape[0] if array.ndim else 1
         if (spec is not None and spec.column) or name in self.known.tables:
             piece, expected = array.chunks[0], partial(self._column_checksum, name)
         elif name in self.known.arrays:
             piece, expected = self.layout.shard, partial(self.checksum, name)
         else:
-            piece, expected = max(1, size), partial(self._fixed_checksum, name)
+            fixed = self.known.fixed.get(name)
+            piece, expected = max(1, size), lambda k: fixed.sha256 if fixed else None
         column = spec.column if spec else name not in self.known.arrays or array.ndim == 1
         holds = self.complete and column and array.nbytes <= HELD_BYTES
         return StoredArray(self.path, name, array, piece, expected, holds)

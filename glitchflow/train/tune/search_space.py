@@ -15,11 +15,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
-from glitchflow.config import Experiment, parse
-from glitchflow.config.sections import Section, Tune
+from glitchflow.config import Experiment, Section, Tune, parse
 from glitchflow.errors import InputError
 from glitchflow.signal.streams import generator
 
@@ -117,7 +115,10 @@ def candidates(experiment: Experiment) -> list[Values]:
         found = [dict(zip(entries, values)) for values in itertools.product(*lists)]
     else:
         space = domains(settings)
-        drawn = (_draw(space, generator(experiment.seed, STREAM, i)) for i in range(20 * settings.trials))
+        # Tune's own random search numbers its trials, repeats values, and draws all anew where more are asked for: here
+        # a trial has a generator of its own, and its directory is found again
+        rngs = (generator(experiment.seed, STREAM, i) for i in range(20 * settings.trials))
+        drawn = ({key: one.sample(random_state=rng) for key, one in space.items()} for rng in rngs)
         unique = {name(values): values for values in drawn}
         found = list(unique.values())[: settings.trials]
     for values in found:
@@ -137,12 +138,6 @@ def domains(settings: Tune) -> dict[str, Any]:
     }
     entries = {key: _domain(key, domain) for key, domain in settings.space.items()}
     return {key: build[kind](values) for key, (kind, values) in entries.items()}
-
-
-def _draw(space: Mapping[str, Any], rng: np.random.Generator) -> Values:
-    # Tune's own random search numbers its trials, repeats values, and draws all anew where more are asked for: here a
-    # trial has a generator of its own, and its directory is found again
-    return {key: domain.sample(random_state=rng) for key, domain in space.items()}
 
 
 def name(values: Values) -> str:
