@@ -7,7 +7,7 @@ part of it (`reads.py`). Start with `experiment.py`.
 """
 
 from glitchflow.config.analysis import Baseline, Evaluate, Harm, Report, Scan, Veto
-from glitchflow.config.base import Section
+from glitchflow.config.base import Section, every
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.read import import_path, load, named, parse
 from glitchflow.config.reads import Reads, describe
@@ -17,6 +17,8 @@ from glitchflow.config.sections import (
     Derived,
     Ingest,
     Loader,
+    Mlflow,
+    Model,
     QPlot,
     Series,
     Simulate,
@@ -24,6 +26,8 @@ from glitchflow.config.sections import (
     Split,
     Store,
     Times,
+    Train,
+    Tune,
     Whiten,
 )
 from glitchflow.config.upgrade import upgrade
@@ -38,6 +42,8 @@ __all__ = [
     "Harm",
     "Ingest",
     "Loader",
+    "Mlflow",
+    "Model",
     "Noise",
     "QPlot",
     "Reads",
@@ -51,9 +57,12 @@ __all__ = [
     "Split",
     "Store",
     "Times",
+    "Train",
+    "Tune",
     "Veto",
     "Whiten",
     "describe",
+    "every",
     "import_path",
     "load",
     "named",

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from glitchflow.config.base import Every, File, Names, Range, Section, key
-from glitchflow.config.base import every as every
 from glitchflow.config.recipes import Detector, Notebook
 
 

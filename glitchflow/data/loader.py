@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glitchflow.config import Loader as Settings
-from glitchflow.config import named
+from glitchflow import config
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
@@ -219,7 +218,7 @@ class _Lane:
 def build_loader(
     dataset: Dataset,
     split: str,
-    settings: Settings,
+    settings: config.Loader,
     reads: Reads,
     seed: int,
     dtype: torch.dtype = torch.float32,
@@ -250,7 +249,7 @@ def build_loader(
 
 def choose_channels(names: list[str], witnesses: list[str] | str) -> list[int]:
     """Indices of the strain and of the witnesses named (none: all). Raises `InputError` for an unknown one."""
-    witnesses = named("loader.witnesses", witnesses)
+    witnesses = config.named("loader.witnesses", witnesses)
     for name in witnesses:
         if name not in names[1:]:
             raise InputError(

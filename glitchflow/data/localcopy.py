@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from glitchflow.data.identity import fingerprint
 from glitchflow.data.objects import writing
-from glitchflow.data.store import Dataset
-from glitchflow.data.store.schema import digest
+from glitchflow.data.store import Dataset, digest
 from glitchflow.progress import say
 
 REFUSED = "no local copy of the store (loader.cache_dir)"

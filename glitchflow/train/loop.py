@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from glitchflow.config.sections import Train, every
+from glitchflow.config import Train, every
 from glitchflow.data.loader import Batch
 from glitchflow.data.store.dataset import open_store
 from glitchflow.train import checkpoint

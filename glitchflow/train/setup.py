@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from glitchflow.config import Experiment
-from glitchflow.config.sections import Loader as LoaderSettings
-from glitchflow.config.sections import Model, Train
+from glitchflow import config
 from glitchflow.data.generate import provenance
 from glitchflow.data.identity import identity, recipe
 from glitchflow.data.loader import Loader, Reads, build_loader, choose_channels
@@ -39,9 +37,9 @@ class Training:
 
     dataset: str | Path
     seed: int
-    loader: LoaderSettings
-    model: Model
-    train: Train
+    loader: config.Loader
+    model: config.Model
+    train: config.Train
 
     def to_json(self) -> dict[str, Any]:
         """The sections as a checkpoint's meta.json holds them."""
@@ -57,7 +55,7 @@ class Training:
         return self.model.model_dump(mode="json") | {"seed": seed}
 
 
-def training_of(experiment: Experiment) -> Training:
+def training_of(experiment: config.Experiment) -> Training:
     """The part of an experiment that training reads."""
     return Training(
         experiment.dataset, experiment.seed, experiment.loader, experiment.model, experiment.train
@@ -68,7 +66,7 @@ def training_of(experiment: Experiment) -> Training:
 class Learner:
     """Everything a worker holds while it trains."""
 
-    settings: Train
+    settings: config.Train
     kind: Kind
     model: nn.Module
     network: nn.Module  # the model as called: wrapped, compiled
@@ -180,21 +178,14 @@ def _fits(
         )
 
 
-@dataclass(frozen=True)
-class _Newest:
-    """What each worker tells the others of the checkpoints that it sees."""
-
-    step: float
-
-
 def _last(directory: Path, world: World) -> Checkpoint | None:
     """The newest checkpoint that rank 0 sees, on every worker: ranks that began from different ones would drift
     apart. Raises `RunError` where it does not come into sight here."""
     newest = [int(path.name.removeprefix("step-")) for path in checkpoint.by_step(directory)[-1:]]
-    of_rank_0, *_ = world.gather(_Newest(*(newest or [-1])))
-    if of_rank_0.step < 0:
+    (step,), *_ = world.share(newest or [-1])  # of rank 0
+    if step < 0:
         return None
-    path, until = directory / checkpoint.name(int(of_rank_0.step)), time.monotonic() + HIDDEN
+    path, until = directory / checkpoint.name(int(step)), time.monotonic() + HIDDEN
     while not path.exists():
         if time.monotonic() > until:
             raise RunError(

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from numpy.typing import NDArray
 
-from glitchflow.config.sections import Train
+from glitchflow.config import Train
 from glitchflow.train.workers import World
 
 

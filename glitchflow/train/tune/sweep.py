@@ -21,8 +21,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from glitchflow.cluster import session
-from glitchflow.config import Experiment
-from glitchflow.config.sections import Train, Tune
+from glitchflow.config import Experiment, Train, Tune
 from glitchflow.data import lease
 from glitchflow.data.identity import recipe
 from glitchflow.data.objects import make_directory, read, write_text
