@@ -9,7 +9,7 @@ HEADLINE = "residual"
 # what a terminal has room for; a column of two is one number with its price
 COLUMNS = (("residual",), ("left", "noise_added"), ("skill",), ("removed", "destroyed"), ("nll",))
 SHARES = ("noise_added", "removed", "destroyed")
-WIDTH = 22  # of a method's name, and of a column
+NAME, WIDTH = 20, 10  # characters of a method's name, and of a column at least
 
 
 def ranked(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -25,10 +25,13 @@ def ranked(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def method_lines(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns a line of titles and a line for each method, by `ranked`, of the scores of a family."""
     titles = [" / ".join(SCORES[score].words for score in column) for column in COLUMNS]
-    lines = [f"{'':<{WIDTH}}" + "".join(f"{title:>{WIDTH + 6}}" for title in titles)]
+    widths = [2 + max(WIDTH, len(title)) for title in titles]
+    rows = [("", titles)]
     for name in ranked(scores):
-        cells = [" / ".join(_short(scores[name][score], score) for score in column) for column in COLUMNS]
-        lines.append(f"{name:<{WIDTH}}" + "".join(f"{cell:>{WIDTH + 6}}" for cell in cells))
+        rows.append(
+            (name, [" / ".join(_short(scores[name][score], score) for score in column) for column in COLUMNS])
+        )
+    lines = [f"{n:<{NAME}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)) for n, cells in rows]
     return [line.rstrip() for line in lines]
 
 

@@ -70,7 +70,7 @@ def test_it_says_in_words_that_the_data_can_teach(judged):
     assert text.endswith(found["words"])
     assert "nan" not in text
     for name in result["families"]["witnessed"]["scores"]:
-        assert text.count(f"\n    {name:<22}") == len(result["families"])
+        assert text.count(f"\n    {name:<20}") == len(result["families"])
 
 
 def test_train_lets_it_pass_and_does_not_measure_twice(judged, monkeypatch, capsys):
