@@ -15,12 +15,10 @@ import numpy as np
 import pytest
 from helpers import edit_attributes, linked, small
 
-from glitchflow.analysis.report import charts, events, images, report
+from glitchflow.analysis.report import charts, events, images, report, sections
 from glitchflow.analysis.report.finding import finding
 from glitchflow.analysis.report.page import render
 from glitchflow.analysis.report.run import gather
-from glitchflow.analysis.report.sections import SECTIONS
-from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 
@@ -37,8 +35,36 @@ def energies(image):
     return image["peak"] * (levels.reshape(image["shape"]) / images.LEVELS) ** 2
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _series_are_drawn_once():
+    """Of the shared dataset's events: two thirds of the time that a page takes."""
+    draw, drawn = sections._series, {}
+
+    def once(run, event):
+        if event not in drawn:
+            drawn[event] = draw(run, event)
+        return drawn[event]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sections, "_series", once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def gathered(trained_run):
+    """What there is of the full run."""
+    return gather(trained_run)
+
+
+@pytest.fixture(scope="module")
+def data(gathered):
+    """What the full run's page hands its script."""
+    return data_of(render(gathered))
+
+
 @pytest.fixture
 def full(trained_run, tmp_path):
+    """The full run in a directory that a test may add to."""
     return linked(trained_run, tmp_path, "dataset.zarr", "predictions.zarr", "train", "evaluation")
 
 
@@ -60,9 +86,8 @@ def test_a_full_run(full):
     assert not re.findall(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", page), "self-contained"
 
 
-def test_the_figures_hold_the_energies(full):
-    data = data_of(render(gather(full)))
-    dataset, predictions = store.open_store(full.dataset), store.open_store(full.predictions)
+def test_the_figures_hold_the_energies(gathered, data):
+    dataset, predictions = gathered.dataset, gathered.predictions
     event = data["columns"]["event"][int(np.argmax([w == "missed" for w in data["columns"]["why"]]))]
     figure = data["figures"][str(event)]
     recorded = np.maximum(dataset["qplot"][event, 0], 0)
@@ -84,24 +109,23 @@ def test_the_figures_hold_the_energies(full):
     assert figure["time"]["high"] - figure["time"]["low"] == pytest.approx((t[1] - t[0]) * len(t))
 
 
-def test_every_event_is_listed_with_its_scores(full):
-    columns = data_of(render(gather(full)))["columns"]
-    dataset = store.open_store(full.dataset)
+def test_every_event_is_listed_with_its_scores(gathered, data):
+    columns, dataset = data["columns"], gathered.dataset
     assert columns["event"] == list(range(96))
     assert columns["gps"] == np.asarray(dataset["gps"][:]).tolist()
     assert columns["family"] == [dataset.labels[i] for i in dataset["label"][:]]
     test = set(dataset.indices("test").tolist())
     assert {e for e, s in zip(columns["event"], columns["split"]) if s == "test"} == test
     assert {e for e, level in zip(columns["event"], columns["recorded_level"]) if level is not None} == test
-    scores = gather(full).scores
+    scores = gathered.scores
     for event, level in zip(scores["event"].astype(int), scores["residual_level"]):
         assert columns["residual_level"][event] == pytest.approx(level, rel=1e-4)
 
 
-def test_scored_events_come_first_where_not_all_are_listed(full):
-    test = store.open_store(full.dataset).indices("test")
-    few = full.model_copy(update={"report": full.report.model_copy(update={"events": len(test) + 3})})
-    listed = data_of(render(gather(few)))["columns"]["event"]
+def test_scored_events_come_first_where_not_all_are_listed(gathered):
+    test = gathered.dataset.indices("test")
+    settings = gathered.settings.model_copy(update={"events": len(test) + 3})
+    listed = data_of(render(dataclasses.replace(gathered, settings=settings)))["columns"]["event"]
     assert len(listed) == len(test) + 3
     assert set(test.tolist()) <= set(listed)
     assert listed == sorted(listed)
@@ -119,16 +143,16 @@ LEVELS = {  # recorded, generated, residual: at s = 16
 
 
 @pytest.fixture
-def told(full):
+def told(gathered):
     """Events of known levels; of no family it is known whether witnesses see it."""
     columns = zip(*LEVELS.values())
     scores = {
         f"{n}_level": np.array(v, float) for n, v in zip(("recorded", "generated", "residual"), columns)
     }
-    run = gather(full)
-    dataset = dataclasses.replace(run.dataset, attributes={**run.dataset.attributes, "witnessed_labels": []})
+    attributes = {**gathered.dataset.attributes, "witnessed_labels": []}
+    dataset = dataclasses.replace(gathered.dataset, attributes=attributes)
     return dataclasses.replace(
-        run, dataset=dataset, scores={"event": np.array(list(LEVELS), float), **scores}
+        gathered, dataset=dataset, scores={"event": np.array(list(LEVELS), float), **scores}
     )
 
 
@@ -136,11 +160,10 @@ def test_the_telling_events(told):
     assert events.choose(told) == {3: "best", 12: "worst", 6: "missed", 9: "false", 5: "best", 8: "missed"}
 
 
-def test_what_no_witness_sees_is_missed_last(full):
-    told = gather(full)
-    labels = np.asarray(told.dataset["label"][:])
+def test_what_no_witness_sees_is_missed_last(gathered):
+    labels = np.asarray(gathered.dataset["label"][:])
     blips, seen = (
-        np.flatnonzero(labels == told.dataset.labels.index(n))[0] for n in ("blip", "sine_gaussian")
+        np.flatnonzero(labels == gathered.dataset.labels.index(n))[0] for n in ("blip", "sine_gaussian")
     )
     scores = {
         "event": [blips, seen],
@@ -149,7 +172,7 @@ def test_what_no_witness_sees_is_missed_last(full):
         "residual_level": [9, 9],
     }
     ordered = {name: np.array(column, float) for name, column in scores.items()}
-    assert list(events.choose(dataclasses.replace(told, scores=ordered))) == [seen, blips]
+    assert list(events.choose(dataclasses.replace(gathered, scores=ordered))) == [seen, blips]
 
 
 @pytest.mark.parametrize("most", [0, 1, 4])
@@ -158,7 +181,7 @@ def test_no_more_figures_than_asked_for(told, most):
     assert list(events.choose(few)) == [3, 12, 6, 9][:most]
 
 
-def test_large_qplots_are_averaged(full):
+def test_large_qplots_are_averaged():
     image = np.random.default_rng(1).exponential(size=(128, 100))
     small = images.quantise(image)
     assert small["shape"] == [64, 64]
@@ -218,14 +241,13 @@ def test_nothing_at_all(tmp_path):
 
 
 @pytest.fixture
-def alter(full):
+def alter(gathered):
     """alter(change) -> Run whose metrics.json went through `change`."""
-    run = gather(full)
 
     def altered(change):
-        result = json.loads(json.dumps(run.result))
+        result = json.loads(json.dumps(gathered.result))
         change(result)
-        return dataclasses.replace(run, result=result, figures=figures(result))
+        return dataclasses.replace(gathered, result=result, figures=figures(result))
 
     return altered
 
@@ -405,13 +427,13 @@ def test_recorded_data_without_witnessed_families(alter):
     render(run)
 
 
-def test_charts_follow_the_pages_colours(full):
-    chart, again = (charts.svg(gather(full).figures["accuracy"]) for _ in range(2))
+def test_charts_follow_the_pages_colours(gathered, full):
+    chart, again = (charts.svg(figures(gathered.result)["accuracy"]) for _ in range(2))
     assert chart.startswith("<svg viewBox=")
     assert "currentColor" in chart and "var(--network)" in chart
     assert "#000000" not in chart and "#ffffff" not in chart
     assert chart == again, "no dates, no random names"
-    best = min(e["validation_loss"] for e in gather(full).epochs)
+    best = min(e["validation_loss"] for e in gathered.epochs)
     assert f"best: {best:.4g}, epoch" in report(full).read_text(), "numbers in words are not shortened"
 
 
@@ -425,5 +447,5 @@ def test_a_built_wheel_has_the_templates(tmp_path):
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, timeout=120)
     (wheel,) = source.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {"page.html", "page.css", "page.js", *(f"{section.name}.html" for section in SECTIONS)}
+    wanted = {"page.html", "page.css", "page.js", *(f"{section.name}.html" for section in sections.SECTIONS)}
     assert {f"glitchflow/analysis/report/templates/{name}" for name in wanted} <= names

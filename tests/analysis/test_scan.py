@@ -173,30 +173,39 @@ def _with_list(experiment, *overrides):
     return load(directory / "x.yaml", [f"loader.witnesses={directory}/witnesses.txt", *overrides])
 
 
-def test_train_infer_and_evaluate_on_the_channels_chosen(found):
-    experiment, result = found
-    names = chosen(result)
+@pytest.fixture(scope="module")
+def subset(found):
+    """The experiment on the channels chosen, with a network trained on them."""
+    experiment, _ = found
     subset = _with_list(experiment, "train.epochs=1", "train.workers=1", "infer.untrained=false")
-    assert subset.loader.witnesses == names
     train(training_of(subset), Path(subset.workdir) / "train")
-    trained = find(Path(subset.workdir) / "train" / "checkpoints", "best")
+    return subset
+
+
+def network_of(experiment):
+    return find(Path(experiment.workdir) / "train" / "checkpoints", "best")
+
+
+def test_train_infer_and_evaluate_on_the_channels_chosen(found, subset):
+    names = chosen(found[1])
+    assert subset.loader.witnesses == names
+    trained = network_of(subset)
     assert trained.meta.channels == ["SIM:STRAIN", *names]
     assert len(trained.normalisation.scale) == 6
     infer(subset)
     scores = json.loads((evaluate(subset) / "metrics.json").read_text())["families"]
     assert {"network", "linear", "oracle"} <= set(scores["sine_gaussian"]["scores"])
     with pytest.raises(InputError, match=r"was begun (with loader.witnesses|on channels)"):
-        fit(_with_list(experiment, f"loader.witnesses=[{names[0]}]", "train.epochs=2"))
+        fit(_with_list(subset, f"loader.witnesses=[{names[0]}]", "train.epochs=2"))
 
 
-def test_a_store_without_a_chosen_channel_is_refused(found, tmp_path, ray_session):
-    """The network of the test above, on a store that lacks one of its five witnesses."""
-    experiment, result = found
-    names = chosen(result)
+def test_a_store_without_a_chosen_channel_is_refused(found, subset, tmp_path):
+    """One that lacks one of the network's five witnesses."""
+    names = chosen(found[1])
     other = coupled(tmp_path, 1, events=16, witnesses=[n for n in NAMES if n != names[2]])
     generate(other)
-    checkpoint = find(Path(experiment.workdir) / "train" / "checkpoints", "best")
-    settings = other.infer.model_copy(update={"checkpoint": str(checkpoint.path), "untrained": False})
+    network = {"checkpoint": str(network_of(subset).path), "untrained": False}
+    settings = other.infer.model_copy(update=network)
     with pytest.raises(InputError, match=f"has no channel {names[2]}, which .* was trained on"):
         infer(other.model_copy(update={"infer": settings}))
 
@@ -273,10 +282,10 @@ def test_recorded_data_without_a_store(recording):
     assert 0.3 < entries["W:C"]["events"] / entries["W:A"]["events"] < 0.7, "a gap leaves the others alone"
 
 
-def test_ingest_takes_the_list_and_what_its_channels_are_derived_from(recording):
-    (Path(recording.workdir) / "some.txt").write_text("# by hand\nW:FRINGE\n\nW:B\n")
-    values = recording.model_dump(mode="json")
-    values["ingest"]["witnesses"] = str(Path(recording.workdir) / "some.txt")
+def test_ingest_takes_the_list_and_what_its_channels_are_derived_from(recording, tmp_path):
+    (tmp_path / "some.txt").write_text("# by hand\nW:FRINGE\n\nW:B\n")
+    values = recording.model_dump(mode="json") | {"workdir": str(tmp_path)}
+    values["ingest"]["witnesses"] = str(tmp_path / "some.txt")
     values["loader"]["witnesses"] = values["ingest"]["witnesses"]
     experiment = type(recording).model_validate(values)
     dataset = store.open_store(ingest(experiment))
