@@ -71,7 +71,7 @@ def test_what_only_stands_in_quiet_time_is_counted_k_times():
 
 @pytest.mark.parametrize("gain", [0.0, 0.3, 1.0])
 def test_a_constant_gain(gain):
-    """It takes the share of everything, always. Glitches of energy 32 in even samples, noise of energy 8 in odd ones."""
+    """It takes its share of everything. Glitches of energy 32 in even samples, noise of energy 8 in odd ones."""
     truth, noise = np.zeros((8, 16)), np.zeros((8, 16))
     truth[:3, ::2], noise[:, 1::2] = 2.0, np.random.default_rng(0).choice([-1.0, 1.0], (8, 8))
     strain = truth + noise
