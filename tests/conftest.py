@@ -1,24 +1,26 @@
 """One Ray for the whole session, and one small real run that tests share and none changes.
 
-With pytest-xdist each of its processes has a Ray and a run of its own.
+With pytest-xdist each of its processes has a Ray of its own, and a copy of the run that one of them makes.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # before torch is imported: one thread, for the tests share their cores with Ray's workers and with each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from helpers import linked, small, staged
+from helpers import READ, linked, reads_of, small, staged
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
@@ -40,26 +42,53 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def dataset_run(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    """A small experiment whose dataset.zarr is made. Read only."""
-    from glitchflow.data.generate import generate
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """once(name, make): a copy of what `make(directory)` writes, in the first of the tests' processes that asks.
 
-    experiment = small(tmp_path_factory.mktemp("run"), store={"series": "float64"})
-    generate(staged("generate", experiment))
-    return experiment
+    What stages read meanwhile (`READ`) counts in every process.
+    """
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def copied(name: str, make: Callable[[Path], object]) -> Path:
+        directory, done = common / "once" / name, common / "once" / f"{name}.json"
+        directory.mkdir(parents=True, exist_ok=True)
+        with done.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(directory)
+                done.write_text(json.dumps({stage: sorted(reads.seen) for stage, reads in READ.items()}))
+        for stage, seen in json.loads(done.read_text()).items():
+            reads_of(stage).seen.update(seen)
+        return shutil.copytree(directory, own / name)
+
+    return copied
 
 
 @pytest.fixture(scope="session")
-def trained_run(dataset_run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def dataset_run(ray_session: None, once: Callable) -> Experiment:
+    """A small experiment whose dataset.zarr is made. Read only."""
+    from glitchflow.data.generate import generate
+
+    def at(directory: Path) -> Experiment:
+        return small(directory, store={"series": "float64"})
+
+    return at(once("made", lambda directory: generate(staged("generate", at(directory)))))
+
+
+@pytest.fixture(scope="session")
+def trained_run(dataset_run: Experiment, once: Callable) -> Experiment:
     """The same experiment trained by two DDP workers, inferred and evaluated. Read only."""
     from glitchflow.analysis.evaluate.evaluate import evaluate
     from glitchflow.analysis.infer import infer
     from glitchflow.train.fit import fit
 
-    experiment = linked(dataset_run, tmp_path_factory.mktemp("trained"), "dataset.zarr")
-    for stage, function in (("train", fit), ("infer", infer), ("evaluate", evaluate)):
-        function(staged(stage, experiment))
-    return experiment
+    def make(directory: Path) -> None:
+        experiment = linked(dataset_run, directory, "dataset.zarr")
+        for stage, function in (("train", fit), ("infer", infer), ("evaluate", evaluate)):
+            function(staged(stage, experiment))
+
+    return dataset_run.model_copy(update={"workdir": str(once("trained", make))})
 
 
 @pytest.fixture(scope="session")

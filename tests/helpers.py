@@ -68,10 +68,14 @@ def small(workdir: Path, **changes: object) -> Experiment:
 READ: dict[str, Reads] = {}  # what the stages of this process have read so far
 
 
+def reads_of(stage: str) -> Reads:
+    """What a stage may read, and what it has read so far."""
+    return READ.setdefault(stage, Reads(stage, frozenset(STAGES[stage].reads.split())))
+
+
 def staged(stage: str, experiment: Experiment) -> Experiment:
     """The experiment as the command hands it to a stage: what its help does not list cannot be read."""
-    listed = frozenset(STAGES[stage].reads.split())
-    return experiment.limited(READ.setdefault(stage, Reads(stage, listed)))
+    return experiment.limited(reads_of(stage))
 
 
 def linked(run: Experiment, directory: Path, *names: str) -> Experiment:
