@@ -21,6 +21,7 @@ from glitchflow.data.loader import choose_channels
 from glitchflow.data.normalise import Normalisation, build_normalisation, loudness
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
+from glitchflow.methods import reference
 from glitchflow.methods.method import Block, Fit, Read, Series, Train
 from glitchflow.methods.table import METHODS, predicted
 from glitchflow.methods.treat import expect, make, read_block
@@ -228,5 +229,6 @@ def facts(train: Train, dataset: Dataset) -> set[str]:
         "series": series is not None,
         "recorded": series is not None and len(series.recorded) > 0,
         "derived": series is not None and len(series.recorded) < len(series.witnesses),
+        "couplings": series is not None and reference.told(series.dataset, dataset) is not None,
     }
     return {*train.predictions, *(name for name, known in there.items() if known)}

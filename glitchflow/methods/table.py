@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from glitchflow.methods import images, oracle, wiener
+from glitchflow.methods import images, oracle, reference, wiener
 from glitchflow.methods.method import Block, Method, Read, Removed
 
 NETWORK, UNTRAINED, NOTHING, ORACLE = "network", "untrained", "nothing", "oracle"
@@ -40,6 +40,7 @@ METHODS: dict[str, Method] = {
     "wiener_derived": Method(partial(wiener.fit, derived=True), SERIES | {"derived"}),
     "wiener_mask": Method(wiener.fit_mask, SERIES),
     ORACLE: Method(oracle.fit, TRAIN | {"truth"}, truth=True),
+    "reference": Method(reference.fit, SERIES | {"truth", "couplings"}, truth=True, seeing=False),
 }
 GUESSES = (
     NOTHING,

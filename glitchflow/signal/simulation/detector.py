@@ -55,7 +55,7 @@ def detector(simulate: Simulate, series: Series, derived: list[Derived], seed: i
     Raises `InputError` for a noise curve that cannot be read.
     """
     settings = simulate.detector
-    instrument, couplings = _instrument(settings, series, seed)
+    instrument, couplings = draw_instrument(settings, series, seed)
     weights = {name: getattr(settings.families, name).weight for name in FAMILIES}
     names = [name for name in FAMILIES if weights[name]]
     share = np.array([weights[name] for name in names])
@@ -72,8 +72,11 @@ def detector(simulate: Simulate, series: Series, derived: list[Derived], seed: i
     )
 
 
-def _instrument(settings: Detector, series: Series, seed: int) -> tuple[Instrument, dict[str, Any]]:
-    """The detector's noise and couplings, drawn from the dataset's seed, and the couplings as names and numbers."""
+def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Instrument, dict[str, Any]]:
+    """Draw the detector's noise and couplings from the dataset's seed; with the couplings as names and numbers.
+
+    Raises `InputError` for a noise curve that cannot be read.
+    """
     samples, rate = series.samples, series.sample_rate
 
     def random(name: str) -> np.random.Generator:
