@@ -22,6 +22,7 @@ from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.view import axes, strain_engine
 from glitchflow.errors import InputError
 from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.qtransform.qplot import Coefficients
 from glitchflow.signal.types import Array, Energies, Indices
 
 PIECE = 2**18  # samples of strain worked on at once: the coefficients of all rows are ten times as many
@@ -132,14 +133,28 @@ def noise_in_strain(engine: QTransform, strain: Array, masks: Energies, shown: S
     them. For given data they are linear in the mask.
     """
     coefficients = engine.coefficients(strain[:, None], q=shown.q)
-    removed = [
-        value * _on_tiles(torch.from_numpy(masks), shown, rows, value.shape[-1], engine.duration)
-        for value, rows in zip(coefficients.values, coefficients.frequencies, strict=True)
-    ]
-    white = engine.inverse(replace(coefficients, values=tuple(removed)))
+    return masked(engine, coefficients, on_tiles(masks, shown, coefficients, engine.duration))
+
+
+@torch.no_grad()
+def masked(engine: QTransform, coefficients: Coefficients, tiles: Sequence[Tensor]) -> Array:
+    """Compute the series (E, M, N) in units of strain of coefficients of one channel, times weights on their tiles.
+
+    tiles: (E, M, R, n) for each group of rows, as `on_tiles` makes them. For given filters the result is linear in the
+    coefficients, hence in the series that they are of.
+    """
+    pairs = zip(coefficients.values, tiles, strict=True)
+    white = engine.inverse(replace(coefficients, values=tuple(value * weight for value, weight in pairs)))
     if coefficients.filters is not None:
         white = coefficients.filters.undo(white, engine.frange)
     return white.numpy()
+
+
+def on_tiles(masks: Energies, shown: Shown, coefficients: Coefficients, duration: float) -> list[Tensor]:
+    """Bring masks (E, M, F, T) onto the tiles of coefficients of series of `duration` s: (E, M, R, n) a group."""
+    groups = zip(coefficients.frequencies, coefficients.values, strict=True)
+    given = torch.from_numpy(masks)
+    return [_on_tiles(given, shown, rows, values.shape[-1], duration) for rows, values in groups]
 
 
 def _on_tiles(masks: Tensor, shown: Shown, rows: Tensor, tiles: int, duration: float) -> Tensor:

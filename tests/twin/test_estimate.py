@@ -72,6 +72,27 @@ def test_it_is_linear_in_the_mask(engine, strain):
     np.testing.assert_allclose(sum(parts), both, atol=1e-5 * np.abs(both).max())
 
 
+def test_a_signal_loses_what_the_mask_takes_from_it_through_the_strains_own_filter(engine, strain):
+    """Cleaning is linear in the strain for a fixed mask and filter: cleaned(strain + h) - cleaned(strain), the long
+    way, is one inverse of the signal's own coefficients. A filter estimated anew hardly sees the signal."""
+    masks = np.random.default_rng(5).uniform(size=(1, 2, 16, 32)).astype(np.float32)
+    signal = 3e-21 * glitch(width=0.3)
+    own = engine.coefficients(strain[:1, None])
+
+    def fixed(series):
+        part = engine.coefficients(series[None, None], filters=own.filters)
+        return estimate.masked(engine, part, estimate.on_tiles(masks, SHOWN, part, SECONDS))
+
+    short = fixed(signal)
+    close = {"rtol": 0, "atol": 1e-5 * np.abs(strain).max()}  # coefficients are in single precision
+    np.testing.assert_allclose(short, fixed(strain[0] + signal) - fixed(strain[0]), **close)
+    again, alone = (
+        estimate.noise_in_strain(engine, series[None], masks, SHOWN)
+        for series in (strain[0] + signal, strain[0])
+    )
+    assert np.linalg.norm(again - alone - short) < 0.1 * np.linalg.norm(short)
+
+
 def test_a_taper_is_one_inside_and_exactly_zero_beyond():
     time = np.arange(0, SECONDS, 1 / RATE)
     taper = SHOWN.taper(time, 1.0)

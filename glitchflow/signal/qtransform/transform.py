@@ -28,6 +28,7 @@ from glitchflow.signal.qtransform.series import asd_of_each, check_part, check_s
 from glitchflow.signal.qtransform.tiling import build_tiling
 from glitchflow.signal.whiten import Filter
 
+Values = Tensor | np.ndarray
 CHOICES = {
     "select": ("strain", "channel"),
     "invalid": ("raise", "mask"),
@@ -134,7 +135,7 @@ class QTransform(nn.Module):
         return self.grid.times
 
     @torch.no_grad()
-    def forward(self, series: Tensor | np.ndarray, companion: Tensor | np.ndarray | None = None) -> QPlot:
+    def forward(self, series: Values, companion: Values | None = None) -> QPlot:
         """Draws Q-plots of (E, C, N) series in any units.
 
         companion: (E, N), a part of the strain in the strain's units (for example what witnesses explain); it goes
@@ -156,20 +157,24 @@ class QTransform(nn.Module):
         return concatenate(plots, fixed=() if self.grid.crop else ("frequencies", "times"))
 
     @torch.no_grad()
-    def coefficients(self, series: Tensor | np.ndarray, q: float | None = None) -> Coefficients:
+    def coefficients(
+        self, series: Values, q: float | None = None, filters: Filter | None = None
+    ) -> Coefficients:
         """Computes complex tiles of (E, C, N) series in one plane: the only one, or the one nearest to `q`.
 
+        filters: that whiten in place of the series' own, for a part of other series.
         Not in pieces, and the last bit of a coefficient may depend on its batch.
         Raises ValueError as `forward`, and without `q` where there are several planes.
         """
         if q is None and len(self.planes) > 1:
-            raise ValueError(
-                f"several planes, of Q {[round(float(q), 3) for q in self.qs]}: choose one by q="
-            )
-        index = 0 if q is None else int((self.qs - q).abs().argmin())
-        plane = self._plane(index)
+            known = [round(float(q), 3) for q in self.qs]
+            raise ValueError(f"several planes, of Q {known}: choose one by q=")
+        plane = self._plane(0 if q is None else int((self.qs - q).abs().argmin()))
         series = self._checked(series, "event", "channel", "sample")
-        series, filters, _ = self._condition(series, 0)
+        if filters is None:
+            series, filters, _ = self._condition(series, 0)
+        else:
+            series = filters(series.to(self.times.device, torch.float64), self.dtype)
         spectrum = rfft(series).to(complex_of(self.dtype)).flatten(0, 1)
         values = tuple(rows.coefficients(spectrum).unflatten(0, series.shape[:2]) for rows in plane.rows())
         return Coefficients(values, tuple(rows.frequencies for rows in plane.rows()), plane.q, filters)
@@ -189,7 +194,7 @@ class QTransform(nn.Module):
         inside = (frequency >= self.frange[0]) & (frequency <= self.frange[1])
         return irfft(spectrum * inside, self.samples).unflatten(0, shape)
 
-    def _checked(self, series: Tensor | np.ndarray, *axes: str) -> Tensor:
+    def _checked(self, series: Values, *axes: str) -> Tensor:
         return check_series(series, axes, self.samples, self.sample_rate)
 
     def _condition(self, series: Tensor, event: int) -> tuple[Tensor, Filter | None, Tensor]:
