@@ -92,7 +92,9 @@ class Veto(Section):
 class Harm(Section):
     """Compact-binary signals that `evaluate` injects in the strain alone, to see what cleaning leaves of them."""
 
-    signals: int = key(2, "signals injected into each event; 0: nothing is measured", ge=0)
+    signals: int = key(
+        1000, "signals injected on glitches at least, and as many in quiet events; 0: none", ge=0
+    )
     mass: Positive = key((8.0, 30.0), "chirp mass of two equal masses, drawn log-uniformly", "solar masses")
     snr: Positive = key((8.0, 30.0), "matched-filter SNR, drawn log-uniformly")
     start: float = key(15.0, "frequency at which the inspiral fades in", "Hz", gt=0)

@@ -100,7 +100,7 @@ def compare(
     """
     say(f"{', '.join(fit.methods)}: {len(events)} events")
     comparison = Comparison(dataset, fit, rule, whole)
-    parts = list(_parts(dataset, events))
+    parts = list(parts_of(dataset, events))
     if len(parts) > 1:
         job = Job(comparison.score, "scoring", comparison.memory)
         found = list(run_tasks(job, {part: len(part) for part in parts}, cluster).values())
@@ -116,8 +116,8 @@ def compare(
     )
 
 
-def _parts(dataset: Dataset, events: Indices) -> Iterator[tuple[int, ...]]:
-    """The events of each task: some of one shard, or all where there are few."""
+def parts_of(dataset: Dataset, events: Indices) -> Iterator[tuple[int, ...]]:
+    """Share out events, ascending indices, as tasks: some of one shard each, or all in one where there are few."""
     if len(events) <= PART:
         yield tuple(events.tolist())
         return

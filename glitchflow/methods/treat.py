@@ -66,13 +66,19 @@ class Taken:
     series: Array | None  # (E, N) w' in the strain's unit; None where the store kept no series
 
 
-def take(fit: Fit, estimator: Estimator | None, block: Block) -> dict[str, Taken]:
-    """Ask every method, and bring its mask into the strain where there is one."""
+def ask(fit: Fit, block: Block) -> dict[str, Taken]:
+    """Ask every method what it takes out of a block, without the series of those that have a mask."""
     blind = replace(block, truth=None)
     found = {}
     for name, method in fit.methods.items():
         removed = fit.fitted[name].removed(block if method.truth else blind)
         found[name] = Taken(removed.generated, _mask(removed, fit.floor[:, None]), removed.series)
+    return found
+
+
+def take(fit: Fit, estimator: Estimator | None, block: Block) -> dict[str, Taken]:
+    """Ask every method, and bring its mask into the strain where there is one."""
+    found = ask(fit, block)
     masks = {name: one.mask for name, one in found.items() if one.mask is not None}
     if estimator is None or block.strain is None or not masks:
         return found

@@ -1,274 +1,196 @@
-"""Do no harm: how much of a glitch, and how little of a signal, the cleaning takes away, at one mask setting.
+"""Signals survive: what every method leaves of signals that are added to the strain, in one exam for all of them.
 
-Compact-binary signals are added to the strain alone, before it is whitened and cleaned; the witnesses, and with them
-the generated energies, stay as they are. What is left of a signal is the cleaned strain with it minus the cleaned
-strain without it, matched-filtered with the signal itself: no property of the cleaning is taken for granted.
+    1. which glitches can hold a signal, with more than half of its SNR^2 where witnesses explain something
+    2. compact binaries on those glitches, as many more in quiet events; and glitches that no witness sees, as they are
+    3. what each method leaves of each, and what a search would say of it: signals.py
 
-Shapes: E event, N sample of its series, F frequency and T time of its Q-plot.
+What a method makes of the witnesses stays as it is, for signals are in the strain alone: a mask takes its share of a
+signal, and a series predicted from witnesses takes nothing. The signals are the same for every method, and an event's
+depend on the seed and its index alone.
+
+Shapes: E event, S signal of an event, M method, F frequency and T time of a Q-plot, N sample.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from glitchflow.analysis.opened import Opened
-from glitchflow.config import Harm
+from glitchflow.analysis.evaluate import signals
+from glitchflow.analysis.evaluate.signals import BANK, VERDICT, Heard
+from glitchflow.config import Cluster, Harm
+from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.store import Dataset
-from glitchflow.data.view import read_series
-from glitchflow.methods.table import NETWORK
+from glitchflow.methods.compare import BLOCK, Comparison, parts_of
+from glitchflow.methods.method import Block, Fit
+from glitchflow.methods.treat import ask, read_block, take
 from glitchflow.progress import say
-from glitchflow.score import matched, metrics
-from glitchflow.score.mask import removal_mask
-from glitchflow.score.sample import Scored
-from glitchflow.score.table import Bootstrap, plain, share
-from glitchflow.signal.simulation.families import inspiral
+from glitchflow.score import matched
+from glitchflow.score.made import Columns
+from glitchflow.score.metrics import NOISE_ENERGY
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.streams import SIGNALS, generator
-from glitchflow.signal.types import Array, Energies
-from glitchflow.twin.estimate import Estimator, Shown, estimator_of, shown_of
+from glitchflow.signal.types import Array, Flags, Indices
+from glitchflow.twin.estimate import Estimator, estimator_of
 
-Transients = Callable[[int], Array]
-ALONE, GLITCHES = "alone", "on_glitches"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Says what is injected, the mask that is judged, and how intervals are made."""
-
-    harm: Harm
-    threshold: float  # clean.threshold
-    interval: Bootstrap
+TRIES = 8  # masses drawn for a first signal before its glitch counts as one that holds none
+MORE_TRIES = 64  # for the others on a glitch that holds one
+UNKNOWN = np.array([np.nan])  # the mass of a transient, which is in no bank
+Part = tuple[int, ...]  # events of a task
 
 
-@dataclass(frozen=True)
-class Block:
-    """Holds some events of a split: their strain, and what is known about them."""
+def examine(
+    dataset: Dataset, events: Indices, fit: Fit, settings: Harm, seed: int, cluster: Cluster
+) -> dict[str, Columns]:
+    """Examine every method by signals in some events, ascending indices of a dataset that holds series.
 
-    events: NDArray[np.int64]  # (E,)
-    label: NDArray[np.int8]
-    strain: Array  # (E, N)
-    shown: list[Shown]
-    recorded: Energies  # (E, F, T)
-    witnessed: Energies | None
-
-
-@dataclass(frozen=True)
-class Treated:
-    """Holds a dataset whose events are treated: what `measure` opened and built once."""
-
-    run: Opened
-    estimator: Estimator
-    transient: Transients | None  # an event's transient as the strain saw it, (N,), where the recipe knows it
-
-    @property
-    def glitches(self) -> list[str]:
-        """Name the families that cleaning is for: the witnessed ones, and of recorded data all."""
-        return self.run.dataset.witnessed_labels or self.run.dataset.labels[1:]
-
-    @property
-    def unwitnessed(self) -> list[str]:
-        """Name the families that cleaning should leave alone, where the recipe knows their transients."""
-        labels = self.run.dataset.labels[1:]
-        return [name for name in labels if self.transient and name not in self.glitches]
-
-
-def measure(run: Opened, sample: Scored, trial: Trial, validation: NDArray[np.int64]) -> dict[str, Any]:
-    """Measure the scores of a sample of events, beside the Wiener filter's, and of other thresholds on `validation`
-    events.
-
-    The dataset must hold `series`.
+    Returns by method the columns `VERDICT`, (E, S) each, NaN where an event has fewer signals; see `signals.examine`.
     """
-    treated = Treated(run, estimator_of(run.dataset), _transients(run.dataset))
-    settings, threshold = trial.harm, trial.threshold
-    say(f"do no harm: {settings.signals} signals in each of {len(sample.events)} events")
-    (found,) = _scores(treated, trial, sample.events, [threshold])
-    result: dict[str, Any] = {
-        "mask": {"threshold": threshold},
-        "signals": settings.model_dump(mode="json", exclude={"thresholds"}),
-        **found,
-        # a prediction from witnesses alone is the same with and without a signal in the strain
-        "wiener_kept": {
-            name: entry | {"median": 1.0, "p01": 1.0} if entry["events"] else entry
-            for name, entry in found["kept"].items()
-        },
-    }
-    if settings.thresholds:
-        tried = _scores(treated, trial, validation, settings.thresholds)
-        result["validation"] = [
-            {"threshold": value, **scores} for value, scores in zip(settings.thresholds, tried)
-        ]
-    result = plain(result)
-    say(summary(result))
-    return result
-
-
-def summary(result: dict[str, Any]) -> str:
-    """Write a line for the events scored, and one for each threshold tried on the validation split."""
-    lines = [_line("scored events", result["mask"]["threshold"], result)]
-    lines += [_line("validation", entry["threshold"], entry) for entry in result.get("validation", [])]
-    return "\n".join(lines)
-
-
-def _line(split: str, threshold: float, entry: dict[str, Any]) -> str:
-    kept = ", ".join(
-        f"{name} {row['median']:.2%} (1st percentile {row['p01']:.1%}, {row['events']})"
-        for name, row in entry["kept"].items()
-        if row["events"]
+    exam = Exam(dataset, fit, settings, seed)
+    label = dataset.events("label", events)
+    able = exam.over(exam.able, events[np.isin(label, exam.glitches)], cluster, "placing signals")
+    holders = [event for part in able for event in part]
+    quiet = events[label == 0].tolist()
+    counts = dict.fromkeys(events[np.isin(label, exam.unwitnessed)].tolist(), 1)
+    for some in (holders, quiet):
+        counts |= dict.fromkeys(some, math.ceil(settings.signals / max(1, len(some))))
+    say(
+        f"{sum(counts[e] for e in holders)} signals on {len(holders)} glitches,"
+        f" {sum(counts[e] for e in quiet)} in {len(quiet)} quiet events"
     )
-    removed = share(entry["excess_removed"])
-    return (
-        f"  {split}, clean.threshold {threshold:g}: excess power removed {removed}; SNR kept: {kept or '–'}"
-    )
+    exam = replace(exam, counts=counts)
+    found = exam.over(exam.examine, np.array(sorted(counts), np.int64), cluster, "examining signals")
+    return _columns(events, fit, {event: verdicts for part in found for event, verdicts in part.items()})
 
 
-# -- scores of one threshold -------------------------------------------------------------------------------------
+def _columns(events: Indices, fit: Fit, found: Mapping[int, Array]) -> dict[str, Columns]:
+    """By method and name, from the verdicts (S, M, `VERDICT`) on the signals of each event that has any."""
+    most = max((len(verdicts) for verdicts in found.values()), default=1)
+    table = np.full((len(fit.methods), len(VERDICT), len(events), most), np.nan)
+    for place, event in enumerate(events.tolist()):
+        if event in found:
+            table[:, :, place, : len(found[event])] = found[event].transpose(1, 2, 0)
+    return {name: dict(zip(VERDICT, rows)) for name, rows in zip(fit.methods, table)}
 
 
 @dataclass(frozen=True)
-class _Case:
-    """Signals in some events of a block: with `sign` 1 they are added to the strain, with -1 they are in it already."""
+class Exam:
+    """Examines the events of a task: what is sent to every one of them."""
 
-    group: str
-    some: NDArray[np.int64]  # places in the block
-    signal: Array
-    psd: Array
-    sign: int
+    dataset: Dataset
+    fit: Fit
+    settings: Harm
+    seed: int
+    counts: Mapping[int, int] = field(default_factory=dict)  # signals of each event that has any
 
+    @cached_property
+    def estimator(self) -> Estimator:
+        """Build what masks are applied by."""
+        return estimator_of(self.dataset)
 
-def _scores(
-    treated: Treated, trial: Trial, events: NDArray[np.int64], thresholds: list[float]
-) -> list[dict[str, Any]]:
-    """What is removed of glitches and kept of signals at each threshold; the series are read once."""
-    groups = (ALONE, GLITCHES, *treated.unwitnessed)
-    kept: list[dict[str, list[Array]]] = [{name: [] for name in groups} for _ in thresholds]
-    excess: list[list[metrics.Excess]] = [[] for _ in thresholds]
-    for block in _blocks(treated, events):
-        generated = treated.run.generated[NETWORK](block.events)
-        cases = list(_cases(treated, trial, block))
-        for i, threshold in enumerate(thresholds):
-            mask = removal_mask(generated, threshold)
-            removed = treated.estimator.tapered(block.strain, mask, block.shown)
-            excess[i].append(_excess(treated, block, removed))
-            for case in cases:
-                kept[i][case.group].append(_kept(treated, block, case, mask, removed))
-    return [
-        {
-            "excess_removed": asdict(_join(parts).removed(*trial.interval)),
-            "kept": {name: _quantiles(np.concatenate([np.empty(0), *v])) for name, v in by_group.items()},
-        }
-        for parts, by_group in zip(excess, kept)
-    ]
+    @property
+    def glitches(self) -> list[int]:
+        """Number the families that cleaning is for: the witnessed ones, and of recorded data all."""
+        dataset = self.dataset
+        return [dataset.labels.index(name) for name in dataset.witnessed_labels or dataset.labels[1:]]
 
+    @property
+    def unwitnessed(self) -> list[int]:
+        """Number the families that cleaning should leave alone, where the recipe knows their transients."""
+        known = self.transient is not None
+        return [i for i in range(1, len(self.dataset.labels)) if known and i not in self.glitches]
 
-def _cases(treated: Treated, trial: Trial, block: Block) -> Iterator[_Case]:
-    for name, some in _groups(treated, block, (ALONE, GLITCHES)):
-        psd = matched.noise_psd(block.strain[some], treated.estimator.engine.sample_rate)
-        for number in range(trial.harm.signals):
-            signal = _signals(treated, trial, block.events[some], psd, number)
-            yield _Case(name, some, signal, psd, 1)
-    for name, some in _groups(treated, block, treated.unwitnessed):
-        assert treated.transient is not None
-        signal = np.stack([treated.transient(i) for i in block.events[some].tolist()])
-        yield _Case(
-            name,
-            some,
-            signal,
-            matched.noise_psd(block.strain[some], treated.estimator.engine.sample_rate),
-            -1,
+    @cached_property
+    def transient(self) -> Callable[[int], Array | None] | None:
+        """Find an event's transient as the strain saw it, (N,); None where no recipe tells."""
+        if self.dataset.source != "simulate":
+            return None
+        made = self.dataset.config
+        recipe = build_recipe(made.simulate, made.series, made.derived, made.seed)
+        return (
+            (lambda event: recipe.event(event).transient) if recipe.event(0).transient is not None else None
         )
 
+    def over(self, work: Callable[[Part], Any], events: Indices, cluster: Cluster, label: str) -> list[Any]:
+        """Do some work on events, in tasks where there are many; returns what it made of each part of them."""
+        parts = list(parts_of(self.dataset, events))
+        if len(parts) < 2:
+            return [work(part) for part in parts if part]
+        job = Job(work, label, Comparison(self.dataset, self.fit, 0.0).memory)
+        return list(run_tasks(job, {part: len(part) for part in parts}, cluster).values())
 
-def _kept(treated: Treated, block: Block, case: _Case, mask: Energies, removed: Array) -> Array:
-    """Share of the signals' SNR that is in the cleaned strain with them, minus the cleaned strain without them."""
-    some, shown = case.some, [block.shown[place] for place in case.some.tolist()]
-    again = treated.estimator.tapered(block.strain[some] + case.sign * case.signal, mask[some], shown)
-    left, made = case.signal - case.sign * (again - removed[some]), treated.run.dataset.config
-    return matched.kept(case.signal, left, case.psd, made.series.sample_rate, made.qplot.frange)
-
-
-def _blocks(treated: Treated, events: NDArray[np.int64]) -> Iterator[Block]:
-    dataset, size = treated.run.dataset, treated.estimator.block
-    for start in range(0, len(events), size):
-        some = events[start : start + size]
-        yield Block(
-            events=some,
-            label=dataset.events("label", some),
-            strain=read_series(dataset, some, dataset.channels[:1])[:, 0],
-            shown=shown_of(dataset, some),
-            recorded=np.maximum(dataset.events("qplot", some)[:, 0], 0),
-            witnessed=dataset.events("witnessed", some) if "witnessed" in dataset else None,
-        )
-
-
-def _groups(treated: Treated, block: Block, names: Sequence[str]) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Places in a block of the events that belong to each group that has any there."""
-    labels = treated.run.dataset.labels
-    number = {name: [i] for i, name in enumerate(labels)}
-    number |= {ALONE: [0], GLITCHES: [labels.index(name) for name in treated.glitches]}
-    for name in names:
-        some = np.flatnonzero(np.isin(block.label, number[name]))
-        if len(some):
-            yield name, some
-
-
-def _excess(treated: Treated, block: Block, removed: Array) -> metrics.Excess:
-    """Energy above noise of the glitches, before and after, in the recorded strain's own whitening and units."""
-    glitches = dict(_groups(treated, block, [GLITCHES]))
-    if not glitches:
-        return metrics.Excess(np.empty(0), np.empty(0), np.empty(0, np.int64))
-    some = glitches[GLITCHES]
-    strain = block.strain[some]
-    left = treated.estimator.engine(strain[:, None], companion=strain - removed[some]).companion
-    assert left is not None
-    witnessed = None if block.witnessed is None else block.witnessed[some]
-    return metrics.residual_power(block.recorded[some], left.numpy(), witnessed)
-
-
-def _join(parts: list[metrics.Excess]) -> metrics.Excess:
-    fields = ((p.before, p.after, p.pixels) for p in parts)
-    before, after, pixels = zip(*fields) if parts else ([np.empty(0)],) * 3
-    return metrics.Excess(np.concatenate(before), np.concatenate(after), np.concatenate(pixels))
-
-
-def _quantiles(kept: Array) -> dict[str, Any]:
-    median, low = np.quantile(kept, [0.5, 0.01]) if len(kept) else (None, None)
-    return {"median": median, "p01": low, "events": len(kept)}
-
-
-# -- signals -----------------------------------------------------------------------------------------------------
-
-
-def _signals(treated: Treated, trial: Trial, events: NDArray[np.int64], psd: Array, number: int) -> Array:
-    """The `number`th signal of each event, in units of strain: (E, N). psd: (E, K)."""
-    settings, series = trial.harm, treated.run.dataset.config.series
-    time = np.arange(series.samples) / series.sample_rate - series.duration / 2
-    signals, wanted = np.empty((len(events), series.samples)), np.empty(len(events))
-    for i, event in enumerate(events.tolist()):
-        rng = generator(trial.interval.seed, SIGNALS, event, number)
-        mass, wanted[i] = (float(np.exp(rng.uniform(*np.log(r)))) for r in (settings.mass, settings.snr))
-        middle = rng.uniform(-settings.reach, settings.reach)
-        signals[i] = inspiral(time - middle, mass, rng.uniform(0, 2 * np.pi), settings.start)
-    own = np.sqrt(
-        matched.inner(signals, signals, psd, series.sample_rate, treated.run.dataset.config.qplot.frange)
-    )
-    return signals * (wanted / own)[:, None]
-
-
-def _transients(dataset: Dataset) -> Transients | None:
-    """An event's transient as the strain saw it, (N,), where the recipe knows it."""
-    if dataset.source != "simulate":
-        return None
-    made = dataset.config
-    recipe = build_recipe(made.simulate, made.series, made.derived, made.seed)
-    if recipe.event(0).transient is None:
-        return None
-
-    def transient(index: int) -> Array:
-        found = recipe.event(index).transient
-        assert found is not None
+    def able(self, events: Part) -> list[int]:
+        """List the glitches that hold a signal."""
+        found = []
+        for block in self._blocks(events):
+            for event, heard, pixels in zip(block.events.tolist(), self._heard(block), self._pixels(block)):
+                if signals.place(heard, pixels, self.settings, self._random(event, 0), TRIES):
+                    found.append(event)
         return found
 
-    return transient
+    def examine(self, events: Part) -> dict[int, Array]:
+        """Return the verdicts (S, M, `VERDICT`) on the signals of each event."""
+        found = {}
+        for block in self._blocks(events):
+            masks = [one.mask for one in ask(self.fit, block).values()]
+            for place, (heard, pixels) in enumerate(zip(self._heard(block), self._pixels(block))):
+                event = int(block.events[place])
+                # a mask of nothing and a series leave all of a signal
+                given = {m: mask[place] for m, mask in enumerate(masks) if mask is not None}
+                busy = {m: mask for m, mask in given.items() if mask.any()}
+                tiles = heard.tiles(np.stack(list(busy.values()))) if busy else []
+                verdicts = np.full((self.counts[event], len(masks), len(VERDICT)), np.nan)
+                for number, (bank, ratios) in enumerate(self._signals(event, heard, pixels)):
+                    verdicts[number] = 1, 0, 0, ratios[0] - 1, 0  # of what takes nothing away
+                    if busy:
+                        verdicts[number, list(busy)] = signals.examine(heard, bank, ratios, tiles)
+                found[event] = verdicts
+        return found
+
+    def _signals(self, event: int, heard: Heard, pixels: Flags) -> Iterator[tuple[Array, Array]]:
+        """Each signal of an event with its bank, (B, N), and the masses in it over the signal's."""
+        label = int(self.dataset["label"][event])
+        if label in self.unwitnessed:
+            assert self.transient is not None
+            transient = self.transient(event)
+            assert transient is not None, "its recipe tells of every event or of none"
+            yield transient[None], UNKNOWN
+            return
+        for number in range(self.counts[event]):
+            rng = self._random(event, number)
+            signal = (
+                signals.place(heard, pixels, self.settings, rng, MORE_TRIES)
+                if label in self.glitches
+                else signals.draw(self.settings, rng)
+            )
+            if signal:
+                bank = signal.bank(heard.time, self.settings.start)
+                spectrum = heard.spectra(bank[0])
+                yield bank * (signal.snr / np.sqrt(matched.inner(spectrum, spectrum))), BANK
+
+    def _random(self, event: int, number: int) -> np.random.Generator:
+        return generator(self.seed, SIGNALS, event, number)
+
+    def _blocks(self, events: Part) -> Iterator[Block]:
+        for start in range(0, len(events), BLOCK):
+            some = np.array(events[start : start + BLOCK])
+            yield read_block(self.dataset, some, self.fit.witnesses, self.estimator)[0]
+
+    def _heard(self, block: Block) -> Iterator[Heard]:
+        assert block.strain is not None, "the exam is of datasets with series"
+        return (Heard(self.estimator, strain, shown) for strain, shown in zip(block.strain, block.shown))
+
+    def _pixels(self, block: Block) -> Flags:
+        """Pixels (E, F, T) that signals are to lie in: where witnesses explain as much as noise has; where nobody
+        knows, where any method that looks at them takes as much away."""
+        if block.truth is not None:
+            return block.truth.energies >= NOISE_ENERGY
+        assert block.seen is not None, "the exam is of datasets with series"
+        looking = [name for name, method in self.fit.methods.items() if not method.blind]
+        taken = take(self.fit, self.estimator, block)
+        series = [one.series for name, one in taken.items() if name in looking and one.series is not None]
+        energies = block.seen.energies(block.seen.whiten(np.stack(series, axis=1)))
+        return np.asarray((energies >= NOISE_ENERGY).any(axis=1))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glitchflow.signal.batch_invariant import argmax, ifft, median, squared_modulus, take
+from glitchflow.signal.batch_invariant import argmax, complex_of, ifft, median, squared_modulus, take
 from glitchflow.signal.qtransform import tiling
 from glitchflow.signal.qtransform.qplot import Peak
 
@@ -24,6 +24,7 @@ class Rows(nn.Module):
     window: Tensor
     reach: Tensor
     frequencies: Tensor
+    phase: Tensor
 
     def __init__(self, rows: tiling.RowGroup, duration: float, samples: int, dtype: torch.dtype):
         super().__init__()
@@ -34,6 +35,9 @@ class Rows(nn.Module):
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("reach", torch.from_numpy(rows.half), persistent=False)
         self.register_buffer("frequencies", torch.from_numpy(rows.frequencies), persistent=False)
+        turns = rows.half[:, None] * np.arange(rows.tiles) % rows.tiles / rows.tiles
+        phase = torch.from_numpy(np.exp(2j * np.pi * turns)).to(complex_of(dtype))
+        self.register_buffer("phase", phase, persistent=False)  # to make it takes longer than the transform
 
     def forward(self, spectrum: Tensor) -> Tensor:
         """Turns an rfft (B, K) into tiles (B, R, n), up to a phase of each."""
@@ -47,19 +51,12 @@ class Rows(nn.Module):
 
     def coefficients(self, spectrum: Tensor) -> Tensor:
         """Turns an rfft (B, K) into complex tiles (B, R, n); a signal at the row's frequency stands still."""
-        return self(spectrum) * self._phase().conj()
+        return self(spectrum) * self.phase.conj()
 
     def windowed(self, coefficients: Tensor) -> Tensor:
         """Turns complex tiles (B, R, n) into windowed spectra (B, R, W), windowed again for the inverse."""
-        block = torch.fft.fft(coefficients * self._phase())
+        block = torch.fft.fft(coefficients * self.phase)
         return block[..., : self.window.shape[1]] * self.window
-
-    def _phase(self) -> Tensor:
-        turns = (
-            self.reach[:, None] * torch.arange(self.tiles, device=self.reach.device) % self.tiles / self.tiles
-        )
-        phase = torch.polar(torch.ones_like(turns, dtype=torch.float64), 2 * np.pi * turns.double())
-        return phase.to(torch.complex64 if self.window.dtype == torch.float32 else torch.complex128)
 
 
 class Plane(nn.Module):
