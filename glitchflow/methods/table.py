@@ -1,10 +1,13 @@
 """The table of methods: everything that is compared, in the order in which it is shown."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from glitchflow.methods import images, oracle, reference, wiener
-from glitchflow.methods.method import Block, Method, Read, Removed
+from glitchflow.methods.method import Block, Fit, Fitted, Method, Read, Removed
+from glitchflow.score.mask import removal_mask
+from glitchflow.signal.types import Array
 
 NETWORK, UNTRAINED, NOTHING, ORACLE = "network", "untrained", "nothing", "oracle"
 
@@ -23,6 +26,29 @@ class Predicted:
 def predicted(name: str) -> Method:
     """Make the row of a network, which only finds what the network of that name generated."""
     return Method(lambda train: Predicted(train.predictions[name]), frozenset({name}))
+
+
+@dataclass(frozen=True)
+class Thresholded:
+    """Stands for a network of whose energies only those from a threshold on are subtracted, as `clean` does."""
+
+    network: Fitted
+    threshold: float
+    floor: Array  # (F,) mean energy of the strain where nothing happened
+
+    def removed(self, block: Block) -> Removed:
+        """Return what the network generated for a block, and the mask of what is loud enough."""
+        generated = self.network.removed(block).generated
+        assert generated is not None, "a network generates energies"
+        return Removed(generated, removal_mask(generated, self.threshold, self.floor[:, None]))
+
+
+def thresholded(fit: Fit, thresholds: Sequence[float]) -> Fit:
+    """Take a fit's network at several thresholds in place of all methods, each named by its threshold."""
+    fitted: dict[str, Fitted] = {
+        f"{t:g}": Thresholded(fit.fitted[NETWORK], t, fit.floor) for t in thresholds
+    }
+    return replace(fit, methods=dict.fromkeys(fitted, fit.methods[NETWORK]), fitted=fitted)
 
 
 TRAIN, SERIES = frozenset({"train"}), frozenset({"train", "series"})

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glitchflow.score import metrics, skill, subtraction
+from glitchflow.score import metrics, skill, subtraction, survival
 from glitchflow.score.made import Columns, Made, Measured, Who
 from glitchflow.score.statistics import UNDEFINED, Bootstrap, Interval, bootstrap_mean
 
@@ -85,7 +85,7 @@ _SERIES, _PIXELS = (
     frozenset({"residual2", "witnessed2", "strain2"}),
     frozenset({"off", "before", "harm", "quietly"}),
 )
-_LIKELIHOOD = frozenset({"nll"})
+_LIKELIHOOD, _SIGNALS = frozenset({"nll"}), frozenset({"kept"})
 _ONE, _TWO, _FOUR = (partial(number, form=form) for form in (".1f", ".2f", ".4f"))
 
 SCORES: dict[str, Score] = {
@@ -118,6 +118,12 @@ SCORES: dict[str, Score] = {
             share,
             frozenset({"caught_1"}),
         ),
+        Score("snr_kept_median", "SNR kept, median", survival.snr_kept_median, "higher", share, _SIGNALS),
+        Score("snr_kept_p1", "SNR kept, 1 %", survival.snr_kept_p1, "higher", share, _SIGNALS),
+        Score("bias_time", "signal's time off, s", survival.bias_time, "lower", _FOUR, _SIGNALS),
+        Score("bias_phase", "signal's phase off, rad", survival.bias_phase, "lower", number, _SIGNALS),
+        Score("bias_mass", "signal's mass off", survival.bias_mass, "lower", share, _SIGNALS),
+        Score("chi2", "chi² added", survival.chi2, "lower", number, _SIGNALS),
         Score("iou", "IoU", partial(_mean, "iou"), "higher", _TWO, frozenset({"iou"})),
         Score("l1", "L1", partial(_mean, "l1"), "lower", number, frozenset({"l1"})),
         Score("ssim", "SSIM", partial(_mean, "ssim"), "higher", _TWO, frozenset({"ssim"})),

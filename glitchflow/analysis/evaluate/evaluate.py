@@ -5,7 +5,7 @@
     vetoes       clusters at every threshold, vetoes and their cost, ROC: veto_scores.py
     attribution  which sensor carries each veto
     drift        which events' witnesses are out of the range that the network was trained on
-    injections   what cleaning in the time domain takes from glitches, and what from signals
+    injections   what every method leaves of signals: injections.py
 
 Writes under `evaluation/`: `metrics.json` (every score), `events.csv` and `events.parquet` (a row per event),
 `attribution.csv` (a row per veto that was attributed), and the figures as PNG.
@@ -16,6 +16,8 @@ Shapes: E event that is scored.
 import csv
 import json
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +28,25 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis import attribute, drift
 from glitchflow.analysis.attribute import Attribution
-from glitchflow.analysis.evaluate import veto_scores
+from glitchflow.analysis.evaluate import injections, veto_scores
 from glitchflow.analysis.opened import Opened, open_run
-from glitchflow.config import Evaluate, Experiment
+from glitchflow.config import Cluster, Evaluate, Experiment, Harm
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import SKIPPED, Dataset
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 from glitchflow.methods.compare import compare, fit_methods
-from glitchflow.methods.table import NETWORK
+from glitchflow.methods.method import Fit
+from glitchflow.methods.table import NETWORK, thresholded
 from glitchflow.progress import say
 from glitchflow.score.levels import Levels, threshold_table
 from glitchflow.score.lines import method_lines
+from glitchflow.score.made import Who
 from glitchflow.score.sample import Scored
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain, score_table
+from glitchflow.signal.types import Indices
 
 Columns = dict[str, list[Any]]
 
@@ -65,7 +70,8 @@ def evaluate(experiment: Experiment) -> Path:
         before = veto_scores.judge(dataset, known, Levels.of(earlier.columns, earlier.covered))
     here = veto_scores.judge(dataset, events, levels)
     vetoes, caught = veto_scores.veto_table(here, before, rule, experiment.veto, interval)
-    for name, columns in caught.items():
+    sections = experiment.harm, experiment.seed, experiment.cluster
+    for name, columns in (*caught.items(), *injections.examine(dataset, events, fit, *sections).items()):
         scored.columns[name].update(columns)
     vetoed = levels.generated[NETWORK] >= settings.veto
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
@@ -85,6 +91,9 @@ def evaluate(experiment: Experiment) -> Path:
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
     }
+    if experiment.harm.thresholds:
+        tried = thresholded(fit, experiment.harm.thresholds)
+        result["thresholds_tried"] = _tried(dataset, known, tried, sections, settings.quiet, interval)
     rows = event_rows(dataset, scored, levels, settings.veto)
     rows["trusted"] = (~moved.flagged).tolist() if moved else [True] * len(events)
     rows["carrier"] = found.carriers(events) if found else [""] * len(events)
@@ -112,12 +121,32 @@ def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
     return events
 
 
+def _tried(
+    dataset: Dataset,
+    events: Indices,
+    fit: Fit,
+    sections: tuple[Harm, int, Cluster],
+    quiet: float,
+    interval: Bootstrap,
+) -> dict[str, Any]:
+    """Scores of the network cleaned at several thresholds, and what it leaves of signals, by family."""
+    scored = compare(dataset, events, fit, None, sections[-1])
+    for name, columns in injections.examine(dataset, events, fit, *sections).items():
+        scored.columns[name].update(columns)
+    return score_table(
+        scored.columns, _families(dataset, scored, quiet), dataset.witnessed_labels, interval
+    )
+
+
+def _families(dataset: Dataset, scored: Scored, quiet: float) -> dict[str, Who]:
+    return scored.families(dataset.labels, dataset.witnessed_labels, quiet / dataset.config.qplot.span)
+
+
 def _tables(
     dataset: Dataset, scored: Scored, levels: Levels, settings: Evaluate, interval: Bootstrap
 ) -> dict[str, Any]:
     """Scores and shares at every threshold, by family and of all events; and the ROC."""
-    ratio = settings.quiet / dataset.config.qplot.span
-    families = scored.families(dataset.labels, dataset.witnessed_labels, ratio)
+    families = _families(dataset, scored, settings.quiet)
     quiet = scored.label == 0
     table = score_table(scored.columns, families, dataset.witnessed_labels, interval)
     for name, entry in table.items():
