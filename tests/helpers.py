@@ -59,6 +59,7 @@ def small(workdir: Path, **changes: object) -> Experiment:
         "train": {"epochs": 2, "workers": 2, "warmup": 2, "samples": 0},
         "evaluate": {"bootstrap": 100},
         "clean": {"threshold": 5},
+        "harm": {"signals": 8},
     }
     for name, value in changes.items():
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value

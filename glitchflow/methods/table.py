@@ -45,9 +45,7 @@ class Thresholded:
 
 def thresholded(fit: Fit, thresholds: Sequence[float]) -> Fit:
     """Take a fit's network at several thresholds in place of all methods, each named by its threshold."""
-    fitted: dict[str, Fitted] = {
-        f"{t:g}": Thresholded(fit.fitted[NETWORK], t, fit.floor) for t in thresholds
-    }
+    fitted: dict[str, Fitted] = {f"{t:g}": Thresholded(fit.fitted[NETWORK], t, fit.floor) for t in thresholds}
     return replace(fit, methods=dict.fromkeys(fitted, fit.methods[NETWORK]), fitted=fitted)
 
 

@@ -93,8 +93,10 @@ def test_nothing_and_the_truth_by_hand(table):
 
 
 def test_each_score_says_which_way_is_better(table):
-    """The oracle beats the constant in every score."""
+    """The oracle beats the constant in every score; signals are left alone by neither."""
     for name, score in SCORES.items():
+        if "kept" in score.needs:
+            continue
         best, worst = value(table, "oracle", name), value(table, "constant", name)
         assert (best < worst) if score.better == "lower" else (best > worst), name
         assert score.words and score.form(table["burst"]["scores"]["oracle"][name]) != "–"

@@ -1,73 +1,150 @@
-"""Do no harm: where the generated energies are known to be right, wrong or nothing."""
+"""One exam of all methods by injected signals, on a small store: what each must keep, and of whom."""
 
-import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import write_predictions
 
-from glitchflow.analysis.evaluate import injections as harm
-from glitchflow.analysis.opened import open_run
-from glitchflow.config.sections import Loader
-from glitchflow.data.store import dataset as store
-from glitchflow.methods.compare import basis_of, compare
-from glitchflow.score.table import Bootstrap
+from glitchflow.analysis.evaluate import injections
+from glitchflow.analysis.evaluate.injections import Exam, examine
+from glitchflow.config import Cluster, Harm, Loader
+from glitchflow.data.store import open_store
+from glitchflow.methods import treat
+from glitchflow.methods.compare import basis_of, fit_methods
+from glitchflow.methods.method import Removed
+from glitchflow.methods.table import NETWORK, predicted, thresholded
+from glitchflow.signal.types import Energies
 
-
-def measured(run, tmp_path, energy, **harm_keys):
-    """The scores with given energies in place of a network's."""
-    (tmp_path / "dataset.zarr").symlink_to(Path(run.workdir) / "dataset.zarr")
-    settings = run.harm.model_copy(update={"snr": (8.0, 20.0), **harm_keys})
-    experiment = run.model_copy(update={"workdir": str(tmp_path), "harm": settings})
-    write_predictions(experiment, energy(store.open_store(experiment.dataset)))
-    opened = open_run(experiment)
-    dataset, basis = opened.dataset, basis_of(opened.dataset, Loader())
-    unit = Unit.of("l1", basis.strain)
-    sample = compare(dataset, dataset.indices("test"), basis, unit, None, opened.generated)
-    trial = harm.Trial(settings, experiment.clean.threshold, Bootstrap(experiment.seed, 100))
-    return harm.measure(opened, sample, trial, dataset.indices("validation")), dataset
+HARM = Harm(signals=8, snr=(8.0, 20.0))
+SEED = 3
 
 
-def test_it_is_part_of_the_evaluation(trained_run):
-    result = json.loads((Path(trained_run.workdir) / "evaluation" / "metrics.json").read_text())
-    found = result["do_no_harm"]
-    assert found["mask"] == {"threshold": trained_run.clean.threshold}
-    assert set(found["kept"]) == set(found["wiener_kept"]) == {"alone", "on_glitches", "blip"}
-    assert found["wiener_excess_removed"]["value"] > 0
-    for entry in found["kept"].values():
-        assert 0 <= entry["p01"] <= entry["median"] <= 1.01
+class Truth:
+    """A network that is right: it generates the witnessed energy."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def removed(self, block) -> Removed:
+        witnessed: Energies = self.dataset.events("witnessed", block.events)
+        return Removed(np.maximum(witnessed, 0))
 
 
-def test_a_network_that_generates_nothing_removes_and_harms_nothing(trained_run, tmp_path):
-    found, dataset = measured(trained_run, tmp_path, lambda d: np.ones(d["witnessed"].shape, np.float32))
-    assert found["excess_removed"]["value"] == pytest.approx(0, abs=1e-3)
-    label = np.asarray(dataset["label"][:])[dataset.indices("test")]
-    for name, label_of in (("alone", 0), ("blip", dataset.labels.index("blip"))):
-        each = 1 if name == "blip" else trained_run.harm.signals
-        entry = found["kept"][name]
-        assert entry["events"] == each * (label == label_of).sum()
-        assert entry["median"] == entry["p01"] == pytest.approx(1, abs=1e-9)
+@pytest.fixture(scope="module")
+def dataset(dataset_run):
+    return open_store(dataset_run.dataset)
 
 
-def test_the_witnessed_energies_remove_the_glitches_and_keep_the_signals(trained_run, tmp_path):
-    found, _ = measured(
-        trained_run, tmp_path, lambda d: np.asarray(d["witnessed"][:]), thresholds=[2.0, 30.0]
+@pytest.fixture(scope="module")
+def fit(dataset):
+    found = fit_methods(dataset, basis_of(dataset, Loader()), 5.0)
+    names = ("nothing", "constant", "gate", "wiener", "oracle")
+    methods = {NETWORK: predicted(NETWORK)} | {name: found.methods[name] for name in names}
+    fitted = {NETWORK: Truth(dataset)} | {name: found.fitted[name] for name in names}
+    return replace(found, methods=methods, fitted=fitted)
+
+
+@pytest.fixture(scope="module")
+def events(dataset):
+    return np.arange(40)
+
+
+@pytest.fixture(scope="module")
+def found(dataset, events, fit):
+    return examine(dataset, events, fit, HARM, SEED, Cluster())
+
+
+def of(dataset, events, *families):
+    return np.isin(dataset["label"][:][events], [dataset.labels.index(name) for name in families])
+
+
+def test_as_many_signals_as_are_asked_for_on_glitches_and_in_quiet_events(dataset, events, found):
+    there = np.isfinite(found["nothing"]["kept"])
+    witnessed = of(dataset, events, *dataset.witnessed_labels)
+    for some in (witnessed, of(dataset, events, "background")):
+        assert HARM.signals <= there[some].sum() < HARM.signals + there[some].any(axis=1).sum()
+    blips = there[of(dataset, events, "blip")]
+    assert blips[:, 0].all() and not blips[:, 1:].any()  # each is its own signal
+    for columns in found.values():
+        assert (np.isfinite(columns["kept"]) == there).all()
+
+
+@pytest.mark.parametrize("method", ["nothing", "wiener"])
+def test_who_takes_nothing_of_the_strain_itself_keeps_everything(found, method):
+    there = np.isfinite(found[method]["kept"])
+    assert (found[method]["kept"][there] == 1).all()
+    for name in ("late", "turned", "heavier", "chi2"):
+        assert (found[method][name][np.isfinite(found[method][name])] == 0).all()
+
+
+def test_the_perfect_mask_takes_of_signals_on_glitches_alone(dataset, events, found):
+    kept = found["oracle"]["kept"]
+    witnessed = of(dataset, events, *dataset.witnessed_labels)
+    assert np.nanmax(kept[witnessed]) < 1
+    assert np.nanmedian(kept[witnessed]) < 0.8
+    assert np.nanmin(kept[~witnessed]) > 0.99
+    assert np.nanmax(found["oracle"]["chi2"][~witnessed]) < np.nanmedian(found["oracle"]["chi2"][witnessed])
+
+
+def test_a_mask_of_everything_takes_more_than_half_of_each_signal_on_a_glitch(dataset, events, found):
+    """More than half of its SNR^2 is inside W >= b, and the gate takes that and more."""
+    witnessed = of(dataset, events, *dataset.witnessed_labels)
+    assert np.nanmax(found["gate"]["kept"][witnessed]) < 0.5
+    assert np.nanmedian(found["gate"]["kept"]) < np.nanmedian(found["constant"]["kept"])
+
+
+def test_a_networks_threshold_spares_signals(dataset, events, fit):
+    tried = thresholded(fit, [2.0, 30.0])
+    assert list(tried.methods) == ["2", "30"]
+    low, high = examine(dataset, events, tried, HARM, SEED, Cluster()).values()
+    assert np.nanmedian(low["kept"]) <= np.nanmedian(high["kept"])
+    assert np.nanmin(low["kept"]) < np.nanmin(high["kept"])
+
+
+def test_signals_depend_on_seed_and_event_alone(dataset, events, fit, found):
+    """Whatever else is examined beside them: other events, other methods."""
+    few = replace(fit, methods={"gate": fit.methods["gate"]}, fitted={"gate": fit.fitted["gate"]})
+    some = np.flatnonzero(np.isfinite(found["gate"]["kept"]).any(axis=1))[::3]
+    counts = {int(event): int(np.isfinite(found["gate"]["kept"][event]).sum()) for event in some}
+    alone = Exam(dataset, few, HARM, SEED, counts).examine(tuple(counts))
+    other = Exam(dataset, few, HARM, SEED + 1, counts).examine(tuple(counts))
+    for event, verdicts in alone.items():
+        expected = found["gate"]["kept"][event, : counts[event]]
+        np.testing.assert_allclose(verdicts[:, 0, 0], expected, atol=1e-5)
+    label = dataset["label"][:]
+    drawn = [event for event in counts if dataset.labels[label[event]] != "blip"]
+    assert any(not np.allclose(alone[event], other[event], atol=1e-3) for event in drawn)
+
+
+def test_where_nobody_knows_the_truth_signals_lie_in_what_any_method_takes(dataset, fit):
+    """As on recorded data: pixels where as much energy is removed as noise has, of methods that look at witnesses."""
+    exam = Exam(dataset, fit, HARM, SEED)
+    glitches = np.flatnonzero(of(dataset, np.arange(40), *dataset.witnessed_labels))[:3]
+    (known,) = exam._blocks(tuple(glitches.tolist()))
+    witnessed = exam._pixels(known)
+    nobody = replace(known, truth=None)
+    seeing = (NETWORK, "wiener", "nothing", "gate")
+    looking = replace(
+        fit, methods={n: fit.methods[n] for n in seeing}, fitted={n: fit.fitted[n] for n in seeing}
     )
-    assert found["excess_removed"]["value"] > 0.7
-    assert found["kept"]["alone"]["p01"] > 0.999
-    assert found["kept"]["blip"]["p01"] > 0.999
-    assert 0.3 < found["kept"]["on_glitches"]["p01"] < found["kept"]["on_glitches"]["median"]
-    low, high = found["validation"]
-    assert (low["threshold"], high["threshold"]) == (2.0, 30.0)
-    assert low["excess_removed"]["value"] > high["excess_removed"]["value"]
-    assert low["kept"]["on_glitches"]["median"] <= high["kept"]["on_glitches"]["median"]
-    assert "validation, clean.threshold 30: excess power removed" in harm.summary(found)
+    pixels = Exam(dataset, looking, HARM, SEED)._pixels(nobody)
+    assert pixels.any(axis=(1, 2)).all() and not pixels.all()  # the gate is blind: it does not count
+    loud = known.truth.energies > 50
+    assert (pixels & loud).sum() > 0.5 * (witnessed & loud).sum()
 
 
-def test_a_network_that_sees_glitches_everywhere_harms_signals(trained_run, tmp_path):
-    found, _ = measured(
-        trained_run, tmp_path, lambda d: np.full(d["witnessed"].shape, 1e4, np.float32), reach=0.0
+def test_a_glitch_that_holds_no_signal_gets_none(dataset, events, fit, monkeypatch):
+    monkeypatch.setattr(injections.signals, "INSIDE", 1.0)
+    found = examine(dataset, events, fit, HARM, SEED, Cluster())
+    witnessed = of(dataset, events, *dataset.witnessed_labels)
+    assert not np.isfinite(found["gate"]["kept"][witnessed]).any()
+    assert np.isfinite(found["gate"]["kept"][~witnessed]).any()
+
+
+def test_asking_makes_no_series_of_masks(dataset, fit):
+    block, _ = treat.read_block(
+        dataset, np.arange(2), fit.witnesses, Exam(dataset, fit, HARM, SEED).estimator
     )
-    for entry in found["kept"].values():
-        assert entry["median"] < 0.8
+    asked = treat.ask(fit, block)
+    assert asked["gate"].series is None and asked["gate"].mask.all()
+    assert asked["wiener"].mask is None and asked["wiener"].series is not None
