@@ -136,13 +136,11 @@ def make(
 
 def expect(fit: Fit, block: Block) -> Iterator[tuple[str, Energies]]:
     """Yield the energies (E, F, T) that each method which expects any expects of a block, as `make` has them."""
-    blind = replace(block, truth=None)
-    for name, method in fit.methods.items():
-        removed = fit.fitted[name].removed(block if method.truth else blind)
-        if removed.generated is not None:
-            yield name, removed.generated
-        elif removed.series is not None and removed.mask is None and block.seen is not None:
-            white = block.seen.whiten(removed.series[:, None])
+    for name, one in ask(fit, block).items():
+        if one.generated is not None:
+            yield name, one.generated
+        elif one.series is not None and one.mask is None and block.seen is not None:
+            white = block.seen.whiten(one.series[:, None])
             yield name, block.seen.energies(white)[:, 0] + fit.floor.astype(np.float32)[:, None]
 
 

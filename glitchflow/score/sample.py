@@ -3,7 +3,7 @@
 Shapes: E event that is scored, W witness, T time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,11 @@ class Scored:
     loudness: Array  # (E, W) of the witnesses that the network sees
     columns: dict[str, Columns]  # by method, the network first
     covered: dict[str, NDArray[np.uint8]]  # (E, T) by method; see `levels.Levels`
+
+    def add(self, columns: Mapping[str, Columns]) -> None:
+        """Adds columns by method to those that each has."""
+        for name, more in columns.items():
+            self.columns[name].update(more)
 
     def families(self, labels: list[str], witnessed: list[str], ratio: float) -> dict[str, Who]:
         """Returns the events of each family that occurs; see `made.families`.

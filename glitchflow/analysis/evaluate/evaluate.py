@@ -16,7 +16,6 @@ Shapes: E event that is scored.
 import csv
 import json
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,13 @@ from glitchflow.analysis import attribute, drift
 from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import injections, veto_scores
 from glitchflow.analysis.opened import Opened, open_run
-from glitchflow.config import Cluster, Evaluate, Experiment, Harm
+from glitchflow.config import Evaluate, Experiment
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import SKIPPED, Dataset
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 from glitchflow.methods.compare import compare, fit_methods
-from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK, thresholded
 from glitchflow.progress import say
 from glitchflow.score.levels import Levels, threshold_table
@@ -46,7 +44,6 @@ from glitchflow.score.made import Who
 from glitchflow.score.sample import Scored
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain, score_table
-from glitchflow.signal.types import Indices
 
 Columns = dict[str, list[Any]]
 
@@ -70,9 +67,9 @@ def evaluate(experiment: Experiment) -> Path:
         before = veto_scores.judge(dataset, known, Levels.of(earlier.columns, earlier.covered))
     here = veto_scores.judge(dataset, events, levels)
     vetoes, caught = veto_scores.veto_table(here, before, rule, experiment.veto, interval)
-    sections = experiment.harm, experiment.seed, experiment.cluster
-    for name, columns in (*caught.items(), *injections.examine(dataset, events, fit, *sections).items()):
-        scored.columns[name].update(columns)
+    exam = partial(injections.examine, dataset, experiment.harm, experiment.seed, experiment.cluster)
+    for columns in (caught, exam(events, fit)):
+        scored.add(columns)
     vetoed = levels.generated[NETWORK] >= settings.veto
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
     where = directory / "attribution.zarr"
@@ -93,7 +90,10 @@ def evaluate(experiment: Experiment) -> Path:
     }
     if experiment.harm.thresholds:
         tried = thresholded(fit, experiment.harm.thresholds)
-        result["thresholds_tried"] = _tried(dataset, known, tried, sections, settings.quiet, interval)
+        again = compare(dataset, known, tried, None, experiment.cluster)
+        again.add(exam(known, tried))
+        families = _families(dataset, again, settings.quiet)
+        result["thresholds_tried"] = score_table(again.columns, families, dataset.witnessed_labels, interval)
     rows = event_rows(dataset, scored, levels, settings.veto)
     rows["trusted"] = (~moved.flagged).tolist() if moved else [True] * len(events)
     rows["carrier"] = found.carriers(events) if found else [""] * len(events)
@@ -119,23 +119,6 @@ def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
         hint = "; evaluate.split=all scores a store of new data whole" if split == "test" else ""
         raise InputError(f"{dataset.path}: its {split} split is empty{hint}")
     return events
-
-
-def _tried(
-    dataset: Dataset,
-    events: Indices,
-    fit: Fit,
-    sections: tuple[Harm, int, Cluster],
-    quiet: float,
-    interval: Bootstrap,
-) -> dict[str, Any]:
-    """Scores of the network cleaned at several thresholds, and what it leaves of signals, by family."""
-    scored = compare(dataset, events, fit, None, sections[-1])
-    for name, columns in injections.examine(dataset, events, fit, *sections).items():
-        scored.columns[name].update(columns)
-    return score_table(
-        scored.columns, _families(dataset, scored, quiet), dataset.witnessed_labels, interval
-    )
 
 
 def _families(dataset: Dataset, scored: Scored, quiet: float) -> dict[str, Who]:

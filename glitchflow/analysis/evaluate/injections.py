@@ -43,12 +43,15 @@ Part = tuple[int, ...]  # events of a task
 
 
 def examine(
-    dataset: Dataset, events: Indices, fit: Fit, settings: Harm, seed: int, cluster: Cluster
+    dataset: Dataset, settings: Harm, seed: int, cluster: Cluster, events: Indices, fit: Fit
 ) -> dict[str, Columns]:
-    """Examine every method by signals in some events, ascending indices of a dataset that holds series.
+    """Examine every method by signals in some events, ascending indices.
 
     Returns by method the columns `VERDICT`, (E, S) each, NaN where an event has fewer signals; see `signals.examine`.
+    Nothing where the dataset holds no series, or no signals are asked for.
     """
+    if "series" not in dataset or not settings.signals:
+        return {}
     exam = Exam(dataset, fit, settings, seed)
     label = dataset.events("label", events)
     able = exam.over(exam.able, events[np.isin(label, exam.glitches)], cluster, "placing signals")
@@ -119,7 +122,7 @@ class Exam:
         parts = list(parts_of(self.dataset, events))
         if len(parts) < 2:
             return [work(part) for part in parts if part]
-        job = Job(work, label, Comparison(self.dataset, self.fit, 0.0).memory)
+        job = Job(work, label, Comparison(self.dataset, self.fit, None, False).memory)
         return list(run_tasks(job, {part: len(part) for part in parts}, cluster).values())
 
     def able(self, events: Part) -> list[int]:

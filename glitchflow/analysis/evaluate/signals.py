@@ -71,9 +71,9 @@ class Heard:
         """Return the strain's own coefficients, with its whitening filter."""
         return self.estimator.engine.coefficients(self.strain[None, None], q=self.shown.q)
 
-    def coefficients(self, series: Array, equal: bool = False) -> Coefficients:
+    def coefficients(self, series: Array) -> Coefficients:
         """Compute the coefficients of another series (N,) in the strain's place, through the strain's own filter."""
-        return self.estimator.engine.coefficients(series[None, None], self.shown.q, equal, self.own.filters)
+        return self.estimator.engine.coefficients(series[None, None], self.shown.q, self.own.filters)
 
     def spectra(self, series: Array) -> Spectrum:
         """Compute whitened spectra (..., K) of series (..., N)."""
@@ -106,17 +106,14 @@ def place(heard: Heard, pixels: Flags, settings: Harm, rng: np.random.Generator,
     Inside is what a mask takes that is 1 in these pixels. Of a mass all times are looked at together, with coalescence
     inside the window that is shown, and one that fits is drawn.
     """
+    tiles = heard.tiles(pixels[None].astype(np.float32))
     duration = heard.estimator.engine.duration
-    mask, inside = pixels[None].astype(np.float32), None
-    tiles = heard.tiles(mask)
     for _ in range(tries):
         signal = replace(draw(settings, rng), time=0.0)
-        found = heard.coefficients(signal.bank(heard.time, settings.start, BANK[:1])[0], equal=True)
-        if inside is None:
-            inside = on_tiles(mask[None], heard.shown, found, duration)[0][0, 0].numpy()
-        late = np.fft.fftfreq(inside.shape[1], 1 / duration)
+        share = inside_share(heard.coefficients(signal.bank(heard.time, settings.start, BANK[:1])[0]), tiles)
+        late = np.fft.fftfreq(len(share), 1 / duration)
         fits = (late >= heard.shown.start - duration / 2) & (late <= heard.shown.stop - duration / 2)
-        fits &= inside_share(density(found), inside) > INSIDE
+        fits &= share > INSIDE
         if fits.any():
             signal = replace(signal, time=float(rng.choice(late[fits])))
             (h,) = signal.bank(heard.time, settings.start, BANK[:1])
@@ -126,23 +123,22 @@ def place(heard: Heard, pixels: Flags, settings: Harm, rng: np.random.Generator,
     return None
 
 
-def density(coefficients: Coefficients) -> Array:
-    """Compute the SNR^2 (R, n) of the tiles of one series, up to a factor: the same n in each row.
+def inside_share(coefficients: Coefficients, tiles: list[torch.Tensor]) -> Array:
+    """Compute which share of a series' SNR^2 is inside, when it is moved later by each n-th of the duration: (n,).
 
-    Windows are as wide as their frequency and of equal norm: their squares add up to something in proportion to 1 / f,
-    by which the frame's inverse divides.
+    coefficients of one series, tiles (1, 1, R, n) the weights inside, for each group of rows; n of the last group.
+    A row's windows are as wide as its frequency and of equal norm: their squares add up to something in proportion to
+    1 / f, by which the frame's inverse divides. What leaves at the end of the series comes in at the start.
     """
-    value, frequency = coefficients.values[0][0, 0].numpy(), coefficients.frequencies[0].numpy()
-    return (np.square(np.abs(value)) * frequency[:, None]).astype(np.float64)
-
-
-def inside_share(density: Array, inside: Array) -> Array:
-    """Compute which share of a density (R, n) is `inside` (R, n), when it is moved later by 0, 1, ... tiles: (n,).
-
-    What leaves at the end comes in at the start.
-    """
-    moved = np.fft.rfft(inside) * np.fft.rfft(density).conj()
-    return np.fft.irfft(moved.sum(axis=0), density.shape[1]) / density.sum()
+    most = tiles[-1].shape[-1]
+    moved, total = np.zeros(most // 2 + 1, np.complex128), 0.0
+    for value, rows, inside in zip(coefficients.values, coefficients.frequencies, tiles, strict=True):
+        density = np.square(np.abs(value[0, 0].numpy())) * rows.numpy()[:, None]
+        count = density.shape[1]  # fewer than in the last group: interpolated to as many
+        product = (np.fft.rfft(inside[0, 0].numpy()) * np.fft.rfft(density).conj()).sum(axis=0)
+        moved[: len(product)] += product * (most / count**2)
+        total += float(density.sum()) / count
+    return np.fft.irfft(moved, most) / total
 
 
 # -- examining ---------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def events(dataset):
 
 @pytest.fixture(scope="module")
 def found(dataset, events, fit):
-    return examine(dataset, events, fit, HARM, SEED, Cluster())
+    return examine(dataset, HARM, SEED, Cluster(), events, fit)
 
 
 def of(dataset, events, *families):
@@ -96,7 +96,7 @@ def test_a_mask_of_everything_takes_more_than_half_of_each_signal_on_a_glitch(da
 def test_a_networks_threshold_spares_signals(dataset, events, fit):
     tried = thresholded(fit, [2.0, 30.0])
     assert list(tried.methods) == ["2", "30"]
-    low, high = examine(dataset, events, tried, HARM, SEED, Cluster()).values()
+    low, high = examine(dataset, HARM, SEED, Cluster(), events, tried).values()
     assert np.nanmedian(low["kept"]) <= np.nanmedian(high["kept"])
     assert np.nanmin(low["kept"]) < np.nanmin(high["kept"])
 
@@ -135,10 +135,14 @@ def test_where_nobody_knows_the_truth_signals_lie_in_what_any_method_takes(datas
 
 def test_a_glitch_that_holds_no_signal_gets_none(dataset, events, fit, monkeypatch):
     monkeypatch.setattr(injections.signals, "INSIDE", 1.0)
-    found = examine(dataset, events, fit, HARM, SEED, Cluster())
+    found = examine(dataset, HARM, SEED, Cluster(), events, fit)
     witnessed = of(dataset, events, *dataset.witnessed_labels)
     assert not np.isfinite(found["gate"]["kept"][witnessed]).any()
     assert np.isfinite(found["gate"]["kept"][~witnessed]).any()
+
+
+def test_no_signals_are_no_scores(dataset, events, fit):
+    assert examine(dataset, Harm(signals=0), SEED, Cluster(), events, fit) == {}
 
 
 def test_asking_makes_no_series_of_masks(dataset, fit):

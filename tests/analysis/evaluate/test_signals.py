@@ -9,7 +9,6 @@ from glitchflow.analysis.evaluate.signals import (
     INSIDE,
     Heard,
     Signal,
-    density,
     draw,
     examine,
     inside_share,
@@ -18,7 +17,7 @@ from glitchflow.analysis.evaluate.signals import (
 from glitchflow.config import Harm
 from glitchflow.score import matched
 from glitchflow.signal.qtransform import QTransform
-from glitchflow.twin.estimate import Estimator, Shown, on_tiles
+from glitchflow.twin.estimate import Estimator, Shown
 
 RATE, SECONDS = 256.0, 16.0
 SHOWN = Shown(np.geomspace(12, 90, 24), 7 + np.arange(64) / 32)  # 7 to 9 s
@@ -113,22 +112,16 @@ def test_pixels_that_are_too_few_hold_no_signal(heard):
     assert place(heard, box(50, 60, 0, 0.05), HARM, np.random.default_rng(1), 4) is None
 
 
-def test_the_share_of_tiles_inside_is_what_moving_them_gives(heard):
-    rng = np.random.default_rng(1)
-    values, inside = rng.exponential(size=(3, 32)), rng.uniform(size=(3, 32))
-    found = inside_share(values, inside)
-    for late in (0, 1, 7, 31):
-        assert found[late] == pytest.approx((np.roll(values, late, axis=1) * inside).sum() / values.sum())
-
-
-def test_the_density_of_tiles_tells_what_a_mask_takes(heard, bank):
+def test_the_share_of_tiles_inside_tells_what_a_mask_takes_of_a_signal_that_is_moved(heard, bank):
     """Within some per cent: `place` looks at all times by it, and then takes one by the mask itself."""
+    part = heard.coefficients(bank[0])
     for pixels in (box(0, 100, -0.2, 0.6), box(0, 45, -1.0, 0.3), box(30, 100, -1.0, 1.0)):
-        part = heard.coefficients(bank[0], equal=True)
-        mask = pixels[None].astype(np.float32)
-        inside = on_tiles(mask[None], SHOWN, part, SECONDS)[0][0, 0].numpy()
-        ((kept, *_),) = examine(heard, bank, BANK, heard.tiles(mask))
-        assert inside_share(density(part), inside)[0] == pytest.approx(1 - kept, abs=0.06)
+        tiles = heard.tiles(pixels[None].astype(np.float32))
+        share = inside_share(part, tiles)
+        for later in (0.0, 0.25, -0.5):
+            moved = np.roll(bank[:1], round(later * RATE), axis=1)
+            ((kept, *_),) = examine(heard, moved, BANK[:1], tiles)
+            assert share[round(later / SECONDS * len(share))] == pytest.approx(1 - kept, abs=0.06)
 
 
 def test_signals_are_drawn_as_harm_says():
