@@ -29,13 +29,14 @@ from glitchflow.analysis import attribute, drift
 from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import injections, veto_scores
 from glitchflow.analysis.opened import Opened, open_run
-from glitchflow.config import Evaluate, Experiment
+from glitchflow.config import Cluster, Evaluate, Experiment
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import SKIPPED, Dataset
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 from glitchflow.methods.compare import compare, fit_methods
+from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK, thresholded
 from glitchflow.progress import say
 from glitchflow.score.levels import Levels, threshold_table
@@ -44,6 +45,7 @@ from glitchflow.score.made import Who
 from glitchflow.score.sample import Scored
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain, score_table
+from glitchflow.signal.types import Indices
 
 Columns = dict[str, list[Any]]
 
@@ -60,16 +62,13 @@ def evaluate(experiment: Experiment) -> Path:
     rule = veto_scores.cluster_rule(dataset, settings)
     scored = compare(dataset, events, fit, rule, experiment.cluster)
     levels = Levels.of(scored.columns, scored.covered)
-    before = None
     known = dataset.indices("validation")[: subset.validation]
-    if settings.split == "test" and len(known):
-        earlier = compare(dataset, known, fit, rule, experiment.cluster, whole=False)
-        before = veto_scores.judge(dataset, known, Levels.of(earlier.columns, earlier.covered))
+    before = _before(dataset, known, fit, rule, experiment.cluster) if settings.split == "test" else None
     here = veto_scores.judge(dataset, events, levels)
     vetoes, caught = veto_scores.veto_table(here, before, rule, experiment.veto, interval)
     exam = partial(injections.examine, dataset, experiment.harm, experiment.seed, experiment.cluster)
-    for columns in (caught, exam(events, fit)):
-        scored.add(columns)
+    scored.add(caught)
+    scored.add(exam(events, fit))
     vetoed = levels.generated[NETWORK] >= settings.veto
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
     where = directory / "attribution.zarr"
@@ -88,12 +87,11 @@ def evaluate(experiment: Experiment) -> Path:
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
     }
-    if experiment.harm.thresholds:
+    if experiment.harm.thresholds and len(known):
         tried = thresholded(fit, experiment.harm.thresholds)
         again = compare(dataset, known, tried, None, experiment.cluster)
         again.add(exam(known, tried))
-        families = _families(dataset, again, settings.quiet)
-        result["thresholds_tried"] = score_table(again.columns, families, dataset.witnessed_labels, interval)
+        result["thresholds_tried"] = _by_family(dataset, again, settings.quiet, interval)
     rows = event_rows(dataset, scored, levels, settings.veto)
     rows["trusted"] = (~moved.flagged).tolist() if moved else [True] * len(events)
     rows["carrier"] = found.carriers(events) if found else [""] * len(events)
@@ -121,6 +119,21 @@ def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
     return events
 
 
+def _before(
+    dataset: Dataset, events: Indices, fit: Fit, rule: veto_scores.Rule, cluster: Cluster
+) -> veto_scores.Judged | None:
+    """What methods generate for the validation events, by which thresholds are chosen; None without any."""
+    if not len(events):
+        return None
+    scored = compare(dataset, events, fit, rule, cluster, whole=False)
+    return veto_scores.judge(dataset, events, Levels.of(scored.columns, scored.covered))
+
+
+def _by_family(dataset: Dataset, scored: Scored, quiet: float, interval: Bootstrap) -> dict[str, Any]:
+    families = _families(dataset, scored, quiet)
+    return score_table(scored.columns, families, dataset.witnessed_labels, interval)
+
+
 def _families(dataset: Dataset, scored: Scored, quiet: float) -> dict[str, Who]:
     return scored.families(dataset.labels, dataset.witnessed_labels, quiet / dataset.config.qplot.span)
 
@@ -131,7 +144,7 @@ def _tables(
     """Scores and shares at every threshold, by family and of all events; and the ROC."""
     families = _families(dataset, scored, settings.quiet)
     quiet = scored.label == 0
-    table = score_table(scored.columns, families, dataset.witnessed_labels, interval)
+    table = _by_family(dataset, scored, settings.quiet, interval)
     for name, entry in table.items():
         entry["thresholds"] = threshold_table(levels, quiet, settings.thresholds, families[name].family)
     return {
