@@ -127,3 +127,12 @@ def test_summary_has_a_line_a_method_the_best_in_the_headline_first(result):
 def test_share_has_no_minus_zero_and_no_nan():
     assert share({"value": -1e-9, "low": -1e-9, "high": 0.5}) == "0.0% [0.0%, 50.0%]"
     assert share({"value": None, "low": None, "high": None}) == "–"
+
+
+def test_signals_are_examined_with_every_method(result):
+    for family, entry in result["families"].items():
+        scores = entry["scores"]
+        assert scores["nothing"]["snr_kept_p1"] == {"value": 1.0, "low": 1.0, "high": 1.0}, family
+        assert scores["gate"]["snr_kept_median"]["value"] < 0.5
+        assert scores["wiener"]["chi2"]["value"] == scores["wiener"]["bias_time"]["value"] == 0
+    assert result["families"]["blip"]["scores"]["gate"]["bias_mass"]["value"] is None  # it is in no bank
