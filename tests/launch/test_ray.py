@@ -54,8 +54,8 @@ def begin(tmp_path):
             stderr=pipe,
             text=True,
             start_new_session=True,
-            # a shell cannot trap what was ignored when it began, as SIGINT is where the tests run in the background
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            # a shell cannot trap what was ignored when it began, as these are where the tests run under nohup or with &
+            preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGHUP)],
         )
         started.append(process)
         return process
