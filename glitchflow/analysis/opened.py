@@ -7,8 +7,8 @@
 Shapes: E event, F frequency, T time.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -29,12 +29,14 @@ class Opened:
 
     dataset: Dataset
     predictions: Dataset
+    beside: Mapping[str, Dataset] = field(default_factory=dict)  # other runs' predictions for it, by method
 
     @property
     def generated(self) -> Mapping[str, Read]:
         """Give what networks generated, as functions of ascending event indices, by method."""
         names = {NETWORK: "qplot"} | ({UNTRAINED: UNTRAINED} if UNTRAINED in self.predictions else {})
-        return {method: partial(self.predictions.events, name) for method, name in names.items()}
+        own = {method: partial(self.predictions.events, name) for method, name in names.items()}
+        return own | {method: partial(other.events, "qplot") for method, other in self.beside.items()}
 
     @property
     def network(self) -> Path:
@@ -53,10 +55,34 @@ class Opened:
         return Basis(known["channels"], normalisation, training, known.get("loudness"))
 
 
-def open_run(experiment: Experiment) -> Opened:
-    """Open a run's dataset and predictions. Raises `InputError` where one is missing, unfinished or does not fit."""
+def open_run(experiment: Experiment, beside: Sequence[str] = ()) -> Opened:
+    """Open a run's dataset and predictions, and those that other runs' directories `beside` it have for this dataset.
+
+    Raises `InputError` where one is missing, unfinished or does not fit.
+    """
     dataset = open_store(experiment.dataset)
-    return Opened(dataset, open_predictions(experiment.predictions, dataset))
+    return Opened(dataset, open_predictions(experiment.predictions, dataset), open_beside(beside, dataset))
+
+
+def open_beside(directories: Sequence[str], dataset: Dataset) -> dict[str, Dataset]:
+    """Open other runs' predictions for a dataset, by method: `network:NAME` of a directory's name.
+
+    Where names are the same, as much of the paths before them is taken as tells them apart. Raises `InputError` where
+    there are no predictions for this dataset, and says how to make them.
+    """
+    paths = list(dict.fromkeys(Path(directory).absolute() for directory in directories))
+    depth = next((n for n in range(1, 99) if len({path.parts[-n:] for path in paths}) == len(paths)), 1)
+    found = {}
+    for path in paths:
+        try:
+            predictions = open_predictions(path / "predictions.zarr", dataset)
+        except InputError:
+            raise InputError(
+                f"evaluate.beside: {path}: has no predictions of {dataset.path}; `glitchflow infer CONFIG"
+                f" infer.checkpoint={path} store.path={dataset.path} workdir=NEW` makes them, NEW goes here then"
+            ) from None
+        found[f"{NETWORK}:{'/'.join(path.parts[-depth:])}"] = predictions
+    return found
 
 
 def open_predictions(path: Path, dataset: Dataset) -> Dataset:

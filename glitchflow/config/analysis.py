@@ -29,6 +29,9 @@ class Evaluate(Section):
     )
     area: float = key(0.5, "smallest area of a cluster", "s Hz", ge=0)
     quiet: float = key(64.0, "quiet time that stands beside each glitch in `residual`", "s", gt=0)
+    beside: list[str] = key(
+        [], "workdirs of other runs, whose networks are scored too: their predictions of this store"
+    )
     bootstrap: int = key(1000, "resamples behind each interval", gt=0)
     attribute: int = key(2000, "vetoes at most whose witnesses are left out one by one; 0: none", ge=0)
     groups: dict[str, list[str]] = key(

@@ -55,7 +55,7 @@ def evaluate(experiment: Experiment) -> Path:
     settings, subset = experiment.evaluate, experiment.loader.subset
     directory = Path(experiment.workdir) / "evaluation"
     interval = Bootstrap(experiment.seed, settings.bootstrap)
-    run = open_run(experiment)
+    run = open_run(experiment, settings.beside)
     dataset, basis = run.dataset, run.basis
     events = scored_events(run, settings.split)[: subset.test]
     fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.generated)
@@ -81,6 +81,7 @@ def evaluate(experiment: Experiment) -> Path:
         "quiet": settings.quiet,
         "dataset": dataset.path,
         "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],
+        "beside": {name: other.attributes["checkpoints"]["qplot"] for name, other in run.beside.items()},
         **_tables(dataset, scored, levels, settings, interval),
         "veto": vetoes,
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
