@@ -2,8 +2,8 @@
 
 Makes the dataset of configs/synthetic.yaml with three seeds (6,000 events each; couplings are one draw of the seed),
 trains its U-Net on each with the losses l1 and whittle, generates, evaluates, and prints one table: every method by
-family, the mean over the seeds and their spread, as markdown, and as JSON in the working directory. What is there already
-is kept, so an interrupted run goes on. Exits with status 1 where what a trivial method must not win is won by it.
+family, the mean over the seeds and their spread, as markdown, and as JSON in the working directory. What is there
+already is kept, so an interrupted run goes on. Exits with status 1 where a trivial method wins what it must not.
 """
 
 from __future__ import annotations
