@@ -12,8 +12,8 @@ import numpy as np
 from glitchflow.methods.method import Block, Removed, Train
 from glitchflow.signal.types import Array, Energies
 
-FIT_PIXELS = 2**16  # of a row that the sum is fitted to: its likelihood is flat beyond
-STEPS = 100  # of the sum's fit: the likelihood moves by less than 1e-3 from there on
+FIT_PIXELS = 2**15  # of a row that the sum is fitted to: its likelihood is flat beyond
+STEPS = 60  # of the sum's fit: the likelihood moves by less than 1e-3 from there on
 TINY = 1e-9  # keeps a weight that fell to 0 from dividing 0 by 0
 
 
