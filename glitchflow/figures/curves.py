@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from glitchflow.score.statistics import RESOLVABLE_EVENTS
@@ -75,34 +75,82 @@ def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Shares], label
     return figure
 
 
-def excess_by_family(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
-    """Draws the excess power removed per family, as bars with intervals, the model (first) beside its baselines.
+def by_family(
+    scores: Mapping[str, Mapping[str, Mapping[str, Any]]], label: str, nothing: float, logarithmic: bool
+) -> Figure:
+    """Draws a score per family, as bars with intervals, the model (first) beside others, and a line for doing nothing.
 
-    `scores[family][model]` is the interval of the share removed; a share that is not defined leaves a gap. Shares
-    below -50 % (more power left than there was) are cut off there.
+    `scores[family][model]` is an interval; one that is not defined leaves a gap. Bars start at the line.
     """
     models = list(dict.fromkeys(model for family in scores.values() for model in family))
     width = 0.8 / max(1, len(models))
-    figure, axis = empty_axes(
-        "", "excess power removed", max(6.4, 1.2 + 0.28 * len(models) * len(scores)), 4.0
-    )
+    figure, axis = empty_axes("", label, max(6.4, 1.2 + 0.28 * len(models) * len(scores)), 4.0)
     for index, model in enumerate(models):
         cells = [family.get(model, {}) for family in scores.values()]
         value, low, high = (numbers([c.get(part) for c in cells]) for part in ("value", "low", "high"))
         x = np.arange(len(cells)) + (index - (len(models) - 1) / 2) * width
         error = np.maximum(0, [value - low, high - value])
+        strength = 0.95 if index == 0 else 0.7
         axis.bar(
-            x, value, width * 0.92, label=model, color=COLOURS[index % 8], alpha=0.95 if index == 0 else 0.7
+            x,
+            value - nothing,
+            width * 0.92,
+            bottom=nothing,
+            label=model,
+            color=COLOURS[index % 8],
+            alpha=strength,
         )
         axis.errorbar(x, value, error, fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
-    axis.axhline(0, color="#222222", linewidth=0.8)
-    low_end, high_end = axis.get_ylim()
-    axis.set_ylim(max(low_end, -0.5), min(max(high_end, 0.1), 1.05))
+    axis.axhline(nothing, color="#222222", linewidth=0.8)
+    if logarithmic:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xticks(np.arange(len(scores)), list(scores))
     axis.grid(False, axis="x")
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.legend(frameon=False, fontsize=9, ncols=min(len(models), 6), loc="lower left", bbox_to_anchor=(0, 1))
+    axis.legend(frameon=False, fontsize=9, ncols=min(len(models), 4), loc="lower left", bbox_to_anchor=(0, 1))
     return figure
+
+
+def prices(
+    points: Mapping[str, tuple[float, float]], cost: str, score: str, lower: bool, model: str
+) -> Figure:
+    """Draws what every method gets against what it costs, (cost, score) by its name, up and left the best.
+
+    lower: whether a lower score is better, so that its axis is turned round; model: the method that stands out.
+    """
+    figure, axis = empty_axes(cost, score, 6.4, 4.4)
+    for name, (x, y) in points.items():
+        ours = name == model
+        axis.plot(x, y, "o", color=COLOURS[0] if ours else "#555555", markersize=8 if ours else 5)
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.margins(x=0.05, y=0.1)
+    axis.set_xlim(right=axis.get_xlim()[1] + 0.2 * np.ptp(axis.get_xlim()))  # for the names
+    if lower:
+        axis.invert_yaxis()
+    _name(axis, points, model)
+    return figure
+
+
+def _name(axis: Axes, points: Mapping[str, tuple[float, float]], model: str) -> None:
+    """Writes each point's name beside it, from the top down, below those that it would lie on."""
+    size = 0.85 * 72 * np.array([6.4, 4.4])  # of the axes, in points, near enough
+    place = {
+        name: size * axis.transAxes.inverted().transform(axis.transData.transform(point))
+        for name, point in points.items()
+    }
+    taken: list[tuple[float, float]] = []
+    for name in sorted(place, key=lambda n: (-place[n][1], place[n][0])):
+        x, y = place[name]
+        below = next(
+            line
+            for line in y - np.arange(len(points) * 11.0)
+            if all(abs(x - left) > 75 or abs(line - other) >= 10 for left, other in taken)
+        )
+        taken.append((x, below))
+        weight = "bold" if name == model else "normal"
+        offset = (7, below - y - 3)
+        axis.annotate(name, points[name], offset, textcoords="offset points", fontsize=8, weight=weight)
 
 
 def roc(generators: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -158,7 +206,7 @@ def veto(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
     diagonal = np.geomspace(least, 1.0, 50)
     axis.plot(diagonal, diagonal, color="#999999", linewidth=1, linestyle=(0, (1, 3)), label="chance")
     axis.set(xscale="log", xlim=(least / 1.2, 1.05), ylim=(0, 1.02))
-    axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.legend(frameon=False, fontsize=8)
     return figure

@@ -6,15 +6,18 @@ from matplotlib.figure import Figure
 
 from glitchflow.figures import curves
 from glitchflow.methods.table import NETWORK, UNTRAINED
+from glitchflow.score.table import SCORES
 
-CURVES = (NETWORK, "linear", "mean", UNTRAINED, "oracle", "wiener")  # drawn; all are in the tables
+# those that are drawn, of as many as can be told apart; all are in the tables
+CURVES = (NETWORK, "linear", "mean", UNTRAINED, "oracle", "wiener")
+BARS = (NETWORK, "linear", "wiener", "loudest_witness", "constant", "oracle", "reference")
 
 
 def figures(result: dict[str, Any]) -> dict[str, Figure]:
-    """Draws figures by name: removed, accuracy, cleaned, roc, veto, and attribution and drift where given."""
+    """Draws figures by name: headline, price, attribution and drift where given, accuracy, cleaned, roc and veto."""
     table = result["thresholds"]
     names = [name for name in CURVES if name in table]
-    drawn = {"removed": _removed(result)}
+    drawn = _headline(result) | _price(result)
     for score, words in (("accuracy", "veto accuracy"), ("cleaned", "events without a cluster")):
         shares = {name: table[name][score] for name in names if score in table[name]}
         drawn[score] = curves.against_threshold(table["thresholds"], shares, words)
@@ -31,10 +34,26 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
     return drawn
 
 
-def _removed(result: dict[str, Any]) -> Figure:
-    bars = {
-        family: {n: entry["scores"][n]["removed"] for n in CURVES if n in entry["scores"]}
-        for family, entry in result["families"].items()
-        if entry["witnessed"] and entry["scores"][NETWORK]["removed"]["value"] is not None
-    }
-    return curves.excess_by_family(bars)
+def _headline(result: dict[str, Any]) -> dict[str, Figure]:
+    """The residual per family, or the skill where a store has no series."""
+    for score, nothing in (("residual", 1.0), ("skill", 0.0)):
+        bars = {
+            family: {n: entry["scores"][n][score] for n in BARS if n in entry["scores"]}
+            for family, entry in result["families"].items()
+            if entry["witnessed"] and entry["scores"][NETWORK][score]["value"] is not None
+        }
+        if bars:
+            return {"headline": curves.by_family(bars, SCORES[score].words, nothing, score == "residual")}
+    return {}
+
+
+def _price(result: dict[str, Any]) -> dict[str, Figure]:
+    """What each method gets against what it costs, over all witnessed families, or the last one."""
+    for entry in [entry for entry in result["families"].values() if entry["witnessed"]][-1:]:
+        for score, cost in (("left", "noise_added"), ("removed", "destroyed")):
+            rows = {name: (row[cost]["value"], row[score]["value"]) for name, row in entry["scores"].items()}
+            points = {name: point for name, point in rows.items() if None not in point}
+            if points:
+                words = SCORES[cost].words, SCORES[score].words
+                return {"price": curves.prices(points, *words, SCORES[score].better == "lower", NETWORK)}
+    return {}

@@ -5,8 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from glitchflow.analysis.report.run import Run
-from glitchflow.methods.table import NETWORK, ORACLE, UNTRAINED
-from glitchflow.score.table import share
+from glitchflow.methods.table import METHODS, NETWORK, NOTHING, UNTRAINED
+from glitchflow.score.table import SCORES, number, share
+
+HEADLINES = (
+    "residual",
+    "skill",
+    "nll",
+)  # without series there is no residual, on recorded data no skill either
+BOUNDS = {"oracle": "the perfect mask", "reference": "the reference"}
+NO_RIVALS = {NETWORK, UNTRAINED, *(name for name, method in METHODS.items() if method.truth)}
+SIGN = {"lower": 1, "higher": -1}
+Tile = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -24,9 +34,9 @@ def finding(run: Run) -> Finding:
         return Finding("Nothing is scored yet", list(_so_far(run)), [])
     name, entry = subject(run.result)
     sentences, numbers = [], []
-    headline, words = _against_baselines(name, entry, run.result)
+    headline, words = _against_others(name, entry, run.result)
     sentences += [words, *_exceptions(name, run.result)]
-    for make in (_excess, _veto, _harm, _drift):
+    for make in (_headline, _skill, _removed, _veto, _kept, _drift):
         found = make(run, entry)
         if found:
             sentences.append(found[0])
@@ -44,70 +54,107 @@ def subject(result: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, families[name]
 
 
-def best_baseline(entry: dict[str, Any]) -> str:
-    """Name the baseline of the lowest loss."""
-    return min(baselines(entry), key=lambda n: entry["scores"][n]["loss"]["value"])
+def headline_score(entry: dict[str, Any]) -> str | None:
+    """Name the score that methods are ranked by: the first of `HEADLINES` that the network has a value of."""
+    scores = entry["scores"][NETWORK]
+    return next((name for name in HEADLINES if scores.get(name, {}).get("value") is not None), None)
 
 
-def baselines(entry: dict[str, Any]) -> list[str]:
-    """List what the network is compared with; the oracle, which knows the answer, is no baseline."""
-    return [name for name in entry["scores"] if name not in (NETWORK, UNTRAINED, ORACLE)]
+def best_other(entry: dict[str, Any], name: str) -> str | None:
+    """Name the best method beside the network, by a score; not those that know the answer, nor the untrained one."""
+    known = {n: row[name]["value"] for n, row in entry["scores"].items() if n not in NO_RIVALS}
+    known = {n: value for n, value in known.items() if value is not None}
+    return min(known, key=lambda n: SIGN[SCORES[name].better] * known[n]) if known else None
 
 
-def _against_baselines(family: str, entry: dict[str, Any], result: dict[str, Any]) -> tuple[str, str]:
-    best = best_baseline(entry)
-    gain = entry["scores"][best][f"loss_above_{NETWORK}"]
-    if gain["low"] > 0:
-        headline = "The network is better than every baseline"
-    elif gain["high"] < 0:
-        headline = f"The network is worse than the {best} baseline"
-    else:
-        headline = f"The network is not clearly better than the {best} baseline"
+def _verdict(entry: dict[str, Any], name: str) -> str:
+    """How the network stands to doing nothing and to the best other method: words that complete "The network is"."""
+    rows = entry["scores"]
+    if not _clear(name, rows[NETWORK], rows[NOTHING]):
+        worse = _clear(name, rows[NOTHING], rows[NETWORK])
+        return "worse than doing nothing" if worse else "not clearly better than doing nothing"
+    best = best_other(entry, name)
+    if best is None or _clear(name, rows[NETWORK], rows[best]):
+        return "better than every other method"
+    return f"{'worse' if _clear(name, rows[best], rows[NETWORK]) else 'not clearly better'} than {best}"
+
+
+def _clear(name: str, first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether the intervals say that the first is better: they are apart."""
+    better, worse = (first, second) if SCORES[name].better == "higher" else (second, first)
+    low, high = better[name]["low"], worse[name]["high"]
+    return low is not None and high is not None and low > high
+
+
+def _against_others(family: str, entry: dict[str, Any], result: dict[str, Any]) -> tuple[str, str]:
+    name = headline_score(entry)
+    if name is None:
+        return "Nothing says how good the network is", f"No score of {family} has a value."
+    rows, best = entry["scores"], best_other(entry, name)
+    beside = {NOTHING: "doing nothing", **BOUNDS}
+    if best not in (None, NOTHING):
+        beside = {str(best): f"the best other method, {best},", **beside}
+    known = [
+        f"{words} {_short(rows[n][name])}"
+        for n, words in beside.items()
+        if n in rows and rows[n][name]["value"] is not None
+    ]
     which = "witnessed" if family == "witnessed" else f"“{family}”"
+    quiet = f", with {result['quiet']:g} s of quiet time beside each glitch" if name == "residual" else ""
     words = (
-        f"On {entry['events']} {which} test events the network’s loss is {_distance(gain)} that of the best baseline,"
-        f" {best} ({result['loss']} per pixel, {result['normalisation']} units)."
+        f"On {entry['events']} {which} events{quiet}, the network’s {SCORES[name].words} is"
+        f" {SCORES[name].form(rows[NETWORK][name])}; {', '.join(known)}."
     )
-    return headline, words
-
-
-def _distance(gain: dict[str, Any]) -> str:
-    """How far the network's loss is below another one's, or above it."""
-    if gain["value"] >= 0:
-        return f"{gain['value']:.4f} [{gain['low']:.4f}, {gain['high']:.4f}] below"
-    return f"{-gain['value']:.4f} [{-gain['high']:.4f}, {-gain['low']:.4f}] above"
+    return f"The network is {_verdict(entry, name)}", words
 
 
 def _exceptions(subject: str, result: dict[str, Any]) -> Iterator[str]:
-    """Witnessed families on which the network is not clearly better than the best baseline."""
+    """Witnessed families on which the network is not clearly better than doing nothing."""
     behind = []
-    for name, entry in result["families"].items():
-        best = best_baseline(entry)
-        gain = entry["scores"][best][f"loss_above_{NETWORK}"]
-        if entry["witnessed"] and name != subject and not gain["low"] > 0:
-            behind.append(f"{name} ({_distance(gain)} {best})")
+    for family, entry in result["families"].items():
+        name = headline_score(entry)
+        if entry["witnessed"] and family != subject and name is not None:
+            rows = entry["scores"]
+            if not _clear(name, rows[NETWORK], rows[NOTHING]):
+                behind.append(f"{family} ({name} {SCORES[name].form(rows[NETWORK][name])})")
     if behind:
-        yield f"It is not clearly better on {', '.join(behind)}."
+        yield f"It is not clearly better than doing nothing on {', '.join(behind)}."
 
 
-def _excess(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] | None:
-    scores = entry["scores"]
-    removed = scores[NETWORK]["excess_removed"]
-    if removed["value"] is None:
+def _headline(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
+    name = headline_score(entry)
+    if name is None or entry["scores"][NETWORK]["left"]["value"] is None:
         return None
-    best = best_baseline(entry)
-    others = f"{best} {_percent(scores[best]['excess_removed'])}"
-    if ORACLE in scores:
-        others += f", the oracle {_percent(scores[ORACLE]['excess_removed'])}"
-    words = f"Subtraction removes {share(removed)} of their excess power; {others}."
-    more = {n: scores[n]["excess_removed"] for n in baselines(entry)}
-    more = {n: v for n, v in more.items() if v["value"] is not None and v["value"] > removed["value"]}
-    if more:
-        words += f" More than the network: {', '.join(f'{n} {share(v)}' for n, v in more.items())}."
-    return words, (_percent(removed), "of the excess power removed", f"95 %: {_range(removed)}")
+    row = entry["scores"][NETWORK]
+    words = (
+        f"It leaves {share(row['left'])} of the glitches’ power, and adds {share(row['noise_added'])} of the strain’s"
+        " own noise to quiet time."
+    )
+    nothing = f"doing nothing: {_short(entry['scores'][NOTHING][name])}"
+    return words, (_short(row[name]), SCORES[name].words, nothing)
 
 
-def _veto(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] | None:
+def _removed(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
+    rows = entry["scores"]
+    if rows[NETWORK]["removed"]["value"] is None:
+        return None
+    # what is removed, never without what it costs
+    pairs = {n: (_percent(row["removed"]), _percent(row["destroyed"])) for n, row in rows.items()}
+    others = "; ".join(f"{n} {' for '.join(pairs[n])}" for n in ("constant", "gate", "linear") if n in pairs)
+    removed, destroyed = pairs[NETWORK]
+    words = f"It removes {removed} of their energy and destroys {destroyed} where no witness sees anything ({others})."
+    return words, (removed, "of the glitches’ energy removed", f"{destroyed} destroyed beside them")
+
+
+def _skill(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
+    skill = entry["scores"][NETWORK]["skill"]
+    if skill["value"] is None:
+        return None
+    words = f"Its likelihood of the energies has a skill of {number(skill)}: 0 is the best blind guess, 1 the truth."
+    return words, (f"{skill['value']:.2f}", "skill", f"95 %: {skill['low']:.2f} to {skill['high']:.2f}")
+
+
+def _veto(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
     table = run.result["veto"]
     row, s = table["methods"][NETWORK]["at_veto"], table["truth"]
     efficiency, deadtime = row["efficiency"], row["deadtime"]
@@ -121,24 +168,22 @@ def _veto(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] |
     return words, (_percent(efficiency), f"of glitches vetoed at s = {s:g}", f"95 %: {_range(efficiency)}")
 
 
-def _harm(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] | None:
-    harm = run.result.get("do_no_harm", {})
-    kept = harm.get("kept", {}).get("alone", {})
-    if kept.get("median") is None:
+def _kept(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
+    median, least = (entry["scores"][NETWORK].get(f"snr_kept_{name}") for name in ("median", "p1"))
+    if not median or not least or median["value"] is None:
         return None
     words = (
-        f"Cleaning keeps {kept['median']:.1%} (median; 1st percentile {kept['p01']:.1%}) of the signal-to-noise ratio"
-        f" of {kept['events']} signals that no witness sees, at a mask that removes"
-        f" {share(harm['excess_removed'])} of the witnessed excess power."
+        f"Of signals on top of glitches cleaning keeps {share(median)} of the signal-to-noise ratio (median; 1st"
+        f" percentile {_percent(least)})."
     )
-    under = harm["kept"].get("on_glitches", {})
-    if under.get("median") is not None:
-        lost = f"{under['median']:.1%} ({under['p01']:.1%})"
-        words += f" Of {under['events']} signals on top of glitches it keeps {lost}."
-    return words, (f"{kept['median']:.1%}", "of a signal’s SNR kept", f"1st percentile {kept['p01']:.1%}")
+    return words, (
+        _percent(median),
+        "of a signal’s SNR kept on glitches",
+        f"1st percentile {_percent(least)}",
+    )
 
 
-def _drift(run: Run, entry: dict[str, Any]) -> tuple[str, tuple[str, str, str]] | None:
+def _drift(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
     drift = run.result.get("drift")
     if not drift or not drift["events"]:
         return None
@@ -179,6 +224,10 @@ def nearest(thresholds: list[float], s: float) -> int:
 def at(shares: dict[str, list[Any]], i: int) -> dict[str, Any]:
     """Return one threshold's share with its interval."""
     return {key: values[i] for key, values in shares.items()}
+
+
+def _short(value: dict[str, Any]) -> str:
+    return "–" if value["value"] is None else f"{value['value']:.2f}"
 
 
 def _percent(value: dict[str, Any]) -> str:

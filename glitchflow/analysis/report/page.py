@@ -21,7 +21,7 @@ from glitchflow.config import Experiment
 from glitchflow.data.objects import write_text
 from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
-from glitchflow.score.table import SCORES, number, share
+from glitchflow.score.table import number, share
 
 
 def report(experiment: Experiment) -> Path:
@@ -52,7 +52,6 @@ def render(run: Run) -> str:
             result=run.result,
             threshold=run.threshold,
             network=NETWORK,
-            columns=list(SCORES.values()),
         )
     )
 

@@ -7,7 +7,6 @@ evaluation/events.csv     -> Run.scores        scan.json, clean/         -> Run.
 """
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,21 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import Opened, open_predictions
+from glitchflow.analysis.report.written import Cleaned, Judgement, Metrics, Scan
 from glitchflow.config import Evaluate, Experiment, Report
-from glitchflow.data import store
-from glitchflow.errors import InputError
+from glitchflow.data import objects, store
+from glitchflow.errors import InputError, RunError
 from glitchflow.figures.evaluation import figures
-from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.tracking import read_metrics
+
+NUMBERS = (
+    "event",
+    "recorded_level",
+    "generated_level",
+    "residual_level",
+)  # columns of events.csv that are needed
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Run:
     @property
     def threshold(self) -> float:
         """Return the energy s at which events are vetoed."""
-        return self.result["roc"][NETWORK]["truth"] if self.result else self.evaluate.veto
+        return self.result["veto"]["truth"] if self.result else self.evaluate.veto
 
 
 def gather(experiment: Experiment) -> Run:
@@ -60,7 +66,7 @@ def gather(experiment: Experiment) -> Run:
         raise InputError(f"{experiment.dataset}: no store there; run `glitchflow generate` or `ingest` first")
     workdir, dataset = Path(experiment.workdir), store.open_store(experiment.dataset)
     predictions = _predictions(experiment.predictions, dataset)
-    result = _result(workdir / "evaluation" / "metrics.json")
+    result = _written(workdir, "evaluation/metrics.json", Metrics, "evaluate")
     lines = read_metrics(workdir / "train" / "metrics.jsonl")
     return Run(
         workdir=workdir,
@@ -74,12 +80,12 @@ def gather(experiment: Experiment) -> Run:
             workdir / "train" / "checkpoints", None if predictions is None else Opened(dataset, predictions)
         ),
         epochs=[line for line in lines if line["kind"] == "epoch"],
-        baseline=_read_json(workdir / "baseline.json"),
+        baseline=_written(workdir, "baseline.json", Judgement, "baseline"),
         result=result,
         figures=figures(result) if result else {},
         scores=_read_columns(workdir / "evaluation" / "events.csv") if result else {},
-        scan=_read_json(workdir / "scan.json"),
-        cleaned=_read_json(workdir / "clean" / "clean.json"),
+        scan=_written(workdir, "scan.json", Scan, "scan"),
+        cleaned=_written(workdir, "clean/clean.json", Cleaned, "clean"),
         files=sorted(str(p.relative_to(workdir)) for p in (workdir / "clean").rglob("*") if p.is_file()),
     )
 
@@ -95,15 +101,6 @@ def _predictions(path: Path, dataset: store.Dataset) -> store.Dataset | None:
         return None
 
 
-def _result(path: Path) -> dict[str, Any]:
-    """The scores, if they are of a version that writes all that the page shows."""
-    result = _read_json(path)
-    if result and not {"roc", "veto", "attribution", "drift"} <= set(result):
-        say(f"without scores: {path} is of an older version; run `glitchflow evaluate` again")
-        return {}
-    return result
-
-
 def _checkpoint(directory: Path, opened: Opened | None) -> dict[str, Any]:
     paths = [] if opened is None else [opened.network]
     for path in (*paths, checkpoint.best(directory), *checkpoint.by_step(directory)[-1:]):
@@ -112,17 +109,27 @@ def _checkpoint(directory: Path, opened: Opened | None) -> dict[str, Any]:
     return {}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+def _written(workdir: Path, name: str, kind: Any, stage: str) -> dict[str, Any]:
+    """What a stage wrote, empty where it did not; a line says why a damaged file, or an old one, is left out."""
+    try:
+        return objects.read(workdir, name, kind) or {}
+    except RunError as error:
+        say(f"without {name}: {error}; run `glitchflow {stage}` again")
+        return {}
 
 
 def _read_columns(path: Path) -> dict[str, NDArray]:
-    """Columns of a CSV file: numbers where all of a column are (empty is NaN), else words."""
+    """Columns of a CSV file: numbers where all of a column are (empty is NaN), else words; none where it is damaged."""
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    return {name: _column(values) for name, *values in zip(*rows)}
+    with path.open(newline="", errors="replace") as file:
+        names, *rows = list(csv.reader(file)) or [[]]
+    columns = {name: _column(list(values)) for name, *values in zip(names, *rows)}
+    numbers = {name for name, values in columns.items() if values.dtype.kind == "f"}
+    if not set(NUMBERS) <= numbers or any(len(row) != len(names) for row in rows):
+        say(f"without {path.name}: {path} is damaged or a former version's; run `glitchflow evaluate` again")
+        return {}
+    return columns
 
 
 def _column(values: list[str]) -> NDArray:

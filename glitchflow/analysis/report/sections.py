@@ -10,28 +10,43 @@ from markupsafe import Markup
 
 from glitchflow.analysis.inspect import describe, text
 from glitchflow.analysis.report import charts, events, images
-from glitchflow.analysis.report.finding import at, best_baseline, nearest
+from glitchflow.analysis.report.finding import at, headline_score, nearest
 from glitchflow.analysis.report.run import Run
 from glitchflow.data.generate import provenance
 from glitchflow.data.view import axes, engine_of, read_series
 from glitchflow.figures import curves
-from glitchflow.methods.table import NETWORK
+from glitchflow.score.lines import ranked
+from glitchflow.score.table import SCORES
 from glitchflow.signal.qtransform import whitened
 
 QUOTED = (1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50)  # thresholds of the table, as far as they are there
 SCANNED = 40  # witnesses of a scan that are shown; scan.json has all
+# what a cell of the table of methods shows: two of which one is the other's price
+CELLS = (
+    ("residual",),
+    ("left", "noise_added"),
+    ("skill",),
+    ("removed", "destroyed"),
+    ("snr_left_median", "snr_left_p90"),
+    ("efficiency_0.1", "efficiency_1"),
+    ("nll",),
+    ("iou",),
+    ("l1",),
+    ("ssim",),
+)
+KEPT = ("snr_kept_median", "snr_kept_p1", "bias_time", "bias_phase", "bias_mass", "chi2")
 Values = dict[str, Any] | None
 
 
 def scores(run: Run) -> Values:
-    """List the scores of every family, the witnessed ones together first, and draw the excess power removed."""
-    families = run.result["families"]
+    """List the scores of every family, the witnessed ones together first, with every method by the headline."""
+    families = run.result["families"].items()
     rows = [
-        {"family": name, "best": best_baseline(entry), **entry}
-        for name, entry in sorted(families.items(), key=lambda item: item[0] != "witnessed")
+        {"family": name, "methods": ranked(entry["scores"]), "score": headline_score(entry), **entry}
+        for name, entry in sorted(families, key=lambda item: item[0] != "witnessed")
     ]
-    defined = [e["scores"][NETWORK]["excess_removed"]["value"] is not None for e in families.values()]
-    return {"rows": rows, "bars": charts.svg(run.figures["excess_removed"]) if any(defined) else None}
+    drawn = [charts.svg(run.figures[name]) for name in ("headline", "price") if name in run.figures]
+    return {"rows": rows, "charts": drawn, "columns": [[SCORES[name] for name in cell] for cell in CELLS]}
 
 
 def gallery(run: Run) -> Values:
@@ -66,18 +81,18 @@ def roc(run: Run) -> Values:
     }
 
 
-def harm(run: Run) -> Values:
-    """List what cleaning leaves of injected signals, beside the Wiener filter."""
-    found = run.result.get("do_no_harm")
-    if not found:
-        return None
-    wiener = found.get("wiener_kept") or {}
-    words = {"alone": "signals alone", "on_glitches": "signals on top of glitches"}
+def kept(run: Run) -> Values:
+    """List what cleaning leaves of injected signals, by family and method; none where none were injected."""
     rows = [
-        {"name": name, "words": words.get(name, f"{name} events"), "kept": kept, "wiener": wiener.get(name)}
-        for name, kept in found["kept"].items()
+        {"family": name, "methods": {m: row for m, row in entry["scores"].items() if _known(row, KEPT[0])}}
+        for name, entry in run.result["families"].items()
     ]
-    return {"harm": found, "rows": rows}
+    rows = [row for row in rows if row["methods"]]
+    return {"rows": rows, "columns": [SCORES[name] for name in KEPT if name in SCORES]} if rows else None
+
+
+def _known(scores: dict[str, Any], name: str) -> bool:
+    return scores.get(name, {}).get("value") is not None
 
 
 def attribution(run: Run) -> Values:
@@ -224,7 +239,7 @@ class Section:
     null: tuple[str, str] = ("", "")  # a key of metrics.json that may hold nothing, and what that means
 
 
-NO_SERIES = ("do_no_harm", "that needs a dataset made with store.series=float32")
+NO_SIGNALS = ("families", "signals are injected into datasets made with store.series=float32")
 NO_VETO = ("attribution", "there is no veto to attribute, or the network is not there any more")
 NO_RANGE = ("drift", "the training’s ranges are not known")
 SECTIONS = (
@@ -233,7 +248,7 @@ SECTIONS = (
     Section("gallery", "Recorded, generated, residual", "infer", gallery),
     Section("thresholds", "Against the threshold", "evaluate", thresholds),
     Section("roc", "ROC, and what vetoes cost", "evaluate", roc),
-    Section("harm", "Do no harm", "evaluate", harm, NO_SERIES),
+    Section("kept", "What is kept of signals", "evaluate", kept, NO_SIGNALS),
     Section("attribution", "Which witness carries the veto", "evaluate", attribution, NO_VETO),
     Section("drift", "Drift of the witnesses", "evaluate", drift, NO_RANGE),
     Section("events", "All events", "", table),
