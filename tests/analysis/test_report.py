@@ -77,11 +77,14 @@ def test_a_full_run(full):
         "scattered_light",
         "oracle",
         "untrained",
-        "excess power removed",
+        "removed / destroyed",
+        "loudest_thresholded",
         "worker 0 of 2",
     ):
         assert text in page
-    assert page.count("<svg") >= 1 + 3 + 2 + 1 + 4  # excess, thresholds, ROC, losses, series of four families
+    assert (
+        page.count("<svg") >= 2 + 3 + 2 + 1 + 4
+    )  # headline and price, thresholds, ROC, losses, series of four families
     assert not re.findall(r"(?:src|href)=['\"]?(?:http|//|file)", page), "self-contained"
     assert not re.findall(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", page), "self-contained"
 
@@ -217,12 +220,43 @@ def test_dataset_and_training(trained_run, tmp_path):
     assert re.search(r"checkpoint step-\d{8} after 2 epochs", page)
 
 
-def test_scores_of_an_older_version_are_left_out(full, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ('{"events": 3, "families": {}}', "form: Field required"),
+        ('{"events": 3, "fam', "Invalid JSON: EOF while parsing a string at line 1 column 18"),
+        ("[]", "Input should be an object"),
+    ],
+)
+def test_scores_of_an_older_version_or_damaged_are_left_out(full, tmp_path, capsys, content, reason):
     (tmp_path / "evaluation").unlink()
     (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation" / "metrics.json").write_text('{"events": 3, "families": {}}')
+    (tmp_path / "evaluation" / "metrics.json").write_text(content)
     assert "Nothing is scored yet" in report(full).read_text()
-    assert "metrics.json is of an older version; run `glitchflow evaluate` again" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"without evaluation/metrics.json: {tmp_path}: damaged: evaluation/metrics.json: {reason}" in said
+    assert "; run `glitchflow evaluate` again" in said
+
+
+@pytest.mark.parametrize("name, stage", [("baseline.json", "baseline"), ("scan.json", "scan")])
+def test_other_damaged_files_are_left_out(full, tmp_path, capsys, name, stage):
+    (tmp_path / name).write_text("{}")
+    render(gather(full))
+    assert f"; run `glitchflow {stage}` again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda text: text[: len(text) // 2], lambda text: text.replace("event,", "number,", 1), lambda text: ""],
+)
+def test_a_damaged_table_of_events_is_left_out(full, trained_run, tmp_path, capsys, spoil):
+    (tmp_path / "evaluation").unlink()
+    copy = shutil.copytree(Path(trained_run.workdir) / "evaluation", tmp_path / "evaluation")
+    text = (copy / "events.csv").read_text()
+    (copy / "events.csv").write_text(spoil(text))
+    assert gather(full).scores == {}
+    said = capsys.readouterr().err
+    assert f"{copy / 'events.csv'} is damaged or a former version's; run `glitchflow evaluate` again" in said
 
 
 def test_predictions_of_another_dataset_are_left_out(trained_run, full, tmp_path, capsys):
@@ -265,26 +299,13 @@ def test_no_background_events(alter):
 # -- sections of what other stages add -----------------------------------------------------------------------------
 
 HALF = {"value": 0.5, "low": 0.25, "high": 0.75}
-KEPT = {"median": 0.995, "p01": 0.97, "events": 200}
 
 
 def add_everything(result):
-    result["do_no_harm"] = {
-        "mask": {"floor": 2.5},
-        "excess_removed": HALF,
-        "wiener_excess_removed": None,
-        "kept": {"alone": KEPT, "on_glitches": {**KEPT, "median": 0.75}, "blip": {"events": 0}},
-        "wiener_kept": None,
-        "validation": [
-            {
-                "threshold": 4.0,
-                "excess_removed": HALF,
-                "kept": {
-                    name: {**KEPT, "median": 0.985, "p01": 0.91} for name in ("alone", "on_glitches", "blip")
-                },
-            }
-        ],
-    }
+    for name, row in result["families"]["witnessed"]["scores"].items():
+        value = 0.995 if name == "network" else 0.75
+        row["snr_kept_median"] = {"value": value, "low": value, "high": value}
+        row["snr_kept_p1"] = {"value": 0.5, "low": 0.25, "high": 0.75}
     row = {"name": "SIM:<ACC>", "carried": 7, "share": 0.7, "low": 0.4, "high": 0.9, "families": {"blip": 7}}
     parts = {"witnesses": [row], "groups": [], "everything": row}
     result["attribution"] = {"threshold": 16.0, "vetoes": 12, "attributed": 10, **parts}
@@ -304,11 +325,11 @@ def test_every_section_is_there_with_its_numbers(alter):
     page = render(alter(add_everything))
     parts = {
         name: page.split(f'<section id="{name}"')[1].split("</section>")[0]
-        for name in ("roc", "harm", "attribution", "drift")
+        for name in ("roc", "kept", "attribution", "drift")
     }
-    assert parts["roc"].count("<svg") == 2 and "efficiency against background veto fraction" in parts["roc"]
-    for words in ("99.5%", "75.0%", "97.0%", "floor = 2.5", "blip events", "<td>98.5%<td>91.0%"):
-        assert words in parts["harm"]
+    assert parts["roc"].count("<svg") == 2 and "efficiency / deadtime<th>use percentage" in parts["roc"]
+    for words in ("<b>witnessed</b>", "SNR kept, median", "99.5% [99.5%, 99.5%]", "50.0% [25.0%, 75.0%]"):
+        assert words in parts["kept"]
     assert "for 10 of\n  12 vetoes at s = 16" in parts["attribution"]
     assert "blip 7" in parts["attribution"]
     assert "SIM:&lt;ACC&gt;" in parts["attribution"], "names are escaped"
@@ -321,11 +342,13 @@ def test_every_section_is_there_with_its_numbers(alter):
 def test_nothing_to_show_says_why(alter):
     def nothing(result):
         result["attribution"] = result["drift"] = None
-        result.pop("do_no_harm", None)
+        for entry in result["families"].values():
+            for row in entry["scores"].values():
+                row["snr_kept_median"] = dict.fromkeys(("value", "low", "high"))
 
     page = render(alter(nothing))
     assert "Nothing to show: there is no veto to attribute, or the network is not there any more." in page
-    assert "Nothing to show: that needs a dataset made with store.series=float32." in page
+    assert "Nothing to show: signals are injected into datasets made with store.series=float32." in page
     assert "Nothing to show: the training’s ranges are not known." in page
 
 
@@ -368,48 +391,84 @@ def test_scan_and_cleaned_files(full, tmp_path):
         assert words in page
 
 
-def test_the_finding_names_harm_and_drift(alter):
+def test_the_finding_names_what_is_kept_and_drift(alter):
     told = finding(alter(add_everything))
     words = " ".join(told.sentences)
-    assert "Cleaning keeps 99.5% (median; 1st percentile 97.0%)" in words
-    assert "Of 200 signals on top of glitches it keeps 75.0% (97.0%)" in words
+    assert (
+        "cleaning keeps 99.5% [99.5%, 99.5%] of the signal-to-noise ratio (median; 1st percentile 50.0%)"
+        in words
+    )
     assert "In 3 of 24 events a witness is out of the range" in words
     assert [number[0] for number in told.numbers][-2:] == ["99.5%", "12.5%"]
 
 
+def interval(value, width=0.05):
+    return {"value": value, "low": value - width, "high": value + width}
+
+
 @pytest.mark.parametrize(
-    "low, high, headline, distance",
+    "network, headline",
     [
-        (0.1, 0.3, "The network is better than every baseline", "0.2000 [0.1000, 0.3000] below"),
-        (
-            -0.1,
-            0.3,
-            "The network is not clearly better than the linear baseline",
-            "0.1000 [-0.1000, 0.3000] below",
-        ),
-        (-0.3, -0.1, "The network is worse than the linear baseline", "0.2000 [0.1000, 0.3000] above"),
+        (0.1, "The network is better than every other method"),
+        (0.38, "The network is not clearly better than linear"),
+        (0.6, "The network is worse than linear"),
+        (0.97, "The network is not clearly better than doing nothing"),
+        (1.2, "The network is worse than doing nothing"),
     ],
 )
-def test_the_headline(alter, low, high, headline, distance):
+def test_the_headline(alter, network, headline):
     def change(result):
+        known = {"network": interval(network), "linear": interval(0.4), "nothing": interval(1, 0)}
         for name, row in result["families"]["witnessed"]["scores"].items():
-            row["loss"]["value"] = 1.0 if name == "linear" else 2.0
-            row["loss_above_network"] = {"value": (low + high) / 2, "low": low, "high": high}
+            row["residual"] = known.get(name, interval(0.05 if name in ("oracle", "untrained") else 3.0))
 
     told = finding(alter(change))
     assert told.headline == headline
-    assert f"the network’s loss is {distance} that of the best baseline, linear" in told.sentences[0]
+    assert (
+        f"the network’s residual is {network:.3f} [{network - 0.05:.3f}, {network + 0.05:.3f}]; the best other method,"
+        " linear, 0.40, doing nothing 1.00, the perfect mask 0.05"
+    ) in told.sentences[0]
 
 
-def test_the_finding_names_who_removes_more(alter):
+def test_without_series_the_headline_is_skill(alter):
+    def change(result):
+        result["form"] = "energies"
+        for row in result["families"]["witnessed"]["scores"].values():
+            row["residual"] = row["left"] = row["noise_added"] = dict.fromkeys(("value", "low", "high"))
+            row["skill"] = interval(0.0)
+        result["families"]["witnessed"]["scores"]["network"]["skill"] = interval(0.7)
+
+    run = alter(change)
+    assert finding(run).headline == "The network is better than every other method"
+    assert (
+        finding(run)
+        .sentences[0]
+        .startswith("On 16 witnessed events, the network’s skill is 0.700 [0.650, 0.750]")
+    )
+    assert "headline" in run.figures and "price" in run.figures
+    render(run)
+
+
+def test_what_is_removed_is_never_told_without_its_price(alter):
     def change(result):
         for name, row in result["families"]["witnessed"]["scores"].items():
-            value = {"network": 0.7, "linear": 0.2, "wiener": 0.9, "oracle": 1.0}.get(name, 0.1)
-            row["excess_removed"] = {"value": value, "low": value, "high": value}
+            removed, destroyed = {"network": (0.7, 0.1), "constant": (0.2, 0.5)}.get(name, (0.1, 0.3))
+            row["removed"], row["destroyed"] = interval(removed), interval(destroyed)
 
-    told = " ".join(finding(alter(change)).sentences)
-    assert "Subtraction removes 70.0% [70.0%, 70.0%] of their excess power" in told
-    assert "More than the network: wiener 90.0% [90.0%, 90.0%]." in told
+    told = finding(alter(change))
+    assert (
+        "It removes 70.0% of their energy and destroys 10.0% where no witness sees anything (constant 20.0% for 50.0%;"
+    ) in " ".join(told.sentences)
+    assert ("70.0%", "of the glitches’ energy removed", "10.0% destroyed beside them") in told.numbers
+
+
+def test_methods_stand_by_the_headline_trivial_ones_among_them(gathered):
+    page = render(gathered)
+    table = page.split('<section id="scores"')[1].split("</details>")[0]
+    names = re.findall(r'<th scope="row">([\w]+)', table)
+    residual = gathered.result["families"]["witnessed"]["scores"]
+    assert {"nothing", "constant", "gate", "mean", "loudest_witness", "untrained"} <= set(names)
+    assert names == sorted(names, key=lambda name: residual[name]["residual"]["value"])
 
 
 def test_recorded_data_without_witnessed_families(alter):
@@ -423,7 +482,7 @@ def test_recorded_data_without_witnessed_families(alter):
         families["blip"]["events"] = 1000
 
     run = alter(change)
-    assert "1000 “blip” test events" in " ".join(finding(run).sentences)
+    assert "On 1000 “blip” events, the network’s NLL per pixel is" in " ".join(finding(run).sentences)
     render(run)
 
 

@@ -53,19 +53,34 @@ def test_accuracy_curves_carry_their_intervals():
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["unet", "linear"]
 
 
-def test_excess_bars_have_the_heights_and_intervals_given():
+def test_bars_by_family_start_at_doing_nothing():
     scores = {
         "scatter": {
             "unet": {"value": 0.7, "low": 0.6, "high": 0.75},
-            "linear": {"value": 0.2, "low": 0.1, "high": 0.4},
+            "linear": {"value": 2.0, "low": 1.5, "high": 4.0},
         },
         "blip": {"unet": dict.fromkeys(("value", "low", "high"))},
     }
-    figure = curves.excess_by_family(scores)
+    figure = curves.by_family(scores, "residual", 1.0, logarithmic=True)
     axis = figure.axes[0]
-    heights = [bar.get_height() for bar in axis.patches]
-    np.testing.assert_array_equal(heights, [0.7, np.nan, 0.2, np.nan])
+    tops = [bar.get_y() + bar.get_height() for bar in axis.patches]
+    np.testing.assert_allclose(tops, [0.7, np.nan, 2.0, np.nan])
     ends = [path.vertices[:, 1] for path in axis.collections[0].get_paths()]
     np.testing.assert_allclose(ends[0], [0.6, 0.75])
     assert [text.get_text() for text in axis.get_xticklabels()] == ["scatter", "blip"]
+    assert axis.get_yscale() == "log" and axis.get_ylabel() == "residual"
+    assert written(figure)
+
+
+def test_what_methods_get_against_what_it_costs():
+    points = {"network": (0.01, 0.2), "linear": (0.012, 0.2), "gate": (0.9, 1.4), "nothing": (0.0, 1.0)}
+    figure = curves.prices(points, "noise added", "left", lower=True, model="network")
+    axis = figure.axes[0]
+    assert [(line.get_xdata(), line.get_ydata()) for line in axis.lines] == [
+        ([x], [y]) for x, y in points.values()
+    ]
+    low, high = axis.get_ylim()
+    assert low > high, "the best is at the top"
+    heights = {text.get_text(): text.get_position()[1] for text in axis.texts}
+    assert heights["linear"] <= heights["network"] - 10, "names do not lie on each other"
     assert written(figure)
