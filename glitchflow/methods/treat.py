@@ -57,6 +57,26 @@ def read_block(
     return block, energy[:, 0]
 
 
+def alone(block: Block, place: int, strain: Array) -> Block:
+    """Take one event of a block, with another strain (N,) in it."""
+    one, truth, seen = slice(place, place + 1), block.truth, block.seen
+    if truth is not None:
+        series = None if truth.series is None else truth.series[one]
+        truth = Truth(truth.energies[one], series, truth.label[one])
+    return replace(
+        block,
+        events=block.events[one],
+        gps=block.gps[one],
+        energies=block.energies[one],
+        strain=strain[None],
+        witnesses=None if block.witnesses is None else block.witnesses[one],
+        valid=block.valid[one],
+        shown=block.shown[one],
+        seen=None if seen is None else look(seen.engine, strain[None]),
+        truth=truth,
+    )
+
+
 @dataclass(frozen=True)
 class Taken:
     """Holds what a method takes out of a block."""

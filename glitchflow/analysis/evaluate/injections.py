@@ -5,8 +5,8 @@
     3. what each method leaves of each, and what a search would say of it: signals.py
 
 What a method makes of the witnesses stays as it is, for signals are in the strain alone: a mask takes its share of a
-signal, and a series predicted from witnesses takes nothing. The signals are the same for every method, and an event's
-depend on the seed and its index alone.
+signal, and a series predicted from witnesses takes nothing; a method that looks at the strain is asked again. Signals
+are the same for every method, and an event's depend on the seed and its index alone.
 
 Shapes: E event, S signal of an event, M method, F frequency and T time of a Q-plot, N sample.
 """
@@ -26,7 +26,7 @@ from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.store import Dataset
 from glitchflow.methods.compare import BLOCK, Comparison, parts_of
 from glitchflow.methods.method import Block, Fit
-from glitchflow.methods.treat import ask, read_block, take
+from glitchflow.methods.treat import Taken, alone, ask, read_block, take
 from glitchflow.progress import say
 from glitchflow.score import matched
 from glitchflow.score.made import Columns
@@ -138,20 +138,45 @@ class Exam:
         """Return the verdicts (S, M, `VERDICT`) on the signals of each event."""
         found = {}
         for block in self._blocks(events):
-            masks = [one.mask for one in ask(self.fit, block).values()]
+            asked = ask(self.fit, block)
             for place, (heard, pixels) in enumerate(zip(self._heard(block), self._pixels(block))):
-                event = int(block.events[place])
-                # a mask of nothing and a series leave all of a signal
-                given = {m: mask[place] for m, mask in enumerate(masks) if mask is not None}
-                busy = {m: mask for m, mask in given.items() if mask.any()}
-                tiles = heard.tiles(np.stack(list(busy.values()))) if busy else []
-                verdicts = np.full((self.counts[event], len(masks), len(VERDICT)), np.nan)
+                event, treat = int(block.events[place]), self._treatment(block, place, asked, heard)
+                verdicts = np.full((self.counts[event], len(asked), len(VERDICT)), np.nan)
                 for number, (bank, ratios) in enumerate(self._signals(event, heard, pixels)):
                     verdicts[number] = 1, 0, 0, ratios[0] - 1, 0  # of what takes nothing away
-                    if busy:
-                        verdicts[number, list(busy)] = signals.examine(heard, bank, ratios, tiles)
+                    taken = {m: part for m, part in treat(bank[0]).items() if part.any()}
+                    if taken:
+                        parts = np.stack(list(taken.values()))
+                        verdicts[number, list(taken)] = signals.examine(heard, bank, ratios, parts)
                 found[event] = verdicts
         return found
+
+    def _treatment(
+        self, block: Block, place: int, asked: dict[str, Taken], heard: Heard
+    ) -> Callable[[Array], dict[int, Array]]:
+        """Find what methods, by place, take (N,) of a signal (N,) in an event: those that can take any.
+
+        What a method of series makes of the witnesses alone is the same with a signal as without. One that looks at the
+        strain is asked again.
+        """
+        masks = {m: one.mask[place] for m, one in enumerate(asked.values()) if one.mask is not None}
+        masks = {m: mask for m, mask in masks.items() if mask.any()}
+        tiles = heard.tiles(np.stack(list(masks.values()))) if masks else []
+        names = [
+            name for name, row in self.fit.methods.items() if not row.seeing and asked[name].mask is None
+        ]
+        looking = replace(self.fit, methods={name: self.fit.methods[name] for name in names})
+
+        def taken(signal: Array) -> dict[int, Array]:
+            found = dict(zip(masks, heard.taken(signal, tiles))) if masks else {}
+            again = ask(looking, alone(block, place, heard.strain + signal)) if names else {}
+            for name, one in again.items():
+                before = asked[name].series
+                assert one.series is not None and before is not None, "it has no mask"
+                found[list(asked).index(name)] = one.series[0] - before[place]
+            return found
+
+        return taken
 
     def _signals(self, event: int, heard: Heard, pixels: Flags) -> Iterator[tuple[Array, Array]]:
         """Each signal of an event with its bank, (B, N), and the masses in it over the signal's."""

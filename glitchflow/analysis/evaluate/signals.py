@@ -1,11 +1,11 @@
-"""One signal in one event's strain: where it lies on a glitch, and what is left of it under each mask.
+"""One signal in one event's strain: where it lies on a glitch, and what is left of it after each method.
 
     place     a compact binary so that more than half of its SNR^2 is inside given pixels
-    examine   what masks leave of it, and what a search would say of that
+    examine   what methods leave of it, and what a search would say of that
 
-What is left of a signal is cleaned(strain + signal) - cleaned(strain). Cleaning is linear in the strain for a fixed
-mask and whitening filter, so that is the signal less its own coefficients under the mask, through the filter of the
-strain without it. (A filter that is estimated anew, with the signal in the strain, differs by some per cent.)
+What is left of a signal is cleaned(strain + signal) - cleaned(strain). A mask cleans linearly in the strain for a fixed
+whitening filter: it takes the signal's own coefficients under the mask, through the filter of the strain without it. (A
+filter that is estimated anew, with the signal in the strain, changes what is kept by less than a per cent.)
 
 Shapes: F frequency and T time of a Q-plot, N sample, K frequency of its spectrum, B template, M mask, R row and n tile
 of a plane. Times in s from the middle of the series.
@@ -144,8 +144,8 @@ def inside_share(coefficients: Coefficients, tiles: list[torch.Tensor]) -> Array
 # -- examining ---------------------------------------------------------------------------------------------------
 
 
-def examine(heard: Heard, bank: Array, ratios: Array, tiles: list[torch.Tensor]) -> Array:
-    """Compute what masks, brought onto tiles, leave of a signal, and what a search says of it: (M, `VERDICT`).
+def examine(heard: Heard, bank: Array, ratios: Array, taken: Array) -> Array:
+    """Say what is left of a signal of which methods have `taken` (M, N), and what a search finds: (M, `VERDICT`).
 
     bank: templates (B, N), the first of which is the signal as it is in the strain; ratios: their masses (B,) over its.
     kept: share of its matched-filter SNR. Of the loudest template: late, s between its peak and the signal; turned, rad
@@ -155,7 +155,7 @@ def examine(heard: Heard, bank: Array, ratios: Array, tiles: list[torch.Tensor])
     rate = heard.estimator.engine.sample_rate
     templates = heard.spectra(bank)
     rows = []
-    for left in templates[0] - heard.spectra(heard.taken(bank[0], tiles)):
+    for left in templates[0] - heard.spectra(taken):
         found = matched.match(left, templates, rate)
         chi2 = matched.chi_squared(left, templates[found.template], rate, found.time)
         kept, heavier = float(matched.kept(templates[0], left)), abs(ratios[found.template] - 1)

@@ -11,12 +11,19 @@ from glitchflow.config import Cluster, Harm, Loader
 from glitchflow.data.store import open_store
 from glitchflow.methods import treat
 from glitchflow.methods.compare import basis_of, fit_methods
-from glitchflow.methods.method import Removed
+from glitchflow.methods.method import Method, Removed
 from glitchflow.methods.table import NETWORK, predicted, thresholded
 from glitchflow.signal.types import Energies
 
 HARM = Harm(signals=8, snr=(8.0, 20.0))
 SEED = 3
+
+
+class Dimmer:
+    """A method of series that looks at the strain: it takes three tenths of it."""
+
+    def removed(self, block) -> Removed:
+        return Removed(series=0.3 * block.strain)
 
 
 class Truth:
@@ -42,6 +49,12 @@ def fit(dataset):
     methods = {NETWORK: predicted(NETWORK)} | {name: found.methods[name] for name in names}
     fitted = {NETWORK: Truth(dataset)} | {name: found.fitted[name] for name in names}
     return replace(found, methods=methods, fitted=fitted)
+
+
+def only(fit, **fitted):
+    """Methods of a fit, and others of a test's own that look at the strain."""
+    rows = {name: fit.methods.get(name) or Method(lambda train: None, seeing=False) for name in fitted}
+    return replace(fit, methods=rows, fitted={name: one or fit.fitted[name] for name, one in fitted.items()})
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +114,19 @@ def test_a_networks_threshold_spares_signals(dataset, events, fit):
     assert np.nanmin(low["kept"]) < np.nanmin(high["kept"])
 
 
+def test_a_method_that_looks_at_the_strain_is_asked_again_with_the_signal(dataset, events, fit):
+    dimmer = only(fit, nothing=None, dimmer=Dimmer(), gate=None)
+    found = examine(dataset, HARM, SEED, Cluster(), events, dimmer)
+    there = np.isfinite(found["gate"]["kept"])
+    assert found["dimmer"]["kept"][there] == pytest.approx(0.7)
+    assert (found["nothing"]["kept"][there] == 1).all()
+    for name in ("late", "turned", "chi2"):
+        assert found["dimmer"][name][there] == pytest.approx(0, abs=1e-6)
+
+
 def test_signals_depend_on_seed_and_event_alone(dataset, events, fit, found):
     """Whatever else is examined beside them: other events, other methods."""
-    few = replace(fit, methods={"gate": fit.methods["gate"]}, fitted={"gate": fit.fitted["gate"]})
+    few = only(fit, gate=None)
     some = np.flatnonzero(np.isfinite(found["gate"]["kept"]).any(axis=1))[::3]
     counts = {int(event): int(np.isfinite(found["gate"]["kept"][event]).sum()) for event in some}
     alone = Exam(dataset, few, HARM, SEED, counts).examine(tuple(counts))
@@ -123,10 +146,7 @@ def test_where_nobody_knows_the_truth_signals_lie_in_what_any_method_takes(datas
     (known,) = exam._blocks(tuple(glitches.tolist()))
     witnessed = exam._pixels(known)
     nobody = replace(known, truth=None)
-    seeing = (NETWORK, "wiener", "nothing", "gate")
-    looking = replace(
-        fit, methods={n: fit.methods[n] for n in seeing}, fitted={n: fit.fitted[n] for n in seeing}
-    )
+    looking = only(fit, network=None, wiener=None, nothing=None, gate=None)
     pixels = Exam(dataset, looking, HARM, SEED)._pixels(nobody)
     assert pixels.any(axis=(1, 2)).all() and not pixels.all()  # the gate is blind: it does not count
     loud = known.truth.energies > 50

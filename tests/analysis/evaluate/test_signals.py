@@ -48,6 +48,11 @@ def box(low, high, first, last):
     return rows[:, None] & columns
 
 
+def mask_takes(heard, bank, masks):
+    """What masks (M, F, T) take of the first of a bank's templates."""
+    return heard.taken(bank[0], heard.tiles(masks.astype(np.float32)))
+
+
 @pytest.mark.parametrize("asd", ["dataset", "event"])
 def test_what_a_mask_takes_is_what_cleaning_with_the_signal_takes_more(heard, bank, asd):
     """cleaned(strain + h) - cleaned(strain), the long way: the same where both have one filter. One that is estimated
@@ -75,7 +80,7 @@ def test_a_constant_gain_leaves_its_share_and_nothing_is_off(heard, bank):
     whole = Shown(SHOWN.frequency, np.arange(512) / 32)
     heard = Heard(heard.estimator, heard.strain, whole)
     half = np.full((1, 24, 512), 0.5, np.float32)
-    ((kept, late, turned, heavier, chi2),) = examine(heard, bank, BANK, heard.tiles(half))
+    ((kept, late, turned, heavier, chi2),) = examine(heard, bank, BANK, mask_takes(heard, bank, half))
     assert kept == pytest.approx(0.5, abs=0.01)
     assert (late, turned, heavier) == pytest.approx((0, 0, 0), abs=2e-3)
     assert chi2 == pytest.approx(0, abs=0.01)
@@ -83,16 +88,15 @@ def test_a_constant_gain_leaves_its_share_and_nothing_is_off(heard, bank):
 
 def test_a_mask_that_cuts_the_late_part_off_turns_and_cuts_the_signal(heard, bank):
     cut, other = box(0, 100, 0.05, 0.5), box(0, 100, -0.9, -0.7)
-    verdicts = examine(heard, bank, BANK, heard.tiles(np.stack([cut, other]).astype(np.float32)))
+    verdicts = examine(heard, bank, BANK, mask_takes(heard, bank, np.stack([cut, other])))
     assert verdicts[0, 0] < 0.6 and verdicts[0, 4] > 0.5
     assert verdicts[0, 1] > 1e-3 or verdicts[0, 3] > 0  # found earlier, or under another mass
     assert verdicts[1, 0] > verdicts[0, 0] and verdicts[1, 4] < verdicts[0, 4]
 
 
 def test_what_is_in_no_bank_has_no_mass(heard, bank):
-    verdicts = examine(
-        heard, bank[:1], np.array([np.nan]), heard.tiles(box(0, 100, -1, 1)[None].astype(np.float32))
-    )
+    taken = mask_takes(heard, bank, box(0, 100, -1, 1)[None])
+    verdicts = examine(heard, bank[:1], np.array([np.nan]), taken)
     assert np.isnan(verdicts[0, 3]) and np.isfinite(np.delete(verdicts[0], 3)).all()
 
 
@@ -102,7 +106,7 @@ def test_a_signal_is_placed_where_a_mask_of_the_pixels_takes_more_than_half_of_i
     assert len({signal.time for signal in placed}) == 4
     for signal in placed:
         h = signal.bank(heard.time, HARM.start, BANK[:1])
-        ((kept, *_),) = examine(heard, h, BANK[:1], heard.tiles(pixels[None].astype(np.float32)))
+        ((kept, *_),) = examine(heard, h, BANK[:1], mask_takes(heard, h, pixels[None]))
         assert 1 - kept > INSIDE
         assert SHOWN.start <= SECONDS / 2 + signal.time <= SHOWN.stop
         assert HARM.mass[0] <= signal.mass <= HARM.mass[1] and HARM.snr[0] <= signal.snr <= HARM.snr[1]
@@ -120,7 +124,7 @@ def test_the_share_of_tiles_inside_tells_what_a_mask_takes_of_a_signal_that_is_m
         share = inside_share(part, tiles)
         for later in (0.0, 0.25, -0.5):
             moved = np.roll(bank[:1], round(later * RATE), axis=1)
-            ((kept, *_),) = examine(heard, moved, BANK[:1], tiles)
+            ((kept, *_),) = examine(heard, moved, BANK[:1], heard.taken(moved[0], tiles))
             assert share[round(later / SECONDS * len(share))] == pytest.approx(1 - kept, abs=0.06)
 
 
