@@ -180,4 +180,4 @@ def words_of(stage: str, words: list[str]) -> tuple[str, list[str], list[str]]:
 def main() -> None:
     """The `glitchflow` command."""
     sys.path.append(str(Path.cwd()))  # recipes, models and losses of a user's own, by import path
-    app()
+    app(prog_name="glitchflow")

@@ -119,12 +119,13 @@ def test_a_recipe_in_the_working_directory(tmp_path):
         "import numpy as np\n"
         "from glitchflow.signal.types import Event, Recipe\n"
         "def event(index):\n"
-        "    return Event(np.random.default_rng(index).standard_normal((2, 4096)), None, 0, float(index), 0.0)\n"
+        "    return Event(np.random.default_rng(index).standard_normal((2, 2048)), None, 0, float(index), 0.0)\n"
         "def make(simulate, series, derived, seed):\n"
         "    return Recipe(16, ['S', 'W'], ['background'], [], {}, event, int)\n"
     )
     (tmp_path / "x.yaml").write_text(
-        "workdir: out\nseries: {duration: 8}\nsimulate: {recipe: 'mine:make'}\ncluster: {cpus: 1}\n"
+        "workdir: out\nseries: {duration: 8, sample_rate: 256}\nsimulate: {recipe: 'mine:make'}\n"
+        "qplot: {q: 8, frange: [12, 90], shape: [16, 16]}\ncluster: {cpus: 1}\n"
     )
     done = run("generate", "x.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
