@@ -59,7 +59,7 @@ def validation_losses(experiment: Experiment) -> list[float]:
     return [line["validation_loss"] for line in lines if line["kind"] == "epoch"]
 
 
-def wait_for_step(experiment: Experiment, step: int, seconds: float = 120) -> None:
+def wait_for_step(experiment: Experiment, step: int, seconds: float = 280) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = checkpoint.by_step(home(experiment) / "checkpoints")
