@@ -170,7 +170,10 @@ class Comparison:
             some = np.array(events[start : start + BLOCK])
             block, recorded = read_block(self.dataset, some, self.fit.witnesses, self.estimator)
             loud.append(loudness(block.energies))
-            same = levels.recorded_columns(recorded, self.rule) if self.rule else {}
+            same: Columns = {}
+            if self.rule:
+                same, where = levels.recorded_columns(recorded, self.rule)
+                covered[levels.RECORDED].append(where)
             for name, generated, found in self._found(block, recorded):
                 if self.rule and generated is not None:
                     level, where = levels.generated_columns(generated, self.rule)

@@ -17,6 +17,8 @@ from glitchflow.score.made import Columns, Made
 from glitchflow.score.statistics import proportion
 from glitchflow.signal.types import Array, Energies, Flags, Indices
 
+RECORDED = "recorded"  # beside the methods, in what says where clusters lie
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -35,36 +37,36 @@ class Levels:
     recorded: Array  # the highest threshold at which an event has a cluster
     loudest: Indices  # column of the loudest clustered pixel; -1 where there is no cluster at `Rule.veto`
     generated: dict[str, Array]  # levels, of those that expect an energy
-    covered: dict[
-        str, NDArray[np.uint8]
-    ]  # (E, T) of the same: at how many of `Rule.thresholds` there is a cluster
+    clusters: NDArray[np.uint8]  # (E, T): 1 where a recorded cluster at `Rule.veto` lies over a column
+    covered: dict[str, NDArray[np.uint8]]  # (E, T) by method: thresholds of the rule at which a cluster does
     residual: dict[str, Array] = field(default_factory=dict)
     difference: dict[str, Array] = field(default_factory=dict)  # of |T - G|
     area: dict[str, Array] = field(default_factory=dict)  # s Hz, of the clusters that are left at `Rule.veto`
 
     @classmethod
     def of(cls, values: Mapping[str, Columns], covered: dict[str, NDArray[np.uint8]]) -> Self:
-        """Returns what is among the columns of every method."""
+        """Returns what is among the columns of every method, and among `covered`, by method and `RECORDED`."""
         recorded = next(iter(values.values()))
+        methods = {name: where for name, where in covered.items() if name != RECORDED}
         names = ("generated_level", "residual_level", "difference_level", "residual_area")
         generated, *left = ({n: c[name] for n, c in values.items() if name in c} for name in names)
         return cls(
             recorded["recorded_level"],
             recorded["recorded_loudest"].astype(np.int64),
             generated,
-            covered,
+            covered[RECORDED],
+            methods,
             *left,
         )
 
 
-def recorded_columns(energy: Energies, rule: Rule) -> Columns:
-    """Returns the level of each event's recorded energies (E, F, T), and the column of its loudest clustered pixel."""
-    return {
-        "recorded_level": clusters.cluster_level(energy, rule.areas, rule.area),
-        "recorded_loudest": clusters.loudest_columns(energy, rule.veto, rule.areas, rule.area).astype(
-            np.float64
-        ),
-    }
+def recorded_columns(energy: Energies, rule: Rule) -> tuple[Columns, NDArray[np.uint8]]:
+    """Returns the level of each event's recorded energies (E, F, T), the column of its loudest clustered pixel, and
+    where in time its clusters lie at `Rule.veto`: (E, T), 1 there."""
+    level = clusters.cluster_level(energy, rule.areas, rule.area)
+    loudest = clusters.loudest_columns(energy, rule.veto, rule.areas, rule.area)
+    covered = clusters.cluster_columns(energy, np.array([rule.veto]), rule.areas, rule.area)
+    return {"recorded_level": level, "recorded_loudest": loudest.astype(np.float64)}, covered
 
 
 def generated_columns(energy: Energies, rule: Rule) -> tuple[Columns, NDArray[np.uint8]]:

@@ -23,7 +23,7 @@ class Scored:
     snr: NDArray[np.float32]
     loudness: Array  # (E, W) of the witnesses that the network sees
     columns: dict[str, Columns]  # by method, the network first
-    covered: dict[str, NDArray[np.uint8]]  # (E, T) by method; see `levels.Levels`
+    covered: dict[str, NDArray[np.uint8]]  # (E, T) by method, and `levels.RECORDED`: where clusters lie
 
     def add(self, columns: Mapping[str, Columns]) -> None:
         """Adds columns by method to those that each has."""

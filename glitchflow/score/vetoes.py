@@ -44,7 +44,8 @@ class Watch:
     """Holds the windows that vetoes are judged on and the glitch in each."""
 
     edges: Array  # (E, T + 1) of the Q-plots' columns
-    loudest: Array  # (E,) time of the recorded glitch, NaN where there is none
+    loudest: Array  # (E,) time of the loudest pixel of its recorded clusters, NaN where there is none
+    recorded: Flags  # (E, T): columns that recorded clusters lie over
     quiet: Flags  # (E,) where there is none, for false alarms
     block: float = 0.0  # s, within which neighbours are not independent; 0: each event is
 
@@ -68,9 +69,17 @@ class Watch:
 
     @cached_property
     def glitch(self) -> Array:
-        """Returns the times (E,) of the glitches, NaN where an event has none in the time it answers for."""
-        inside = (self.loudest >= self.own[:, 0]) & (self.loudest < self.own[:, 1])
-        return np.where(inside, self.loudest, np.nan)
+        """Returns the times (E,) of the glitches, NaN where an event has none, or one that another has told of.
+
+        Where windows overlap, or a cluster goes on in the next one, those that show the same cluster tell of one.
+        """
+        spans = segments.ends(segments.joined(segments.covered_spans(self.recorded, self.edges)))
+        at = segments.segment_at(spans, self.loudest)
+        some = np.flatnonzero(at >= 0)
+        first = some[np.unique(at[some], return_index=True)[1]]
+        times = np.full(len(at), np.nan)
+        times[first] = self.loudest[first]
+        return times
 
     @cached_property
     def blocks(self) -> Indices:

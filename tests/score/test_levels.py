@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from glitchflow.score import levels as module
 from glitchflow.score.levels import (
     Levels,
     Rule,
@@ -21,7 +22,7 @@ def test_vetoes_are_counted_against_the_recorded_clusters():
     left = np.array([2.0, 20, 1, 4, 2])
     own = {"recorded_level": RECORDED, "recorded_loudest": np.zeros(5), "residual_level": left}
     seen = own | {"generated_level": GENERATED, "difference_level": RECORDED}
-    levels = Levels.of({"network": seen, "gate": own}, {})
+    levels = Levels.of({"network": seen, "gate": own}, {module.RECORDED: np.zeros((5, 1), np.uint8)})
     quiet = np.array([False, False, False, True, True])
     table = threshold_table(levels, quiet, [3, 10, 25])
     network = table["network"]
@@ -48,7 +49,8 @@ def glitches():
 
 def test_clusters_of_what_is_recorded_and_generated():
     energy = glitches()
-    found = recorded_columns(energy, RULE)
+    found, covered = recorded_columns(energy, RULE)
+    assert covered.tolist() == [[0, 0, 1, 1, 1, 0, 0, 0]] * 4
     assert found["recorded_level"].tolist() == [50, 51, 52, 53]
     assert found["recorded_loudest"].tolist() == [2, 2, 4, 2]
     level, covered = generated_columns(energy, RULE)

@@ -21,7 +21,8 @@ def watch(glitches=(), quiet=None, stride=64.0, block=0.0, events=EVENTS):
     edges = 1000.0 + stride * np.arange(events)[:, None] + np.arange(9) / 4
     loudest = np.full(events, np.nan)
     loudest[list(glitches)] = edges[list(glitches), 3] + 0.125
-    return Watch(edges, loudest, np.isnan(loudest) if quiet is None else quiet, block)
+    recorded = np.isfinite(loudest)[:, None] & (np.arange(8) == 3)
+    return Watch(edges, loudest, recorded, np.isnan(loudest) if quiet is None else quiet, block)
 
 
 def covered(columns, *events, number=EVENTS):
@@ -68,9 +69,11 @@ def test_seconds_and_glitches_of_overlapping_windows_count_once(stride):
     rng = np.random.default_rng(3)
     order = rng.permutation(60)
     edges = (1000.0 + stride * np.arange(60)[:, None] + np.arange(9) / 4)[order]
-    # one glitch at 1010.3: all windows that hold it show it
-    holds = (edges[:, 0] <= 1010.3) & (edges[:, -1] > 1010.3)
-    judged = Watch(edges, np.where(holds, 1010.3, np.nan), ~holds, 8.0)
+    # one glitch from 1010.3 to 1010.5: all windows that hold it show it
+    holds = (edges[:, 0] <= 1010.3) & (edges[:, -1] > 1010.5)
+    loudest = np.where(holds, 1010.3 + 0.2 * rng.random(60), np.nan)  # each sees it a bit different
+    recorded = (edges[:, :-1] < 1010.5) & (edges[:, 1:] > 1010.3)
+    judged = Watch(edges, loudest, recorded, ~holds, 8.0)
     marks = rng.random((60, 8)) < 0.2
     vetoed = judged.vetoed(marks, 0.0, 0.0)
     grid = np.arange(990, 1200, 1 / 64) + 1 / 128

@@ -52,7 +52,8 @@ def judge(dataset: Dataset, events: Indices, levels: Levels) -> Judged:
     there, middle = loudest >= 0, (edges[place, loudest] + edges[place, loudest + 1]) / 2
     quiet = ~there if slides(dataset) else dataset.events("label", events) == 0
     block = dataset.config.split.block if dataset.recorded else 0.0
-    return Judged(vetoes.Watch(edges, np.where(there, middle, np.nan), quiet, block), levels)
+    watch = vetoes.Watch(edges, np.where(there, middle, np.nan), levels.clusters > 0, quiet, block)
+    return Judged(watch, levels)
 
 
 def slides(dataset: Dataset) -> bool:

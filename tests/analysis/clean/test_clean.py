@@ -11,10 +11,14 @@ from helpers import linked, small, write_predictions
 
 from glitchflow.analysis.clean import clean as module
 from glitchflow.analysis.clean.clean import clean
+from glitchflow.analysis.evaluate.veto_scores import cluster_rule, judge, veto_table
+from glitchflow.analysis.opened import open_run
 from glitchflow.data import lease
 from glitchflow.data.generate import ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError, RunError
+from glitchflow.score import levels
+from glitchflow.score.statistics import Bootstrap
 
 START, SECONDS, RATE = 1_000_000_000.0, 48, 1024
 GLITCHES = (
@@ -148,6 +152,23 @@ def test_vetoes_cover_the_glitches_and_read_back_exactly(run):
         assert float(abs(flag.active)) / float(abs(flag.known)) == pytest.approx(facts["deadtime"])
     assert flags[0].active == flags[1].active
     assert facts["treated"] < facts["windows"] == 21
+
+
+def test_the_deadtime_is_that_of_evaluate(run):
+    experiment, directory = run
+    facts = json.loads((directory / "clean.json").read_text())
+    opened = open_run(experiment)
+    events, rule = np.arange(len(opened.dataset)), cluster_rule(opened.dataset, experiment.evaluate)
+    recorded, here = levels.recorded_columns(
+        np.maximum(opened.dataset.events("qplot", events)[:, 0], 0), rule
+    )
+    level, covered = levels.generated_columns(opened.generated["network"](events), rule)
+    found = levels.Levels.of({"network": recorded | level}, {levels.RECORDED: here, "network": covered})
+    table, _ = veto_table(judge(opened.dataset, events, found), None, rule, experiment.veto, Bootstrap(1, 10))
+    at_veto = table["methods"]["network"]["at_veto"]
+    assert at_veto["deadtime"]["value"] == pytest.approx(facts["deadtime"], rel=1e-6)
+    assert table["analysed_seconds"] == SECONDS - 16
+    assert at_veto["segments"] == facts["veto"]["segments"] == at_veto["chance"]["caught"] == len(GLITCHES)
 
 
 def test_it_is_not_overwritten_by_accident(run, capsys):

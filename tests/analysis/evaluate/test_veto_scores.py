@@ -26,7 +26,8 @@ def levels(shift=0):
     covered = np.zeros((EVENTS, COLUMNS), np.uint8)
     covered[generated == 20, 3 + shift : 5 + shift] = 2
     loudest = np.where(glitch, 3, -1)
-    return Levels(recorded, loudest, {"network": generated}, {"network": covered})
+    clusters = (glitch[:, None] & (np.arange(COLUMNS) == 3)).astype(np.uint8)
+    return Levels(recorded, loudest, {"network": generated}, clusters, {"network": covered})
 
 
 def dataset(tmp_path, **changes):
@@ -115,7 +116,14 @@ def test_pglitch_of_levels(tmp_path):
 
 def test_what_is_left_by_hand(tmp_path):
     some = Levels(
-        np.zeros(4), NONE[:4], {}, {}, {"m": np.array([20.0, 3, 3, 3])}, {}, {"m": np.array([2.0, 0, 0, 0])}
+        np.zeros(4),
+        NONE[:4],
+        {},
+        np.zeros((4, 1), np.uint8),
+        {},
+        {"m": np.array([20.0, 3, 3, 3])},
+        {},
+        {"m": np.array([2.0, 0, 0, 0])},
     )
     found = decide.left_table(some, 16.0, INTERVAL)["m"]
     assert found["residual_area"]["value"] == 0.5 and found["cleaned"]["value"] == 0.75
@@ -135,7 +143,9 @@ def test_roc():
 def test_a_long_roc_is_thinned_and_keeps_its_ends():
     rng = np.random.default_rng(0)
     generated, recorded = rng.random(5000), np.where(rng.random(5000) < 0.3, 30.0, 1.0)
-    row = decide.roc_table(Levels(recorded, NONE, {"network": generated}, {}), 16)["network"]
+    row = decide.roc_table(
+        Levels(recorded, NONE, {"network": generated}, np.zeros((5000, 1), np.uint8), {}), 16
+    )["network"]
     assert 200 < len(row["threshold"]) <= decide.POINTS
     assert (row["false_positive"][0], row["true_positive"][0]) == (0, 0)
     assert (row["false_positive"][-1], row["true_positive"][-1]) == (1, 1)
