@@ -1,7 +1,7 @@
 """Scores of a trained network, beside every other method, per family, with intervals.
 
     methods      what each of them generates for the events: methods/compare.py
-    scores       loss, excess power removed, overlap, likeness: score/table.py
+    scores       what is left of glitches, noise added, likelihood, likeness: score/table.py
     vetoes       clusters at every threshold, vetoes and their cost, ROC: veto_scores.py
     attribution  which sensor carries each veto
     drift        which events' witnesses are out of the range that the network was trained on
