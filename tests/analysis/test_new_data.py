@@ -151,18 +151,17 @@ def test_on_a_stretch_vetoes_cost_deadtime(stretch_run):
     experiment, result = stretch_run
     dataset = store.open_store(experiment.dataset)
     assert result["events"] == len(dataset) == SECONDS - 16 - 1
-    assert result["veto"]["kind"] == "deadtime"
-    network = result["veto"]["network"]
-    assert network["analysed_seconds"] == SECONDS - 16, "112 s, though 111 windows are 222 s long together"
-    assert network["cost"][0] == 1.0
+    veto = result["veto"]
+    assert veto["analysed_seconds"] == SECONDS - 16, "112 s, though 111 windows are 222 s long together"
+    deadtime = veto["methods"]["network"]["curves"]["deadtime"]
     generated = np.asarray(store.open_store(experiment.predictions)["qplot"][:])
-    vetoed = generated.max(axis=(1, 2)) >= 16
-    place = network["threshold"].index(16)
+    place = veto["thresholds"].index(16)
     seconds = np.zeros(SECONDS)
-    for gps in np.asarray(dataset["gps"][:])[vetoed]:
+    for gps in np.asarray(dataset["gps"][:])[generated.max(axis=(1, 2)) >= 16]:
         seconds[round(gps - START) - 1 : round(gps - START) + 1] = 1
-    assert network["vetoed_seconds"][place] <= seconds.sum(), "clusters of one pixel are not vetoes"
-    assert all(0 <= low <= high for low, high in zip(network["cost_low"], network["cost_high"]))
+    assert deadtime["value"][place] <= seconds.sum() / (SECONDS - 16), "parts of windows, not windows"
+    assert (np.diff(deadtime["value"]) <= 0).all()
+    assert all(0 <= low <= high for low, high in zip(deadtime["low"], deadtime["high"]))
 
 
 def test_vetoes_out_of_range_are_not_to_be_trusted(stretch_run):
@@ -183,5 +182,4 @@ def test_recorded_data_have_no_background_to_resolve(stretch_run):
     assert set(result["families"]) == {"recorded"}
     assert result["thresholds"]["noise_only"]["resolvable"] == [False] * 4
     assert result["thresholds"]["noise_only"]["value"] == [None] * 4
-    quoted = {row["cost"]: row for row in result["veto"]["network"]["quoted"]}
-    assert not quoted[0.01]["resolvable"], "1 % of 111 windows"
+    assert result["veto"]["methods"]["network"]["chosen"] == [], "no validation split of its own chooses"
