@@ -1,6 +1,6 @@
 """The test split decides nothing: a store whose test events are not even numbers gives the same twin, byte by byte.
 
-Everything that is chosen or fitted (normalisation, methods, witnesses, weights, checkpoint, a sweep's winner) comes from
+Everything that is chosen or fitted (normalisation, methods, witnesses, weights, checkpoint, a sweep's winner) is from
 train and validation. `infer` reads test events, but an image twin's predictions come from witnesses alone.
 """
 
