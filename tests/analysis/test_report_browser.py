@@ -88,10 +88,12 @@ def test_it_loads_without_a_complaint(browser, written, options):
     page.context.close()
 
 
-def test_the_test_split_is_shown_first(page, trained_run):
+def test_the_test_split_is_shown_first(browser, written, trained_run):
+    page = look(browser, written)
     assert set(column(page, "split")) == {"test"}
     n = len(store.open_store(trained_run.dataset).indices("test"))
     assert page.inner_text("#counts").startswith(f"{n} of 96 events; at s = 16 ")
+    page.context.close()
 
 
 @pytest.mark.parametrize("key", ["gps", "residual_level", "recorded_level", "family", "outcome"])

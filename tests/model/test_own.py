@@ -21,7 +21,7 @@ def recipe(monkeypatch):
         return layer
 
     class Scaled(nn.Module):
-        def __init__(self, factor=1.0):
+        def __init__(self, factor=5.0):
             super().__init__()
             self.factor = factor
 
@@ -29,7 +29,7 @@ def recipe(monkeypatch):
             return self.factor * (prediction - target).mean()
 
     module.mine, module.Scaled, module.number = mine, Scaled, 3
-    module.power = lambda prediction, target, order=1: (prediction - target).pow(order).mean()
+    module.power = lambda prediction, target, order=3: (prediction - target).pow(order).mean()
     monkeypatch.setitem(sys.modules, "recipe_of_mine", module)
     return module
 
@@ -45,8 +45,8 @@ def test_model_of_ones_own(recipe, separator):
 
 def test_loss_of_ones_own(recipe):
     two, zero = torch.full((1, 1, 2, 2), 2.0), torch.zeros(1, 1, 2, 2)
-    assert build_loss("recipe_of_mine.power", order=3)(two, zero) == 8
-    assert build_loss("recipe_of_mine:Scaled", factor=5.0)(two, zero) == 10
+    assert build_loss("recipe_of_mine.power")(two, zero) == 8
+    assert build_loss("recipe_of_mine:Scaled")(two, zero) == 10
 
 
 def test_names_that_lead_nowhere(recipe):
