@@ -22,6 +22,7 @@ from glitchflow.train.fit import fit
 from glitchflow.train.tune.sweep import sweep
 
 TRUTH = ("witnessed", "witnessed_series")
+WRITTEN = {"schema", "complete", "layout", "arrays", "fixed", "tables", "sha256"}  # by whoever writes a store
 
 
 def spoiled(dataset, path):
@@ -33,12 +34,9 @@ def spoiled(dataset, path):
             value[test] = np.nan
         elif name in ("qplot", "series"):
             value[test, 0] = np.nan
-    fixed = {name: ((name,), dataset[name][:]) for name in ("frequency", "time")}
-    kept = {
-        k: v
-        for k, v in dataset.attributes.items()
-        if k not in ("sha256", "complete", "arrays", "layout", "schema")
-    }
+    axes = {name: tuple(dataset.raw(name, "r").metadata.dimension_names) for name in dataset.known.fixed}
+    fixed = {name: (dimensions, dataset[name][:]) for name, dimensions in axes.items()}
+    kept = {k: v for k, v in dataset.attributes.items() if k not in WRITTEN}
     write_store(path, values, dataset.layout, fixed, **kept)
     return path
 
