@@ -19,12 +19,16 @@ from pathlib import Path
 # before torch is imported: one thread, for the tests share their cores with Ray's workers and with each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 from helpers import READ, linked, reads_of, small, staged
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
 
+# an example may take as long as it takes: no test asserts a time
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # how soon Ray Train notices that workers are done
 
 
