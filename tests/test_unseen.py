@@ -21,6 +21,8 @@ from glitchflow.train.export import export
 from glitchflow.train.fit import fit
 from glitchflow.train.tune.sweep import sweep
 
+# two trainings and two sweeps come before the first test
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 TRUTH = ("witnessed", "witnessed_series")
 CLOCKS = {"time", "waiting_for_data", "memory_gb"}  # what a machine adds to a line of metrics
 WRITTEN = {"schema", "complete", "layout", "arrays", "fixed", "tables", "sha256"}  # by whoever writes a store
@@ -75,7 +77,6 @@ def same(runs, read):
     assert whole == other
 
 
-@pytest.mark.slow
 def test_the_spoiled_store_is_spoiled(runs):
     dataset = open_store(runs[1] / "dataset.zarr")
     test = dataset.indices("test")
@@ -83,7 +84,6 @@ def test_the_spoiled_store_is_spoiled(runs):
     assert np.isnan(dataset.events("witnessed_series", test)).all()
 
 
-@pytest.mark.slow
 def test_baselines_and_the_verdict_are_the_same(runs):
     same(
         runs,
@@ -93,13 +93,11 @@ def test_baselines_and_the_verdict_are_the_same(runs):
     )
 
 
-@pytest.mark.slow
 def test_the_ranking_of_witnesses_is_the_same(runs):
     same(runs, lambda run: (run / "witnesses.txt").read_bytes())
     same(runs, lambda run: json.loads((run / "scan.json").read_text())["channels"])
 
 
-@pytest.mark.slow
 def test_losses_validation_and_weights_are_the_same(runs):
     def lines(run):
         rows = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
@@ -114,7 +112,6 @@ def test_losses_validation_and_weights_are_the_same(runs):
     assert len(weights(runs[0])) > 1
 
 
-@pytest.mark.slow
 def test_the_winner_of_a_sweep_is_the_same(runs):
     def winner(run):
         text = (run / "tune" / "best.yaml").read_text()
@@ -123,7 +120,6 @@ def test_the_winner_of_a_sweep_is_the_same(runs):
     same(runs, winner)
 
 
-@pytest.mark.slow
 def test_the_exported_program_says_the_same(runs):
     def said(run):
         (path,) = (run / "export").glob("*.pt2")
@@ -133,7 +129,6 @@ def test_the_exported_program_says_the_same(runs):
     same(runs, said)
 
 
-@pytest.mark.slow
 def test_predictions_are_the_same_in_the_test_split_too(runs):
     for name in ("qplot", "untrained"):
         same(runs, lambda run, name=name: open_store(run / "predictions.zarr")[name][:].tobytes())
