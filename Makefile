@@ -21,9 +21,9 @@ demo: install
 	  $(BIN)/glitchflow $$stage configs/quickstart.yaml $(ARGS); \
 	done
 
-# a process a core, four at most: each has a Ray of its own, and 3 GB
+# three processes on two cores, since tests often wait for Ray's: each has a Ray of its own, and 3 GB
 test: install
-	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -m "not slow" -n 3 --dist worksteal
 
 test-all: install
 	$(BIN)/pytest

@@ -27,6 +27,7 @@ def everything(trained_run, tmp_path_factory):
     again = small(workdir / "again", ingest={"series_from": str(trained_run.dataset)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "SECONDS", 0.0)
+        patch.setattr(plan, "on_every_cpu", lambda job, _: [job.make(1)])
         plan.costs(staged("plan", small(workdir / "none")))
     doctor(staged("doctor", small(workdir / "none")))
     ingest(staged("ingest", again))

@@ -76,8 +76,8 @@ def wait_for_shards(path: Path, count: int, running: subprocess.Popen) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        *(signal.SIGKILL, signal.SIGTERM),
-        *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGUSR1)),
+        signal.SIGTERM,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGKILL, signal.SIGINT, signal.SIGUSR1)),
     ],
 )
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(dataset_run, tmp_path, end):
