@@ -24,7 +24,26 @@ Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
 
-@torch.compiler.disable
+def untraced(function: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Keeps torch.compile from tracing a function.
+
+    `torch.compiler.disable` is called when something is compiled, not before: it imports torch._dynamo, which takes a
+    second, and every worker and every command would wait for it.
+    """
+    disabled: list[Callable[Args, Result]] = []
+
+    @wraps(function)
+    def call(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        if not torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        if not disabled:
+            disabled.append(torch.compiler.disable(function))
+        return disabled[0](*args, **kwargs)
+
+    return call
+
+
+@untraced
 def in_threads(work: Callable[[int], Result], items: range, threads: int) -> list[Result]:
     """Does work(i) for every item, each by one of several threads that has torch's operations to itself.
 
@@ -51,7 +70,7 @@ def on_cpu(x: Tensor) -> bool:
 
 def numpy_on_cpu(kernel: Callable[Args, Result]) -> Callable[Args, Result]:
     """Keeps torch.compile from tracing a kernel's numpy; on other devices it may compile it."""
-    eager = torch.compiler.disable(kernel)
+    eager = untraced(kernel)
 
     @wraps(kernel)
     def choose(*args: Args.args, **kwargs: Args.kwargs) -> Result:

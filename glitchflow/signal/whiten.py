@@ -20,7 +20,15 @@ from scipy.fft import next_fast_len
 from scipy.signal import get_window
 from torch import Tensor
 
-from glitchflow.signal.batch_invariant import irfft, mean, median_of_few, rfft, squared_modulus, take
+from glitchflow.signal.batch_invariant import (
+    irfft,
+    mean,
+    median_of_few,
+    rfft,
+    squared_modulus,
+    take,
+    untraced,
+)
 from glitchflow.signal.prediction import PredictionFilter, design_prediction
 from glitchflow.signal.types import Array
 
@@ -199,7 +207,7 @@ def _interpolate(values: Tensor, size: int, step: float) -> Tensor:
     return torch.lerp(take(values, below), take(values, below + 1), share)
 
 
-@torch.compiler.disable
+@untraced
 @lru_cache(maxsize=8)
 def _positions(count: int, size: int, step: float) -> tuple[Tensor, Tensor]:
     position = np.clip(np.arange(size) * step, 0, count - 1)
@@ -207,12 +215,12 @@ def _positions(count: int, size: int, step: float) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(below), torch.from_numpy(position - below)
 
 
-@torch.compiler.disable
+@untraced
 @lru_cache(maxsize=8)
 def _hann(size: int) -> Tensor:
     return torch.from_numpy(get_window("hann", size))
 
 
-@torch.compiler.disable
+@untraced
 def _fast_length(size: int) -> int:
     return next_fast_len(size, real=True)

@@ -1,5 +1,8 @@
 """The inner loops, on numpy and on torch, against the plain formula."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +60,9 @@ def test_threads_are_given_back_after_a_failure():
     with pytest.raises(RuntimeError, match="item 0"):
         kernels.in_threads(fail, range(3), before)
     assert torch.get_num_threads() == before
+
+
+def test_what_compiles_is_not_imported_before_something_is_compiled():
+    """It takes a second of every worker and every command."""
+    code = "import sys, glitchflow.data.generate, glitchflow.train.fit; print('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
