@@ -21,9 +21,9 @@ demo: install
 	  $(BIN)/glitchflow $$stage configs/quickstart.yaml $(ARGS); \
 	done
 
-# three processes on two cores, since tests often wait for Ray's: each has a Ray of its own, and 3 GB
+# two processes, each with a Ray of its own and 3 GB: more have more to start than they gain on a few cores
 test: install
-	$(BIN)/pytest -m "not slow" -n 3 --dist worksteal
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
 test-all: install
 	$(BIN)/pytest

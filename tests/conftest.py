@@ -22,9 +22,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis
 import pytest
 from helpers import READ, linked, reads_of, small, staged
+from two_workers import train_on_two
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
+from glitchflow.progress import log
+from glitchflow.train.setup import Training
 
 # an example may take as long as it takes: no test asserts a time
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -82,15 +85,25 @@ def dataset_run(ray_session: None, once: Callable) -> Experiment:
 
 @pytest.fixture(scope="session")
 def trained_run(dataset_run: Experiment, once: Callable) -> Experiment:
-    """The same experiment trained by two DDP workers, inferred and evaluated. Read only."""
+    """The same experiment trained by two DDP workers, inferred and evaluated. Read only.
+
+    Without Ray Train, which takes longer to start than they train: see train/test_interruption.py.
+    """
     from glitchflow.analysis.evaluate.evaluate import evaluate
     from glitchflow.analysis.infer import infer
-    from glitchflow.train.fit import fit
+    from glitchflow.train import fit as module
+
+    def launch(training: Training, train: Path, flag: str, gpu: bool) -> None:
+        log(train / "log.txt", "worker 0 of 2: of the tests")
+        train_on_two(training, train)
 
     def make(directory: Path) -> None:
         experiment = linked(dataset_run, directory, "dataset.zarr")
-        for stage, function in (("train", fit), ("infer", infer), ("evaluate", evaluate)):
-            function(staged(stage, experiment))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "launch", launch)
+            module.fit(staged("train", experiment))
+        infer(staged("infer", experiment))
+        evaluate(staged("evaluate", experiment))
 
     return dataset_run.model_copy(update={"workdir": str(once("trained", make))})
 

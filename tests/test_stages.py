@@ -18,6 +18,9 @@ def everything(trained_run, tmp_path_factory):
     from glitchflow.site import plan
     from glitchflow.site.doctor import doctor
     from glitchflow.train.export import export
+    from glitchflow.train.loop import train
+    from glitchflow.train.setup import training_of
+    from glitchflow.train.tune.search_space import apply, name
     from glitchflow.train.tune.sweep import sweep
 
     workdir = tmp_path_factory.mktemp("stages")
@@ -33,7 +36,9 @@ def everything(trained_run, tmp_path_factory):
     ingest(staged("ingest", again))
     baseline(staged("baseline", beside))
     scan(staged("scan", beside))
-    sweep(staged("tune", beside))
+    values = {"train.lr": 1e-3}
+    train(training_of(apply(beside, values)), workdir / "tune" / "trials" / name(values))
+    sweep(staged("tune", beside))  # Ray Tune is told of that trial, and starts no workers
     (workdir / "trained").mkdir()
     made = ("dataset.zarr", "train", "predictions.zarr", "evaluation")
     trained = linked(trained_run, workdir / "trained", *made)

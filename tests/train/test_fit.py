@@ -1,4 +1,4 @@
-"""A training run: what Ray Train adds to the loop, on the one run that all tests share, and what is refused before."""
+"""A training run: the one that all tests share, and what is refused before. Ray Train itself: test_interruption.py."""
 
 import json
 import shutil
@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 from helpers import linked, small
-from two_workers import train_on_two
 
 from glitchflow.data import lease
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import accelerated, ended, fit
 from glitchflow.train.loop import train
-from glitchflow.train.setup import training_of
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune.sweep import sweep
 
@@ -26,24 +24,6 @@ def run_of_its_own(dataset_run, tmp_path, **train):
 def losses(experiment):
     lines = read_metrics(Path(experiment.workdir) / "train" / "metrics.jsonl")
     return [x["validation_loss"] for x in lines if x["kind"] == "epoch"]
-
-
-def test_both_workers_are_in_the_log(trained_run):
-    log = (Path(trained_run.workdir) / "train" / "log.txt").read_text()
-    for rank in range(2):
-        assert f"worker {rank} of 2 on " in log
-    assert "gloo backend" in log
-    assert "epoch 2/2: loss " in log
-
-
-def test_ray_leaves_nothing_behind(trained_run):
-    assert not (Path(trained_run.workdir) / "train" / "ray").exists()
-
-
-def test_ray_s_workers_do_what_the_loop_does_without_ray(trained_run, tmp_path):
-    train_on_two(training_of(trained_run), tmp_path / "train")
-    bare = trained_run.model_copy(update={"workdir": str(tmp_path)})
-    assert losses(bare) == losses(trained_run)
 
 
 def test_a_finished_run_is_left_alone(trained_run, monkeypatch):

@@ -88,7 +88,7 @@ def worker_processes(experiment: Experiment) -> dict[int, int]:
 def test_a_killed_worker_is_replaced_a_signal_ends_the_run_at_a_checkpoint_and_it_goes_on(
     undisturbed, tmp_path, capsys
 ):
-    """All that only Ray Train can show, in one launch of it."""
+    """All that only Ray Train can show, in one launch of it: its workers do what the loop does without it."""
     experiment = on_the_same_data(undisturbed, tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=kill_worker_1_and_stop, args=(experiment,), daemon=True).start()
@@ -98,7 +98,11 @@ def test_a_killed_worker_is_replaced_a_signal_ends_the_run_at_a_checkpoint_and_i
         fit(experiment)
     assert signal.getsignal(signal.SIGTERM) == before
     assert "SIGTERM: stopping at a checkpoint, within 60 s" in capsys.readouterr().err
-    assert (home(experiment) / "log.txt").read_text().count("worker 1 of 2 on ") == 2
+    log = (home(experiment) / "log.txt").read_text()
+    assert log.count("worker 0 of 2 on ") == log.count("worker 1 of 2 on ") == 2
+    assert log.count("gloo backend") == 4
+    assert "epoch 2/14: loss " in log
+    assert not (home(experiment) / "ray").exists(), "Ray leaves nothing behind"
     last = read_metrics(home(experiment) / "metrics.jsonl")[-1]
     assert last["kind"] == "stopped"
     assert checkpoint.find(home(experiment) / "checkpoints", "last").step == last["step"]
