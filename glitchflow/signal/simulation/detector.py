@@ -1,8 +1,10 @@
 """Recipe `detector`: coloured noise plus one transient of a named family, with the truth of what witnesses see.
 
-An event depends on (configuration, seed, event index) alone. Everything is built on the scale where each
-channel's stationary noise is white with unit variance and coloured at the end, so that the matched-filter SNR of
-a transient in the strain is the norm of its white series: rho^2 = 4 int |h|^2 / S df = sum_n w_n^2.
+An event depends on (configuration, seed, event index) alone. Everything is built on the scale where each channel's noise
+is white with unit variance and coloured at the end: noise by the channel's ASD, transients by the ASD without its power
+lines. Were they coloured by the lines too, a burst next to one would ring with it, in the strain unlike in a product of
+witnesses. The matched-filter SNR of a transient in the strain is the norm of its series under the whole noise:
+rho^2 = 4 int |h|^2 / S df = sum_n w_n^2.
 
 Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1.
 """
@@ -84,7 +86,7 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
 
     frequency = np.arange(samples // 2 + 1, dtype=np.float64) * (rate / samples)
     slopes = np.array([random(f"slope {w}").uniform(*settings.noise.slope) for w in settings.witnesses])
-    response = channel_asds(settings, frequency, slopes) * np.sqrt(rate / 2)
+    response, floor = (asd * np.sqrt(rate / 2) for asd in channel_asds(settings, frequency, slopes))
     deaf = draw_deaf(settings, random)
     drawn = {
         name: draw_coupling(settings, name, deaf, rate, samples, random)
@@ -95,7 +97,7 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
     table |= {"deaf": deaf, "witness_noise_slopes": dict(zip(settings.witnesses, slopes.tolist()))}
     drift, gain = draw_drift(settings, "scattered_light", [settings.strain], random), 0.0
     if settings.families.scattered_light.weight:
-        gain = scattering_gain(settings, np.arange(samples) / rate - series.duration / 2, response[0])
+        gain = scattering_gain(settings, np.arange(samples) / rate - series.duration / 2, floor[0])
         witness = settings.families.scattered_light.witness
         table["scattered_light"] = {"witness": witness, "strain_amplitude": gain}
     if settings.families.bilinear.weight:
@@ -105,23 +107,22 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
     if settings.coupling.drift:
         table["drift"] = {"size": drift.size, "period": drift.period}
     couplings = {name: coupling for name, (coupling, _) in drawn.items()}
-    return Instrument(settings, response, couplings, gain, drift), table
+    return Instrument(settings, response, floor, couplings, gain, drift), table
 
 
 def _event(constants: _Constants, index: int) -> Event:
     """Noise, what a transient adds to it, both coloured, and the channels derived from them."""
-    series, response = constants.series, constants.instrument.colour
+    series, instrument = constants.series, constants.instrument
     names, gps = constants.simulate.detector.witnesses, constants.simulate.time(index)
     rng = generator(constants.seed, EVENTS, index)
-    white = rng.standard_normal((len(response), series.samples))
+    values = colour(rng.standard_normal((len(instrument.colour), series.samples)), instrument.colour)
     drawn = _transient(constants, rng, gps)
-    white[0] += drawn.strain
+    seen = colour(drawn.strain[None], instrument.floor[:1])[0]  # of the transient, in the strain
+    values[0] += seen
     if drawn.witnesses is not None:
-        white[1:] += drawn.witnesses
-    values = colour(white, response)
+        values[1:] += colour(drawn.witnesses, instrument.floor[1:])
     for place, moved in drawn.motion.items():
         values[1 + place] += moved
-    seen = colour(drawn.strain[None], response[:1])[0]  # of the transient, in the strain
     explained = seen if drawn.witnessed else np.zeros_like(seen)
     floor = generator(constants.seed, DERIVED, index)
     # the strain has no name here, so that no channel may be derived from it
@@ -143,7 +144,7 @@ def _transient(constants: _Constants, rng: np.random.Generator, gps: float) -> _
     time -= centre
     family = constants.families[chosen]
     made = family.make(constants.instrument, rng, time, gps)
-    norm = float(np.linalg.norm(made.strain))
+    norm = float(np.linalg.norm(colour(made.strain[None], constants.instrument.above_lines)))
     scale = snr / norm if made.scaled else 1.0
     witnesses = None if made.witnesses is None else scale * made.witnesses
     motion = made.motion or {}

@@ -1,7 +1,7 @@
 """Families of transients: what each adds to the strain and to the witnesses of one event, and its physics.
 
 A family is a function of (instrument, random numbers, time, GPS time); `FAMILIES` is the table of them. Everything is
-on the white scale of each channel, where stationary noise has unit variance (see `detector.py`).
+on the white scale of each channel, where its noise without power lines has unit variance (see `detector.py`).
 
 Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1. time (N,): s from the transient's centre.
 """
@@ -25,9 +25,15 @@ class Instrument:
 
     settings: Detector
     colour: Array  # (C, K): multiplies the spectrum of unit white noise
+    floor: Array  # (C, K): the same without power lines: multiplies the spectra of transients
     couplings: dict[str, Coupling]  # of the families that reach channels linearly
     scattering: float  # strain amplitude of the light scattered once
     scattering_drift: Drift
+
+    @property
+    def above_lines(self) -> Array:
+        """Returns the floor over the noise with its power lines, in the strain (1, K): what lines take of an SNR."""
+        return self.floor[:1] / self.colour[:1]
 
     def place(self, witness: str) -> int:
         """Returns a witness's place among the witnesses."""
@@ -103,7 +109,7 @@ def _scattered_light(instrument: Instrument, rng: Random, time: Array, gps: floa
     settings = instrument.settings.families.scattered_light
     fringe, motion, length = (rng.uniform(*r) for r in (settings.fringe, settings.motion, settings.length))
     x = _burst(settings, fringe, motion, length, time)
-    stray = _stray_light(settings, x, rng.uniform(0, 2 * np.pi), instrument.colour[0])
+    stray = _stray_light(settings, x, rng.uniform(0, 2 * np.pi), instrument.floor[0])
     gain = instrument.scattering * float(instrument.scattering_drift.at(gps)[0])
     return Transient(gain * stray, motion={instrument.place(settings.witness): x}, scaled=False)
 
@@ -171,7 +177,7 @@ def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Tran
     settings = instrument.settings.families.chirp
     mass = np.exp(rng.uniform(*np.log(settings.mass)))
     h = inspiral(time, mass, rng.uniform(0, 2 * np.pi), settings.start)
-    return Transient(strain=_whitened(h, instrument.colour[0]))
+    return Transient(strain=_whitened(h, instrument.floor[0]))
 
 
 def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:

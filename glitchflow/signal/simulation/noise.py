@@ -16,22 +16,23 @@ from glitchflow.signal.types import Array
 KEY = "simulate.detector.noise"
 
 
-def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> Array:
-    """Returns the ASD of every channel, (C, K) at the frequencies (K,): each its own colour, and power lines in all.
+def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> tuple[Array, Array]:
+    """Returns the ASDs of all channels with power lines and without, each (C, K) at the frequencies (K,).
 
-    A witness's noise falls as f^-slope, slopes (C - 1,); that of a slow motion's witness is the sensor's, white.
+    Each has a colour of its own. A witness's noise falls as f^-slope, slopes (C - 1,); that of a slow motion's witness is the sensor's, white.
     Raises `InputError` for a curve or recorded data that cannot be read.
     """
     noise, families = settings.noise, settings.families
-    asd = np.stack([strain_asd(noise, frequency), *(_power_law(frequency, slope) for slope in slopes)])
-    asd *= 1 + noise.line_height * _lorentzians(frequency, settings.lines, noise.line_width)
+    floor = np.stack([strain_asd(noise, frequency), *(_power_law(frequency, slope) for slope in slopes)])
+    asd = floor * (1 + noise.line_height * _lorentzians(frequency, settings.lines, noise.line_width))
     for family, name in (
         (families.scattered_light, families.scattered_light.witness),
         (families.bilinear, families.bilinear.witnesses[1]),
     ):
         if family.weight:
-            asd[1 + settings.witnesses.index(name)] = family.sensor_noise
-    return asd
+            place = 1 + settings.witnesses.index(name)
+            asd[place] = floor[place] = family.sensor_noise
+    return asd, floor
 
 
 def strain_asd(noise: Noise, frequency: Array) -> Array:

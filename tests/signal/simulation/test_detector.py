@@ -58,6 +58,17 @@ def test_a_matched_filter_finds_the_snr(tmp_path, family):
         np.testing.assert_allclose(event.witnessed, expected, atol=1e-9 * np.abs(event.series[0]).max())
 
 
+def test_a_burst_next_to_a_power_line_does_not_ring(tmp_path):
+    """Coloured by the ASD without its lines, a burst of 0.1 s at 60 Hz is over after a second, in every channel."""
+    burst = {"frequency": [59.5, 60.5], "q": [12, 12]}
+    recipe, _ = detector_recipe(tmp_path, "sine_gaussian", settings=burst)
+    bare, _ = detector_recipe(tmp_path, "sine_gaussian", background=1.0)
+    event = recipe.event(0)
+    added = np.square(event.series - bare.event(0).series)[:2]  # in the strain and in a witness that sees it
+    time = np.arange(added.shape[-1]) / RATE - DURATION / 2
+    assert (added[:, np.abs(time) > 1.5].sum(-1) < 1e-4 * added.sum(-1)).all()
+
+
 def test_shares_of_families_and_background(tmp_path):
     recipe, _ = detector_recipe(tmp_path, background=0.3)
     labels = np.array([recipe.event(i).label for i in range(600)])
