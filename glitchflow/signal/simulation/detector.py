@@ -1,10 +1,10 @@
 """Recipe `detector`: coloured noise plus one transient of a named family, with the truth of what witnesses see.
 
-An event depends on (configuration, seed, event index) alone. Everything is built on the scale where each channel's noise
-is white with unit variance and coloured at the end: noise by the channel's ASD, transients by the ASD without its power
-lines. Were they coloured by the lines too, a burst next to one would ring with it, in the strain unlike in a product of
-witnesses. The matched-filter SNR of a transient in the strain is the norm of its series under the whole noise:
-rho^2 = 4 int |h|^2 / S df = sum_n w_n^2.
+An event depends on (configuration, seed, event index) alone. Everything is built on the scale where each channel's
+noise is white with unit variance and coloured at the end: noise by the channel's ASD, transients by the ASD without its
+power lines. Were they coloured by the lines too, a burst next to one would ring with it, in the strain unlike in a
+product of witnesses. The matched-filter SNR of a transient in the strain is the norm of its series under the whole
+noise: rho^2 = 4 int |h|^2 / S df = sum_n w_n^2.
 
 Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1.
 """

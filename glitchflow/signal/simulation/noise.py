@@ -19,7 +19,8 @@ KEY = "simulate.detector.noise"
 def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> tuple[Array, Array]:
     """Returns the ASDs of all channels with power lines and without, each (C, K) at the frequencies (K,).
 
-    Each has a colour of its own. A witness's noise falls as f^-slope, slopes (C - 1,); that of a slow motion's witness is the sensor's, white.
+    Each has a colour of its own. A witness's noise falls as f^-slope, slopes (C - 1,); that of a slow motion's witness
+    is the sensor's, white.
     Raises `InputError` for a curve or recorded data that cannot be read.
     """
     noise, families = settings.noise, settings.families
