@@ -35,6 +35,12 @@ STAGES = {
         "workdir " + MADE.format("simulate"),
         ("overwrite", "shard", "verify"),
     ),
+    "stretch": Stage(
+        "glitchflow.data.stretch:stretch",
+        "Write hours of the simulated detector as frame files, with the truth: frames/. Goes on where it stopped.",
+        "workdir seed series.sample_rate simulate.recipe simulate.detector stretch cluster",
+        ("overwrite",),
+    ),
     "ingest": Stage(
         "glitchflow.data.generate:ingest",
         "Make the Q-plots of recorded events: dataset.zarr. Goes on where it stopped.",

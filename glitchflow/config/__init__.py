@@ -1,9 +1,9 @@
 """The experiment: one YAML file and `section.key=value` overrides, checked before anything runs.
 
 In: YAML and overrides (`read.py`), or a dictionary that a store or checkpoint keeps (`upgrade.py`). Out: a frozen
-`Experiment` of sections, whose keys stand in `sections.py`, `recipes.py` and `analysis.py`; unknown keys and settings
-that contradict each other (`checks.py`) are refused in one line. Every stage reads the same file and sees its own
-part of it (`reads.py`). Start with `experiment.py`.
+`Experiment` of sections, whose keys stand in `sections.py`, `recipes.py`, `stretch.py` and `analysis.py`; unknown keys
+and settings that contradict each other (`checks.py`) are refused in one line. Every stage reads the same file and sees
+its own part of it (`reads.py`). Start with `experiment.py`.
 """
 
 from glitchflow.config.analysis import Baseline, Evaluate, Harm, Report, Scan, Veto
@@ -30,6 +30,7 @@ from glitchflow.config.sections import (
     Tune,
     Whiten,
 )
+from glitchflow.config.stretch import Stretch
 from glitchflow.config.upgrade import upgrade
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "Source",
     "Split",
     "Store",
+    "Stretch",
     "Times",
     "Train",
     "Tune",

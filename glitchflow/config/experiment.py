@@ -25,6 +25,7 @@ from glitchflow.config.sections import (
     Tune,
     Whiten,
 )
+from glitchflow.config.stretch import Stretch
 
 
 class Experiment(Section):
@@ -34,6 +35,7 @@ class Experiment(Section):
     seed: int = key(1, "seed of everything random", ge=0)
     series: Series = key(Series(), "the stretch of time series behind each event")
     simulate: Simulate = key(Simulate(), "synthetic events")
+    stretch: Stretch = key(Stretch(), "hours of the simulated detector, as frame files")
     ingest: Ingest = key(Ingest(), "recorded events")
     derived: list[Derived] = key([], "channels computed from witnesses")
     whiten: Whiten = key(Whiten(), "how series are whitened")
