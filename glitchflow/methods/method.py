@@ -4,17 +4,29 @@ A method that works on images says which energies of the strain the witnesses ex
 take away; one that works on series says what it takes out, sample by sample. Of both, compare.py makes the same thing:
 w', the series that is subtracted.
 
-Shapes: E event, W witness, F frequency, T time, N sample. Energies are in units of the noise's own median.
+Shapes: E event, W witness, F frequency, T time, N sample, N' sample of the part that filters are fitted to. Energies
+are in units of the noise's own median.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from glitchflow.data.store import Dataset
+from glitchflow.data.view import read_series
 from glitchflow.signal.qtransform import Seen
 from glitchflow.signal.types import Array, Energies, Flags, Indices
+from glitchflow.signal.wiener import CrossSpectra, cross_spectra
 from glitchflow.twin.estimate import Shown
+
+SEGMENT = (
+    1.0  # s of a segment of spectra, and of a filter: resolves lines of 1 Hz, and a window holds some of them
+)
+EVENTS = (
+    1024  # train events that spectra are summed over: more change a filter's taps by less than their error
+)
+BLOCK = 32  # events whose series are in memory at once
 
 Read = Callable[[Indices], Energies]  # energies (E, F, T) of ascending event indices
 
@@ -27,6 +39,25 @@ class Series:
     events: Indices  # ascending indices
     witnesses: list[str]  # those of a block, in its order
     recorded: list[int]  # places among them of those that are not derived from others
+
+    @cached_property
+    def spectra(self) -> CrossSpectra:
+        """Cross spectra of all witnesses and the strain, over events spread over the split: added up once for every
+        method that is fitted from them."""
+        events = self.events[:: max(1, len(self.events) // EVENTS)][:EVENTS]
+        length = 2 * round(SEGMENT * self.dataset.config.series.sample_rate / 2)
+        return cross_spectra(self._stretches(events), length)
+
+    def _stretches(self, events: Indices) -> Iterator[tuple[Array, Array]]:
+        """Strain (E, N') and witnesses (E, W, N') of the part of the series that Q-plots show, and half a segment more:
+        averaged over the long quiet rest, a filter would mostly learn the noise."""
+        made, channels = self.dataset.config, [self.dataset.channels[0], *self.witnesses]
+        span = made.qplot.span if made.qplot.window == "fixed" else made.series.duration
+        half = round(min(span + SEGMENT, made.series.duration) * made.series.sample_rate / 2)
+        middle = made.series.samples // 2
+        for start in range(0, len(events), BLOCK):
+            values = read_series(self.dataset, events[start : start + BLOCK], channels)
+            yield values[:, 0, middle - half : middle + half], values[:, 1:, middle - half : middle + half]
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,16 @@
 A filter uses the witnesses' phase, which no image has: on families that couple linearly it may beat any network that
 sees images alone. It needs stores that kept their `series`.
 
-Shapes: E event, W witness, F frequency, N sample, N' sample of the part that is fitted.
+Shapes: E event, W witness, F frequency, N sample.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from glitchflow.data.view import read_series
-from glitchflow.methods.method import Block, Removed, Series, Train
-from glitchflow.signal.types import Array, Indices
+from glitchflow.methods.method import Block, Removed, Train
+from glitchflow.signal.types import Array
 from glitchflow.signal.wiener import Wiener, fit_wiener
-
-SEGMENT = 1.0  # s of a segment, and of a filter: resolves lines of 1 Hz, and a window holds some of them
-EVENTS = (
-    1024  # train events that a filter is fitted to at most: more change its taps by less than their error
-)
-BLOCK = 32  # events whose series are in memory at once
 
 
 @dataclass(frozen=True)
@@ -62,26 +54,4 @@ def fit(train: Train, derived: bool) -> Filter:
     assert series is not None, "the table of methods says that it needs series"
     places = list(range(len(series.witnesses))) if derived else series.recorded
     made = series.dataset.config
-    events = series.events[:: max(1, len(series.events) // EVENTS)][:EVENTS]  # spread over the split
-    length = 2 * round(SEGMENT * made.series.sample_rate / 2)
-    stretches = _stretches(series, events, places)
-    return Filter(fit_wiener(stretches, length, made.series.sample_rate, made.qplot.frange), places)
-
-
-def _read(series: Series, events: Indices) -> Iterator[Array]:
-    """Series (E, 1 + W, N) of ascending events, the strain first, some at a time."""
-    channels = [series.dataset.channels[0], *series.witnesses]
-    for start in range(0, len(events), BLOCK):
-        yield read_series(series.dataset, events[start : start + BLOCK], channels)
-
-
-def _stretches(series: Series, events: Indices, places: list[int]) -> Iterator[tuple[Array, Array]]:
-    """Strain (E, N') and witnesses (E, W, N') of the part of the series that Q-plots show, and half a segment more:
-    averaged over the long quiet rest, a filter would mostly learn the noise."""
-    made = series.dataset.config
-    span = made.qplot.span if made.qplot.window == "fixed" else made.series.duration
-    half = round(min(span + SEGMENT, made.series.duration) * made.series.sample_rate / 2)
-    middle = made.series.samples // 2
-    for values in _read(series, events):
-        shown = values[:, :, middle - half : middle + half]
-        yield shown[:, 0], shown[:, 1:][:, places]
+    return Filter(fit_wiener(series.spectra.of(places), made.series.sample_rate, made.qplot.frange), places)

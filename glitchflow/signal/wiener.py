@@ -5,7 +5,7 @@
 Shapes: E event, W witness, N sample, L samples of a segment, K = L // 2 + 1 frequencies.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,17 +31,25 @@ class Wiener:
         return np.fft.irfft(spectrum, size)[:, length // 2 : length // 2 + samples]
 
 
-def fit_wiener(
-    blocks: Iterable[tuple[Array, Array]], length: int, sample_rate: float, band: tuple[float, float]
-) -> Wiener:
-    """Fits the filters that predict the strain best, in the mean square, from the witnesses together.
+@dataclass(frozen=True)
+class CrossSpectra:
+    """Holds what filters are fitted from: witnesses' cross spectra with each other and the strain, over segments."""
+
+    power: Spectrum  # (K, W, W)
+    cross: Spectrum  # (K, W)
+    length: int  # L
+
+    def of(self, places: Sequence[int]) -> "CrossSpectra":
+        """Returns those of some of the witnesses."""
+        some = np.asarray(places)
+        return CrossSpectra(self.power[:, some[:, None], some], self.cross[:, some], self.length)
+
+
+def cross_spectra(blocks: Iterable[tuple[Array, Array]], length: int) -> CrossSpectra:
+    """Adds up the cross spectra of Hann-windowed segments that overlap by half (Welch).
 
     blocks: (strain (E, N), witnesses (E, W, N)), the stretches that are to be cleaned, some events at a time;
-    length: samples of a segment and of a filter; band: Hz, outside which the filters are zero. At each frequency
-    H = <w* w^T>^-1 <w* s>, averaged over Hann-windowed segments that overlap by half (Welch): Allen, Hua & Ottewill,
-    arXiv:gr-qc/9909083; Davis et al., CQG 36, 055011 (2019).
-
-    Raises ValueError for stretches shorter than a segment, or no event.
+    length: samples of a segment. Raises ValueError for stretches shorter than a segment, or no event.
     """
     window = get_window("hann", length)
     power, cross = None, None
@@ -53,6 +61,16 @@ def fit_wiener(
         power, cross = more if power is None else (power + more[0], cross + more[1])
     if power is None or cross is None:
         raise ValueError("a Wiener filter needs at least one event")
+    return CrossSpectra(power, cross, length)
+
+
+def fit_wiener(spectra: CrossSpectra, sample_rate: float, band: tuple[float, float]) -> Wiener:
+    """Fits the filters that predict the strain best, in the mean square, from the witnesses together.
+
+    band: Hz, outside which the filters, as long as a segment, are zero. At each frequency H = <w* w^T>^-1 <w* s>,
+    averaged over segments: Allen, Hua & Ottewill, arXiv:gr-qc/9909083; Davis et al., CQG 36, 055011 (2019).
+    """
+    power, cross, length = spectra.power, spectra.cross, spectra.length
     own = np.einsum("faa->fa", power).real  # scaled by it, witnesses of any unit are equals
     unit = np.sqrt(np.maximum(own, np.finfo(float).tiny))
     scaled = power / (unit[:, :, None] * unit[:, None, :]) + RIDGE * np.eye(power.shape[1])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glitchflow.signal.wiener import fit_wiener
+from glitchflow.signal.wiener import cross_spectra, fit_wiener
 
 RATE, N = 256.0, 1024
 
@@ -19,9 +19,8 @@ def world(events=200, seed=0, noise=0.1):
 
 def test_it_finds_delays_gains_and_filters():
     strain, witnesses, _ = world()
-    wiener = fit_wiener(
-        [(strain[:100], witnesses[:100]), (strain[100:], witnesses[100:])], 128, RATE, (0, 128)
-    )
+    spectra = cross_spectra([(strain[:100], witnesses[:100]), (strain[100:], witnesses[100:])], 128)
+    wiener = fit_wiener(spectra, RATE, (0, 128))
     assert wiener.taps.shape == (3, 128)
     first = wiener.taps[0]
     assert first.argmax() == 64 + 5
@@ -35,7 +34,7 @@ def test_it_finds_delays_gains_and_filters():
 
 def test_a_prediction_is_the_filter_applied():
     strain, witnesses, _ = world(20)
-    wiener = fit_wiener([(strain, witnesses)], 64, RATE, (0, 128))
+    wiener = fit_wiener(cross_spectra([(strain, witnesses)], 64), RATE, (0, 128))
     centred = witnesses[3] - witnesses[3].mean(axis=1, keepdims=True)
     expected = sum(np.convolve(w, taps)[32 : 32 + N] for w, taps in zip(centred, wiener.taps, strict=True))
     np.testing.assert_allclose(wiener.predict(witnesses)[3], expected, atol=1e-10)
@@ -43,7 +42,7 @@ def test_a_prediction_is_the_filter_applied():
 
 def test_nothing_outside_the_band():
     strain, witnesses, _ = world(50)
-    wiener = fit_wiener([(strain, witnesses)], 128, RATE, (30, 60))
+    wiener = fit_wiener(cross_spectra([(strain, witnesses)], 128), RATE, (30, 60))
     gain = np.abs(np.fft.rfft(wiener.taps[0], 1024))
     frequency = np.fft.rfftfreq(1024, 1 / RATE)
     assert gain[(frequency > 35) & (frequency < 55)].min() > 1.8
@@ -53,14 +52,22 @@ def test_nothing_outside_the_band():
 def test_identical_witnesses_share_the_work():
     strain, witnesses, _ = world(50)
     twice = np.concatenate([witnesses, witnesses[:, :1]], axis=1)
-    wiener = fit_wiener([(strain, twice)], 128, RATE, (0, 128))
+    wiener = fit_wiener(cross_spectra([(strain, twice)], 128), RATE, (0, 128))
     np.testing.assert_allclose(wiener.taps[0], wiener.taps[3], atol=1e-4)
     assert (wiener.taps[0] + wiener.taps[3]).max() == pytest.approx(2, rel=0.05)
+
+
+def test_filters_of_some_witnesses_come_from_the_spectra_of_all():
+    strain, witnesses, _ = world(20)
+    spectra = cross_spectra([(strain, witnesses)], 128)
+    some = fit_wiener(spectra.of([0, 2]), RATE, (0, 128))
+    alone = fit_wiener(cross_spectra([(strain, witnesses[:, [0, 2]])], 128), RATE, (0, 128))
+    np.testing.assert_allclose(some.taps, alone.taps, atol=1e-12)
 
 
 def test_what_cannot_be_fitted_is_said():
     strain, witnesses, _ = world(2)
     with pytest.raises(ValueError, match="a stretch of 1024 samples is shorter than a segment of 2048"):
-        fit_wiener([(strain, witnesses)], 2048, RATE, (0, 128))
+        cross_spectra([(strain, witnesses)], 2048)
     with pytest.raises(ValueError, match="at least one event"):
-        fit_wiener([], 128, RATE, (0, 128))
+        cross_spectra([], 128)
