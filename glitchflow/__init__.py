@@ -11,6 +11,7 @@ _HOME = {
     "load": "config",
     "generate": "data.generate",
     "ingest": "data.generate",
+    "stretch": "data.stretch",
     "open_store": "data.store.dataset",
     "scan": "analysis.scan",
     "fit": "train.fit",

@@ -15,6 +15,7 @@ def everything(trained_run, tmp_path_factory):
     from glitchflow.analysis.report import report
     from glitchflow.analysis.scan import scan
     from glitchflow.data.generate import ingest
+    from glitchflow.data.stretch import stretch
     from glitchflow.site import plan
     from glitchflow.site.doctor import doctor
     from glitchflow.train.export import export
@@ -34,6 +35,7 @@ def everything(trained_run, tmp_path_factory):
         plan.costs(staged("plan", small(workdir / "none")))
     doctor(staged("doctor", small(workdir / "none")))
     ingest(staged("ingest", again))
+    stretch(staged("stretch", small(workdir / "stretch", stretch={"duration": 8})))
     baseline(staged("baseline", beside))
     scan(staged("scan", beside))
     values = {"train.lr": 1e-3}
