@@ -1,9 +1,7 @@
 """A stretch in files: names, samples, truth, going on after a kill, another length, other settings."""
 
 import csv
-import glob
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +51,10 @@ def rows(path: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def names(path: Path) -> list[str]:
+    return sorted(p.name for p in path.iterdir())
+
+
 def digests(path: Path) -> dict:
     return {p.name: json.loads(p.read_text()) for p in sorted((path / "truth" / "frames").glob("*.json"))}
 
@@ -76,13 +78,12 @@ def span(tmp_path_factory):
 
 def test_names_say_what_they_cover(made):
     spans = [(START, 60), (START + 60, 60), (START + 120, 30)]
-    assert sorted(os.listdir(made)) == [f"S-SIM_GLITCHFLOW-{a}-{n}.gwf" for a, n in spans] + ["truth"]
+    assert names(made) == [f"S-SIM_GLITCHFLOW-{a}-{n}.gwf" for a, n in spans] + ["truth"]
     assert {p.name for p in (made / "truth").glob("*.gwf")} == {f"S-SIM_TRUTH-{a}-{n}.gwf" for a, n in spans}
 
 
 def test_no_pattern_for_frames_meets_the_truth(made):
-    found = [*glob.glob(f"{made}/*.gwf"), *glob.glob(f"{made}/*")]
-    assert not [path for path in found if "TRUTH" in path]
+    assert not [path for path in [*made.glob("*.gwf"), *made.glob("*")] if "TRUTH" in path.name]
 
 
 def test_gwpy_reads_back_what_was_made(made, span):
@@ -112,7 +113,7 @@ def test_the_state_is_a_vector_of_bits(made):
 def test_hdf5_holds_the_same(tmp_path, span):
     path = stretch(experiment(tmp_path, format="hdf5"))
     files = sorted(path.glob("*.h5"))
-    assert [file.name for file in files][0] == f"S-SIM_GLITCHFLOW-{START}-60.h5"
+    assert files[0].name == f"S-SIM_GLITCHFLOW-{START}-60.h5"
     for name in CHANNELS:
         pieces = [TimeSeries.read(file, path=name, format="hdf5") for file in files]
         assert [float(p.t0.value) for p in pieces] == [START, START + 60, START + 120]
@@ -150,7 +151,7 @@ def test_a_stretch_that_was_killed_goes_on(tmp_path, made, monkeypatch):
     assert stretch(settings) == path
     assert kept.stat().st_mtime_ns == before
     assert digests(path) == digests(made)
-    assert sorted(os.listdir(path)) == sorted(os.listdir(made))
+    assert names(path) == names(made)
     for table in ("glitches", "signals", "science"):
         assert (path / "truth" / f"{table}.csv").read_text() == (made / "truth" / f"{table}.csv").read_text()
 
@@ -175,7 +176,7 @@ def test_other_settings_are_refused_and_overwritten(tmp_path, made):
     )
     assert stretch(other, overwrite=True) == path
     assert not rows(path / "truth" / "signals.csv")
-    assert sorted(os.listdir(tmp_path)) == ["frames"]
+    assert names(tmp_path) == ["frames"]
 
 
 def test_what_is_overwritten_stays_until_its_successor_stands(tmp_path, monkeypatch):
