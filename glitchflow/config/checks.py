@@ -103,7 +103,7 @@ def _names(ingest: Ingest, simulate: Simulate) -> tuple[str, list[str]]:
         return "ingest.channels", [source.name for source in ingest.channels]
     if simulate.recipe == "detector":
         _families(simulate.detector)
-        return "simulate.detector", [simulate.detector.strain, *simulate.detector.witnesses]
+        return "simulate.detector", [simulate.detector.strain, *simulate.detector.names]
     if simulate.recipe == "notebook":
         return "simulate.notebook", [simulate.notebook.strain, *simulate.notebook.names]
     return "", []
@@ -116,12 +116,12 @@ def _families(detector: Detector) -> None:
         raise ValueError(f"{where}: every weight is 0; set one, or simulate.detector.background=1")
     if families.scattered_light.weight:
         name = families.scattered_light.witness
-        _known(f"{where}.scattered_light.witness", name, detector.witnesses, "simulate.detector")
+        _known(f"{where}.scattered_light.witness", name, detector.names, "simulate.detector")
     for family, settings in families:
         if not settings.weight or not hasattr(settings, "witnesses"):
             continue
         for name in settings.witnesses:
-            _known(f"{where}.{family}.witnesses", name, detector.witnesses, "simulate.detector")
+            _known(f"{where}.{family}.witnesses", name, detector.names, "simulate.detector")
         if not detector.seeing(family):
             raise ValueError(
                 f"{where}.{family}.witnesses = []: means all but those of slow motions, and"

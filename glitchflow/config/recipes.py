@@ -57,6 +57,19 @@ class ScatteredLight(Family):
     reflection: float = key(0.4, "amplitude of each further bounce over that of the one before", gt=0, le=1)
     wavelength: float = key(1.064, "laser wavelength", "um", gt=0)
     sensor_noise: float = key(3e-4, "displacement noise of the witness", "um / sqrt(Hz)", gt=0)
+    calibration: Range = key(
+        (0.0, 0.0),
+        "error of the witness's scale, of either sign, whose size is drawn once: x = (1 + error) y",
+    )
+    pole: float | None = key(
+        None,
+        "corner of the single pole through which the scatterer follows its witness; null: none",
+        "Hz",
+        gt=0,
+    )
+    reflectivity: float = key(
+        0.0, "standard deviation of the logarithm of the light's amplitude, drawn for each event", ge=0
+    )
 
 
 class Bilinear(Family):
@@ -113,8 +126,44 @@ class Coupling(Section):
     gain: Positive = key((0.5, 2.0), "a witness's gain on its own noise floor, drawn log-uniformly")
     delay: float = key(0.02, "largest delay between a witness and the strain", "s", ge=0)
     deaf: float = key(0.0, "share of the witnesses that no family names which couple to nothing", ge=0, lt=1)
-    drift: float = key(0.0, "size of the slow change of every gain: gain exp(drift sin(...))", ge=0)
-    drift_period: float = key(86400.0, "period of that change", "s", gt=0)
+    per: Literal["family", "sensor"] = key(
+        "family", "a witness has a response to each family, or one of its own to all that reach it"
+    )
+
+
+class Drifting(Section):
+    """How the detector changes by the hour: processes AR(1), the same at the same GPS time."""
+
+    noise: float = key(0.0, "standard deviation of the logarithm of each channel's noise floor", ge=0)
+    coupling: float = key(0.0, "standard deviation of the logarithm of each witness's gain", ge=0)
+    away: float = key(0.0, "share of the time that a coupling is not there", ge=0, lt=1)
+    memory: float = key(3600.0, "time in which a change is forgotten to 1 / e", "s", gt=0)
+
+
+class Subsystem(Section):
+    """One part of the detector, whose witnesses are named SIM:NAME_1, SIM:NAME_2, ... (SIM as the strain has it)."""
+
+    name: str = key(..., "as PEM-ACC")
+    count: int = key(..., "number of witnesses", gt=0)
+    rate: float = key(2048.0, "their sample rate: they know nothing beyond half of it", "Hz", gt=0)
+    telling: int = key(0, "so many of them, the first, hear `hears` and the shared noise", ge=0)
+    hears: list[str] = key([], "families that these hear, of those that witnesses see linearly")
+    bursts: float = key(0.0, "transients that all of them hear, and the strain never does", "1 / s", ge=0)
+    shared: float = key(
+        0.0,
+        "stationary noise that the telling ones share with the strain, over the strain's floor in `band`",
+        ge=0,
+    )
+    band: Positive = key((10.0, 60.0), "band of the shared noise", "Hz")
+    lines: list[float] = key([], "frequencies of power lines in the shared noise", "Hz")
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        if self.telling > self.count:
+            raise ValueError(f"telling: {self.telling} of {self.count} witnesses")
+        if (self.hears or self.shared) and not self.telling:
+            raise ValueError("telling: none of the witnesses hears `hears` or shares noise; give a number")
+        return self
 
 
 class Noise(Section):
@@ -155,6 +204,30 @@ class Detector(Section):
     noise: Noise = key(Noise(), "stationary noise")
     coupling: Coupling = key(Coupling(), "transfer functions")
     families: Families = key(Families(), "families of transients")
+    subsystems: list[Subsystem] = key([], "further witnesses, by the part of the detector they watch")
+    rate: float = key(
+        0.0, "transients in the strain besides, anywhere in a series, of the same families", "1 / s", ge=0
+    )
+    window: float = key(
+        2.0, "about the centre: its loudest transient gives an event label and SNR", "s", gt=0
+    )
+    drift: Drifting = key(Drifting(), "changes by the hour")
+    unsafe: str = key("", "witness that blips and chirps leak into from the strain; empty: none")
+
+    @property
+    def names(self) -> list[str]:
+        """Every witness: those of `witnesses`, then those of the subsystems."""
+        return [*self.witnesses, *(name for one in self.subsystems for name in self.sensors(one))]
+
+    def sensors(self, subsystem: Subsystem) -> list[str]:
+        """The witnesses of a subsystem."""
+        prefix = self.strain[: self.strain.find(":") + 1]
+        return [f"{prefix}{subsystem.name}_{i + 1}" for i in range(subsystem.count)]
+
+    @property
+    def timeline(self) -> bool:
+        """Whether transients come at times of their own, beside those that events are about."""
+        return self.rate > 0 or any(one.bursts for one in self.subsystems)
 
     @property
     def slow(self) -> list[str]:
@@ -170,10 +243,17 @@ class Detector(Section):
         return named + self.slow + [self.families.bilinear.witnesses[0]] * (self.families.bilinear.weight > 0)
 
     def seeing(self, family: str) -> list[str]:
-        """The witnesses that a linear family, or bilinear's vibration, reaches."""
+        """The witnesses that a linear family, bilinear's vibration, or what leaks from the strain, reaches."""
         if family == "bilinear":
             return [self.families.bilinear.witnesses[0]]
-        return getattr(self.families, family).witnesses or [w for w in self.witnesses if w not in self.slow]
+        if family not in LINEAR:
+            return [self.unsafe] if self.unsafe else []
+        telling = [
+            w for one in self.subsystems if family in one.hears for w in self.sensors(one)[: one.telling]
+        ]
+        return getattr(self.families, family).witnesses or [
+            w for w in [*self.witnesses, *telling] if w not in self.slow
+        ]
 
 
 class Notebook(Section):

@@ -22,8 +22,8 @@ import torch
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.methods.method import Block, Removed, Train
-from glitchflow.signal.simulation.detector import draw_instrument
 from glitchflow.signal.simulation.families import Instrument
+from glitchflow.signal.simulation.instrument import draw_instrument
 from glitchflow.signal.types import Array, Flags, Spectrum
 
 # s of a gate's window: 0.033, 0.027, 0.028, 0.039 of `synthetic`'s witnessed energy are left at 1/16, 1/8, 1/4, 1/2 s
@@ -114,7 +114,7 @@ def fit(train: Train) -> Reference:
     dataset, instrument = series.dataset, told(series.dataset, series.dataset)
     assert instrument is not None, "the table of methods says that it needs couplings"
     order = {name: place for place, name in enumerate(series.witnesses)}
-    places = [order.get(name, -1) for name in instrument.settings.witnesses]
+    places = [order.get(name, -1) for name in instrument.settings.names]
     return Reference(instrument, dataset.labels, dataset.witnessed_labels, places)
 
 
@@ -123,10 +123,12 @@ def fit(train: Train) -> Reference:
 
 def source(instrument: Instrument, seen: Seen, family: str) -> tuple[Spectrum, Array]:
     """Estimate a disturbance's spectrum (K,) from all witnesses that see it, and the variance of its noise (K,)."""
-    response = instrument.couplings[family].at(seen.gps)[1:] * seen.valid[:, None]
+    coupling = instrument.couplings[family]
+    heard = coupling.places[1:]
+    response = coupling.at(seen.gps)[1:] * seen.valid[heard - 1, None]
     seeing = np.square(np.abs(response)).sum(axis=0)
     seeing = np.maximum(seeing, max(DEAF * seeing.max(), SILENT))
-    return (response.conj() * seen.spectra[1:]).sum(axis=0) / seeing, 1 / seeing
+    return (response.conj() * seen.spectra[heard]).sum(axis=0) / seeing, 1 / seeing
 
 
 def linear(instrument: Instrument, seen: Seen, family: str) -> Predicted:

@@ -43,6 +43,7 @@ class Event:
     transient: Array | None = None  # (N,): all that the transient adds to the strain, where the recipe knows
     transients: tuple[Transient, ...] = ()  # those in the strain, where the recipe knows
     valid: Flags | None = None  # (C,): False where a channel had no data; None: all had
+    shared: Array | None = None  # (N,): stationary noise in the strain that witnesses share; None: none
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,4 @@ class Recipe:
     )
     # kept among the store's attributes; JSON. `rates`: Hz that channels were recorded at, where below the series'
     attributes: dict[str, Any] = field(default_factory=dict)
+    shared: bool = False  # whether events have noise that strain and witnesses share

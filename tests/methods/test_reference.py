@@ -12,8 +12,8 @@ from glitchflow.methods import reference
 from glitchflow.methods.compare import basis_of, compare, fit_methods
 from glitchflow.methods.reference import Predicted, Seen, gated
 from glitchflow.score.levels import Rule
-from glitchflow.signal.simulation.detector import draw_instrument
 from glitchflow.signal.simulation.families import FAMILIES
+from glitchflow.signal.simulation.instrument import draw_instrument
 from glitchflow.signal.simulation.noise import colour
 
 RATE, SAMPLES, SEED = 512.0, 8192, 5
@@ -35,11 +35,11 @@ def event(instrument, family, noise=0.0, missing=()):
     recorded = colour(noise * rng.standard_normal((1 + len(WITNESSES), SAMPLES)), instrument.colour)
     recorded[0] += colour(made.strain[None], instrument.floor[:1])[0]
     if made.witnesses is not None:
-        recorded[1:] += colour(made.witnesses, instrument.floor[1:])
+        recorded[made.places] += colour(made.witnesses, instrument.floor[made.places])
     for place, moved in (made.motion or {}).items():
         recorded[1 + place] += moved
     valid = np.array([name not in missing for name in WITNESSES])
-    wanted = colour(made.strain[None], instrument.above_lines)[0]
+    wanted = colour(made.strain[None], instrument.above_noise(0.0))[0]
     return Seen(0.0, FREQUENCY, recorded, np.fft.rfft(recorded) / instrument.colour, valid), wanted
 
 
@@ -73,11 +73,12 @@ def test_several_witnesses_are_better_than_one(instrument):
     noise = {}
     for missing in ((), ("SIM:ACC_X",), ("SIM:ACC_X", "SIM:ACC_Y")):
         seen, _ = event(instrument, "ringdown", missing=missing)
-        response = instrument.couplings["ringdown"].response[1:] * seen.valid[:, None]
+        coupling = instrument.couplings["ringdown"]
+        response = coupling.response[1:] * seen.valid[coupling.places[1:] - 1, None]
         found = predict(instrument, seen, "ringdown")
         noise[len(missing)] = found.noise
         if len(missing) < 2:
-            strain = np.square(np.abs(instrument.couplings["ringdown"].response[0]))
+            strain = np.square(np.abs(coupling.response[0]))
             np.testing.assert_allclose(
                 found.noise, strain / np.square(np.abs(response)).sum(axis=0), rtol=1e-9
             )

@@ -1,4 +1,6 @@
-"""Recipe `detector`: coloured noise plus one transient of a named family, with the truth of what witnesses see.
+"""Recipe `detector`: coloured noise and transients of named families, with the truth of what witnesses see.
+
+    noise of each channel + noise they share + the transient an event is about + those that happen anyway
 
 An event depends on (configuration, seed, event index) alone. Everything is built on the scale where each channel's
 noise is white with unit variance and coloured at the end: noise by the channel's ASD, transients by the ASD without its
@@ -9,8 +11,8 @@ noise: rho^2 = 4 int |h|^2 / S df = sum_n w_n^2.
 Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1.
 """
 
-import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +20,15 @@ import numpy as np
 
 from glitchflow.config import Derived, Detector, Series, Simulate
 from glitchflow.signal.derive import append_derived
-from glitchflow.signal.simulation.couplings import draw_coupling, draw_deaf, draw_drift
-from glitchflow.signal.simulation.families import FAMILIES, FamilyMaker, Instrument, scattering_gain
-from glitchflow.signal.simulation.noise import channel_asds, colour
-from glitchflow.signal.streams import COUPLINGS, DERIVED, EVENTS, generator
+from glitchflow.signal.simulation.families import FAMILIES, Instrument
+from glitchflow.signal.simulation.instrument import draw_instrument
+from glitchflow.signal.simulation.noise import colour
+from glitchflow.signal.simulation.shared import shared_noise
+from glitchflow.signal.simulation.timeline import Made, add, draw_transients, make, make_happening, shares
+from glitchflow.signal.streams import DERIVED, EVENTS, SHARED, generator
 from glitchflow.signal.types import Array, Event, Recipe, Transient
+
+HEARD = 1.0  # SNR inside the window from which an event is one of a transient: `residual` counts glitches from it on
 
 
 @dataclass(frozen=True)
@@ -34,21 +40,8 @@ class _Constants:
     derived: list[Derived]
     seed: int
     instrument: Instrument
-    families: list[FamilyMaker]
+    families: list[str]
     share: Array  # (family,): adds up to 1
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """What a transient adds to one event."""
-
-    label: int
-    snr: float
-    strain: Array  # (N,) on the white scale
-    witnesses: Array | None  # (C - 1, N) on the white scales
-    motion: dict[int, Array]  # by place among the witnesses: (N,), in its own unit
-    witnessed: bool
-    time: float = 0.0  # s from the series' centre
 
 
 def detector(simulate: Simulate, series: Series, derived: list[Derived], seed: int) -> Recipe:
@@ -58,94 +51,116 @@ def detector(simulate: Simulate, series: Series, derived: list[Derived], seed: i
     """
     settings = simulate.detector
     instrument, couplings = draw_instrument(settings, series, seed)
-    weights = {name: getattr(settings.families, name).weight for name in FAMILIES}
-    names = [name for name in FAMILIES if weights[name]]
-    share = np.array([weights[name] for name in names])
-    families = [FAMILIES[name] for name in names]
-    constants = _Constants(simulate, series, derived, seed, instrument, families, share / share.sum())
+    names, share = shares(settings)
     return Recipe(
         events=simulate.events,
-        channels=[settings.strain, *settings.witnesses, *(d.name for d in derived)],
+        channels=[settings.strain, *settings.names, *(d.name for d in derived)],
         labels=["background", *names],
         witnessed=[name for name in names if FAMILIES[name].witnessed],
         couplings=couplings,
-        event=partial(_event, constants),
+        event=partial(_event, _Constants(simulate, series, derived, seed, instrument, names, share)),
         split_key=int,
+        attributes=_rates(settings, series.sample_rate),
+        shared=bool(instrument.shared),
     )
 
 
-def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Instrument, dict[str, Any]]:
-    """Draw the detector's noise and couplings from the dataset's seed; with the couplings as names and numbers.
-
-    Raises `InputError` for a noise curve that cannot be read.
-    """
-    samples, rate = series.samples, series.sample_rate
-
-    def random(name: str) -> np.random.Generator:
-        return generator(seed, COUPLINGS, zlib.crc32(name.encode()))
-
-    frequency = np.arange(samples // 2 + 1, dtype=np.float64) * (rate / samples)
-    slopes = np.array([random(f"slope {w}").uniform(*settings.noise.slope) for w in settings.witnesses])
-    response, floor = (asd * np.sqrt(rate / 2) for asd in channel_asds(settings, frequency, slopes))
-    deaf = draw_deaf(settings, random)
-    drawn = {
-        name: draw_coupling(settings, name, deaf, rate, samples, random)
-        for name, family in FAMILIES.items()
-        if family.coupled and getattr(settings.families, name).weight
+def _rates(settings: Detector, rate: float) -> dict[str, Any]:
+    """The rates in Hz of the channels whose own is below the series'."""
+    slower = {
+        name: one.rate for one in settings.subsystems for name in settings.sensors(one) if one.rate < rate
     }
-    table: dict[str, Any] = {"linear": {name: numbers for name, (_, numbers) in drawn.items()}}
-    table |= {"deaf": deaf, "witness_noise_slopes": dict(zip(settings.witnesses, slopes.tolist()))}
-    drift, gain = draw_drift(settings, "scattered_light", [settings.strain], random), 0.0
-    if settings.families.scattered_light.weight:
-        gain = scattering_gain(settings, np.arange(samples) / rate - series.duration / 2, floor[0])
-        witness = settings.families.scattered_light.witness
-        table["scattered_light"] = {"witness": witness, "strain_amplitude": gain}
-    if settings.families.bilinear.weight:
-        vibration, swing = settings.families.bilinear.witnesses
-        strength = settings.families.bilinear.strength
-        table["bilinear"] = {"vibration": vibration, "swing": swing, "strength": strength}
-    if settings.coupling.drift:
-        table["drift"] = {"size": drift.size, "period": drift.period}
-    couplings = {name: coupling for name, (coupling, _) in drawn.items()}
-    return Instrument(settings, response, floor, couplings, gain, drift), table
+    return {"rates": slower} if slower else {}
 
 
 def _event(constants: _Constants, index: int) -> Event:
-    """Noise, what a transient adds to it, both coloured, and the channels derived from them."""
-    series, instrument = constants.series, constants.instrument
-    names, gps = constants.simulate.detector.witnesses, constants.simulate.time(index)
-    rng = generator(constants.seed, EVENTS, index)
-    values = colour(rng.standard_normal((len(instrument.colour), series.samples)), instrument.colour)
-    drawn = _transient(constants, rng, gps)
-    seen = colour(drawn.strain[None], instrument.floor[:1])[0]  # of the transient, in the strain
-    values[0] += seen
-    if drawn.witnesses is not None:
-        values[1:] += colour(drawn.witnesses, instrument.floor[1:])
-    for place, moved in drawn.motion.items():
-        values[1 + place] += moved
-    explained = seen if drawn.witnessed else np.zeros_like(seen)
+    """The noise of all channels, the transients in it, and the channels derived from them."""
+    series, instrument, settings = constants.series, constants.instrument, constants.simulate.detector
+    gps, rng = constants.simulate.time(index), generator(constants.seed, EVENTS, index)
+    white = rng.standard_normal((len(instrument.colour), series.samples))
+    values = colour(instrument.levels.at(gps)[:, None] * white, instrument.colour)
+    shared = _add_shared(constants, values, gps, index)
+    about = _about(constants, rng, gps)
+    made = [about] if about else []
+    start = round((gps - series.duration / 2) * series.sample_rate)
+    if settings.timeline:
+        reach = series.duration  # of a window of its own on either side
+        drawn = draw_transients(settings, constants.seed, gps - reach, gps + reach)
+        made += [make_happening(instrument, one) for one in drawn]
+    for one in made:
+        one.add(values, start)
+    there = [one for one in made if one.snr]
+    label, snr = _named(constants, there, start)
     floor = generator(constants.seed, DERIVED, index)
     # the strain has no name here, so that no channel may be derived from it
-    values = append_derived(values, ["", *names], constants.derived, series.sample_rate, floor)
-    there = Transient(drawn.label, gps + drawn.time, drawn.snr, drawn.witnessed)
-    transients = (there,) if drawn.label else ()
-    return Event(values, explained, drawn.label, gps, drawn.snr, transient=seen, transients=transients)
+    values = append_derived(values, ["", *settings.names], constants.derived, series.sample_rate, floor)
+    return Event(
+        values,
+        _sum([one for one in there if one.witnessed], start, series.samples),
+        label,
+        gps,
+        snr,
+        transient=_sum(there, start, series.samples),
+        transients=tuple(_rows(constants, there, gps)),
+        shared=shared,
+    )
 
 
-def _transient(constants: _Constants, rng: np.random.Generator, gps: float) -> _Drawn:
-    """Draw whether there is a transient, its family, strength and time, and what the family makes of them."""
+def _about(constants: _Constants, rng: np.random.Generator, gps: float) -> Made | None:
+    """The transient that an event is about: whether there is one, its family, strength and time."""
     settings, series = constants.simulate.detector, constants.series
     if rng.random() < settings.background:
-        return _Drawn(0, 0.0, np.zeros(series.samples), None, {}, False)
+        return None
     chosen = int(rng.choice(len(constants.families), p=constants.share))
     snr = float(np.exp(rng.uniform(*np.log(settings.snr))))
     time = np.arange(series.samples) / series.sample_rate - series.duration / 2
     centre = rng.uniform(-settings.jitter, settings.jitter)
     time -= centre
-    family = constants.families[chosen]
-    made = family.make(constants.instrument, rng, time, gps)
-    norm = float(np.linalg.norm(colour(made.strain[None], constants.instrument.above_lines)))
-    scale = snr / norm if made.scaled else 1.0
-    witnesses = None if made.witnesses is None else scale * made.witnesses
-    motion = made.motion or {}
-    return _Drawn(1 + chosen, scale * norm, scale * made.strain, witnesses, motion, family.witnessed, centre)
+    start = round((gps - series.duration / 2) * series.sample_rate)
+    drawn = make(constants.instrument, constants.families[chosen], rng, time, gps, snr, start)
+    return replace(drawn, gps=gps + centre)
+
+
+def _add_shared(constants: _Constants, values: Array, gps: float, index: int) -> Array | None:
+    """Add the noise that channels share to theirs (C, N); returns what of it the strain has, (N,)."""
+    instrument = constants.instrument
+    if not instrument.shared:
+        return None
+    rng = generator(constants.seed, SHARED, index)
+    white = rng.standard_normal((len(instrument.shared), values.shape[1]))
+    places, heard = shared_noise(instrument.shared, white, gps, instrument.floor)
+    values[places] += heard
+    return heard[0]
+
+
+def _named(constants: _Constants, there: list[Made], start: int) -> tuple[int, float]:
+    """Label and SNR of an event: those of the loudest transient in the window about its centre."""
+    settings, series = constants.simulate.detector, constants.series
+    if not settings.timeline:
+        loud = there
+    else:
+        half = settings.window / 2 * series.sample_rate
+        begin, end = (round(start + series.samples / 2 + side * half) for side in (-1, 1))
+        inside = [
+            float(np.linalg.norm(one.white[max(0, begin - one.start) : max(0, end - one.start)]))
+            for one in there
+        ]
+        heard = [(norm, one) for norm, one in zip(inside, there) if norm >= HEARD]
+        loud = [max(heard, key=lambda pair: pair[0])[1]] if heard else []
+    return (1 + constants.families.index(loud[0].family), loud[0].snr) if loud else (0, 0.0)
+
+
+def _sum(there: list[Made], start: int, samples: int) -> Array:
+    """What transients add to the strain (N,) from sample number `start` on."""
+    total = np.zeros(samples)
+    for one in there:
+        add(total, start, one.strain, one.start)
+    return total
+
+
+def _rows(constants: _Constants, there: list[Made], gps: float) -> Iterator[Transient]:
+    """The event's rows of the table of transients: those whose centres lie in the series."""
+    half = constants.series.duration / 2
+    for one in sorted(there, key=lambda one: one.gps):
+        if -half <= one.gps - gps < half:
+            yield Transient(1 + constants.families.index(one.family), one.gps, one.snr, one.witnessed)

@@ -3,17 +3,20 @@
 A family is a function of (instrument, random numbers, time, GPS time); `FAMILIES` is the table of them. Everything is
 on the white scale of each channel, where its noise without power lines has unit variance (see `detector.py`).
 
-Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1. time (N,): s from the transient's centre.
+Shapes: C channel (the strain first), S channel that hears a transient, N sample, K frequency = N // 2 + 1. time (N,): s
+from the transient's centre.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from glitchflow.config import Detector, ScatteredLight
-from glitchflow.signal.simulation.couplings import Coupling, Drift
-from glitchflow.signal.types import Array
+from glitchflow.config import Detector, ScatteredLight, Series
+from glitchflow.signal.simulation.couplings import Coupling
+from glitchflow.signal.simulation.drift import Drift
+from glitchflow.signal.simulation.shared import Shared
+from glitchflow.signal.types import Array, Indices, Spectrum
 
 Random = np.random.Generator
 SOLAR_MASS = 4.925490947e-6  # G M_sun / c^3, s
@@ -21,31 +24,54 @@ SOLAR_MASS = 4.925490947e-6  # G M_sun / c^3, s
 
 @dataclass(frozen=True)
 class Instrument:
-    """Holds the constants of a dataset that families need."""
+    """Holds the constants of a dataset that its noise and its transients are made with."""
 
     settings: Detector
+    series: Series
+    seed: int
     colour: Array  # (C, K): multiplies the spectrum of unit white noise
     floor: Array  # (C, K): the same without power lines: multiplies the spectra of transients
     couplings: dict[str, Coupling]  # of the families that reach channels linearly
+    subsystems: dict[str, Coupling]  # of what shakes each of those that have bursts or shared noise
+    shared: list[Shared]
+    levels: Drift  # of the channels' noise
+    leak: Coupling | None  # from the strain into the unsafe witness
     scattering: float  # strain amplitude of the light scattered once
     scattering_drift: Drift
+    scatterer: Spectrum | None  # (K,): its motion over what its witness says; None: the same
 
-    @property
-    def above_lines(self) -> Array:
-        """Returns the floor over the noise with its power lines, in the strain (1, K): what lines take of an SNR."""
-        return self.floor[:1] / self.colour[:1]
+    def noise(self, gps: float) -> Array:
+        """Returns what multiplies the spectrum of unit white noise in the strain (K,): its own noise and the shared."""
+        own = self.colour[0] * self.levels.at(gps)[0]
+        heard = [np.abs(self.floor[0] * one.at(gps)[0]) for one in self.shared]
+        return np.sqrt(sum(np.square(part) for part in [own, *heard])) if heard else own
+
+    def above_noise(self, gps: float) -> Array:
+        """Returns the floor over all of the strain's noise (1, K): what lines and shared noise take of an SNR."""
+        return self.floor[:1] / self.noise(gps)
 
     def place(self, witness: str) -> int:
         """Returns a witness's place among the witnesses."""
-        return self.settings.witnesses.index(witness)
+        return self.settings.names.index(witness)
+
+    def leaked(self, strain: Array, gps: float) -> tuple[Array | None, Indices]:
+        """Returns what a signal (N,) in the strain makes the unsafe witness say (1, N), and that one's channel (1,)."""
+        if self.leak is None:
+            return None, NOBODY
+        response = self.leak.at(gps)[1:]
+        return np.fft.irfft(response * np.fft.rfft(strain), n=strain.size), self.leak.places[1:]
+
+
+NOBODY = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Transient:
-    """Holds what a family adds to one event, on the white scale of each channel."""
+    """Holds what a family adds to the channels, on the white scale of each."""
 
     strain: Array  # (N,)
-    witnesses: Array | None = None  # (C - 1, N)
+    witnesses: Array | None = None  # (S, N) of those that hear it
+    places: Indices = field(default_factory=NOBODY.copy)  # (S,) of these among the channels
     motion: dict[int, Array] | None = None  # by place among the witnesses: (N,), added in its own unit
     scaled: bool = True  # strain and witnesses to the SNR drawn; else the strength follows from the coupling
 
@@ -91,7 +117,7 @@ def _whistle(instrument: Instrument, rng: Random, time: Array, gps: float) -> Tr
 
 def _linear(coupling: Coupling, source: Array, gps: float) -> Transient:
     series = np.fft.irfft(coupling.at(gps) * np.fft.rfft(source), n=source.size)
-    return Transient(strain=series[0], witnesses=series[1:])
+    return Transient(series[0], series[1:], coupling.places[1:])
 
 
 # -- families that no linear filter of a witness predicts ----------------------------------------------------------
@@ -102,16 +128,33 @@ def _scattered_light(instrument: Instrument, rng: Random, time: Array, gps: floa
 
     Accadia et al., CQG 27, 194011 (2010); arches over arches from light that goes between scatterer and test mass
     n times: Soni et al., CQG 38, 025016 (2021). The fringe frequency of bounce n is 2 n |v| / wavelength. The
-    witness measures x. The scatterer is one and the same, so G is fixed and the SNR follows from the motion: were
-    it drawn per event, no witness could know it. The static phase drifts by more than a wavelength between events
-    and is unknown.
+    witness measures x, or y with x = (1 + error) / (1 + i f / pole) y: nobody calibrates sensors of suspensions to
+    better than 5-20 %, and what scatters hangs behind a mechanical pole. The scatterer is one and the same, so G is
+    fixed and the SNR follows from the motion: were it drawn per event, no witness could know it. With `reflectivity`
+    it is, and none does. The static phase drifts by more than a wavelength between events and is unknown.
     """
     settings = instrument.settings.families.scattered_light
     fringe, motion, length = (rng.uniform(*r) for r in (settings.fringe, settings.motion, settings.length))
-    x = _burst(settings, fringe, motion, length, time)
+    said = _burst(settings, fringe, motion, length, time)
+    x = (
+        said
+        if instrument.scatterer is None
+        else np.fft.irfft(instrument.scatterer * np.fft.rfft(said), n=said.size)
+    )
     stray = _stray_light(settings, x, rng.uniform(0, 2 * np.pi), instrument.floor[0])
     gain = instrument.scattering * float(instrument.scattering_drift.at(gps)[0])
-    return Transient(gain * stray, motion={instrument.place(settings.witness): x}, scaled=False)
+    if settings.reflectivity:
+        gain *= float(np.exp(settings.reflectivity * rng.standard_normal()))
+    return Transient(gain * stray, motion={instrument.place(settings.witness): said}, scaled=False)
+
+
+def draw_scatterer(settings: ScatteredLight, frequency: Array, rng: Random) -> tuple[Spectrum | None, float]:
+    """Draws the scatterer's motion over its witness's (K,), at the frequencies in Hz; with the error of the scale."""
+    error = float(rng.uniform(*settings.calibration) * rng.choice([-1.0, 1.0]))
+    if not error and settings.pole is None:
+        return None, 0.0
+    pole = np.inf if settings.pole is None else settings.pole
+    return np.asarray((1 + error) / (1 + 1j * frequency / pole), np.complex128), error
 
 
 def scattering_gain(settings: Detector, time: Array, colour: Array) -> float:
@@ -160,7 +203,7 @@ def _bilinear(instrument: Instrument, rng: Random, time: Array, gps: float) -> T
     response = coupling.at(gps)
     seen = np.fft.irfft(response[1:] * np.fft.rfft(a), n=time.size)
     strain = settings.strength * np.fft.irfft(response[0] * np.fft.rfft(a * b), n=time.size)
-    return Transient(strain, seen, motion={instrument.place(settings.witnesses[1]): b})
+    return Transient(strain, seen, coupling.places[1:], motion={instrument.place(settings.witnesses[1]): b})
 
 
 # -- families that no witness sees ---------------------------------------------------------------------------------
@@ -169,7 +212,8 @@ def _bilinear(instrument: Instrument, rng: Random, time: Array, gps: float) -> T
 def _blip(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
     """A pulse of about one cycle in the strain that no witness sees: Cabero et al., CQG 36, 155010 (2019)."""
     settings = instrument.settings.families.blip
-    return Transient(strain=_pulse(rng, time, settings.frequency, settings.q))
+    strain = _pulse(rng, time, settings.frequency, settings.q)
+    return Transient(strain, *instrument.leaked(strain, gps))
 
 
 def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
@@ -177,7 +221,8 @@ def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Tran
     settings = instrument.settings.families.chirp
     mass = np.exp(rng.uniform(*np.log(settings.mass)))
     h = inspiral(time, mass, rng.uniform(0, 2 * np.pi), settings.start)
-    return Transient(strain=_whitened(h, instrument.floor[0]))
+    strain = _whitened(h, instrument.floor[0])
+    return Transient(strain, *instrument.leaked(strain, gps))
 
 
 def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:

@@ -14,6 +14,7 @@ from glitchflow.errors import InputError
 from glitchflow.signal.types import Array
 
 KEY = "simulate.detector.noise"
+ROLL = 0.8  # of its Nyquist frequency, from where on a decimation filter takes from a channel (scipy's and gwpy's, too)
 
 
 def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> tuple[Array, Array]:
@@ -25,15 +26,24 @@ def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> tuple[A
     """
     noise, families = settings.noise, settings.families
     floor = np.stack([strain_asd(noise, frequency), *(_power_law(frequency, slope) for slope in slopes)])
-    asd = floor * (1 + noise.line_height * _lorentzians(frequency, settings.lines, noise.line_width))
+    asd = floor * (1 + noise.line_height * lorentzians(frequency, settings.lines, noise.line_width))
     for family, name in (
         (families.scattered_light, families.scattered_light.witness),
         (families.bilinear, families.bilinear.witnesses[1]),
     ):
         if family.weight:
-            place = 1 + settings.witnesses.index(name)
+            place = 1 + settings.names.index(name)
             asd[place] = floor[place] = family.sensor_noise
-    return asd, floor
+    below = passbands(settings, frequency)
+    return asd * below, floor * below
+
+
+def passbands(settings: Detector, frequency: Array) -> Array:
+    """Returns what each channel's own rate leaves of it (C, K) at frequencies (K,) in Hz: nothing above its half."""
+    nyquist = {name: one.rate / 2 for one in settings.subsystems for name in settings.sensors(one)}
+    half = np.array([nyquist.get(name, np.inf) for name in [settings.strain, *settings.names]])[:, None]
+    edge = np.clip((1 - frequency / half) / (1 - ROLL), 0.0, 1.0)
+    return np.where(np.isinf(half), 1.0, np.sin(0.5 * np.pi * edge) ** 2)
 
 
 def strain_asd(noise: Noise, frequency: Array) -> Array:
@@ -116,6 +126,6 @@ def _power_law(frequency: Array, slope: float) -> Array:
     return np.maximum(frequency, 1.0) ** -slope
 
 
-def _lorentzians(frequency: Array, centres: list[float], width: float) -> Array:
-    """Power lines, `width` Hz wide."""
+def lorentzians(frequency: Array, centres: list[float], width: float) -> Array:
+    """Returns power lines of height 1, `width` Hz wide, at the frequencies (K,) in Hz."""
     return sum((1 / (1 + ((frequency - f) / width) ** 2) for f in centres), np.zeros_like(frequency))

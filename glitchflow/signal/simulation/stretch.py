@@ -24,8 +24,8 @@ from scipy.signal.windows import tukey
 
 from glitchflow.config import Detector, Series, Stretch
 from glitchflow.errors import InputError
-from glitchflow.signal.simulation.detector import draw_instrument
 from glitchflow.signal.simulation.families import FAMILIES, Instrument
+from glitchflow.signal.simulation.instrument import draw_instrument
 from glitchflow.signal.simulation.noise import channel_asds, colour
 from glitchflow.signal.streams import GLITCHES, INJECTED, NOISE, generator
 from glitchflow.signal.types import Array, Transient
@@ -59,7 +59,7 @@ class Timeline:
     @property
     def names(self) -> list[str]:
         """The channels' names (C,)."""
-        return [self.settings.strain, *self.settings.witnesses]
+        return [self.settings.strain, *self.settings.names]
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def make_timeline(settings: Detector, stretch: Stretch, sample_rate: float, seed
     rate = int(sample_rate)
     if rate != sample_rate:
         raise InputError(f"series.sample_rate = {sample_rate:g}: a stretch takes whole numbers of Hz")
-    names = [settings.strain, *settings.witnesses]
+    names = [settings.strain, *settings.names]
     rates = [rate] * len(names)
     series = Series(duration=2 * REACH, sample_rate=rate)
     instrument, table = draw_instrument(settings, series, seed)
-    slopes = np.array([table["witness_noise_slopes"][name] for name in settings.witnesses])
+    slopes = np.array([table["witness_noise_slopes"][name] for name in settings.names])
     filters = [
         _noise_filter(channel_asds(settings, _frequencies(own), slopes)[0][i], own)
         for i, own in enumerate(rates)
@@ -237,12 +237,11 @@ def _make(line: Timeline, rng: np.random.Generator, second: int, offset: float, 
     instrument, family = line.instrument, FAMILIES[line.labels[wanted.label]]
     time = np.arange(2 * REACH * line.rates[0]) / line.rates[0] - REACH - offset
     made = family.make(instrument, rng, time, wanted.gps)
-    norm = float(np.linalg.norm(colour(made.strain[None], instrument.above_lines)))
+    norm = float(np.linalg.norm(colour(made.strain[None], instrument.above_noise(wanted.gps))))
     scale = wanted.snr / norm if made.scaled else 1.0
     channels = {0: colour(scale * made.strain, instrument.floor[0])}
-    for i, row in enumerate(() if made.witnesses is None else made.witnesses, 1):
-        if row.any():
-            channels[i] = colour(scale * row, instrument.floor[i])
+    for i, row in zip(made.places, () if made.witnesses is None else made.witnesses):
+        channels[int(i)] = colour(scale * row, instrument.floor[i])
     for place, moved in (made.motion or {}).items():
         channels[1 + place] = channels.get(1 + place, 0.0) + moved
     for i, series in channels.items():

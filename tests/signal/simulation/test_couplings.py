@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import detector_recipe
 
+from glitchflow.signal.simulation.couplings import draw_drift
 from glitchflow.signal.simulation.noise import advanced_detector_asd
 
 DURATION, RATE = 16, 512
@@ -87,25 +88,74 @@ def test_some_witness_always_hears(tmp_path):
 
 
 def test_couplings_drift_with_time(tmp_path):
-    """A witness's gain follows its stored phase; the strain's does not: its SNR is drawn."""
-    drift = {"drift": 0.4, "drift_period": 64 * 20.0, "gain": [1, 1]}
-    recipe, _ = detector_recipe(
-        tmp_path, "sine_gaussian", snr=[1e6, 1e6], lines=[], coupling=drift, settings=PULSE
-    )
-    phase = recipe.couplings["linear"]["sine_gaussian"][ACC]["drift_phase"]
-    assert recipe.couplings["drift"] == {"size": 0.4, "period": 1280.0}
-    for index in (0, 5, 11):
+    """A witness's gain follows its process in time; the strain's does not: its SNR is drawn."""
+    settings = {"snr": [1e6, 1e6], "lines": [], "settings": PULSE, "coupling": {"gain": [1, 1]}}
+    recipe, experiment = detector_recipe(tmp_path, "sine_gaussian", drift={"coupling": 0.4}, **settings)
+    drift = draw_drift(experiment.simulate.detector, [f"sine_gaussian {ACC}"], experiment.seed)
+    factors = []
+    for index in (0, 60, 120):
         event = recipe.event(index)
-        expected = np.exp(0.4 * np.sin(2 * np.pi * event.gps / 1280 + phase))
-        assert abs(transfer(recipe, "sine_gaussian", index, ACC) / expected - 1) < 1e-3
+        factors.append(float(drift.at(event.gps)[0]))
+        assert abs(transfer(recipe, "sine_gaussian", index, ACC) / factors[-1] - 1) < 1e-3
         assert event.snr == pytest.approx(1e6)
+    assert max(factors) / min(factors) > 1.1
 
 
 def test_scattered_lights_strength_drifts_too(tmp_path):
     same = {"fringe": [60, 60], "motion": [0.4, 0.4], "length": [1, 1]}
-    drift = {"drift": 0.4, "drift_period": 64 * 20.0}
     steady, _ = detector_recipe(tmp_path, "scattered_light", settings=same)
-    drifting, _ = detector_recipe(tmp_path, "scattered_light", settings=same, coupling=drift)
-    ratios = [drifting.event(i).snr / steady.event(i).snr for i in range(20)]
-    assert 0.65 < min(ratios) < 0.7
-    assert 1.4 < max(ratios) < 1.5
+    drifting, experiment = detector_recipe(
+        tmp_path, "scattered_light", settings=same, drift={"coupling": 0.4}
+    )
+    drift = draw_drift(experiment.simulate.detector, ["scattered_light SIM:STRAIN"], experiment.seed)
+    for index in (0, 40, 80):
+        ratio = drifting.event(index).snr / steady.event(index).snr
+        assert ratio == pytest.approx(float(drift.at(drifting.event(index).gps)[0]), rel=1e-9)
+
+
+def test_a_coupling_that_is_away_tells_nothing(tmp_path):
+    """Then no witness sees the transient, and the truth says so."""
+    away = {"drift": {"away": 0.5, "memory": 64.0}}
+    recipe, experiment = detector_recipe(tmp_path, "ringdown", settings={"witnesses": [ACC]}, **away)
+    bare, _ = detector_recipe(tmp_path, "ringdown", background=1.0, **away)
+    drift = draw_drift(experiment.simulate.detector, [f"ringdown {ACC}"], experiment.seed)
+    there = []
+    for index in range(24):
+        event, quiet = recipe.event(index), bare.event(index)
+        there.append(bool(drift.at(event.gps)[0]))
+        assert event.transient.any()
+        assert event.transients[0].witnessed == event.witnessed.any() == there[-1]
+        assert (event.series[1] != quiet.series[1]).any() == there[-1]
+    assert 4 < sum(there) < 20
+
+
+# -- one transfer function a sensor, subsystems, an unsafe witness ------------------------------------------------
+
+PARTS = [
+    {"name": "PEM-ACC", "count": 3, "telling": 2, "hears": ["ringdown", "sine_gaussian"], "bursts": 0.1},
+    {"name": "SUS-L", "count": 2, "rate": 16},
+]
+
+
+def test_a_sensor_has_one_transfer_function_for_all_that_it_hears(tmp_path):
+    one = {"per": "sensor", "gain": [1, 100]}
+    recipe, _ = detector_recipe(tmp_path, subsystems=PARTS, coupling=one)
+    first, third = "SIM:PEM-ACC_1", "SIM:PEM-ACC_3"
+    table = recipe.couplings
+    assert recipe.channels[4:9] == [first, "SIM:PEM-ACC_2", third, "SIM:SUS-L_1", "SIM:SUS-L_2"]
+    assert first in table["heard_by"]["ringdown"] and first in table["heard_by"]["PEM-ACC"]
+    assert third in table["heard_by"]["PEM-ACC"] and third not in table["heard_by"]["ringdown"]
+    assert "SIM:SUS-L_1" not in table["sensors"], "it is idle"
+    assert table["linear"]["ringdown"]["SIM:STRAIN"] != table["linear"]["sine_gaussian"]["SIM:STRAIN"]
+    alone, _ = detector_recipe(tmp_path, "ringdown", subsystems=PARTS, coupling=one)
+    assert alone.couplings["sensors"][first] == table["sensors"][first]
+
+
+def test_what_is_in_the_strain_leaks_into_an_unsafe_witness_and_no_other(tmp_path):
+    unsafe, _ = detector_recipe(tmp_path, "chirp", unsafe=ACC, coupling={"gain": [3, 3]}, snr=[40, 40])
+    safe, _ = detector_recipe(tmp_path, "chirp", snr=[40, 40])
+    leaks, clean = unsafe.event(0), safe.event(0)
+    changed = (leaks.series != clean.series).any(1)
+    names = [name for name, change in zip(unsafe.channels, changed) if change]
+    assert names == [ACC, "SIM:PRODUCT"]
+    assert not leaks.witnessed.any() and not leaks.transients[0].witnessed

@@ -1,0 +1,99 @@
+"""The detector that a dataset's seed draws: noise, couplings and drifts, once for all its events.
+
+Shapes: C channel (the strain first), K frequency = N // 2 + 1.
+"""
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+from glitchflow.config import Detector, Series
+from glitchflow.signal.simulation.couplings import draw_coupling, draw_deaf, draw_drift
+from glitchflow.signal.simulation.drift import Drift, draw_wander
+from glitchflow.signal.simulation.families import FAMILIES, Instrument, draw_scatterer, scattering_gain
+from glitchflow.signal.simulation.noise import channel_asds
+from glitchflow.signal.simulation.shared import draw_shared
+from glitchflow.signal.streams import COUPLINGS, generator
+
+
+def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Instrument, dict[str, Any]]:
+    """Draw the detector's noise and couplings from the dataset's seed; with the couplings as names and numbers.
+
+    Raises `InputError` for a noise curve that cannot be read.
+    """
+
+    def random(name: str) -> np.random.Generator:
+        return generator(seed, COUPLINGS, zlib.crc32(name.encode()))
+
+    samples, rate = series.samples, series.sample_rate
+    frequency = np.arange(samples // 2 + 1, dtype=np.float64) * (rate / samples)
+    slopes = np.array([random(f"slope {w}").uniform(*settings.noise.slope) for w in settings.names])
+    colour, floor = (asd * np.sqrt(rate / 2) for asd in channel_asds(settings, frequency, slopes))
+    deaf = draw_deaf(settings, random)
+    drawn = {
+        source: draw_coupling(settings, source, [w for w in hearing if w not in deaf], series, seed, random)
+        for source, hearing in _hearing(settings).items()
+    }
+    couplings = {source: coupling for source, (coupling, _) in drawn.items()}
+    table = _told(settings, {source: numbers for source, (_, numbers) in drawn.items()})
+    table |= {"deaf": deaf, "witness_noise_slopes": dict(zip(settings.names, slopes.tolist()))}
+    subsystems = {one.name: couplings[one.name] for one in settings.subsystems if one.name in couplings}
+    light, gain, scatterer = settings.families.scattered_light, 0.0, None
+    if light.weight:
+        gain = scattering_gain(settings, np.arange(samples) / rate - series.duration / 2, floor[0])
+        scatterer, error = draw_scatterer(light, frequency, random("scatterer"))
+        table["scattered_light"] = {"witness": light.witness, "strain_amplitude": gain}
+        table["scattered_light"] |= {"calibration_error": error} if scatterer is not None else {}
+    levels = draw_wander(
+        seed, [f"noise {name}" for name in [settings.strain, *settings.names]], settings.drift.memory
+    )
+    instrument = Instrument(
+        settings=settings,
+        series=series,
+        seed=seed,
+        colour=colour,
+        floor=floor,
+        couplings={name: couplings[name] for name in FAMILIES if name in couplings},
+        subsystems=subsystems,
+        shared=draw_shared(settings, subsystems, frequency),
+        levels=Drift(settings.drift.noise, levels),
+        leak=couplings.get(LEAK),
+        scattering=gain,
+        scattering_drift=draw_drift(settings, [f"scattered_light {settings.strain}"], seed),
+        scatterer=scatterer,
+    )
+    return instrument, table
+
+
+LEAK = "strain"  # the source that an unsafe witness hears
+
+
+def _hearing(settings: Detector) -> dict[str, list[str]]:
+    """The witnesses that hear each disturbance: a family's, what shakes a subsystem, and the strain itself."""
+    hearing = {
+        name: settings.seeing(name)
+        for name, family in FAMILIES.items()
+        if family.coupled and getattr(settings.families, name).weight
+    }
+    for one in settings.subsystems:
+        if one.bursts or one.shared:
+            hearing[one.name] = [name for name in settings.sensors(one) if name not in settings.slow]
+    return hearing | ({LEAK: [settings.unsafe]} if settings.unsafe else {})
+
+
+def _told(settings: Detector, numbers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The couplings as names and numbers: of each family and subsystem, or of each sensor where that has but one."""
+    table: dict[str, Any] = {"linear": numbers}
+    if settings.coupling.per == "sensor":
+        sensors = {
+            name: row for rows in numbers.values() for name, row in rows.items() if name != settings.strain
+        }
+        strain = {source: {settings.strain: rows[settings.strain]} for source, rows in numbers.items()}
+        heard = {source: sorted(set(rows) - {settings.strain}) for source, rows in numbers.items()}
+        table = {"linear": strain, "sensors": sensors, "heard_by": heard}
+    if settings.families.bilinear.weight:
+        vibration, swing = settings.families.bilinear.witnesses
+        strength = settings.families.bilinear.strength
+        table["bilinear"] = {"vibration": vibration, "swing": swing, "strength": strength}
+    return table
