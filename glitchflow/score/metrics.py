@@ -6,7 +6,6 @@ spline of the Q-transform undershoots. Work goes event block by event block, so 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow.model.loss import ssim as torch_ssim
-from glitchflow.score.statistics import Interval, bootstrap_ratio
 from glitchflow.signal.types import NOISE_ENERGY, Energies
 
-# A pixel counts as excess power from W = 5 b on (synthetic data), and from T = 10 on where only that is known (recorded
-# data), which noise exceeds in one pixel of a thousand, 2^-10
-WITNESSED_LEVEL = 5 * NOISE_ENERGY
-RECORDED_LEVEL = 10.0
+RECORDED_LEVEL = 10.0  # a loud pixel: noise exceeds it in one of a thousand, 2^-10
 BLOCK = 256  # events worked on at once: of 64 x 128 pixels 8 MB an array
 
 
@@ -76,62 +71,6 @@ def wanted(recorded: Any, witnessed: Any, noise: Any = NOISE_ENERGY) -> Energies
     """
     least = np.maximum(noise, np.finfo(np.float32).tiny).astype(np.float32)
     return per_event(lambda t, w: t * least / (w + least), recorded, witnessed)
-
-
-@dataclass(frozen=True)
-class Excess:
-    """Holds the energy above noise in the pixels that count, before and after subtraction; each (event,)."""
-
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-    pixels: NDArray[np.int64]
-
-    def removed(self, seed: int, resamples: int = 1000, confidence: float = 0.95) -> Interval:
-        """Returns the share of excess power removed, 1 - |sum after| / sum before, with its interval.
-
-        It is a bootstrap's over events. The absolute value is of the sum over events: removing too much counts as
-        much as too little. It is NaN where nothing counts.
-        """
-        left = bootstrap_ratio(self.after, self.before, seed, resamples, confidence)
-        return removed_share(left)
-
-    def of(self, events: NDArray) -> "Excess":
-        """Returns the same for some events: a family, say; `events` is an index or boolean array."""
-        return Excess(self.before[events], self.after[events], self.pixels[events])
-
-
-def removed_share(left: Interval) -> Interval:
-    """Turns an interval of x into that of 1 - |x|: its ends come from those of |x|, whose least may be inside."""
-    size = abs(left.low), abs(left.high)
-    least = 0.0 if left.low <= 0 <= left.high else min(size)
-    return Interval(1 - abs(left.value), 1 - max(size), 1 - least)
-
-
-def excess_power(recorded: Any, generated: Any, witnessed: Any = None) -> Excess:
-    """Sums the energy above noise before and after spectral subtraction, over the pixels that count.
-
-    These are those with W >= 5 b where `witnessed` is given (synthetic data: only what the witnesses explain can be
-    removed), else those with T >= 10.
-
-    Shapes: (event, frequency, time) each -> (event,).
-    """
-    return residual_power(recorded, subtract(recorded, generated), witnessed)
-
-
-def residual_power(recorded: Any, residual: Any, witnessed: Any = None) -> Excess:
-    """Sums the same for energies that are left after some other way of cleaning.
-
-    Shapes: (event, frequency, time) each -> (event,).
-    """
-
-    def sums(t: Energies, r: Energies, w: Energies | None = None) -> NDArray:
-        counts = t >= RECORDED_LEVEL if w is None else w >= WITNESSED_LEVEL
-        over = [((e - NOISE_ENERGY) * counts).sum(axis=(1, 2), dtype=np.float64) for e in (t, r)]
-        return np.stack([*over, counts.sum(axis=(1, 2))], axis=1)
-
-    given = (recorded, residual) if witnessed is None else (recorded, residual, witnessed)
-    table = per_event(sums, *given).reshape(-1, 3)
-    return Excess(table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
 
 
 def mask_iou(recorded: Any, generated: Any, threshold: float) -> NDArray[np.float64]:

@@ -7,17 +7,13 @@ import torch
 from glitchflow.score.metrics import (
     BLOCK,
     NOISE_ENERGY,
-    Excess,
     energies,
-    excess_power,
     l1,
     mask_iou,
-    removed_share,
     ssim,
     subtract,
     wanted,
 )
-from glitchflow.score.statistics import Interval
 
 B = 1 / np.log(2)
 
@@ -56,43 +52,6 @@ def test_negative_energies_are_clamped():
     assert l1(np.full((1, 2, 2), -12.0), np.full((1, 2, 2), -3.0)) == 0
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_excess_removed_for_a_known_share(share):
-    """Generated energy chosen so that what is left above noise is (1 - share) of the excess, pixel by pixel."""
-    t = np.full((3, 8, 8), 1.0)
-    t[:, 2:4, 3:6] = 100.0
-    left = B + (1 - share) * (t - B)
-    excess = excess_power(t, t * B / left, witnessed=t)
-    assert excess.pixels.tolist() == [6, 6, 6]
-    np.testing.assert_allclose(excess.before, 6 * (100 - B), rtol=1e-6)
-    removed = excess.removed(seed=0)
-    assert removed.value == pytest.approx(share, abs=1e-5)
-    assert removed.low == pytest.approx(share, abs=1e-5)
-
-
-def test_excess_counts_witnessed_pixels_or_loud_ones():
-    t, w = np.ones((1, 4, 4)), np.zeros((1, 4, 4))
-    t[0, 0, :3] = 9.9, 10.0, 30.0
-    w[0, 1, :3] = 4.9 * B, 5.1 * B, 50.0
-    assert excess_power(t, t).pixels == 2
-    assert excess_power(t, t, w).pixels == 2
-    assert excess_power(t, t, w).before == pytest.approx(2 * (1 - B))
-
-
-def test_excess_of_some_events_and_of_none():
-    excess = Excess(np.array([10.0, 20.0, 0.0]), np.array([1.0, 10.0, 0.0]), np.array([3, 3, 0]))
-    assert excess.removed(seed=0).value == pytest.approx(1 - 11 / 30)
-    assert excess.of(np.array([True, False, False])).removed(seed=0).value == pytest.approx(0.9)
-    assert np.isnan(excess.of(np.array([2])).removed(seed=0).value)
-
-
-def test_removing_too_much_counts_like_too_little():
-    too_much = Excess(np.array([100.0]), np.array([-30.0]), np.array([5]))
-    assert too_much.removed(seed=0).value == pytest.approx(0.7)
-    folded = removed_share(Interval(0.1, -0.2, 0.4))
-    assert (folded.value, folded.low, folded.high) == pytest.approx((0.9, 0.6, 1.0))
-
-
 def test_iou_by_hand():
     t, g = np.zeros((3, 2, 4)), np.zeros((3, 2, 4))
     t[0, 0, :] = 5
@@ -124,7 +83,6 @@ def test_blocks_do_not_show():
         l1,
         ssim,
         lambda a, b: mask_iou(a, b, 1.0),
-        lambda a, b: excess_power(a, b).after,
     ):
         np.testing.assert_allclose(
             score(t, g), np.concatenate([score(a[None], b[None]) for a, b in zip(t, g)]), rtol=1e-6, atol=1e-6
@@ -135,7 +93,6 @@ def test_no_event_at_all():
     empty = np.zeros((0, 6, 7), np.float32)
     assert subtract(empty, empty).shape == (0, 6, 7)
     assert l1(empty, empty).shape == mask_iou(empty, empty, 2.0).shape == (0,)
-    assert np.isnan(excess_power(empty, empty).removed(seed=0).value)
 
 
 def test_refusals():
