@@ -14,13 +14,18 @@ from glitchflow.signal.whiten import asd_frequencies
 
 
 def build_engine(
-    series: Series, qplot: QPlot, whiten: Whiten, invalid: str = "raise", asd: Array | None = None
+    series: Series,
+    qplot: QPlot,
+    whiten: Whiten,
+    invalid: str = "raise",
+    asd: Array | None = None,
+    limits: Array | None = None,
 ) -> QTransform:
     """Builds the Q-transform of series of this length and rate, whitened and shown as the sections say.
 
     invalid: "raise" or "mask" dead channels. asd: (A,) or (C, A) in series units / sqrt(Hz), at `asd_frequencies` of
     `whiten.fftlength`, which a store keeps and `whiten.asd: dataset` and `file` whiten by; without it a file is read,
-    and what depends on a dataset's is not whitened.
+    and what depends on a dataset's is not whitened. limits: (C,) Hz, see `QTransform`.
     Raises `InputError` where there is no such transform.
     """
     if whiten.asd == "file" and asd is None:
@@ -31,7 +36,7 @@ def build_engine(
         {"qrange": qplot.qrange} if qplot.q is None else {"q": qplot.q}
     )
     settings |= {"fduration": whiten.length, "fftlength": whiten.fftlength, "highpass": whiten.highpass}
-    settings |= {"kind": whiten.filter}
+    settings |= {"kind": whiten.filter, "limits": limits}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a band cut short, which is refused here

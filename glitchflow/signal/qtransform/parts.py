@@ -43,7 +43,7 @@ class Seen:
         events, parts, samples = white.shape
         place = torch.arange(events).repeat_interleave(parts)
         values = torch.from_numpy(white).reshape(events * parts, samples)
-        step = self.engine._piece(events * parts, 1)
+        step, _ = self.engine._piece(events * parts, 1)
         images: list[Tensor] = []
         for some in place.split(step):
             begin = len(images) * step

@@ -1,6 +1,6 @@
 """What a Q-transform returns, and the grids it is drawn on.
 
-Shapes: E events, C channels (0 is the strain), F frequencies, T times, R rows of a group, n tiles of a row.
+Shapes: E events, C channels (0 is the strain), B series, F frequencies, T times, R rows of a group, n tiles of a row.
 Units: energies are dimensionless (1 is a row's median), times s from the series' start, Hz.
 """
 
@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from glitchflow.signal.qtransform.grid import Crop
 from glitchflow.signal.whiten import Filter
 
 
@@ -57,20 +58,46 @@ class Coefficients:
     filters: Filter | None
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Holds images (B, F, T) of B series, the units (B, rows) they were divided by, and their loudest tiles."""
+
+    image: Tensor
+    units: Tensor
+    peak: Peak
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Holds what the strain decides for the other channels: the plane (E, 1), and the crop."""
+
+    plane: Tensor
+    crop: Crop | None
+
+
+def clear(limits: Tensor, frequencies: Tensor, energy: Tensor, companion: Tensor | None) -> None:
+    """Sets to 0, in place, the rows of energies (E, C, F, T) above each channel's limit (C,), and of a companion
+    (E, F, T) those above the first channel's; frequencies are (F,) or (E, F), all in Hz."""
+    empty = frequencies[..., None, :] > limits[:, None].to(frequencies.device)
+    energy.masked_fill_(empty[..., None], 0)
+    if companion is not None:
+        companion.masked_fill_(empty[..., 0, :, None], 0)
+
+
 Result = TypeVar("Result", QPlot, Peak)
 
 
-def concatenate(parts: list[Result], fixed: tuple[str, ...] = ()) -> Result:
-    """Joins pieces of a batch along the event, but for the `fixed` fields."""
+def concatenate(parts: list[Result], fixed: tuple[str, ...] = (), axis: int = 0) -> Result:
+    """Joins pieces of a batch along the event, or another axis, but for the `fixed` fields."""
     if len(parts) == 1:
         return parts[0]
     joined = {}
     for field in fields(parts[0]):
         values = [getattr(part, field.name) for part in parts]
         if isinstance(values[0], Peak):
-            joined[field.name] = concatenate(values)
+            joined[field.name] = concatenate(values, axis=axis)
         elif values[0] is None or field.name in fixed:
             joined[field.name] = values[0]
         else:
-            joined[field.name] = torch.cat(values)
+            joined[field.name] = torch.cat(values, axis)
     return type(parts[0])(**joined)

@@ -71,12 +71,13 @@ class Plane(nn.Module):
         """Yields the groups of rows, lowest frequencies first."""
         return (cast(Rows, rows) for rows in self.groups)
 
-    def loudest_energy(self, spectrum: Tensor) -> Tensor:
-        """Returns the normalised energy (B,) of the loudest tile, from an rfft (B, K)."""
+    def loudest_energy(self, spectrum: Tensor, limit: Tensor | None = None) -> Tensor:
+        """Returns the normalised energy (B,) of the loudest tile, from an rfft (B, K), up to a `limit` (B,) in Hz."""
         found = []
         for rows in self.rows():
             energy = rows.energies(spectrum)
-            found.append(energy.amax(-1) * _unit(energy))
+            loudest = energy.amax(-1) * _unit(energy)
+            found.append(loudest if limit is None else loudest * (rows.frequencies <= limit[:, None]))
         return torch.cat(found, 1).amax(1)
 
     def measure(self, spectrum: Tensor, units: Tensor | None = None) -> tuple[list[Tensor], Tensor, Peak]:

@@ -24,25 +24,32 @@ def check_series(
     return series
 
 
-def check_part(part: Tensor | None, events: int) -> None:
-    """Raises ValueError where a part of the strain, (E, N), has another number of events, NaN or infinite samples."""
+def check_given(series: Tensor, part: Tensor | None, asd: Tensor | None, limits: Tensor | None) -> None:
+    """Raises ValueError where a part (E, N) of the strain of (E, C, N) series has another number of events, NaN or
+    infinite samples, and for ASDs (C, A) or limits (C,) of another number of channels."""
+    for name, each in (("ASDs", asd if asd is None or asd.ndim > 1 else None), ("limits", limits)):
+        if each is not None and len(each) != series.shape[1]:
+            raise ValueError(f"{name} of {len(each)} channels, for series of {series.shape[1]}")
     if part is None:
         return
-    if len(part) != events:
-        raise ValueError(f"companion has {len(part)} events, series {events}")
+    if len(part) != len(series):
+        raise ValueError(f"companion has {len(part)} events, series {len(series)}")
     finite = torch.isfinite(part).all(1)
     if not bool(finite.all()):
         event = int((~finite).nonzero()[0])
         raise ValueError(f"event {event}: the companion has NaN or infinite samples")
 
 
-def asd_of_each(asd: Tensor | None, series: Tensor) -> Tensor | None:
-    """Returns the ASD (E, C, A) of each of (E, C, N) series from (A,) or (C, A); none stays none.
-
-    Raises ValueError for other channels than the series'.
-    """
+def asd_of_each(asd: Tensor | None, series: Tensor, first: int = 0) -> Tensor | None:
+    """Returns the ASD (E, c, A) of each of (E, c, N) series from (A,) or (C, A), whose `first` channel is the series'
+    first; none stays none."""
     if asd is None:
         return None
-    if asd.ndim > 1 and len(asd) != series.shape[1]:
-        raise ValueError(f"ASDs of {len(asd)} channels, for series of {series.shape[1]}")
-    return asd.to(series.device).expand(*series.shape[:2], asd.shape[-1])
+    mine = asd if asd.ndim == 1 else asd[first : first + series.shape[1]]
+    return mine.to(series.device).expand(*series.shape[:2], asd.shape[-1])
+
+
+def power_of_two(series: Tensor) -> Tensor:
+    """Returns the power of two (...) next above the largest modulus of each of (..., N) series."""
+    low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
+    return torch.exp2(torch.frexp(torch.maximum(-low, high)).exponent.double())

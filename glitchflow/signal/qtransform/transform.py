@@ -11,7 +11,7 @@ Units: energies are dimensionless (1 is a row's median), times s from the series
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from typing import cast
 
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from glitchflow.signal import whiten as whitening
 from glitchflow.signal.batch_invariant import complex_of, in_threads, irfft, rfft
 from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times
-from glitchflow.signal.qtransform.qplot import Coefficients, Peak, QPlot, concatenate
+from glitchflow.signal.qtransform.qplot import Coefficients, Drawn, Lead, Peak, QPlot, clear, concatenate
 from glitchflow.signal.qtransform.rows import Plane
-from glitchflow.signal.qtransform.series import asd_of_each, check_part, check_series
+from glitchflow.signal.qtransform.series import asd_of_each, check_given, check_series, power_of_two
 from glitchflow.signal.qtransform.tiling import build_tiling
 from glitchflow.signal.whiten import Filter
 
@@ -35,15 +35,6 @@ CHOICES = {
 }
 # Bytes worked on at once, about: what fits a CPU's caches (of each thread), a small part of a GPU's memory
 PIECE = {"cpu": 12 * 2**20, "cuda": 2**30}
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Images (B, F, T) of B series, the units (B, rows) they were divided by, and their loudest tiles."""
-
-    image: Tensor
-    units: Tensor
-    peak: Peak
 
 
 class QTransform(nn.Module):
@@ -57,7 +48,8 @@ class QTransform(nn.Module):
     loudest pixel of the strain's whole image, moved inside at the edges.
     select: "strain": every channel shows the plane of the strain's loudest tile; "channel": each its own.
     whiten: True, False, or an ASD (A,) or (C, A) on 0 ... Nyquist; fduration, highpass, fftlength and
-    kind (of filter): see `whiten.py`. invalid: "raise" or "mask" dead series. dtype: of what follows.
+    kind (of filter): see `whiten.py`. invalid: "raise" or "mask" dead series. limits: (C,) Hz, half of each channel's
+    own rate: rows above are 0, and choose no plane. dtype: of what follows.
 
     The constants are buffers: the device follows the module's, nothing else is chosen. On a CPU an event's energies
     are the same bits in any batch, alone, and with any number of threads.
@@ -87,6 +79,7 @@ class QTransform(nn.Module):
         fftlength: float | None = None,
         kind: str = "zero_phase",
         invalid: str = "raise",
+        limits: Values | None = None,
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
@@ -96,6 +89,7 @@ class QTransform(nn.Module):
         self.samples = round(duration * sample_rate)
         self.duration, self.sample_rate = self.samples * (1 / sample_rate), float(sample_rate)
         self.select, self.invalid, self.dtype = select, invalid, dtype
+        self.limits = None if limits is None else torch.as_tensor(limits, dtype=torch.float64)
         self.whiten = whiten
         self.asd = None if isinstance(whiten, bool) else torch.as_tensor(whiten, dtype=torch.float64)
         self.whitening = partial(
@@ -144,12 +138,13 @@ class QTransform(nn.Module):
         """
         series = self._checked(series, "event", "channel", "sample")
         part = None if companion is None else self._checked(companion, "event", "sample")
-        check_part(part, len(series))
-        step, device = self._piece(*series.shape[:2]), self.times.device
+        check_given(series, part, self.asd, self.limits)
+        (step, width), device = self._piece(*series.shape[:2]), self.times.device
 
         def work(i: int) -> QPlot:
             with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                return self._transform(series[i : i + step], None if part is None else part[i : i + step], i)
+                mine = None if part is None else part[i : i + step]
+                return self._transform(series[i : i + step], mine, i, width)
 
         starts = range(0, len(series), step)
         threads = torch.get_num_threads() if device.type == "cpu" else 1
@@ -197,90 +192,107 @@ class QTransform(nn.Module):
     def _checked(self, series: Values, *axes: str) -> Tensor:
         return check_series(series, axes, self.samples, self.sample_rate)
 
-    def _condition(self, series: Tensor, event: int) -> tuple[Tensor, Filter | None, Tensor]:
-        """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's number for errors."""
+    def _condition(
+        self, series: Tensor, event: int, channel: int = 0
+    ) -> tuple[Tensor, Filter | None, Tensor]:
+        """Whitened (E, C, N), the filters, and which (E, C) are valid; the first event's and channel's numbers."""
         series = series.to(self.times.device, torch.float64)
         low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
         finite = torch.isfinite(low) & torch.isfinite(high)
-        self._refuse(~finite, event, "NaN or infinite samples")
+        self._refuse(~finite, (event, channel), "NaN or infinite samples")
         valid = finite & (low < high)
-        self._refuse(finite & ~valid, event, f"constant over {self.duration:g} s")
+        self._refuse(finite & ~valid, (event, channel), f"constant over {self.duration:g} s")
         if not bool(valid.all()):
             series = torch.where(valid[..., None], series, 0.0)
         if self.whiten is False:
             return series, None, valid
-        series, filters = self.whitening(series, asd=asd_of_each(self.asd, series))
+        series, filters = self.whitening(series, asd=asd_of_each(self.asd, series, channel))
         return series, filters, valid
 
-    def _refuse(self, dead: Tensor, event: int, why: str) -> None:
-        """Name the first dead series (E, C) of events counted from `event`, unless they are to be masked."""
+    def _refuse(self, dead: Tensor, first: tuple[int, int], why: str) -> None:
+        """Name the first dead series (E, C), the first of which is `first`, unless they are to be masked."""
         if self.invalid == "raise" and bool(dead.any()):
-            first, channel = (int(i) for i in dead.nonzero()[0])
-            raise ValueError(f"event {event + first}, channel {channel}: {why}")
+            event, channel = (int(i) + start for i, start in zip(dead.nonzero()[0], first))
+            raise ValueError(f"event {event}, channel {channel}: {why}")
 
-    def _piece(self, events: int, channels: int) -> int:
-        """How many events to work on at once: PIECE bytes, and on a CPU a share for every thread."""
-        images = 1 if self.grid.crop else channels  # whole ones
-        largest = max(
-            rows.count * rows.tiles for p in range(len(self.planes)) for rows in self._plane(p).rows()
-        )
-        pixels = len(self.times) * len(self.frequencies)
-        each = channels * (8 * self.samples + 8 * largest) + 4 * images * pixels
-        if self.times.device.type == "cpu":
-            return max(1, min(PIECE["cpu"] // each, -(-events // torch.get_num_threads())))
-        return max(1, PIECE["cuda"] // each)
+    def _piece(self, events: int, channels: int) -> tuple[int, int]:
+        """How many events, and channels, to work on at once: PIECE bytes, and on a CPU a share for every thread."""
+        planes = range(len(self.planes))
+        largest = max(rows.count * rows.tiles for p in planes for rows in self._plane(p).rows())
+        image = 4 * len(self.times) * len(self.frequencies)
+        strain = image if self.grid.crop else 0  # others' crops are cut at once
+        each = 8 * (self.samples + largest) + image - strain
+        cpu = self.times.device.type == "cpu"
+        most = PIECE["cpu" if cpu else "cuda"]
+        if channels * each + strain > most:
+            return 1, min(max(1, most // each), channels)
+        step = most // (channels * each + strain)
+        return min(step, -(-events // torch.get_num_threads())) if cpu else step, channels
 
-    def _transform(self, series: Tensor, part: Tensor | None, event: int) -> QPlot:
-        """A piece of a batch: (E, C, N) series, (E, N) companion, and the number of its first event."""
-        series, filters, valid = self._condition(series, event)
+    def _transform(self, series: Tensor, part: Tensor | None, event: int, width: int) -> QPlot:
+        """A piece of a batch: (E, C, N) series, (E, N) companion; the first event's number; channels at a time."""
+        plots, lead = list[QPlot](), None
+        for channel in range(0, series.shape[1], width):
+            some, own = series[:, channel : channel + width], None if channel else part
+            plot, lead = self._some(some, own, (event, channel), lead)
+            plots.append(plot)
+        return concatenate(plots, fixed=("frequencies", "times", "companion"), axis=1)
+
+    def _some(
+        self, series: Tensor, part: Tensor | None, first: tuple[int, int], lead: Lead | None
+    ) -> tuple[QPlot, Lead]:
+        """Some channels of a piece; `first`: the numbers of its first event and channel."""
+        series, filters, valid = self._condition(series, *first)
         scale = self._scale(series)
         spectrum = self._spectrum(series, scale)
-        plane = self._choose(spectrum)
-        energy, peak, crop, units = self._draw_events(spectrum, plane)
-        self._refuse(valid & (peak.energy <= 0), event, "no power in the band")
+        limits = None if self.limits is None else self.limits[first[1] :][: series.shape[1]]
+        plane = self._choose(spectrum, limits, lead)
+        energy, peak, crop, units = self._draw_events(spectrum, plane, None if lead is None else lead.crop)
+        self._refuse(valid & (peak.energy <= 0), first, "no power in the band")
+        frequencies = self.frequencies if crop is None else self.frequencies[crop.rows]
         companion = None
         if part is not None:
             part = part.to(series.device, torch.float64)
             if filters is not None:
                 part = filters.channel(0)(part)
-            first = None if crop is None else crop.first
-            companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], first, units).image
-        return QPlot(
+            where = None if crop is None else crop.first
+            companion = self._draw(self._spectrum(part, scale[:, 0]), plane[:, 0], where, units).image
+        if limits is not None:
+            clear(limits, frequencies, energy, companion)
+        plot = QPlot(
             energy=energy,
             q=self.qs[plane],
-            frequencies=self.frequencies if crop is None else self.frequencies[crop.rows],
+            frequencies=frequencies,
             times=self.times if crop is None else self.times[crop.columns],
             peak=peak,
             valid=valid & (peak.energy > 0),
             companion=companion,
         )
+        return plot, lead or Lead(plane[:, :1], crop)
 
-    def _draw_events(self, spectrum: Tensor, plane: Tensor) -> tuple[Tensor, Peak, Crop | None, Tensor]:
-        """(E, C, K), (E, C) -> energy (E, C, F, T), loudest tiles (E, C), the crop, the strain's units (E, rows)."""
-        events, channels = plane.shape
-        if not self.grid.crop:
-            drawn = self._draw(spectrum.flatten(0, 1), plane.flatten())
-            loudest = Peak(*(getattr(drawn.peak, f.name).view(events, channels) for f in fields(Peak)))
-            return drawn.image.unflatten(0, (events, channels)), loudest, None, drawn.units[::channels]
-        strain = self._draw(spectrum[:, 0], plane[:, 0])
-        crop = self.grid.around_peak(strain.image)
-        images, peaks = [crop.cut(strain.image)[:, None]], [strain.peak]
-        if channels > 1:
-            first = crop.first.repeat_interleave(channels - 1, 0)
-            others = self._draw(spectrum[:, 1:].flatten(0, 1), plane[:, 1:].flatten(), first)
-            images.append(others.image.unflatten(0, (events, channels - 1)))
-            peaks.append(others.peak)
-        loudest = Peak(
-            *(torch.cat([getattr(p, f.name).view(events, -1) for p in peaks], 1) for f in fields(Peak))
-        )
-        return torch.cat(images, 1), loudest, crop, strain.units
+    def _draw_events(
+        self, spectrum: Tensor, plane: Tensor, crop: Crop | None = None
+    ) -> tuple[Tensor, Peak, Crop | None, Tensor]:
+        """(E, C, K), (E, C) -> energy (E, C, F, T), loudest tiles (E, C), the crop, units (E, rows) of the first
+        channel, which decides where crops are cut unless that is known."""
+        images, peaks, units, done = [], [], None, 0
+        if self.grid.crop and crop is None:
+            strain = self._draw(spectrum[:, 0], plane[:, 0])
+            crop, units, done = self.grid.around_peak(strain.image), strain.units, 1
+            images.append(crop.cut(strain.image)[:, None])
+            peaks.append(Peak(*(getattr(strain.peak, f.name)[:, None] for f in fields(Peak))))
+        if left := plane.shape[1] - done:
+            first = None if crop is None else crop.first.repeat_interleave(left, 0)
+            drawn = self._draw(spectrum[:, done:].flatten(0, 1), plane[:, done:].flatten(), first)
+            images.append(drawn.image.unflatten(0, (-1, left)))
+            peaks.append(Peak(*(getattr(drawn.peak, f.name).view(-1, left) for f in fields(Peak))))
+            units = drawn.units[::left] if units is None else units
+        assert units is not None, "there is a channel"
+        return torch.cat(images, 1), concatenate(peaks, axis=1), crop, units
 
     def _scale(self, series: Tensor) -> Tensor:
-        """(..., N) -> (...): a power of two to divide by, so that the squares of any units fit into float32."""
-        if self.whiten is True:  # of unit variance
-            return torch.ones_like(series[..., 0])
-        low, high = series.amin(-1), series.amax(-1)  # aminmax is ten times slower
-        return torch.exp2(torch.frexp(torch.maximum(-low, high)).exponent.double())
+        """(..., N) -> (...): what to divide by, so that the squares of any units fit into float32."""
+        return torch.ones_like(series[..., 0]) if self.whiten is True else power_of_two(series)
 
     def _spectrum(self, series: Tensor, scale: Tensor) -> Tensor:
         """(..., N) -> rfft (..., K) over scale (...)."""
@@ -288,18 +300,21 @@ class QTransform(nn.Module):
             return rfft(series.to(self.dtype))
         return (rfft(series) / scale[..., None]).to(complex_of(self.dtype))
 
-    def _choose(self, spectrum: Tensor) -> Tensor:
-        """(E, C, K) -> (E, C): index of the plane each channel shows."""
+    def _choose(self, spectrum: Tensor, limits: Tensor | None = None, lead: Lead | None = None) -> Tensor:
+        """(E, C, K) -> (E, C): index of the plane each channel shows; no row above its limit (C,) Hz is looked at."""
         if len(self.planes) == 1:
             return torch.zeros(spectrum.shape[:2], dtype=torch.int64, device=spectrum.device)
+        if lead is not None and self.select == "strain":
+            return lead.plane.expand(spectrum.shape[:2])
         scanned = spectrum if self.select == "channel" else spectrum[:, :1]
-        flat = scanned.flatten(0, 1)
-        loudest = torch.stack([self._plane(p).loudest_energy(flat) for p in range(len(self.planes))])
+        flat, count = scanned.flatten(0, 1), scanned.shape[1]
+        within = None if limits is None else limits[:count].repeat(len(spectrum))
+        loudest = torch.stack([self._plane(p).loudest_energy(flat, within) for p in range(len(self.planes))])
         return loudest.argmax(0).view(scanned.shape[:2]).expand(spectrum.shape[:2])
 
     def _draw(
         self, spectrum: Tensor, plane: Tensor, first: Tensor | None = None, units: Tensor | None = None
-    ) -> _Drawn:
+    ) -> Drawn:
         """Images of (B, K) rffts in plane (B,); of a crop from pixel first (B, 2) on; in `units` (B, rows)."""
         size = self.grid.shape if first is None or not self.grid.crop else self.grid.crop
         most = max(len(self._plane(p).frequencies) for p in range(len(self.planes)))
@@ -316,7 +331,7 @@ class QTransform(nn.Module):
             image[mine] = self.grid(p, tiles, unit, None if first is None else first[mine])
             used[mine, :rows] = unit
             energy[mine], time[mine], frequency[mine] = peak.energy, peak.time, peak.frequency
-        return _Drawn(image, used, Peak(energy, time, frequency))
+        return Drawn(image, used, Peak(energy, time, frequency))
 
     def _by_plane(self, plane: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Each plane that is shown, and which of (B,) show it."""
