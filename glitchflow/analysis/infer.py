@@ -120,9 +120,8 @@ def predict_shard(
     values["event"] = np.arange(span.start, span.stop)
     trained = {name: load_network(where) for name, where in checkpoints.items()}
     block = dataset[trained["qplot"].kind.array][span]
-    valid = dataset["valid"][span] if "valid" in dataset else None
     for name, network in trained.items():
-        found = network.predict(block, dataset.channels, batch, valid)
+        found = network.predict(block, dataset.channels, batch)
         values |= {UNTRAINED: found["qplot"]} if name == UNTRAINED else found
     write_shard(predictions, shard, values)
 

@@ -9,7 +9,7 @@ No more is in memory than a shard of the store, which is checked whole, or one e
 Shapes: C channel (the strain first), F frequency, T time, N sample.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -20,10 +20,10 @@ from glitchflow.config import QPlot, Series, Whiten
 from glitchflow.data.content import Content
 from glitchflow.data.store import Dataset
 from glitchflow.data.view import axes
-from glitchflow.signal.derive import append_derived
+from glitchflow.signal.derive import append_derived, band_limits, spread_invalid
 from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.recorded.events import chosen_channels, event_start, read_channel
-from glitchflow.signal.recorded.frames import Gap
+from glitchflow.signal.recorded.frames import Gap, native_rate
 from glitchflow.signal.streams import DERIVED, generator
 
 
@@ -65,9 +65,13 @@ def read_series(origin: Origin, events: Sequence[int], channels: Sequence[str]) 
     dataset, content = _dataset(origin), origin.content
     columns = [dataset.channels.index(channel) for channel in channels]
     asd = dataset["asd"][:][columns] if content.whiten.asd == "dataset" else None
-    key = _Settings(dataset.config.series, content.qplot, content.whiten, tuple(channels), asd)
+    rates = dataset.attributes.get("rates", {})
+    key = _settings(content.model_copy(update={"series": dataset.config.series}), channels, rates, asd)
     for event in sorted(events):
-        yield _transform(_engine(key), event, dataset.all_series(np.array([event]))[0, columns])
+        dead = ~(dataset["valid"][event] if "valid" in dataset else np.ones(len(dataset.channels), bool))
+        yield _transform(
+            _engine(key), event, dataset.all_series(np.array([event]))[0, columns], dead[columns]
+        )
 
 
 def _dataset(origin: Origin) -> Dataset:
@@ -82,17 +86,21 @@ def read_files(origin: Origin, events: Sequence[int], channels: Sequence[str]) -
     sources, derived = chosen_channels(wanted, content.derived)
     names = [source.name for source in sources]
     columns = [[*names, *(d.name for d in derived)].index(channel) for channel in channels]
-    key = _Settings(series, content.qplot, content.whiten, tuple(channels))
+    rates = {source.name: native_rate(source) or np.inf for source in sources}
+    key = _settings(content, channels, rates)
     for event in events:
         start, rows = event_start(series, origin.gps[event]), []
-        for source in sources:
+        valid = np.ones(len(names) + len(derived), bool)
+        for place, source in enumerate(sources):
             try:
                 rows.append(read_channel(source, start, series.duration, series.sample_rate))
             except Gap:
                 rows.append(np.zeros(series.samples))
+                valid[place] = False
         rng = generator(content.seed, DERIVED, event)
         values = append_derived(np.stack(rows), ["", *names[1:]], derived, series.sample_rate, rng)
-        yield _transform(_engine(key), event, values[columns])
+        spread_invalid(valid, [*names, *(d.name for d in derived)], derived)
+        yield _transform(_engine(key), event, values[columns], ~valid[columns])
 
 
 READERS: dict[str, Callable[[Origin, Sequence[int], Sequence[str]], Iterator[Image]]] = {
@@ -110,15 +118,27 @@ class _Settings:
     qplot: QPlot
     whiten: Whiten
     channels: tuple[str, ...]
+    limits: tuple[float, ...] | None
     asd: NDArray[np.float64] | None = field(default=None, compare=False)
+
+
+def _settings(
+    content: Content, channels: Sequence[str], rates: Mapping[str, float], asd: NDArray | None = None
+) -> _Settings:
+    limits = band_limits(channels, rates, content.derived)
+    known = None if limits is None else tuple(limits.tolist())
+    return _Settings(content.series, content.qplot, content.whiten, tuple(channels), known, asd)
 
 
 @lru_cache(maxsize=2)
 def _engine(settings: _Settings) -> QTransform:
-    return build_engine(settings.series, settings.qplot, settings.whiten, "mask", settings.asd)
+    limits = None if settings.limits is None else np.array(settings.limits)
+    return build_engine(settings.series, settings.qplot, settings.whiten, "mask", settings.asd, limits)
 
 
-def _transform(engine: QTransform, event: int, series: NDArray) -> Image:
+def _transform(engine: QTransform, event: int, series: NDArray, dead: NDArray[np.bool_]) -> Image:
+    """What an engine makes of one event's series (C, N); zeros for `dead` channels (C,)."""
     plot = engine(series[None])
+    plot.energy[0, dead] = 0
     frequency, time = (np.asarray(axis).reshape(-1) for axis in (plot.frequencies, plot.times))
     return Image(event, plot.energy[0].numpy(), frequency, float(time[1] - time[0]))

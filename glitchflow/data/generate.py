@@ -142,7 +142,7 @@ def _design(content: Content) -> Design:
     if given:
         if asd is None:
             raise InputError("whiten.asd = dataset: there is no usable train event to estimate it from")
-        factory = replace(factory, engine=engine_of(content, asd))
+        factory = replace(factory, engine=engine_of(content, recipe, asd))
     _, skipped, _ = make_block(factory, range(1))
     if skipped and recipe.events == 1:
         raise InputError(skipped[0])
@@ -206,8 +206,8 @@ def fixed_arrays(factory: Factory, asd: NDArray | None) -> Fixed:
         frequency = np.asarray(engine.frequencies)
         time = np.asarray(engine.times) - content.series.duration / 2
         fixed |= {"frequency": (("frequency",), frequency), "time": (("time",), time)}
-        nyquist = [recipe.attributes.get("rates", {}).get(name, np.inf) / 2 for name in recipe.channels]
-        fixed["rows"] = (("channel", "frequency"), frequency <= np.array(nyquist)[:, None])
+        limits = np.full(len(recipe.channels), np.inf) if engine.limits is None else engine.limits.numpy()
+        fixed["rows"] = (("channel", "frequency"), frequency <= limits[:, None])
     if asd is not None:
         frequencies = asd_frequencies(content.series.sample_rate, content.whiten.fftlength)
         fixed["asd"] = (("channel", "asd_frequency"), asd)

@@ -71,7 +71,6 @@ class Loader:
     seed: int
     dtype: torch.dtype
     source: Any  # (event, channel, ...) of the whole store: its array, or a copy on a local disk
-    valid: NDArray[np.bool_] | None = None  # (event, C) of the whole store: False where a channel was missing
     cache: NDArray | None = None  # (event, C, ...): the whole split, normalised, where it fits in memory
 
     @property
@@ -140,8 +139,6 @@ class Loader:
             for row, event in zip(piece, events[start : start + step]):
                 row[:] = blocks[event // self._block][event % self._block][self._selection]
             self.reads.normalise(piece)
-            if self.valid is not None:  # what is missing shows what it shows on average
-                piece[~self.valid[events[start : start + step]]] = 0
         return out
 
     def _empty(self, count: int) -> NDArray:
@@ -228,17 +225,15 @@ def build_loader(
     Raises `InputError` for a split that is empty or smaller than a global batch.
     """
     events = dataset.indices(split)
-    valid = np.asarray(dataset["valid"][:])[:, reads.channels] if "valid" in dataset else None
-    if valid is not None:
-        events = events[valid[events, 0]]
-        valid = None if valid.all() else valid
+    if "valid" in dataset:
+        events = events[dataset["valid"][:][events, 0]]
     events = events[: getattr(settings.subset, split)]
     if not len(events):
         raise InputError(f"{dataset.path}: its {split} split is empty; see split.validation and split.test")
     if split == "train" and len(events) < settings.batch:
         raise InputError(f"loader.batch = {settings.batch}: more than the {len(events)} events to train on")
     source = dataset[reads.array]
-    loader = Loader(dataset, events, reads, settings.batch, settings.lanes, seed, dtype, source, valid)
+    loader = Loader(dataset, events, reads, settings.batch, settings.lanes, seed, dtype, source)
     size = len(events) * loader._empty(1).nbytes
     if size <= settings.cache_gb * _GB:
         return replace(loader, cache=loader.read(events).numpy())

@@ -33,7 +33,8 @@ SUMS = ("sum", "log_sum", "log_square_sum")
 
 
 def measure(energy: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-    """Sums over the pixels of each image of (B, C, F, T) energies, and its largest: (B, C) each, clamped at 0.
+    """Sums over the pixels of each image of (B, C, F, T) energies, how many there are, and the largest: (B, C) each,
+    clamped at 0. Rows without anything count for nothing.
 
     An event at a time: a shard's share is added up from them without another copy of the shard.
     """
@@ -44,26 +45,41 @@ def measure(energy: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
         "log_sum": log.sum((2, 3)),
         "log_square_sum": np.square(log).sum((2, 3)),
     }
-    return sums | {"max": clamped.max((2, 3), initial=0.0)}
+    pixels = energy.shape[3] * (~empty_rows(energy)).sum(-1)
+    return sums | {"pixels": pixels, "max": clamped.max((2, 3), initial=0.0)}
 
 
-def statistics(measured: dict[str, NDArray], valid: NDArray[np.bool_], pixels: int) -> dict[str, Any]:
-    """A shard's share of the statistics, per channel, JSON: what `measure` gave of its B train events, added up.
+def empty_rows(energy: NDArray) -> NDArray[np.bool_]:
+    """Which rows of energies (..., F, T) hold nothing at all, (..., F): 0 at all times.
 
-    valid: (B, C); images of channels without data count for nothing. pixels: of an image.
+    That is how a store says that a channel was missing or dead, or that its own rate does not reach that high: noise is
+    never 0. It needs no mask beside the energies, and holds where a crop moves with the event.
     """
-    share: dict[str, Any] = {"count": (valid.sum(0) * pixels).tolist()}
-    share["max"] = np.where(valid, measured["max"], 0).max(0, initial=0.0).tolist()
+    empty = energy[..., 0] == 0
+    return empty & ~energy.any(-1) if empty.any() else empty
+
+
+def statistics(measured: dict[str, NDArray]) -> dict[str, Any]:
+    """A shard's share of the statistics, per channel, JSON: what `measure` gave of its B train events, added up."""
+    share: dict[str, Any] = {"count": measured["pixels"].sum(0).tolist()}
+    share["max"] = measured["max"].max(0, initial=0.0).tolist()
     for name in SUMS:
-        values = np.where(valid, measured[name], 0)
+        values = measured[name]
         # one after the other, as numpy adds up whole shards: its pairwise sum would give other last digits
-        share[name] = (np.add.accumulate(values)[-1] if len(values) else np.zeros(valid.shape[1])).tolist()
+        share[name] = (np.add.accumulate(values)[-1] if len(values) else np.zeros(values.shape[1])).tolist()
     return share
 
 
+def mean_log(measured: dict[str, NDArray]) -> NDArray[np.float64]:
+    """How loud each channel of each event is, (B, C), from what `measure` gave: the mean of log(1 + energy) over the
+    pixels that hold anything; 0 where none does."""
+    return measured["log_sum"] / np.maximum(measured["pixels"], 1)
+
+
 def loudness(energy: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How loud each channel of each event is: the mean of log(1 + energy) over its pixels, (B, C, F, T) -> (B, C)."""
-    return np.log1p(np.maximum(energy, 0, dtype=np.float64)).mean((2, 3))
+    """The same of energies, (B, C, F, T) -> (B, C)."""
+    total = np.log1p(np.maximum(energy, 0, dtype=np.float64)).sum((2, 3))
+    return total / np.maximum(energy.shape[3] * (~empty_rows(energy)).sum(-1), 1)
 
 
 def loudness_quantiles(values: NDArray[np.float64]) -> list[list[float]]:
@@ -100,7 +116,11 @@ KINDS = ("log1p", "max", "mean")
 
 @dataclass(frozen=True)
 class Normalisation:
-    """(f(energy) - offset) / scale per channel, f = log(1 + x) for `log1p` and x otherwise."""
+    """(f(energy) - offset) / scale per channel, f = log(1 + x) for `log1p` and x otherwise.
+
+    Rows that hold nothing (`empty_rows`) become 0, what the channel shows on average: whatever weights a network has
+    for them, they add nothing. It needs no further input to be told: an image of noise is never flat.
+    """
 
     kind: str
     offset: list[float]
@@ -110,16 +130,19 @@ class Normalisation:
         """Energies (B, C, F, T), clamped at 0, to what the network sees."""
         value = energy.clamp_min(0)
         value = value.log1p() if self.kind == "log1p" else value
-        return (value - self._column(self.offset, value)) / self._column(self.scale, value)
+        value = (value - self._column(self.offset, value)) / self._column(self.scale, value)
+        return torch.where(energy.any(-1, keepdim=True), value, torch.zeros_like(value))
 
     def apply_in_place(self, energy: NDArray) -> None:
         """The same for an array (..., C, F, T) of the caller's own, without another copy of it."""
+        empty = empty_rows(energy)
         np.maximum(energy, 0, out=energy)
         if self.kind == "log1p":
             np.log1p(energy, out=energy)
         offset, scale = (np.asarray(v, dtype=energy.dtype)[:, None, None] for v in (self.offset, self.scale))
         np.subtract(energy, offset, out=energy)
         np.divide(energy, scale, out=energy)
+        energy[empty] = 0
 
     def invert(self, value: torch.Tensor) -> torch.Tensor:
         """What the network generates (B, C, F, T) to energies, clamped at 0."""

@@ -21,10 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow.data.content import Content
-from glitchflow.data.normalise import measure, statistics
+from glitchflow.data.normalise import mean_log, measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
 from glitchflow.data.store import SKIPPED, SPLITS, Dataset, write_shard
 from glitchflow.errors import InputError
+from glitchflow.signal.derive import band_limits, spread_invalid
 from glitchflow.signal.qtransform import QTransform, build_engine, read_asd
 from glitchflow.signal.recorded.events import recorded
 from glitchflow.signal.recorded.triggers import Trigger, find_triggers
@@ -33,7 +34,10 @@ from glitchflow.signal.streams import SPLIT, generator
 from glitchflow.signal.types import Event, Recipe, Transient
 from glitchflow.signal.whiten import estimate_asd
 
-BLOCK = 16  # events whose Q-plots are made at once: a task's memory does not depend on the shard's size
+BLOCK = (
+    16  # events whose Q-plots are made at once, at most: a task's memory does not depend on the shard's size
+)
+BLOCK_BYTES = 64 * 2**20  # of their series in float64, or one event's
 ASD_EVENTS = 64  # background events that a dataset's ASD is the median of
 ASD_SEARCH = (
     512  # train events that are made at most to find them, where a recipe does not know labels beforehand
@@ -47,7 +51,6 @@ class Factory:
     content: Content
     recipe: Recipe
     engine: QTransform
-    rows: NDArray[np.bool_] | None = None  # (C, F), False where a channel has no such frequency
 
     @property
     def ready(self) -> bool:
@@ -60,6 +63,16 @@ class Factory:
         derived = {item.name for item in self.content.derived}
         return [name for name in self.recipe.channels if name not in derived]
 
+    @property
+    def block(self) -> int:
+        """How many events are made at once."""
+        return block_events(len(self.recipe.channels), self.content.series.samples)
+
+
+def block_events(channels: int, samples: int) -> int:
+    """How many events of so many channels and samples are made at once. No byte of what is made depends on it."""
+    return min(BLOCK, max(1, BLOCK_BYTES // (8 * channels * samples)))
+
 
 def make_factory(content: Content, dataset: Dataset | None = None) -> Factory:
     """The recipe and the engine of a dataset's content.
@@ -68,15 +81,16 @@ def make_factory(content: Content, dataset: Dataset | None = None) -> Factory:
     ASD to whiten by. Raises `InputError` for what cannot be made.
     """
     given = dataset is not None and content.whiten.given and "asd" in dataset
-    engine = engine_of(content, dataset["asd"][:] if dataset is not None and given else None)
-    rows = dataset["rows"][:] if dataset is not None and "rows" in dataset else None
-    return Factory(content, _recipe(content, dataset), engine, rows)
+    recipe = _recipe(content, dataset)
+    return Factory(
+        content, recipe, engine_of(content, recipe, dataset["asd"][:] if dataset and given else None)
+    )
 
 
-def engine_of(content: Content, asd: NDArray[np.float64] | None = None) -> QTransform:
-    """The Q-transform of a dataset's content: of recorded events, a dead channel is masked."""
-    invalid = "raise" if content.source == "simulate" else "mask"
-    return build_engine(content.series, content.qplot, content.whiten, invalid, asd)
+def engine_of(content: Content, recipe: Recipe, asd: NDArray[np.float64] | None = None) -> QTransform:
+    """The Q-transform of a dataset's content: a dead channel is masked, and so is what its own rate does not hold."""
+    limits = band_limits(recipe.channels, recipe.attributes.get("rates", {}), content.derived)
+    return build_engine(content.series, content.qplot, content.whiten, "mask", asd, limits)
 
 
 def _recipe(content: Content, dataset: Dataset | None) -> Recipe:
@@ -107,21 +121,20 @@ def make_shard(dataset: Dataset, shard: int) -> None:
     skipped: dict[int, str] = {}
     measured: list[dict[str, NDArray]] = []
     transients: list[tuple[int, int, float, float, bool]] = []
-    for start in range(span.start, span.stop, BLOCK):
-        indices = range(start, min(start + BLOCK, span.stop))
+    for start in range(span.start, span.stop, factory.block):
+        indices = range(start, min(start + factory.block, span.stop))
         block, reasons, rows = make_block(factory, indices)
         skipped |= reasons
         transients += rows
         measured.append(measure(block["qplot"]))
-        pixels = block["qplot"][0, 0].size
         # of an image without data there is no loudness, and NaN is what quantiles leave out
-        loud = np.round(measured[-1]["log_sum"] / pixels, 6)
-        block["loudness"] = np.where(block["valid"], loud, np.nan)
+        block["loudness"] = np.where(block["valid"], np.round(mean_log(measured[-1]), 6), np.nan)
         for name in values:
             values[name][start - span.start : indices.stop - span.start] = block[name]
+        del block  # before the next one is made, or the shard encoded
     train = values["split"] == SPLITS.index("train")
     sums = {name: np.concatenate([one[name] for one in measured])[train] for name in measured[0]}
-    write_shard(dataset, shard, values, statistics(sums, values["valid"][train], pixels), skipped, transients)
+    write_shard(dataset, shard, values, statistics(sums), skipped, transients)
 
 
 @dataclass(frozen=True)
@@ -157,7 +170,7 @@ def make_block(
     if factory.ready:
         block["qplot"] = np.stack([event.energy for event in events])  # type: ignore[misc]
         block["q"] = np.full(block["qplot"].shape[:2], np.nan)
-        block["valid"] = np.ones(block["qplot"].shape[:2], bool)
+        block["valid"] = block["qplot"].any((2, 3))
     else:
         block |= _transform(factory, events, indices)
     for i, valid in zip(indices, block["valid"]):
@@ -168,8 +181,6 @@ def make_block(
     for i in skipped:
         block["valid"][i - indices.start] = False
     block["qplot"][~block["valid"]] = 0
-    if factory.rows is not None:
-        block["qplot"][:, ~factory.rows] = 0
     return block, skipped, [] if recipe.recorded else list(_transients(recipe, events, indices))
 
 
@@ -189,7 +200,8 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     """Q-plots of the events' series."""
     recipe, content = factory.recipe, factory.content
     _check_shapes(events, indices, (len(recipe.channels), content.series.samples), bool(recipe.witnessed))
-    series = np.stack([event.series for event in events])
+    # one event may be all that fits
+    series = np.stack([event.series for event in events]) if len(events) > 1 else events[0].series[None]
     explained = np.stack([event.witnessed for event in events]) if recipe.witnessed else None  # type: ignore[misc]
     try:
         plot = factory.engine(series, companion=explained)
@@ -198,11 +210,10 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     valid = plot.valid.numpy().astype(bool)
     for row, event in zip(valid, events):
         row &= True if event.valid is None else event.valid
-    kept = [recipe.channels.index(name) for name in factory.kept_channels]
+    spread_invalid(valid, recipe.channels, content.derived)
     block: dict[str, Any] = {"qplot": plot.energy.numpy(), "q": plot.q.numpy(), "valid": valid}
-    block["series"] = series[:, kept]
-    # `valid` says so already, and whoever adds up series would have nothing but NaN from here on
-    block["series"][~np.isfinite(block["series"]).all(-1)] = 0
+    if content.store.series != "none":
+        block["series"] = _kept_series(factory, series)
     if content.qplot.window == "loudest":
         start = np.array([event.gps for event in events]) - content.series.duration / 2
         block["frequency0"] = np.asarray(plot.frequencies)[:, 0]
@@ -211,6 +222,15 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
         assert plot.companion is not None
         block |= {"witnessed": plot.companion.numpy(), "witnessed_series": explained}
     return block
+
+
+def _kept_series(factory: Factory, series: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those of (B, C, N) series that a store keeps, (B, R, N): 0 where there is NaN, or whoever adds them up would have
+    nothing else; `valid` says so already."""
+    count = len(factory.kept_channels)  # derived channels come last
+    kept = series[:, :count]
+    bad = ~(np.isfinite(kept.min(-1)) & np.isfinite(kept.max(-1)))
+    return np.where(bad[..., None], 0, kept) if bad.any() else kept
 
 
 def _check_shapes(events: list[Event], indices: range, wanted: tuple[int, int], witnessed: bool) -> None:

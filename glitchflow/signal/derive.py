@@ -5,13 +5,13 @@ A scatterer's slow motion is invisible in its own 10-200 Hz Q-plot; the sine of 
 Shapes: C channel, N sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from glitchflow.config import Derived
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Flags
 from glitchflow.signal.whiten import whiten
 
 
@@ -35,6 +35,30 @@ def append_derived(
         rows.append(value + item.floor * rng.standard_normal(value.size))
         known.append(item.name)
     return np.stack(rows)
+
+
+def band_limits(names: Sequence[str], rates: Mapping[str, float], derived: Sequence[Derived]) -> Array | None:
+    """Returns the frequency in Hz up to which each of the named channels has anything, (C,); None without any limit.
+
+    rates: Hz that channels were recorded at. A product reaches as far above its first channel's limit as the second's
+    low-pass; a scattered phase reaches everywhere, however slow the motion.
+    """
+    if not rates:
+        return None
+    known = {name: rate / 2 for name, rate in rates.items()}
+    for item in derived:
+        if item.function == "product" and item.channels[0] in known:
+            known[item.name] = known[item.channels[0]] + item.lowpass
+    return np.array([known.get(name, np.inf) for name in names])
+
+
+def spread_invalid(valid: Flags, names: Sequence[str], derived: Sequence[Derived]) -> None:
+    """Marks in place, in (..., C) flags of the named channels, those that are derived from one without data."""
+    place = {name: i for i, name in enumerate(names)}
+    for item in derived:
+        if item.name in place:
+            sources = [place[name] for name in item.channels if name in place]
+            valid[..., place[item.name]] &= valid[..., sources].all(-1)
 
 
 def _scatter(item: Derived, sources: list[Array], sample_rate: float) -> Array:

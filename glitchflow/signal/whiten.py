@@ -169,18 +169,31 @@ def whiten(
     highpass: float | None = None,
     dtype: torch.dtype = torch.float64,
     kind: str = "zero_phase",
+    limits: Tensor | None = None,
 ) -> tuple[Tensor, Filter]:
     """Whitens (..., N) by its own spectrum, or by `asd` (..., A); returns the filter too, for what must go through it.
 
-    kind: of filter, one of `DESIGNS`. Raises ValueError as `estimate_asd` and the kind's design.
+    kind: of filter, one of `DESIGNS`. limits: (...) Hz, half of the rate that each series was recorded at: what is
+    above is rounding, or nothing, and is not brought up to unit variance.
+    Raises ValueError as `estimate_asd` and the kind's design.
     """
     spacing = None  # of an ASD that is given: it ends at Nyquist
     if asd is None:
         asd = estimate_asd(series, sample_rate, fftlength)
         spacing = sample_rate / _periodogram(sample_rate, fftlength)
+    if limits is not None:
+        asd = _level_above(asd, spacing or sample_rate / 2 / (asd.shape[-1] - 1), limits)
     duration = series.shape[-1] * (1 / sample_rate)  # as gwpy rounds it
     filters: Filter = DESIGNS[kind](asd, duration, sample_rate, fduration, highpass, spacing)
     return filters(series, dtype), filters
+
+
+def _level_above(asd: Tensor, spacing: float, limits: Tensor) -> Tensor:
+    """(..., A) at multiples of `spacing` Hz, above the limits (...) what it is in the middle below them."""
+    frequency = torch.arange(asd.shape[-1], dtype=asd.dtype, device=asd.device) * spacing
+    above = frequency > limits.to(asd.device)[..., None]
+    middle = asd.masked_fill(above, torch.nan).nanmedian(-1, keepdim=True).values
+    return torch.where(above, middle, asd)
 
 
 def asd_frequencies(sample_rate: float, fftlength: float | None) -> Array:

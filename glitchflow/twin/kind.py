@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -84,14 +83,13 @@ class Trained:
         block: NDArray,
         channels: Sequence[str],
         batch: int,
-        valid: NDArray[np.bool_] | None = None,
         replaced: Mapping[int, NDArray] | None = None,
     ) -> dict[str, NDArray]:
         """What the network says of some events: the kind's arrays, (event, ...) each.
 
-        block: the kind's array of these events (event, channel, ...), its channels named by `channels`. valid: (event,
-        channel), False where a channel was missing. replaced: what some witnesses, by their place, show instead,
-        normalised. The network is asked about `batch` events at a time; an event does not depend on the others.
+        block: the kind's array of these events (event, channel, ...), its channels named by `channels`. replaced: what
+        some witnesses, by their place, show instead, normalised. The network is asked about `batch` events at a time;
+        an event does not depend on the others.
         """
         columns = [channels.index(name) for name in self.channels]
         parameter = next(self.network.parameters())
@@ -100,8 +98,6 @@ class Trained:
             span = slice(start, start + batch)
             values = torch.from_numpy(block[span][:, columns]).to(parameter.device, parameter.dtype)
             inputs = self.normalisation.apply(values)[:, 1:]
-            if valid is not None:  # as in training: a witness that is missing shows what it shows on average
-                inputs[torch.from_numpy(~valid[span][:, columns[1:]])] = 0
             for witness, shown in (replaced or {}).items():
                 inputs[:, witness] = torch.from_numpy(shown).to(inputs)
             for name, value in self.kind.predict(self.network, self.normalisation, inputs).items():

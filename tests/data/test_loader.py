@@ -285,6 +285,8 @@ def test_what_is_missing_shows_its_average_and_events_without_strain_are_left_ou
     rng = np.random.default_rng(2)
     energy = rng.exponential(size=(64, 3, 4, 4)).astype("float32")
     valid = rng.random((64, 3)) > 0.2
+    energy[~valid] = 0
+    energy[:, 1, 2:] = 0  # above the first witness's own Nyquist frequency
     values = {"qplot": energy, "split": np.zeros(64, dtype="int8"), "valid": valid}
     about = {"channels": ["S", "W1", "W2"], "normalisation": shares(energy)}
     train = loader(write_store(tmp_path / "d.zarr", values, Layout(64, 2, 64), **about), cache_gb=cache_gb)
@@ -294,6 +296,8 @@ def test_what_is_missing_shows_its_average_and_events_without_strain_are_left_ou
     torch.testing.assert_close(
         shown, torch.where(torch.from_numpy(valid[train.events])[..., None, None], expected, 0)
     )
+    assert not shown[:, 1, 2:].any()
+    assert shown[:, 2, 2:].any(-1).sum() == 2 * valid[train.events, 2].sum()
 
 
 def test_an_epoch_that_is_left_early_leaves_no_thread(dataset):

@@ -12,6 +12,7 @@ from glitchflow.data.normalise import (
     build_normalisation,
     loudness,
     loudness_quantiles,
+    mean_log,
     measure,
     reduce_statistics,
     statistics,
@@ -31,10 +32,9 @@ def stored(energy):
     return reduce_statistics([share_of(energy)])
 
 
-def share_of(energy, valid=None):
+def share_of(energy):
     """A shard's share, through JSON."""
-    valid = np.ones(energy.shape[:2], bool) if valid is None else valid
-    return json.loads(json.dumps(statistics(measure(energy), valid, 5 * 7)))
+    return json.loads(json.dumps(statistics(measure(energy))))
 
 
 def test_statistics_are_those_of_the_clamped_energies(energy, stored):
@@ -72,12 +72,32 @@ def test_channels_without_data_count_for_nothing(energy, stored):
     valid = np.random.default_rng(2).uniform(size=energy.shape[:2]) < 0.7
     valid[:, 2] = False
     holed = np.where(valid[:, :, None, None], energy, 0)
-    found = reduce_statistics([share_of(holed[:15], valid[:15]), share_of(holed[15:], valid[15:])])
+    found = reduce_statistics([share_of(holed[:15]), share_of(holed[15:])])
     for c in (0, 1):
         alone = reduce_statistics([share_of(energy[valid[:, c]])])
         for name, values in found.items():
             assert values[c] == pytest.approx(alone[name][c], rel=1e-12)
     assert [found[name][2] for name in ("mean", "max", "log_mean", "log_std")] == [0, 0, 0, 0]
+
+
+def test_rows_that_hold_nothing_count_for_nothing_and_become_0(energy, stored):
+    holed = energy.copy()
+    holed[:, 1, 3:] = 0
+    holed[4, 0, 2] = 0
+    found, alone = reduce_statistics([share_of(holed)]), reduce_statistics([share_of(energy[:, :, :3])])
+    for name, values in found.items():
+        assert values[1] == pytest.approx(alone[name][1], rel=1e-12)
+        assert values[2] == stored[name][2]
+    np.testing.assert_allclose(loudness(holed)[:, 1], loudness(energy[:, 1:2, :3])[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(mean_log(measure(holed)), loudness(holed), rtol=1e-12)
+    for kind in ("log1p", "max", "mean"):
+        normalisation = build_normalisation(kind, found)
+        value = normalisation.apply(torch.from_numpy(holed)).numpy()
+        assert not value[:, 1, 3:].any() and not value[4, 0, 2].any()
+        assert value[:, 2].any(-1).all() and value[:4, 0].any(-1).all()
+        in_place = holed.copy()
+        normalisation.apply_in_place(in_place)
+        np.testing.assert_allclose(in_place, value, rtol=1e-5, atol=1e-6)
 
 
 def test_loudness_is_kept_as_quantiles_over_the_events(energy):
@@ -135,11 +155,10 @@ def test_channels_are_chosen_with_their_numbers(energy, stored):
 
 def test_a_silent_channel_is_not_divided_by_zero():
     silent = np.zeros((4, 2, 3, 3), dtype="float32")
+    silent[:, 0] = 1
     for kind in ("log1p", "max", "mean"):
-        normalisation = build_normalisation(
-            kind, reduce_statistics([statistics(measure(silent), np.ones((4, 2), bool), 9)])
-        )
-        assert (normalisation.apply(torch.from_numpy(silent)) == 0).all()
+        normalisation = build_normalisation(kind, reduce_statistics([share_of(silent)]))
+        assert (normalisation.apply(torch.from_numpy(silent))[:, 1] == 0).all()
 
 
 def test_it_survives_json(stored):

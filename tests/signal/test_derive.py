@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glitchflow.config import Derived
-from glitchflow.signal.derive import append_derived
+from glitchflow.signal.derive import append_derived, band_limits, spread_invalid
 
 RATE, N = 256.0, 4096
 TIME = np.arange(N) / RATE
@@ -75,3 +75,25 @@ def test_the_floor_is_white_noise_of_its_deviation_fixed_by_the_generator():
     assert abs(np.corrcoef(first, other)[0, 1]) < 0.1
     assert first.std() == pytest.approx(0.1, rel=0.05)
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.06
+
+
+def test_how_high_derived_channels_reach():
+    derived = [
+        Derived(name="P", function="product", channels=["SLOW", "B"], lowpass=6.0),
+        Derived(name="Q", function="product", channels=["B", "SLOW"]),
+        Derived(name="C", function="scatter", channels=["SLOW"]),
+    ]
+    found = band_limits(["S", "SLOW", "B", "P", "Q", "C"], {"SLOW": 32.0}, derived)
+    assert found.tolist() == [np.inf, 16, np.inf, 22, np.inf, np.inf]
+    assert band_limits(["S"], {}, derived) is None
+
+
+def test_what_is_derived_from_nothing_is_nothing():
+    derived = [
+        Derived(name="C", function="scatter", channels=["A"]),
+        Derived(name="P", function="product", channels=["B", "C"]),
+        Derived(name="Q", function="product", channels=["B", "B"]),
+    ]
+    valid = np.array([[True] * 6, [True, False, True, True, True, True]])
+    spread_invalid(valid, ["S", "A", "B", "C", "P", "Q"], derived)
+    assert valid.tolist() == [[True] * 6, [True, False, True, False, False, True]]

@@ -206,8 +206,13 @@ class QTransform(nn.Module):
             series = torch.where(valid[..., None], series, 0.0)
         if self.whiten is False:
             return series, None, valid
-        series, filters = self.whitening(series, asd=asd_of_each(self.asd, series, channel))
+        limits = self._limits(channel, series)
+        series, filters = self.whitening(series, asd=asd_of_each(self.asd, series, channel), limits=limits)
         return series, filters, valid
+
+    def _limits(self, first: int, series: Tensor) -> Tensor | None:
+        """Those of the channels of (E, C, N) series, counted from the first."""
+        return None if self.limits is None else self.limits[first : first + series.shape[1]]
 
     def _refuse(self, dead: Tensor, first: tuple[int, int], why: str) -> None:
         """Name the first dead series (E, C), the first of which is `first`, unless they are to be masked."""
@@ -245,7 +250,7 @@ class QTransform(nn.Module):
         series, filters, valid = self._condition(series, *first)
         scale = self._scale(series)
         spectrum = self._spectrum(series, scale)
-        limits = None if self.limits is None else self.limits[first[1] :][: series.shape[1]]
+        limits = self._limits(first[1], series)
         plane = self._choose(spectrum, limits, lead)
         energy, peak, crop, units = self._draw_events(spectrum, plane, None if lead is None else lead.crop)
         self._refuse(valid & (peak.energy <= 0), first, "no power in the band")

@@ -320,3 +320,35 @@ def test_gpu_agrees_with_cpu(options):
     assert found.energy.is_cuda
     for ours, theirs in zip(tensors(found), tensors(expected), strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"select": "channel"}, {"crop": 16, "select": "channel"}])
+def test_no_bit_depends_on_how_many_channels_are_worked_on_at_once(options, monkeypatch):
+    series = coloured(3, 3, 5)
+    limits = np.array([np.inf, 32, np.inf, 20, 5])
+    transform = QTransform(**SMALL, **options, limits=limits)
+    whole = transform(series, companion=0.3 * series[:, 0])
+    monkeypatch.setitem(qtransform.PIECE, "cpu", 1)
+    assert transform._piece(3, 5) == (1, 1)
+    for a, b in zip(tensors(whole), tensors(transform(series, companion=0.3 * series[:, 0])), strict=True):
+        assert torch.equal(a, b)
+    frequencies = whole.frequencies[..., None, :].expand(3, 5, -1)
+    assert torch.equal(whole.energy.any(-1), frequencies <= torch.as_tensor(limits)[:, None])
+
+
+def test_no_row_above_a_limit_chooses_the_plane():
+    """Of a channel that is loud above 40 Hz in one plane, and below in another."""
+    time = np.arange(round(SMALL["duration"] * SMALL["sample_rate"])) / SMALL["sample_rate"]
+    series = coloured(4, 1, 2)
+    low, high = (
+        np.exp(-np.square((time - SMALL["duration"] / 2) * 2 * np.pi * f / q)) * np.cos(2 * np.pi * f * time)
+        for f, q in ((20, 5), (50, 30))
+    )
+    scale = float(series[0, 1].std())
+    series[0, 1] += torch.from_numpy(scale * (20 * low + 200 * high))
+    free = QTransform(**SMALL, select="channel")(series)
+    held = QTransform(**SMALL, select="channel", limits=np.array([np.inf, 40]))(series)
+    assert held.q[0, 1] < free.q[0, 1]
+    assert held.q[0, 0] == free.q[0, 0]
+    with pytest.raises(ValueError, match="limits of 3 channels, for series of 2"):
+        QTransform(**SMALL, limits=np.ones(3))(series)
