@@ -89,7 +89,7 @@ STAGES = {
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",
         "Subtract the generated noise from the strain, and write it with the veto segments: clean/.",
-        "workdir store.path ingest clean veto evaluate",
+        "workdir seed store.path ingest clean veto evaluate harm",
         ("overwrite",),
     ),
     "report": Stage(

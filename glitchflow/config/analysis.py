@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from glitchflow.config.base import Checkpoint, Positive, Section, key
+from glitchflow.config.base import Checkpoint, File, Positive, Section, key
 
 
 class Infer(Section):
@@ -80,6 +80,9 @@ class Clean(Section):
     split: Literal["all", "train", "validation", "test"] = key("all", "events that are cleaned and vetoed")
     format: Literal["", "gwf", "hdf5"] = key(
         "", "of the cleaned strain; empty: GWF where it was read from GWF"
+    )
+    truth: File = key(
+        "", "frames/truth of the `stretch` that is cleaned: what it did is measured; empty: none"
     )
 
 

@@ -17,15 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from glitchflow.analysis.clean import truth
 from glitchflow.analysis.clean import veto_segments as veto
 from glitchflow.analysis.opened import Opened, open_run
-from glitchflow.config import Experiment, Source
+from glitchflow.config import Experiment, Harm, Source
 from glitchflow.data import lease, objects, store
 from glitchflow.data.view import read_series
 from glitchflow.errors import InputError, RunError
 from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say, track
 from glitchflow.score.mask import overlap_share, removal_mask, upsample
+from glitchflow.score.statistics import Bootstrap
+from glitchflow.score.table import plain
 from glitchflow.signal.recorded.events import first_sample, read_channel
 from glitchflow.signal.recorded.frames import pieces, read_stretch
 from glitchflow.signal.types import Array, Indices
@@ -82,6 +85,10 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     windows = find_windows(run, settings.split)
     source = find_source(run.dataset, experiment.ingest.channels)
     job = Job(run, estimator_of(run.dataset), windows, source, settings.threshold)
+    if settings.truth and source is None:
+        raise InputError(
+            f"clean.truth = {settings.truth}: is of a stretch, and {run.dataset.path} is of events"
+        )
     partial = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
     with lease.hold(directory) as still_mine:
         objects.wipe(partial)  # what a run that was killed left
@@ -100,10 +107,23 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
             "predictions": run.predictions.attributes["checkpoints"],
         }
         (partial / "clean.json").write_text(json.dumps(facts, indent=1))
+        if settings.truth and source:
+            interval = Bootstrap(experiment.seed, experiment.evaluate.bootstrap)
+            stretch = _stretch(job, source, Path(settings.truth), partial, experiment.harm)
+            measured = {"stretch": plain(truth.measure(stretch, found.known, found.active, interval))}
+            (partial / "metrics.json").write_text(json.dumps(measured, indent=1))
         still_mine()
         objects.replace(partial, directory)
     say(f"{treated} of {len(windows.events)} windows treated, deadtime of the vetoes {found.deadtime:.2%}")
     return directory
+
+
+def _stretch(job: Job, source: Source, where: Path, directory: Path, signals: Harm) -> truth.Stretch:
+    """The stretch that was cleaned, with what was written of it."""
+    config, channel = job.run.dataset.config, job.run.dataset.channels[0] + SUFFIX
+    cleaned = Source(name=channel, files=[f"{directory}/{truth.FRAMES}"])
+    rate, band = config.series.sample_rate, config.qplot.frange
+    return truth.Stretch(source, cleaned, where, rate, band, signals.mass, signals.start)
 
 
 def find_windows(run: Opened, chosen: str) -> Windows:

@@ -1,0 +1,47 @@
+"""A search for compact binaries in continuous strain, second by second, by whitened spectra of a block of it.
+
+Shapes: N sample of a block, K frequency = N // 2 + 1, B template of a bank, n = N / rate second of a block.
+"""
+
+import numpy as np
+from scipy import fft
+
+from glitchflow.score.matched import BANDS, inner
+from glitchflow.signal.types import Array, Spectrum
+
+
+def whitened_series(spectra: Spectrum) -> Array:
+    """Returns series (..., N) of whitened spectra (..., K), whose squares add up to `matched.inner`."""
+    samples = 2 * (spectra.shape[-1] - 1)
+    return fft.irfft(spectra, samples) * np.sqrt(samples / 2)
+
+
+def loudest(strain: Spectrum, bank: Spectrum, sample_rate: int) -> Array:
+    """Returns for each second (n,) the loudest re-weighted SNR of any template, whitened spectra both: (K,), (B, K).
+
+    Templates end at sample 0. The re-weighted SNR is the matched-filter SNR where chi^2 per degree of freedom is at
+    most 1, else less by [(1 + (chi^2)^3) / 2]^(1/6): Usman et al., CQG 33, 215004 (2016), equation 8. Without it every
+    glitch would count as a signal of its SNR.
+    """
+    samples = 2 * (strain.shape[-1] - 1)
+    found = np.zeros(samples, np.float32)
+    for template in bank:
+        np.maximum(found, _reweighted(strain, template, samples), out=found)
+    return found.reshape(-1, sample_rate).max(axis=1).astype(np.float64)
+
+
+def _reweighted(strain: Spectrum, template: Spectrum, samples: int) -> Array:
+    """The re-weighted SNR (N,) by one template (K,), with Allen's chi^2 over `BANDS` bands of equal SNR^2."""
+    power = (template * template.conj()).real
+    reached = np.cumsum(power) / power.sum()
+    product = (strain * template.conj() / np.sqrt(inner(template, template))).astype(np.complex64)
+    edges = np.unique(np.searchsorted(reached, np.arange(BANDS) / BANDS, side="right"))
+    whole = samples * fft.ifft(product, samples)
+    squares = np.zeros(samples, np.float32)
+    for first, stop in zip(edges, [*edges[1:], len(product)]):
+        part = np.zeros_like(product)
+        part[first:stop] = product[first:stop]
+        share = power[first:stop].sum() / power.sum()
+        squares += np.abs(samples * fft.ifft(part, samples) - share * whole) ** 2 / share
+    reduced = squares / max(1, 2 * len(edges) - 2)
+    return np.abs(whole) / np.maximum(1.0, (1 + reduced**3) / 2) ** (1 / 6)
