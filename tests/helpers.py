@@ -163,8 +163,7 @@ def damage_of(path: Path) -> dict[int, str]:
 
 def shares(energy: NDArray[np.float32]) -> dict:
     """The statistics that a store would keep of energies (E, C, F, T), all of them in the train split."""
-    valid = np.ones(energy.shape[:2], bool)
-    found = reduce_statistics([statistics(measure(energy), valid, energy[0, 0].size)])
+    found = reduce_statistics([statistics(measure(energy))])
     return found | {"loudness": loudness_quantiles(loudness(energy))}
 
 
