@@ -22,8 +22,8 @@ from glitchflow.data.store import Dataset
 from glitchflow.data.view import axes
 from glitchflow.signal.derive import append_derived, band_limits, spread_invalid
 from glitchflow.signal.qtransform import QTransform, build_engine
-from glitchflow.signal.recorded.events import chosen_channels, event_start, read_channel
-from glitchflow.signal.recorded.frames import Gap, native_rate
+from glitchflow.signal.recorded.events import chosen_channels
+from glitchflow.signal.recorded.recording import cut, event_start, open_recording
 from glitchflow.signal.streams import DERIVED, generator
 
 
@@ -86,20 +86,14 @@ def read_files(origin: Origin, events: Sequence[int], channels: Sequence[str]) -
     sources, derived = chosen_channels(wanted, content.derived)
     names = [source.name for source in sources]
     columns = [[*names, *(d.name for d in derived)].index(channel) for channel in channels]
-    rates = {source.name: native_rate(source) or np.inf for source in sources}
-    key = _settings(content, channels, rates)
-    for event in events:
-        start, rows = event_start(series, origin.gps[event]), []
-        valid = np.ones(len(names) + len(derived), bool)
-        for place, source in enumerate(sources):
-            try:
-                rows.append(read_channel(source, start, series.duration, series.sample_rate))
-            except Gap:
-                rows.append(np.zeros(series.samples))
-                valid[place] = False
+    recording = open_recording(sources, series, [event_start(series, origin.gps[event]) for event in events])
+    for window, event in enumerate(events):
+        rows, gaps = cut(recording, window)
+        valid = np.array([name not in gaps for name in names] + [True] * len(derived))
         rng = generator(content.seed, DERIVED, event)
-        values = append_derived(np.stack(rows), ["", *names[1:]], derived, series.sample_rate, rng)
+        values = append_derived(rows, ["", *names[1:]], derived, series.sample_rate, rng)
         spread_invalid(valid, [*names, *(d.name for d in derived)], derived)
+        key = _settings(content, channels, recording.rates)  # a channel that was not read yet has no image
         yield _transform(_engine(key), event, values[columns], ~valid[columns])
 
 

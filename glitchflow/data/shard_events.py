@@ -12,7 +12,7 @@ import itertools
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -106,7 +106,9 @@ def _recipe(content: Content, dataset: Dataset | None) -> Recipe:
         triggers = [Trigger(gps, label, nan if snr is None else snr) for gps, label, snr in listed]
     else:
         triggers = find_triggers(ingest, series.duration, content.qplot.span, seed)
-    return recorded(ingest, series, content.derived, seed, content.split.block, triggers)
+    lot = dataset.layout.shard if dataset is not None else 0
+    recipe = recorded(ingest, series, content.derived, seed, content.split.block, triggers, lot)
+    return recipe if dataset is None else replace(recipe, attributes={"rates": dataset.attributes["rates"]})
 
 
 def make_shard(dataset: Dataset, shard: int) -> None:

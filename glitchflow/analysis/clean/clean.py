@@ -29,8 +29,9 @@ from glitchflow.progress import say, track
 from glitchflow.score.mask import overlap_share, removal_mask, upsample
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain
-from glitchflow.signal.recorded.events import first_sample, read_channel
-from glitchflow.signal.recorded.frames import pieces, read_stretch
+from glitchflow.signal.recorded.frames import pieces, read_file
+from glitchflow.signal.recorded.recording import Recording, cut, open_recording
+from glitchflow.signal.recorded.row import grid_offset
 from glitchflow.signal.types import Array, Indices
 from glitchflow.twin.estimate import Estimator, Shown, estimator_of, shown_of
 
@@ -67,9 +68,8 @@ class Job:
     run: Opened
     estimator: Estimator
     windows: Windows
-    source: (
-        Source | None
-    )  # where the strain was recorded; None for synthetic events, whose series are cleaned
+    source: Source | None  # where the strain was recorded; None: synthetic events, whose series are cleaned
+    recording: Recording | None  # the same, and its windows
     threshold: float  # generated energy from which a pixel is subtracted
 
 
@@ -84,11 +84,13 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     run = open_run(experiment)
     windows = find_windows(run, settings.split)
     source = find_source(run.dataset, experiment.ingest.channels)
-    job = Job(run, estimator_of(run.dataset), windows, source, settings.threshold)
     if settings.truth and source is None:
         raise InputError(
             f"clean.truth = {settings.truth}: is of a stretch, and {run.dataset.path} is of events"
         )
+    series = run.dataset.config.series
+    recording = open_recording([source], series, windows.series) if source else None
+    job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold)
     partial = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
     with lease.hold(directory) as still_mine:
         objects.wipe(partial)  # what a run that was killed left
@@ -195,18 +197,19 @@ def _strain(job: Job, places: Indices) -> Array:
     dataset, events = job.run.dataset, job.windows.events[places]
     if "series" in dataset:
         return read_series(dataset, events, dataset.channels[:1])[:, 0]
-    assert job.source is not None
-    series, starts = dataset.config.series, job.windows.series[places].tolist()
-    rows = [read_channel(job.source, start, series.duration, series.sample_rate) for start in starts]
-    return np.stack(rows)
+    assert job.recording is not None
+    found = [cut(job.recording, place) for place in places.tolist()]
+    for reason in (reason for _, gaps in found for reason in gaps.values()):
+        raise RunError(f"{dataset.path}: was made from it, but now {reason}")
+    return np.concatenate([values for values, _ in found])
 
 
 def _place(job: Job, place: int, shown: Shown, removed: Array, stretch: Stretch, values: Array) -> None:
     """Subtract what one window removes, (N,) at the dataset's rate, at the samples of a stretch."""
     series, settle = job.run.dataset.config.series, job.estimator.settle
     begin = float(job.windows.series[place])
-    if job.source and stretch.sample_rate != series.sample_rate:
-        begin = first_sample(job.source, begin, series.duration, series.sample_rate)
+    if job.source:
+        begin += grid_offset(stretch.gps, stretch.sample_rate)
     # of the stretch, in the series; a thousandth of a sample is what GPS times in double precision may be off by
     first = math.ceil((begin - stretch.gps) * stretch.sample_rate - 1e-3)
     delay = stretch.gps + first / stretch.sample_rate - begin
@@ -231,12 +234,12 @@ def _stretches(job: Job) -> Iterator[Stretch]:
     for piece in pieces(job.source):
         reach = (windows.start - settle < piece.stop) & (windows.stop + settle > piece.start)
         if reach.any():
-            data = read_stretch(job.source, piece.start, piece.stop)
+            data = read_file(job.source, piece.path)
             yield Stretch(
-                float(data.t0.value),
-                float(data.sample_rate.value),
-                np.asarray(data.value, dtype=np.float64),
-                str(data.unit),
+                data.start,
+                data.rate,
+                data.values.astype(np.float64),
+                data.unit,
                 piece.path.endswith(FRAME),
                 np.flatnonzero(reach),
             )

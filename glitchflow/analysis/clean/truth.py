@@ -26,8 +26,8 @@ from glitchflow.score.search import loudest, whitened_series
 from glitchflow.score.significance import poisson_significance
 from glitchflow.score.statistics import Bootstrap, Interval, proportion
 from glitchflow.score.volume_time import Search, volume_time
-from glitchflow.signal.recorded.events import read_channel
 from glitchflow.signal.recorded.frames import coverage
+from glitchflow.signal.recorded.recording import read_channel
 from glitchflow.signal.simulation.families import inspiral
 from glitchflow.signal.types import Array, Flags
 

@@ -34,6 +34,7 @@ def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> li
     """Finds the events of `ingest.times`, then `ingest.background` quiet times labelled `background`.
 
     duration: s of the series around each time; span: s of its Q-plot, by which a stretch is cut into windows.
+    In the order of time, so that neighbours are read together.
     Raises `InputError` for a table that cannot be read or lacks a column, and where there are too few quiet times.
     """
     times = ingest.times
@@ -48,7 +49,7 @@ def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> li
     found += _quiet(ingest, duration / 2, seed, np.array([t.gps for t in found]))
     if not found:
         raise InputError("ingest.times: gives no time; list some, name a file, or a start and an end")
-    return found
+    return sorted(found, key=lambda trigger: trigger.gps)
 
 
 def _slide(times: Times, span: float) -> list[Trigger]:

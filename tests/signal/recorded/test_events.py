@@ -14,7 +14,8 @@ from glitchflow.config.sections import Source
 from glitchflow.data.generate import ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
-from glitchflow.signal.recorded.events import read_channel, recorded
+from glitchflow.signal.recorded.events import recorded
+from glitchflow.signal.recorded.recording import read_channel
 from glitchflow.signal.recorded.triggers import find_triggers
 
 GPS = 1126259462.42

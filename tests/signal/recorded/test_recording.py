@@ -1,0 +1,202 @@
+"""Windows cut from stretches: equal to a ramp that was written over many files, whatever they are read with."""
+
+import numpy as np
+import pytest
+from gwpy.timeseries import TimeSeries, TimeSeriesDict
+
+from glitchflow.config import Series, Source
+from glitchflow.errors import InputError
+from glitchflow.signal.recorded import recording as module
+from glitchflow.signal.recorded.frames import coverage
+from glitchflow.signal.recorded.recording import (
+    cut,
+    open_recording,
+    read_channel,
+    recorded_rates,
+    stretch_of,
+)
+from glitchflow.signal.recorded.row import grid_offset
+
+START, RATE = 1381161600, 1024
+SECONDS = 32
+
+
+def ramp(start: float, seconds: float, rate: float) -> np.ndarray:
+    """A sample is its own time in s after START: every read can be checked."""
+    return start - START + np.arange(round(seconds * rate)) / rate
+
+
+def write(directory, channels: dict[str, float], length: int, form="gwf", skip=()):
+    """Ramps of the channels, by their rates in Hz, in files of `length` s."""
+    directory.mkdir(exist_ok=True)
+    suffix = {"gwf": "gwf", "hdf5": "h5"}[form]
+    for start in range(START, START + SECONDS, length):
+        if start in skip:
+            continue
+        series = TimeSeriesDict()
+        for name, rate in channels.items():
+            series[name] = TimeSeries(
+                ramp(start, length, rate), t0=start, sample_rate=rate, name=name, channel=name
+            )
+        try:
+            series.write(directory / f"H-H1_RAMP-{start}-{length}.{suffix}", format=form)
+        except ImportError as error:
+            pytest.skip(f"no GWF backend is installed: {error}")
+    return [Source(name=name, files=[str(directory / "H-*")]) for name in channels]
+
+
+@pytest.mark.parametrize("form", ["gwf", "hdf5"])
+@pytest.mark.parametrize("length", [1, 8])
+def test_windows_across_seams_are_the_ramp(tmp_path, length, form):
+    """At times between whole seconds, over as many files as it takes, up to the last sample."""
+    sources = write(tmp_path / "a directory", {"H1:RAMP": RATE}, length, form)
+    for rate, edge in ((RATE, 0), (256, 12)):
+        times = np.append(
+            np.random.default_rng(1).uniform(START, START + SECONDS - 4, 40), START + SECONDS - 4
+        )
+        starts = np.round(times * rate) / rate
+        recording = open_recording(sources, Series(duration=4, sample_rate=rate), starts)
+        for window, start in enumerate(starts):
+            values, gaps = cut(recording, window)
+            assert not gaps
+            expected = ramp(start, 4, rate)
+            inside = (expected > edge / rate) & (expected < SECONDS - edge / rate)  # the filter's ends
+            np.testing.assert_allclose(values[0][inside], expected[inside], rtol=0, atol=1e-12)
+
+
+def noise(directory, rates: dict[str, int], lengths=(8,)):
+    """White noise with an offset: a file of each length in turn, the same samples whatever the files."""
+    directory.mkdir(exist_ok=True)
+    whole = {
+        name: 1e3 + np.random.default_rng(rate).standard_normal(SECONDS * rate)
+        for name, rate in rates.items()
+    }
+    start, k = 0, 0
+    while start < SECONDS:
+        length = min(lengths[k % len(lengths)], SECONDS - start)
+        for name, rate in rates.items():
+            series = TimeSeries(
+                whole[name][start * rate : (start + length) * rate],
+                t0=START + start,
+                sample_rate=rate,
+                name=name,
+            )
+            series.write(
+                directory / f"H-H1_NOISE-{START + start}-{length}.h5", path=name, format="hdf5", append=True
+            )
+        start, k = start + length, k + 1
+    return [Source(name=name, files=[str(directory / "*.h5")]) for name in rates]
+
+
+def test_a_sample_depends_on_nothing_but_its_neighbourhood(tmp_path, monkeypatch):
+    """The same bits alone and in company, in one stretch and in many, from files of any length, at any ratio."""
+    rates = {"X1:FAST": 4096, "X1:ODD": 500, "X1:SLOW": 16, "X1:SAME": 512}
+    series, starts = Series(duration=4, sample_rate=512), START + np.arange(3, 26, 0.625)
+    one = noise(tmp_path / "a", rates)
+    together = open_recording(one, series, starts)
+    reference = [cut(together, i)[0] for i in range(len(starts))]
+    assert len({stretch_of(together, i) for i in range(len(starts))}) == 1
+    other = open_recording(noise(tmp_path / "b", rates, (3, 1, 7)), series, starts[::-1], lot=3)
+    monkeypatch.setattr(module, "RAW", 2**16)  # a channel at a time, and no file kept
+    for i in range(len(starts)):
+        np.testing.assert_array_equal(cut(other, len(starts) - 1 - i)[0], reference[i])
+    for c, source in enumerate(one):
+        np.testing.assert_array_equal(read_channel(source, starts[5], 4, 512), reference[5][c])
+
+
+def test_an_offset_stays_an_offset(tmp_path):
+    """Whatever the ratio: scipy's own filter leaves a ripple of a thousandth of it."""
+    sources = write(tmp_path / "x", {"H1:RAMP": 500}, 8, "hdf5")
+    for source in sources:
+        found = read_channel(source, START + 8, 8, 512)
+        np.testing.assert_allclose(found, ramp(START + 8, 8, 512), rtol=0, atol=1e-5)
+
+
+def test_every_file_is_opened_once(tmp_path, monkeypatch):
+    """For all of its channels, though stretches reach into the files of their neighbours."""
+    rates = {"X1:S": 1024, **{f"X1:W{i}": 256 for i in range(5)}}
+    sources = noise(tmp_path / "n", rates, (4,))
+    opened: list[tuple[str, int]] = []
+    read = module.read_samples
+
+    def counted(path, form, channels, *span):
+        opened.append((path, len(channels)))
+        return read(path, form, channels, *span)
+
+    monkeypatch.setattr(module, "read_samples", counted)
+    monkeypatch.setattr(module, "STRETCH", 8 * 6 * 512 * 6)  # 6 s of 6 channels
+    starts = START + np.arange(0, SECONDS - 4 + 1e-9, 1.0)
+    recording = open_recording(sources, Series(duration=4, sample_rate=512), starts)
+    for window in range(len(starts)):
+        assert not cut(recording, window)[1]
+    assert len({stretch_of(recording, i) for i in range(len(starts))}) > 4
+    assert [count for _, count in opened] == [6] * 8
+    assert len({path for path, _ in opened}) == 8
+
+
+def test_a_file_that_cannot_be_read_costs_its_windows(tmp_path):
+    sources = write(tmp_path / "x", {"H1:A": RATE, "H1:B": RATE}, 8, "hdf5")
+    broken = tmp_path / "x" / f"H-H1_RAMP-{START + 8}-8.h5"
+    broken.write_bytes(broken.read_bytes()[:300])
+    starts = START + np.array([1.0, 6.5, 13.0, 16.0])
+    recording = open_recording(sources, Series(duration=4, sample_rate=RATE), starts)
+    found = [cut(recording, i)[1] for i in range(4)]
+    assert [sorted(gaps) for gaps in found] == [[], ["H1:A", "H1:B"], ["H1:A", "H1:B"], []]
+    assert found[1]["H1:A"].startswith(f"ingest.channels H1:A: {broken} cannot be read: ")
+    assert recorded_rates(recording) == {"H1:A": RATE, "H1:B": RATE}
+
+
+def test_a_channel_that_is_in_no_file_is_refused_at_the_start(tmp_path):
+    sources = write(tmp_path / "x", {"H1:A": RATE}, 8, "hdf5")
+    wrong = Source(name="H1:NO", files=sources[0].files)
+    recording = open_recording([*sources, wrong], Series(duration=4, sample_rate=RATE), [START])
+    with pytest.raises(InputError) as error:
+        recorded_rates(recording)
+    path = tmp_path / "x" / f"H-H1_RAMP-{START}-8.h5"
+    assert str(error.value) == (
+        f"ingest.channels H1:NO: {path} cannot be read: no dataset H1:NO; there are: H1:A"
+    )
+
+
+def test_a_hole_and_a_file_shorter_than_its_name(tmp_path):
+    (source,) = write(tmp_path / "x", {"H1:A": RATE}, 8, "hdf5", skip=[START + 8])
+    assert coverage(source) == [(START, START + 8), (START + 16, START + SECONDS)]
+    (tmp_path / "x" / f"H-H1_RAMP-{START + 24}-8.h5").rename(tmp_path / "x" / f"H-H1_RAMP-{START + 24}-16.h5")
+    recording = open_recording(
+        [source], Series(duration=4, sample_rate=RATE), [START + 2, START + 6, START + 30]
+    )
+    assert not cut(recording, 0)[1]
+    assert cut(recording, 1)[1] == {
+        "H1:A": "ingest.channels H1:A: its files cover GPS 1381161600.000-1381161608.000,"
+        " 1381161616.000-1381161640.000, not 1381161606.000-1381161610.000"
+    }
+    assert cut(recording, 2)[1] == {"H1:A": "ingest.channels H1:A: not a number at GPS 1381161632.0000"}
+
+
+def test_a_window_that_ends_where_nan_begins_is_whole(tmp_path):
+    """Resampled too: the samples beside what is no number are held, as at the end of a file."""
+    values = np.ones(SECONDS * RATE)
+    values[20 * RATE : 24 * RATE] = np.nan
+    values[10 * RATE + 7] = np.nan
+    TimeSeries(values, t0=START, sample_rate=RATE, name="H1:A").write(
+        tmp_path / "a.h5", path="H1:A", format="hdf5"
+    )
+    source = Source(name="H1:A", files=[str(tmp_path / "a.h5")])
+    for rate in (RATE, 256):
+        for start in (16, 24):
+            np.testing.assert_allclose(read_channel(source, START + start, 4, rate), 1)
+        for start in (8, 16.5, 20, 23.5):
+            with pytest.raises(InputError, match="not a number at GPS"):
+                read_channel(source, START + start, 4, rate)
+
+
+def test_samples_beside_the_grid(tmp_path):
+    """A file that begins between samples: the nearest are taken, and how much later they are is known."""
+    late = START + 0.25 / RATE
+    TimeSeries(np.arange(8.0 * RATE), t0=late, sample_rate=RATE, name="H1:A").write(
+        tmp_path / "a.h5", path="H1:A", format="hdf5"
+    )
+    found = read_channel(Source(name="H1:A", files=[str(tmp_path / "a.h5")]), START + 2, 4, RATE)
+    np.testing.assert_array_equal(found, 2 * RATE + np.arange(4.0 * RATE))
+    assert grid_offset(late, RATE) == pytest.approx(0.25 / RATE, rel=0.02)
+    assert grid_offset(START + 3.5, RATE) == 0
