@@ -3,7 +3,7 @@
 Each check raises ValueError("key = value: what is allowed").
 """
 
-from glitchflow.config.recipes import SHOWN, Detector
+from glitchflow.config.recipes import LINEAR, SHOWN, Detector
 from glitchflow.config.sections import (
     Derived,
     Ingest,
@@ -66,10 +66,28 @@ def transients(simulate: Simulate, qplot: QPlot) -> None:
                 f"{name} = [{reached[0]:g}, {reached[1]:g}]: must lie inside qplot.frange = [{low:g}, {high:g}]:"
                 " no Q-plot shows the rest"
             )
+    if simulate.recipe == "detector" and simulate.detector.timeline:
+        _timeline(simulate, qplot)
     jitter = simulate.detector.jitter if simulate.recipe == "detector" else 0.0
     if qplot.window == "fixed" and 2 * jitter > qplot.span:
         raise ValueError(
             f"simulate.detector.jitter = {jitter:g}: would put transients outside qplot.span = {qplot.span:g}"
+        )
+
+
+def _timeline(simulate: Simulate, qplot: QPlot) -> None:
+    """Events of a detector with a time line lie on its seconds, and what their images show gives them their label."""
+    for name in ("start", "stride"):
+        value = getattr(simulate, name)
+        if value != round(value):
+            raise ValueError(
+                f"simulate.{name} = {value}: must be whole seconds where transients come at any time"
+            )
+    window = simulate.detector.window
+    if qplot.window == "fixed" and window < qplot.span:
+        raise ValueError(
+            f"simulate.detector.window = {window:g}: shorter than qplot.span = {qplot.span:g}, which would show"
+            " transients without a label"
         )
 
 
@@ -128,6 +146,27 @@ def _families(detector: Detector) -> None:
                 " simulate.detector.witnesses has no other"
             )
     _apart(detector)
+    _hard(detector)
+
+
+def _hard(detector: Detector) -> None:
+    """What subsystems name exists."""
+    where = "simulate.detector"
+    for key, names in (
+        ("unsafe", [detector.unsafe] if detector.unsafe else []),
+        ("faults.dead", detector.faults.dead),
+    ):
+        for name in names:
+            _known(f"{where}.{key}", name, detector.names, where)
+    for one in detector.subsystems:
+        for name in one.hears:
+            if name not in LINEAR:
+                raise ValueError(
+                    f"{where}.subsystems.{one.name}.hears = {name}: not a family that witnesses see linearly;"
+                    f" there are: {', '.join(LINEAR)}"
+                )
+    if detector.rate and not any(family.weight for _, family in detector.families):
+        raise ValueError(f"{where}.rate = {detector.rate:g}: every weight of {where}.families is 0; set one")
 
 
 def _apart(detector: Detector) -> None:

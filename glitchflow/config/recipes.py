@@ -140,6 +140,20 @@ class Drifting(Section):
     memory: float = key(3600.0, "time in which a change is forgotten to 1 / e", "s", gt=0)
 
 
+class Faults(Section):
+    """What goes wrong with channels, at places that the truth lists."""
+
+    rate: float = key(
+        0.0,
+        "dropouts, stuck or saturated values and NaN, of up to 8 s, in each witness",
+        "1 / h",
+        ge=0,
+        le=60,
+    )
+    dead: list[str] = key([], "witnesses that say nothing, ever")
+    unlocked: float = key(0.0, "losses of lock, of 2 to 20 minutes", "1 / h", ge=0, le=60)
+
+
 class Subsystem(Section):
     """One part of the detector, whose witnesses are named SIM:NAME_1, SIM:NAME_2, ... (SIM as the strain has it)."""
 
@@ -212,6 +226,7 @@ class Detector(Section):
         2.0, "about the centre: its loudest transient gives an event label and SNR", "s", gt=0
     )
     drift: Drifting = key(Drifting(), "changes by the hour")
+    faults: Faults = key(Faults(), "what goes wrong with channels")
     unsafe: str = key("", "witness that blips and chirps leak into from the strain; empty: none")
 
     @property

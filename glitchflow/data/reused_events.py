@@ -42,6 +42,7 @@ def stored_series(content: Content) -> Recipe:
         split_key=(lambda i: int(gps[i] // block)) if old.recorded else int,
         recorded=old.recorded,
         label=lambda i: int(labels[i]),
+        shared="shared_series" in old,
         attributes={
             "rates": old.attributes.get("rates", {}),
             "derived_seed": old.attributes.get("derived_seed", before.seed),
@@ -60,6 +61,7 @@ def _stored_event(old: Dataset, index: int) -> Event:
         skipped=skipped.get(index, ""),
         transients=_transients(old, index),
         valid=old["valid"][index] if "valid" in old else None,
+        shared=old["shared_series"][index].astype(np.float64) if "shared_series" in old else None,
     )
 
 

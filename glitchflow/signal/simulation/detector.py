@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from glitchflow.config import Derived, Detector, Series, Simulate
-from glitchflow.signal.derive import append_derived
+from glitchflow.signal.derive import append_derived, spread_invalid
 from glitchflow.signal.simulation.families import FAMILIES, Instrument
+from glitchflow.signal.simulation.faults import UNLOCKED, draw_faults, spoil
 from glitchflow.signal.simulation.instrument import draw_instrument
 from glitchflow.signal.simulation.noise import colour
 from glitchflow.signal.simulation.shared import shared_noise
@@ -74,36 +75,59 @@ def _rates(settings: Detector, rate: float) -> dict[str, Any]:
 
 
 def _event(constants: _Constants, index: int) -> Event:
-    """The noise of all channels, the transients in it, and the channels derived from them."""
+    """The noise of all channels, the transients in it, what faults leave of both, and what is derived from them."""
     series, instrument, settings = constants.series, constants.instrument, constants.simulate.detector
-    gps, rng = constants.simulate.time(index), generator(constants.seed, EVENTS, index)
-    white = rng.standard_normal((len(instrument.colour), series.samples))
+    names, gps = [settings.strain, *settings.names], constants.simulate.time(index)
+    begin = gps - series.duration / 2
+    faults = draw_faults(settings, constants.seed, begin, begin + series.duration)
+    if lost := [one for one in faults if one.kind == UNLOCKED]:
+        return _unusable(constants, gps, f"{settings.strain}: not locked at GPS {lost[0].start:.4f}")
+    rng = generator(constants.seed, EVENTS, index)
+    white = rng.standard_normal((len(names), series.samples))
     values = colour(instrument.levels.at(gps)[:, None] * white, instrument.colour)
     shared = _add_shared(constants, values, gps, index)
-    about = _about(constants, rng, gps)
-    made = [about] if about else []
-    start = round((gps - series.duration / 2) * series.sample_rate)
-    if settings.timeline:
-        reach = series.duration  # of a window of its own on either side
-        drawn = draw_transients(settings, constants.seed, gps - reach, gps + reach)
-        made += [make_happening(instrument, one) for one in drawn]
+    made = _transients(constants, rng, gps)
+    start = round(begin * series.sample_rate)
     for one in made:
         one.add(values, start)
+    spoil(values, names, faults, begin, series.sample_rate)
+    without = ~np.isfinite(values).all(1) | (np.ptp(values, axis=1) == 0)
+    values[without] = 0
+    # the strain has no name here, so that no channel may be derived from it
+    sources, floor = ["", *settings.names], generator(constants.seed, DERIVED, index)
+    valid = np.append(~without, np.ones(len(constants.derived), bool))
+    spread_invalid(valid, [*names, *(item.name for item in constants.derived)], constants.derived)
     there = [one for one in made if one.snr]
     label, snr = _named(constants, there, start)
-    floor = generator(constants.seed, DERIVED, index)
-    # the strain has no name here, so that no channel may be derived from it
-    values = append_derived(values, ["", *settings.names], constants.derived, series.sample_rate, floor)
     return Event(
-        values,
+        append_derived(values, sources, constants.derived, series.sample_rate, floor),
         _sum([one for one in there if one.witnessed], start, series.samples),
         label,
         gps,
         snr,
         transient=_sum(there, start, series.samples),
         transients=tuple(_rows(constants, there, gps)),
+        valid=valid,
         shared=shared,
     )
+
+
+def _unusable(constants: _Constants, gps: float, why: str) -> Event:
+    """An event without data."""
+    channels = 1 + len(constants.simulate.detector.names) + len(constants.derived)
+    nothing = np.zeros(constants.series.samples)
+    return Event(np.zeros((channels, nothing.size)), nothing, 0, gps, 0.0, skipped=why, shared=nothing)
+
+
+def _transients(constants: _Constants, rng: np.random.Generator, gps: float) -> list[Made]:
+    """The transient that an event is about, if any, and those that happen around its time anyway."""
+    about, settings = _about(constants, rng, gps), constants.simulate.detector
+    made = [about] if about else []
+    if settings.timeline:
+        reach = constants.series.duration  # half a series, and half a transient's window
+        drawn = draw_transients(settings, constants.seed, gps - reach, gps + reach)
+        made += [make_happening(constants.instrument, one) for one in drawn]
+    return made
 
 
 def _about(constants: _Constants, rng: np.random.Generator, gps: float) -> Made | None:

@@ -65,9 +65,9 @@ def add(values: Array, start: int, series: Array, first: int) -> None:
         values[begin - start : end - start] += series[begin - first : end - first]
 
 
-def shares(settings: Detector, among: list[str] | None = None) -> tuple[list[str], Array]:
-    """Returns the families that transients are drawn from, of all or among some, and the share of each."""
-    weights = {name: getattr(settings.families, name).weight for name in among or FAMILIES}
+def shares(settings: Detector) -> tuple[list[str], Array]:
+    """Returns the families that transients in the strain are drawn from, and the share of each."""
+    weights = {name: getattr(settings.families, name).weight for name in FAMILIES}
     names = [name for name in weights if weights[name]]
     share = np.array([weights[name] for name in names])
     return names, share / share.sum()
@@ -85,12 +85,14 @@ def draw_transients(settings: Detector, seed: int, start: float, end: float) -> 
 def _in_second(settings: Detector, seed: int, second: int) -> Iterator[Happening]:
     """Those of one GPS second: a Poisson number of each source."""
     rng, number = generator(seed, TIMELINE, second), 0
-    sources = [("", settings.rate, list(FAMILIES))]
-    sources += [(one.name, one.bursts, one.hears or LINEAR) for one in settings.subsystems if one.bursts]
-    for subsystem, rate, among in sources:
+    names, share = shares(settings)
+    sources: list[tuple[str, float, list[str], Array | None]] = [("", settings.rate, names, share)]
+    sources += [
+        (one.name, one.bursts, one.hears or LINEAR, None) for one in settings.subsystems if one.bursts
+    ]
+    for subsystem, rate, among, share_of in sources:
         for _ in range(rng.poisson(rate)):
-            names, share = shares(settings, among)
-            offset, family = float(rng.random()), names[int(rng.choice(len(names), p=share))]
+            offset, family = float(rng.random()), among[int(rng.choice(len(among), p=share_of))]
             snr = float(np.exp(rng.uniform(*np.log(settings.snr))))
             yield Happening(second, number, offset, family, snr, subsystem)
             number += 1

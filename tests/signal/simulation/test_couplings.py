@@ -139,7 +139,7 @@ PARTS = [
 
 def test_a_sensor_has_one_transfer_function_for_all_that_it_hears(tmp_path):
     one = {"per": "sensor", "gain": [1, 100]}
-    recipe, _ = detector_recipe(tmp_path, subsystems=PARTS, coupling=one)
+    recipe, _ = detector_recipe(tmp_path, subsystems=PARTS, coupling=one, window=4.0)
     first, third = "SIM:PEM-ACC_1", "SIM:PEM-ACC_3"
     table = recipe.couplings
     assert recipe.channels[4:9] == [first, "SIM:PEM-ACC_2", third, "SIM:SUS-L_1", "SIM:SUS-L_2"]
@@ -147,7 +147,7 @@ def test_a_sensor_has_one_transfer_function_for_all_that_it_hears(tmp_path):
     assert third in table["heard_by"]["PEM-ACC"] and third not in table["heard_by"]["ringdown"]
     assert "SIM:SUS-L_1" not in table["sensors"], "it is idle"
     assert table["linear"]["ringdown"]["SIM:STRAIN"] != table["linear"]["sine_gaussian"]["SIM:STRAIN"]
-    alone, _ = detector_recipe(tmp_path, "ringdown", subsystems=PARTS, coupling=one)
+    alone, _ = detector_recipe(tmp_path, "ringdown", subsystems=PARTS, coupling=one, window=4.0)
     assert alone.couplings["sensors"][first] == table["sensors"][first]
 
 

@@ -1,0 +1,103 @@
+"""Faults at known places: dropouts, stuck values, saturation, samples that are no number, dead channels, loss of lock.
+
+What data acquisition does to channels: gaps, railed converters and frozen channels are where data quality flags begin
+(Davis et al., CQG 38, 135014, 2021). Faults depend on (configuration, seed, GPS minute) alone, so that any time can be
+asked for alone; what is drawn is the truth that a stretch lists.
+
+Shapes: C channel (the strain first), N sample.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from glitchflow.config import Detector
+from glitchflow.signal.streams import FAULTS, generator
+from glitchflow.signal.types import Array
+
+PERIOD = 60  # s: in each a channel has at most one fault, which lies inside
+LENGTH = (0.1, 8.0)  # s, drawn log-uniformly: from a packet that is lost to a front end that is started again
+LOCKING = (2, 20)  # minutes until the detector is locked again, drawn uniformly
+RAIL = 1.0  # of its own standard deviation: where a saturated channel is held
+DEAD, UNLOCKED = "dead", "unlocked"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Holds one fault: what, where and when."""
+
+    channel: str
+    kind: str  # of `KINDS`
+    start: float  # GPS s
+    end: float
+
+
+def _stuck(series: Array) -> Array:
+    return np.full_like(series, series[0])
+
+
+def _saturated(series: Array) -> Array:
+    rail = RAIL * series.std()
+    return np.clip(series, -rail, rail)
+
+
+def _not_a_number(series: Array) -> Array:
+    return np.full_like(series, np.nan)
+
+
+# what a fault makes of the samples (N,) that it lasts for
+PASSING: dict[str, Callable[[Array], Array]] = {
+    "dropout": np.zeros_like,
+    "stuck": _stuck,
+    "saturation": _saturated,
+    "nan": _not_a_number,
+}
+KINDS = PASSING | {DEAD: np.zeros_like, UNLOCKED: np.zeros_like}
+
+
+def draw_faults(settings: Detector, seed: int, start: float, end: float) -> list[Fault]:
+    """Draws the faults that touch the GPS span [start, end), as time goes on.
+
+    Those of witnesses pass, or last all the span where a channel is dead. Those of the strain are losses of lock.
+    """
+    faults = settings.faults
+    found = [Fault(name, DEAD, start, end) for name in faults.dead]
+    minutes = range(int(start // PERIOD), int(-(-end // PERIOD)))
+    if faults.rate:
+        found += [one for minute in minutes for one in _passing(settings, seed, minute)]
+    if faults.unlocked:
+        longer = range(minutes.start - LOCKING[1], minutes.stop)
+        found += [one for minute in longer for one in _lost(settings, seed, minute)]
+    return sorted((one for one in found if one.start < end and one.end > start), key=lambda one: one.start)
+
+
+def spoil(values: Array, names: list[str], faults: list[Fault], start: float, rate: float) -> None:
+    """Does to channels (C, N) of these names, which begin at GPS time `start` at `rate` Hz, what faults do to them."""
+    for one in faults:
+        begin, end = (
+            min(max(0, round((edge - start) * rate)), values.shape[1]) for edge in (one.start, one.end)
+        )
+        row = values[names.index(one.channel)]
+        if begin < end:
+            row[begin:end] = KINDS[one.kind](row[begin:end])
+
+
+def _passing(settings: Detector, seed: int, minute: int) -> Iterator[Fault]:
+    """The faults of witnesses in one GPS minute."""
+    rng = generator(seed, FAULTS, 0, minute)
+    struck = rng.random(len(settings.names)) < settings.faults.rate * PERIOD / 3600
+    for name in np.array(settings.names)[struck]:
+        length = float(np.exp(rng.uniform(*np.log(LENGTH))))
+        begin = minute * PERIOD + float(rng.uniform(0, PERIOD - length))
+        kind = list(PASSING)[int(rng.integers(len(PASSING)))]
+        if name not in settings.faults.dead:
+            yield Fault(str(name), kind, begin, begin + length)
+
+
+def _lost(settings: Detector, seed: int, minute: int) -> Iterator[Fault]:
+    """A loss of lock that begins in one GPS minute."""
+    rng = generator(seed, FAULTS, 1, max(0, minute))
+    if rng.random() < settings.faults.unlocked * PERIOD / 3600:
+        begin = minute * PERIOD + float(rng.uniform(0, PERIOD))
+        yield Fault(settings.strain, UNLOCKED, begin, begin + PERIOD * float(rng.uniform(*LOCKING)))
