@@ -127,7 +127,7 @@ def quiet_images(dataset: Dataset, basis: Basis) -> NDArray[np.float32]:
     events = origin.indices("train") if basis.training else np.arange(len(origin))
     quiet = events[np.asarray(origin["label"][:])[events] == 0]
     chosen = (quiet if len(quiet) else events)[:QUIET_EVENTS]
-    values = basis.images(origin, origin.events("qplot", chosen))
+    values = basis.images(origin, chosen)
     return np.median(values[:, 1:], axis=0).astype(np.float32)
 
 
@@ -152,12 +152,12 @@ def leave_out_shard(work: Work, target: Dataset, shard: int) -> None:
     level = np.full((span.stop - span.start, len(work.variants)), np.nan)
     inside = work.events[(work.events >= span.start) & (work.events < span.stop)]
     if len(inside):
-        energy = work.dataset.events("qplot", inside)
-        for v, places in enumerate(work.variants):
-            quiet = {place: work.images[place] for place in places}
-            found = load_network(work.network).predict(
-                energy, work.dataset.channels, work.batch, replaced=quiet
-            )
+        network = load_network(work.network)
+        places = [work.dataset.channels.index(name) for name in network.channels]
+        energy = work.dataset.events("qplot", inside, places)
+        for v, variant in enumerate(work.variants):
+            quiet = {place: work.images[place] for place in variant}
+            found = network.predict(energy, network.channels, work.batch, replaced=quiet)
             generated = found["qplot"]
             level[inside - span.start, v] = clusters.cluster_level(generated, work.areas, work.area)
     write_shard(target, shard, {"level": level})

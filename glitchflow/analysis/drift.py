@@ -79,7 +79,7 @@ def trained_loudness(basis: Basis) -> Array | None:
     if not len(events):
         return None
     places = [basis.training.channels.index(name) for name in basis.channels[1:]]
-    return np.array(loudness_quantiles(loudness(basis.training.events("qplot", events)[:, places])))
+    return np.array(loudness_quantiles(loudness(basis.training.events("qplot", events, places))))
 
 
 def trusted_range(known: Array, beyond: float) -> tuple[Array, Array]:

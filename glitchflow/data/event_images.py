@@ -53,11 +53,11 @@ def read_qplots(origin: Origin, events: Sequence[int], channels: Sequence[str]) 
     """Read the stored Q-plots of events, in the store's order."""
     dataset = _dataset(origin)
     qplot, columns = dataset.config.qplot, [dataset.channels.index(channel) for channel in channels]
-    for inside, (values,) in dataset.blocks(np.sort(events), "qplot"):
+    for inside, (values,) in dataset.blocks(np.sort(events), "qplot", channels=columns):
         for event, energy in zip(inside.tolist(), values):
             frequency, time = axes(dataset, event)
             step = float(time[1] - time[0]) if qplot.window == "fixed" else qplot.tres
-            yield Image(event, energy[columns], frequency, step)
+            yield Image(event, energy, frequency, step)
 
 
 def read_series(origin: Origin, events: Sequence[int], channels: Sequence[str]) -> Iterator[Image]:

@@ -32,6 +32,7 @@ from glitchflow.signal.streams import SHUFFLE, generator
 
 # The order of events follows from BLOCK and GROUP: another value is another training.
 BLOCK = 4  # neighbouring chunks that are read at once: 8 MB of a store as configured, which hides a disk's latency
+BLOCK_BYTES = 8 * 2**20  # of a block at most where channels have chunks of their own, or one chunk of each
 GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory, 64 MB a lane as configured
 READERS = 2  # threads that read groups: one decodes while the other waits for the disk
 AHEAD = 2  # batches made before they are asked for: one may be late without the network waiting
@@ -126,8 +127,9 @@ class Loader:
         """The blocks that hold the events, read; none where the split is in memory."""
         if self.cache is not None:
             return {}
-        size = self._block
-        return {int(k): np.asarray(self.source[k * size : (k + 1) * size]) for k in np.unique(events // size)}
+        size, rest = self._block, (self.reads.channels,) if self._apart else ()
+        spans = {int(k): slice(k * size, (k + 1) * size) for k in np.unique(events // size)}
+        return {k: np.asarray(self.source[(span, *rest)]) for k, span in spans.items()}
 
     def _fill(self, out: NDArray, blocks: Blocks, events: NDArray[np.int64]) -> NDArray:
         """Write what a network sees of the events (event, C, ...) to `out` and return it."""
@@ -148,13 +150,23 @@ class Loader:
     @property
     def _block(self) -> int:
         """Events in a block."""
-        return BLOCK * self.dataset.layout.chunk
+        chunk = self.dataset.layout.chunk
+        if not self._apart:
+            return BLOCK * chunk
+        return chunk * int(np.clip(BLOCK_BYTES // (chunk * self._empty(1).nbytes), 1, BLOCK))
+
+    @property
+    def _apart(self) -> bool:
+        """Whether only the channels that are taken are read."""
+        array = self.dataset.known.arrays.get(self.reads.array)
+        return array is not None and array.apart
 
     @property
     def _selection(self) -> slice | list[int]:
-        """The channels as an index; a slice, which makes no copy, where they are the first ones."""
+        """The channels of what was read as an index; a slice, which makes no copy, where they are the first ones."""
         channels = self.reads.channels
-        return slice(len(channels)) if channels == list(range(len(channels))) else channels
+        first = self._apart or channels == list(range(len(channels)))
+        return slice(len(channels)) if first else channels
 
     def _lanes(self, epoch: int) -> list[NDArray[np.int64]]:
         rng = generator(self.seed, SHUFFLE, epoch)

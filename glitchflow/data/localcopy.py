@@ -24,7 +24,8 @@ REFUSED = "no local copy of the store (loader.cache_dir)"
 
 @dataclass(eq=False)
 class LocalCopy:
-    """A map of the copy of an array; slice it by events to read. A shard unlike its checksum is copied anew."""
+    """A map of the copy of an array; slice it by events, and channels, to read. A shard unlike its checksum is copied
+    anew."""
 
     dataset: Dataset
     name: str
@@ -34,8 +35,9 @@ class LocalCopy:
 
     shape = property(lambda self: self.values.shape)
 
-    def __getitem__(self, events: slice) -> NDArray:
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> NDArray:
         """Raises `RunError` where a shard has to be copied anew, and cannot be."""
+        events, *rest = key if isinstance(key, tuple) else (key,)
         size = self.dataset.layout.shard
         start, stop, _ = events.indices(len(self.values))
         for k in {*range(start // size, -(-stop // size))} - self.seen:
@@ -45,7 +47,7 @@ class LocalCopy:
                 with writing(self.path, REFUSED):
                     np.load(self.path, mmap_mode="r+")[span] = self.dataset[self.name][span]
             self.seen.add(k)
-        return self.values[events]
+        return self.values[(events, *rest)]
 
 
 def local_copy(dataset: Dataset, directory: Path, name: str = "qplot") -> LocalCopy:

@@ -50,5 +50,5 @@ def read_series(dataset: Dataset, events: Indices, channels: Sequence[str]) -> A
     """
     kept = dataset.recorded_channels
     if set(channels) <= set(kept):
-        return dataset.events("series", events)[:, [kept.index(name) for name in channels]].astype(np.float64)
+        return dataset.events("series", events, [kept.index(name) for name in channels]).astype(np.float64)
     return dataset.all_series(events)[:, [dataset.channels.index(name) for name in channels]]

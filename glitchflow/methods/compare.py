@@ -50,9 +50,9 @@ class Basis:
     training: Dataset | None  # whose train split it learned from; None where that is not there any more
     loudness: list[list[float]] | None  # quantiles of each channel's loudness over that train split
 
-    def images(self, dataset: Dataset, energy: Energies) -> Energies:
-        """Turn Q-plots (E, C, F, T) of a store into what the network takes: (E, 1 + W, F, T), the strain first."""
-        chosen = energy[:, [dataset.channels.index(name) for name in self.channels]]
+    def images(self, dataset: Dataset, events: Indices) -> Energies:
+        """Read what the network takes of a store's ascending events: (E, 1 + W, F, T), the strain first."""
+        chosen = dataset.events("qplot", events, [dataset.channels.index(name) for name in self.channels])
         self.normalisation.apply_in_place(chosen)
         return chosen
 
@@ -208,10 +208,10 @@ def train_of(basis: Basis, threshold: float, subset: int | None, predictions: Ma
     label = training.events("label", events)
     known = [0, *(training.labels.index(name) for name in training.witnessed_labels)]
     some = events[np.isin(label, known)] if training.witnessed_labels else events
-    most = FIT_BYTES // max(1, (4 * math.prod(training["qplot"].shape[1:])))
+    most = FIT_BYTES // max(1, 4 * len(basis.channels) * math.prod(training["qplot"].shape[2:]))
     some = some[: max(1, min(FIT_EVENTS, most))]
-    energy = np.maximum(training.events("qplot", some), 0)
-    energy = energy[:, [training.channels.index(name) for name in basis.channels]]
+    places = [training.channels.index(name) for name in basis.channels]
+    energy = np.maximum(training.events("qplot", some, places), 0)
     witnessed = training.events("witnessed", some) if "witnessed" in training else None
     floor = skill.floor(energy[:, 0], witnessed, training.events("label", some))
     series = None

@@ -31,11 +31,11 @@ def read_block(
     """Read some ascending events with all that methods may ask for, their truth too, and the strain's energies
     (E, F, T)."""
     optional = [name for name in ("valid", *TRUTH) if name in dataset]
-    read = {name: dataset.events(name, events) for name in ("gps", "label", "qplot", *optional)}
-    places = [dataset.channels.index(name) for name in witnesses]
-    energy = np.maximum(read["qplot"], 0)
-    every = np.ones(energy.shape[:2], bool)
+    read = {name: dataset.events(name, events) for name in ("gps", "label", *optional)}
     channels = [dataset.channels[0], *witnesses]
+    places = [dataset.channels.index(name) for name in channels]
+    energy = np.maximum(dataset.events("qplot", events, places), 0)
+    every = np.ones((len(events), len(dataset.channels)), bool)
     values = None if estimator is None else read_series(dataset, events, channels)
     series = read.get("witnessed_series")
     truth = None
@@ -45,10 +45,10 @@ def read_block(
     block = Block(
         events=events,
         gps=read["gps"],
-        energies=energy[:, places],
+        energies=energy[:, 1:],
         strain=None if values is None else values[:, 0],
         witnesses=None if values is None else values[:, 1:],
-        valid=read.get("valid", every)[:, places],
+        valid=read.get("valid", every)[:, places[1:]],
         rate=dataset.config.series.sample_rate,
         shown=shown_of(dataset, events),
         seen=None if estimator is None or values is None else look(estimator.engine, values[:, 0]),

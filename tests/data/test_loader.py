@@ -173,6 +173,27 @@ def test_chosen_witnesses(dataset, witnesses, channels, cache_gb):
     np.testing.assert_allclose(raw, batch.events[:, None] + 0.25 * np.array(channels[1:]), rtol=1e-5)
 
 
+def test_many_channels_give_the_batches_of_few(dataset, tmp_path):
+    """The same three channels among twenty, in chunks of their own: the same events in the same order."""
+    energy = np.zeros((EVENTS, 20, 4, 4), dtype="float32")
+    energy[:, [0, 11, 19]] = dataset["qplot"][:]
+    names = ["S", *(f"X{i}" for i in range(1, 11)), "W1", *(f"X{i}" for i in range(12, 19)), "W2"]
+    stored = {name: [0.0] * 20 for name in dataset.normalisation}
+    for name, values in dataset.normalisation.items():
+        for place, value in zip((0, 11, 19), values):
+            stored[name][place] = value if name != "loudness" else 0.0
+    about = {"channels": names, "labels": [], "normalisation": stored}
+    values = {"qplot": energy, "split": dataset["split"][:]}
+    many = write_store(tmp_path / "d.zarr", values, Layout(EVENTS, 2, 64), **about)
+    assert many["qplot"].chunks[1] == 1
+    wanted = list(loader(dataset).epoch(0))
+    for more in ({}, {"cache_dir": str(tmp_path / "copy")}):
+        found = list(loader(many, witnesses=["W1", "W2"], **more).epoch(0))
+        for a, b in zip(wanted, found, strict=True):
+            np.testing.assert_array_equal(a.events, b.events)
+            assert torch.equal(a.inputs, b.inputs) and torch.equal(a.target, b.target)
+
+
 def test_it_can_be_sent_to_another_process(dataset):
     train = loader(dataset)
     sent = pickle.loads(pickle.dumps(train))  # noqa: S301

@@ -1,6 +1,8 @@
 """An array of a store, whose bytes are checked the first time that a process reads them.
 
-What is missing, cut off, flipped or another shard's is one line with the path, never Zarr's fill value.
+What is missing, cut off, flipped or another shard's is one line with the path, never Zarr's fill value. Where each
+channel has chunks of its own, only those that are asked for are read, and compared with the checksums (CRC32C) that
+Zarr keeps of each.
 """
 
 from collections.abc import Callable
@@ -29,7 +31,8 @@ class Damaged(RunError):
 
 @dataclass(eq=False)
 class StoredArray:
-    """An array of a store; slice it to read, as `dataset["qplot"][:128]`. The first index is an event or a slice."""
+    """An array of a store; slice it to read, as `dataset["qplot"][:128]`. The first index is an event or a slice; the
+    second may be a list of channels."""
 
     path: str  # of the store
     name: str
@@ -37,7 +40,8 @@ class StoredArray:
     piece: int  # entries along the first axis that share a checksum
     expected: Callable[[int], str | None]  # the checksum of a piece; None where it has none yet
     holds: bool = False  # whether what was read once is kept
-    seen: set[int] = field(default_factory=set)
+    apart: bool = False  # whether each channel has chunks of its own
+    seen: set[int] = field(default_factory=set)  # pieces that were compared whole
     held: NDArray | None = None
 
     shape = property(lambda self: self.array.shape)
@@ -74,13 +78,23 @@ class StoredArray:
             raise Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}") from None
         expected = self.expected(k)
         if expected is not None and digest(value) != expected:
-            key = self.array.metadata.encode_chunk_key((k, *[0] * (self.array.ndim - 1)))
-            there = objects.has(self.path, f"{self.name}/{key}")
-            raise Damaged(
-                self._where(k), f"{self.name} {'differs from its checksum' if there else 'is missing'}"
-            )
+            what = "differs from its checksum" if self._there(k) else "is missing"
+            raise Damaged(self._where(k), f"{self.name} {what}")
         self.seen.add(k)
         return value
+
+    def _some(self, k: int, place: tuple[Any, ...]) -> NDArray:
+        """A part of a piece that was not compared whole."""
+        if not self._there(k):
+            raise Damaged(self._where(k), f"{self.name} is missing")
+        try:
+            return np.asarray(self.array[place])
+        except Exception as error:  # noqa: BLE001  as above
+            raise Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}") from None
+
+    def _there(self, k: int) -> bool:
+        key = self.array.metadata.encode_chunk_key((k, *[0] * (self.array.ndim - 1)))
+        return objects.has(self.path, f"{self.name}/{key}")
 
     def _where(self, k: int) -> str:
         return f"{self.path}: damaged: shard {k}: " if self.piece < len(self) else f"{self.path}: damaged: "
@@ -98,6 +112,8 @@ class StoredArray:
             inside = slice(max(span.start, low), min(span.stop, low + self.piece))
             if k in self.seen:
                 parts.append(np.asarray(self.array[(inside, *rest)]))
+            elif self.apart and rest:
+                parts.append(self._some(k, (inside, *rest)))
             else:
                 parts.append(self.verify(k)[(slice(inside.start - low, inside.stop - low), *rest)])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -11,7 +11,7 @@ from typing import Any
 
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from glitchflow.data import objects
 from glitchflow.data.store.dataset import Dataset, open_store, root
@@ -100,7 +100,10 @@ def put_root(path: objects.Location, attributes: Mapping[str, Any]) -> None:
 
 def _create_array(path: objects.Location, name: str, array: Array, layout: Layout, compression: str) -> None:
     shard = None if array.column else (layout.shard, *array.shape)
-    chunk = (layout.column(array) if array.column else layout.chunk, *array.shape)
+    chunk = (layout.column(array) if array.column else layout.chunk, *array.chunk_shape)
+    codecs: list[Any] = [ZstdCodec(level=3)] if compression == "zstd" else []
+    if array.apart:  # of a part of a shard, nothing but the chunks' own checksums is compared
+        codecs.append(Crc32cCodec())
     _new_array(
         path,
         name,
@@ -109,7 +112,7 @@ def _create_array(path: objects.Location, name: str, array: Array, layout: Layou
         chunk,
         ["event", *array.dimensions],
         shards=shard,
-        compressors=ZstdCodec(level=3) if compression == "zstd" else None,
+        compressors=codecs or None,
     )
 
 

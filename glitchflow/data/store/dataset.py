@@ -8,7 +8,7 @@ Shapes: E event, C channel, N sample.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -136,18 +136,24 @@ class Dataset:
         return np.flatnonzero(self["split"][:] == SPLITS.index(split))
 
     def blocks(
-        self, indices: NDArray[np.int64], *names: str
+        self, indices: NDArray[np.int64], *names: str, channels: Sequence[int] | None = None
     ) -> Iterator[tuple[NDArray[np.int64], list[NDArray]]]:
-        """The named arrays at ascending event indices, one shard at a time: (indices, [values, ...])."""
+        """The named arrays at ascending event indices, one shard at a time: (indices, [values, ...]).
+
+        channels: places of those that are wanted, of arrays (event, channel, ...), in this order; None: all.
+        """
+        chosen = () if channels is None else (list(channels),)
         for k in np.unique(indices // self.layout.shard):
             inside = indices[indices // self.layout.shard == k]
             span = slice(int(inside[0]), int(inside[-1]) + 1)
-            yield inside, [self[name][span][inside - span.start] for name in names]
+            yield inside, [self[name][(span, *chosen)][inside - span.start] for name in names]
 
-    def events(self, name: str, indices: NDArray[np.int64]) -> NDArray:
-        """An array at ascending event indices."""
-        found = [values for _, (values,) in self.blocks(np.asarray(indices), name)]
-        return np.concatenate(found) if found else self[name][:0]
+    def events(self, name: str, indices: NDArray[np.int64], channels: Sequence[int] | None = None) -> NDArray:
+        """An array at ascending event indices; channels: see `blocks`."""
+        found = [values for _, (values,) in self.blocks(np.asarray(indices), name, channels=channels)]
+        if found:
+            return found[0] if len(found) == 1 else np.concatenate(found)
+        return self[name][:0] if channels is None else self[name][:0][:, list(channels)]
 
     @property
     def recorded_channels(self) -> list[str]:
@@ -235,7 +241,7 @@ class Dataset:
             piece, expected = max(1, size), lambda k: fixed.sha256 if fixed else None
         column = spec.column if spec else name not in self.known.arrays or array.ndim == 1
         holds = self.complete and column and array.nbytes <= HELD_BYTES
-        return StoredArray(self.path, name, array, piece, expected, holds)
+        return StoredArray(self.path, name, array, piece, expected, holds, bool(spec and spec.apart))
 
     def raw(self, name: str, mode: Any) -> zarr.Array:
         """The array itself, without checks on what is read. Raises `RunError` where there is none."""

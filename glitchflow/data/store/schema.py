@@ -37,6 +37,7 @@ COLUMN_EVENTS = (
     2**20
 )  # events of a column's chunk: 10^6 events are one object a column, of 8 MiB at most an axis
 COLUMN_MIB = 64  # and of one with a value for each of many channels
+APART = 16  # channels beyond which each has chunks of its own: who needs 8 of 500 reads 8
 _MIB = 2**20
 
 
@@ -48,6 +49,17 @@ class Array:
     shape: tuple[int, ...]
     dtype: str
     column: bool = False
+
+    @property
+    def apart(self) -> bool:
+        """Whether each channel has chunks of its own."""
+        by_channel = not self.column and self.dimensions[:1] in (("channel",), ("recorded_channel",))
+        return by_channel and self.shape[0] > APART
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """What of an event is in one chunk."""
+        return (1, *self.shape[1:]) if self.apart else self.shape
 
     @property
     def event_bytes(self) -> int:
@@ -81,15 +93,17 @@ class Layout:
 def choose_layout(
     events: int, arrays: Mapping[str, Array], chunk_mb: float, shard_mb: float, fewest: int = 16
 ) -> Layout:
-    """Chunks of about `chunk_mb` of `qplot` and shards of about `shard_mb` over all arrays, at least `fewest`.
+    """Chunks of about `chunk_mb` of `qplot`, of one channel's where there are many, and shards of about `shard_mb` over
+    all arrays, at least `fewest`.
 
     It follows from the configuration alone, never from the cluster.
     """
-    whole = sum(array.event_bytes for array in arrays.values())
+    whole, images = sum(array.event_bytes for array in arrays.values()), arrays["qplot"]
     shard = _power_of_two(shard_mb * _MIB / whole)
     while shard > 1 and -(-events // shard) < fewest:
         shard //= 2
-    return Layout(events, min(shard, _power_of_two(chunk_mb * _MIB / arrays["qplot"].event_bytes)), shard)
+    one = images.event_bytes // (images.shape[0] if images.apart else 1)
+    return Layout(events, min(shard, _power_of_two(chunk_mb * _MIB / one)), shard)
 
 
 def _power_of_two(value: float) -> int:
