@@ -41,6 +41,7 @@ def stored_series(content: Content) -> Recipe:
         event=partial(_stored_event, old),
         split_key=(lambda i: int(gps[i] // block)) if old.recorded else int,
         recorded=old.recorded,
+        shared="shared_series" in old,
         label=lambda i: int(labels[i]),
         shared="shared_series" in old,
         attributes={

@@ -77,9 +77,12 @@ class Train:
 class Truth:
     """Holds what no real method can know: what the witnesses' disturbances put into the strain."""
 
-    energies: Energies  # (E, F, T)
-    series: Array | None  # (E, N) in the strain's unit; None where the store kept none
+    energies: Energies  # (E, F, T), of transients alone
+    series: Array | None  # (E, N) of transients in the strain's unit; None where the store kept none
     label: Indices  # (E,) family of each event
+    shared: Array | None = (
+        None  # (E, N) of the stationary noise that witnesses share; None where there is none
+    )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from glitchflow.signal.qtransform import look
 from glitchflow.signal.types import Array, Energies, Indices
 from glitchflow.twin.estimate import Estimator, shown_of
 
-TRUTH = ("witnessed", "witnessed_series")
+TRUTH = ("witnessed", "witnessed_series", "shared_series")
 
 
 def read_block(
@@ -37,11 +37,13 @@ def read_block(
     energy = np.maximum(dataset.events("qplot", events, places), 0)
     every = np.ones((len(events), len(dataset.channels)), bool)
     values = None if estimator is None else read_series(dataset, events, channels)
-    series = read.get("witnessed_series")
     truth = None
     if "witnessed" in read:
-        exact = None if series is None else series.astype(np.float64)
-        truth = Truth(np.maximum(read["witnessed"], 0), exact, read["label"])
+        series, shared = (
+            read[name].astype(np.float64) if name in read else None
+            for name in ("witnessed_series", "shared_series")
+        )
+        truth = Truth(np.maximum(read["witnessed"], 0), series, read["label"], shared)
     block = Block(
         events=events,
         gps=read["gps"],
@@ -61,8 +63,8 @@ def alone(block: Block, place: int, strain: Array) -> Block:
     """Take one event of a block, with another strain (N,) in it."""
     one, truth, seen = slice(place, place + 1), block.truth, block.seen
     if truth is not None:
-        series = None if truth.series is None else truth.series[one]
-        truth = Truth(truth.energies[one], series, truth.label[one])
+        series, shared = (None if part is None else part[one] for part in (truth.series, truth.shared))
+        truth = Truth(truth.energies[one], series, truth.label[one], shared)
     return replace(
         block,
         events=block.events[one],
@@ -126,12 +128,13 @@ def make(
     series = [
         one.series for one in taken.values() if one.series is not None
     ]  # of all of them: the strain is known
-    parts = np.stack([*_truth(block), *series], axis=1)
+    known = _truth(block)
+    parts = np.stack([*known, *series], axis=1)
     white, strain = block.seen.whiten(parts), block.seen.white
     left = block.seen.energies(strain[:, None] - white)
     window = _window(block)
     shown = [np.take_along_axis(values, window[:, None], axis=2) for values in (strain[:, None], white)]
-    first = parts.shape[1] - len(taken)  # 1 where the truth leads
+    first = len(known)  # 1 or 2 where the truth leads
     for place, (name, one) in enumerate(taken.items(), first):
         generated = one.generated
         if one.mask is None:  # its own energy, and the noise that it says nothing of
@@ -147,6 +150,7 @@ def make(
                 witnessed=block.truth.energies if first and block.truth else None,
                 strain=shown[0][:, 0],
                 truth=shown[1][:, 0] if first else None,
+                transients=shown[1][:, 1] if first > 1 else None,
                 removed=shown[1][:, place],
                 floor=fit.floor,
                 seeing=fit.methods[name].seeing,
@@ -165,8 +169,11 @@ def expect(fit: Fit, block: Block) -> Iterator[tuple[str, Energies]]:
 
 
 def _truth(block: Block) -> list[Array]:
-    """The witnessed series (E, N), alone in a list; none where nobody knows."""
-    return [] if block.truth is None or block.truth.series is None else [block.truth.series]
+    """The witnessed series (E, N), and its transients alone where there is more in it; none where nobody knows."""
+    if block.truth is None or block.truth.series is None:
+        return []
+    transients, shared = block.truth.series, block.truth.shared
+    return [transients] if shared is None else [transients + shared, transients]
 
 
 def _by_energies(

@@ -18,7 +18,7 @@ BLOCK = (
     64  # events measured at once: of 64 x 128 pixels 2 MB an array, so that a processor's cache holds them
 )
 ENERGIES = ("recorded", "generated", "cleaned", "wanted", "witnessed")
-SERIES = ("strain", "truth", "removed")
+SERIES = ("strain", "truth", "removed", "transients")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Made:
     removed: Array | None  # w' (E, N)
     floor: Array  # r (F,): see `skill.floor`
     seeing: bool  # whether G was made without a look at the strain: else its likelihood says nothing
+    # (E, N) of w the transients; None where they are all of it: no witness shares stationary noise with the strain
+    transients: Array | None = None
 
     def blocks(self) -> Iterator["Made"]:
         """Yields the same, some `BLOCK` events at a time, energies clamped at 0.

@@ -33,10 +33,11 @@ class Scored:
     def families(self, labels: list[str], witnessed: list[str], ratio: float) -> dict[str, Who]:
         """Returns the events of each family that occurs; see `made.families`.
 
-        A glitch is one of which the strain shows something: w of SNR 1 at least, or of a witnessed family where a store
-        has no series.
+        A glitch is one of which the strain shows something: transients in w of SNR 1 at least, or of a witnessed family
+        where a store has no series.
         """
-        power = next(iter(self.columns.values())).get("witnessed2")
+        first = next(iter(self.columns.values()))
+        power = first.get("transients2", first.get("witnessed2"))
         seen = np.ones(len(self.label), bool) if power is None else power >= 1
         return families(self.label, labels, witnessed, seen, ratio)
 

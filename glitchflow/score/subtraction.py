@@ -32,10 +32,13 @@ UNSEEN = (
 
 
 def series_sums(made: Made) -> Columns:
-    """Sums squares of series over samples: `residual2` of w - w', `witnessed2` of w, `strain2` of s, (E,) each."""
+    """Sums squares of series over samples: `residual2` of w - w', `witnessed2` of w, `strain2` of s, (E,) each; and
+    `transients2` of w's transients, where they are not all of it."""
     if made.strain is None or made.truth is None or made.removed is None:
         return {}
     series = {"residual2": made.truth - made.removed, "witnessed2": made.truth, "strain2": made.strain}
+    if made.transients is not None:
+        series["transients2"] = made.transients
     return {name: np.einsum("en,en->e", value, value, dtype=np.float64) for name, value in series.items()}
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from glitchflow import config
 from glitchflow.data.content import Content
-from glitchflow.data.generate import fixed_arrays
+from glitchflow.data.generate import fixed_arrays, store_arrays
 from glitchflow.data.shard_events import block_events, make_block, make_factory
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.qtransform import build_engine
@@ -109,3 +109,24 @@ def test_blocks_are_as_large_as_64_mib_of_series():
     assert block_events(6, 16 * 512) == 16
     assert block_events(100, 16 * 512) == 10
     assert block_events(500, 16 * 4096) == 1
+
+
+def test_noise_that_witnesses_share_is_kept_apart():
+    acoustic = config.recipes.Subsystem(name="PEM", count=2, rate=256, telling=1, shared=2.0, band=(15, 60))
+    families = {name: {"weight": 0} for name in ("scattered_light", "bilinear")}
+    made = content().model_copy(
+        update={
+            "simulate": config.Simulate(
+                events=2,
+                detector={"witnesses": ["SIM:A"], "subsystems": [acoustic], "families": families},
+            ),
+            "derived": [],
+        }
+    )
+    factory = make_factory(made)
+    assert store_arrays(factory)["shared_series"].shape == (8 * 256,)
+    block = make_block(factory, range(2))[0]
+    for index, shared in enumerate(block["shared_series"]):
+        np.testing.assert_array_equal(shared, factory.recipe.event(index).shared)
+        assert 0 < np.std(shared) < np.std(block["series"][index, 0])
+    assert "shared_series" not in store_arrays(make_factory(content()))

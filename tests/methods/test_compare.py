@@ -13,6 +13,8 @@ from glitchflow.methods.compare import basis_of, compare, fit_methods
 from glitchflow.methods.method import Method, Removed
 from glitchflow.methods.table import METHODS
 from glitchflow.score.levels import Rule
+from glitchflow.score.table import measure
+from glitchflow.twin.estimate import estimator_of
 
 RULE = Rule(np.full(16, 0.6), 0.5, 16.0, np.array([4.0, 16.0]))  # 78 Hz and 2 s in 16 x 16 pixels
 
@@ -53,6 +55,23 @@ def test_nothing_leaves_all_and_the_perfect_mask_little(scored):
     )
     gate = columns["gate"]
     np.testing.assert_array_less(0.5 * gate["strain2"][label == 0], gate["residual2"][label == 0])
+
+
+def test_stationary_noise_that_witnesses_share_is_to_be_removed_and_makes_no_glitch(opened, fit):
+    dataset, _ = opened
+    estimator = estimator_of(dataset)
+    block, recorded = treat.read_block(dataset, dataset.indices("test")[:4], fit.witnesses, estimator)
+    hum = 1e-22 * np.random.default_rng(0).standard_normal(block.strain.shape)
+    with_hum = replace(block, truth=replace(block.truth, shared=hum))
+    before, after = (
+        measure(dict(treat.make(fit, estimator, one, recorded))["nothing"]) for one in (block, with_hum)
+    )
+    assert "transients2" not in before
+    np.testing.assert_allclose(after["transients2"], before["witnessed2"], rtol=1e-12)
+    both = replace(block, truth=replace(block.truth, series=block.truth.series + hum))
+    wanted = measure(dict(treat.make(fit, estimator, both, recorded))["nothing"])
+    np.testing.assert_allclose(after["witnessed2"], wanted["witnessed2"], rtol=1e-12)
+    np.testing.assert_allclose(after["residual2"], after["witnessed2"], rtol=1e-12)
 
 
 def test_how_events_are_shared_out_changes_nothing(opened, fit, scored, monkeypatch, ray_session):
