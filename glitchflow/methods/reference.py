@@ -6,7 +6,9 @@
 The prediction of a linear family is the least-squares one of all witnesses that see it, sum conj(H_i) X_i / sum |H_i|^2
 times the strain's H_0, of unit white noise in each X_i (the multichannel filter of Allen, Hua & Ottewill 1999,
 arXiv:gr-qc/9909083, with known couplings); its noise is |H_0|^2 / sum |H_i|^2. It is optimistic: nobody is told a
-family, and the gates are the truth's.
+family, and the gates are the truth's. It knows transfer functions of families and of sensors, and how these drift; of a
+detector with more than one transient at a time, with noise that is shared or of changing level, with a scatterer whose
+motion no witness has exactly, or with faults, it would be no bound and is not offered (`is_bound`).
 
 Everything is on the white scale of each channel, where stationary noise has unit variance, as the simulator has it.
 Shapes: E event, W witness, N sample, K frequency = N // 2 + 1.
@@ -19,6 +21,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from glitchflow.config import Detector
+from glitchflow.config.recipes import Faults
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.methods.method import Block, Removed, Train
@@ -82,7 +86,10 @@ class Reference:
             if family not in self.witnessed:
                 continue
             recorded = np.stack([block.strain[event], *block.witnesses[event, self.places]])
-            spectra, valid = np.fft.rfft(recorded) / colour, there & block.valid[event, self.places]
+            white = np.fft.rfft(recorded)
+            # above a channel's own Nyquist frequency there is nothing
+            spectra = np.divide(white, colour, out=np.zeros_like(white), where=colour > 0)
+            valid = there & block.valid[event, self.places]
             seen = Seen(float(block.gps[event]), frequency, recorded, spectra, valid)
             predicted = PREDICTORS.get(family, linear)(self.instrument, seen, family)
             truth = seen.series(np.fft.rfft(block.truth.series[event]) / colour[0])
@@ -95,16 +102,26 @@ class Reference:
 def told(training: Dataset, dataset: Dataset) -> Instrument | None:
     """Return the detector that a dataset and the one that was trained on were simulated with.
 
-    None where they were not, by the same one and with a noise curve that is still there.
+    None where they were not, by the same one and with a noise curve that is still there, or where it is no bound.
     """
     made = training.config
     simulated = all(one.source == "simulate" for one in (training, dataset))
     if not simulated or made.simulate.recipe != "detector" or dataset.couplings != training.couplings:
         return None
+    if not is_bound(made.simulate.detector):
+        return None
     try:
         return draw_instrument(made.simulate.detector, made.series, made.seed)[0]
     except InputError:
         return None
+
+
+def is_bound(settings: Detector) -> bool:
+    """Say whether nothing but sensors' noise keeps a detector's witnesses from telling what is in its strain."""
+    light = settings.families.scattered_light
+    exact = not light.weight or (not any(light.calibration) and light.pole is None)
+    shared = any(one.shared for one in settings.subsystems)
+    return exact and not (settings.timeline or shared or settings.drift.noise or settings.faults != Faults())
 
 
 def fit(train: Train) -> Reference:
@@ -125,7 +142,7 @@ def source(instrument: Instrument, seen: Seen, family: str) -> tuple[Spectrum, A
     """Estimate a disturbance's spectrum (K,) from all witnesses that see it, and the variance of its noise (K,)."""
     coupling = instrument.couplings[family]
     heard = coupling.places[1:]
-    response = coupling.at(seen.gps)[1:] * seen.valid[heard - 1, None]
+    response = coupling.at(seen.gps)[1:] * (seen.valid[heard - 1, None] & (instrument.colour[heard] > 0))
     seeing = np.square(np.abs(response)).sum(axis=0)
     seeing = np.maximum(seeing, max(DEAF * seeing.max(), SILENT))
     return (response.conj() * seen.spectra[heard]).sum(axis=0) / seeing, 1 / seeing

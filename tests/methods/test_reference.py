@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from glitchflow.config import Simulate
+from glitchflow.config import Detector, Simulate
 from glitchflow.config.sections import Cluster, Loader, Series
 from glitchflow.data.store.dataset import open_store
 from glitchflow.methods import reference
@@ -132,6 +132,44 @@ def test_on_a_store_it_is_better_than_the_perfect_mask_and_quiet_where_there_is_
     unwitnessed = ~np.isin(scored.label, [dataset.labels.index(name) for name in dataset.witnessed_labels])
     assert unwitnessed.any() and not told["residual2"][unwitnessed].any()
     assert "nll" not in told  # it has no skill: its gates are the truth's
+
+
+HARD = {
+    "rate": {"rate": 0.1},
+    "bursts": {"subsystems": [{"name": "PEM", "count": 1, "bursts": 0.1}]},
+    "shared": {"subsystems": [{"name": "PEM", "count": 1, "telling": 1, "shared": 0.5}]},
+    "noise": {"drift": {"noise": 0.1}},
+    "scatterer": {"families": {"scattered_light": {"pole": 3.0}}},
+    "faults": {"faults": {"rate": 1.0}},
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_where_it_is_no_bound_it_is_not_offered(name):
+    assert not reference.is_bound(Detector.model_validate(HARD[name]))
+
+
+def test_of_sensors_with_drifting_couplings_and_low_rates_it_is_one():
+    slow = [{"name": "PEM", "count": 2, "rate": 128, "telling": 1, "hears": ["ringdown"]}]
+    hard = {"subsystems": slow, "coupling": {"per": "sensor"}, "drift": {"coupling": 0.3, "away": 0.2}}
+    settings = Detector.model_validate(hard)
+    assert reference.is_bound(settings)
+    assert reference.is_bound(Simulate().detector)
+    instrument = draw_instrument(settings, Series(duration=SAMPLES / RATE, sample_rate=RATE), SEED)[0]
+    rng, time = np.random.default_rng(4), np.arange(SAMPLES) / RATE - SAMPLES / RATE / 2
+    made, gps = FAMILIES["ringdown"].make(instrument, rng, time, 1e9), 1e9
+    recorded = np.zeros((1 + len(settings.names), SAMPLES))
+    recorded[made.places] += colour(made.witnesses, instrument.floor[made.places])
+    white = np.fft.rfft(recorded)
+    spectra = np.divide(white, instrument.colour, out=np.zeros_like(white), where=instrument.colour > 0)
+    seen = Seen(gps, FREQUENCY, recorded, spectra, np.ones(len(settings.names), bool))
+    assert (
+        left(
+            predict(instrument, seen, "ringdown").series,
+            colour(made.strain[None], instrument.above_noise(gps))[0],
+        )
+        < 1e-5
+    )
 
 
 def test_of_another_detector_or_recorded_data_it_is_told_nothing(dataset):

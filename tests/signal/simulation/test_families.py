@@ -83,6 +83,38 @@ def test_scattered_light_has_its_fringe_frequencies(tmp_path, bounces):
         assert np.median(np.abs(found / expected[tops] - 1)) < 0.05
 
 
+def test_a_scatterer_moves_otherwise_than_its_witness_says(tmp_path):
+    """x = (1 + error) / (1 + i f / pole) y: known to who made it, and the strain's phase follows x, not y."""
+    exact = {"fringe": [60, 60], "motion": [0.5, 0.5], "length": [1.0, 1.0], "bounces": 1}
+    off = {"calibration": [0.1, 0.2], "pole": 2.0}
+    common = {"snr": [300, 300], "lines": []}
+    recipe, _ = detector_recipe(tmp_path, "scattered_light", settings=exact | off, **common)
+    event, error = recipe.event(1), recipe.couplings["scattered_light"]["calibration_error"]
+    assert 0.1 <= abs(error) <= 0.2
+    frequency = np.fft.rfftfreq(DURATION * RATE, 1 / RATE)
+    said = np.fft.rfft(event.series[2]) * (frequency < 4)
+    curve = advanced_detector_asd(frequency)
+    white = np.fft.irfft(np.fft.rfft(event.witnessed) / curve)
+
+    def unexplained(motion):
+        phase = 4 * np.pi / 1.064 * np.fft.irfft(motion)
+        fringes = np.stack([np.sin(phase), np.cos(phase) - 1])
+        templates = np.fft.irfft(np.fft.rfft(fringes) / curve).T
+        left = white - templates @ np.linalg.lstsq(templates, white, rcond=None)[0]
+        return np.square(left).sum() / np.square(white).sum()
+
+    assert unexplained(said * (1 + error) / (1 + 1j * frequency / 2.0)) < 0.02
+    assert unexplained(said) > 0.5
+
+
+def test_reflectivity_is_drawn_for_each_event(tmp_path):
+    same = {"fringe": [60, 60], "motion": [0.5, 0.5], "length": [1.0, 1.0], "reflectivity": 0.3}
+    recipe, _ = detector_recipe(tmp_path, "scattered_light", settings=same)
+    steady, _ = detector_recipe(tmp_path, "scattered_light", settings=same | {"reflectivity": 0.0})
+    ratio = [np.log(recipe.event(i).snr / steady.event(i).snr) for i in range(60)]
+    assert np.std(ratio) == pytest.approx(0.3, abs=0.08)
+
+
 def test_bilinear_is_the_product_of_what_two_witnesses_see(tmp_path):
     """Without filters and delays: the strain's white series is strength times vibration times swing."""
     recipe, _ = detector_recipe(
