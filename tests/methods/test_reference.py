@@ -163,13 +163,8 @@ def test_of_sensors_with_drifting_couplings_and_low_rates_it_is_one():
     white = np.fft.rfft(recorded)
     spectra = np.divide(white, instrument.colour, out=np.zeros_like(white), where=instrument.colour > 0)
     seen = Seen(gps, FREQUENCY, recorded, spectra, np.ones(len(settings.names), bool))
-    assert (
-        left(
-            predict(instrument, seen, "ringdown").series,
-            colour(made.strain[None], instrument.above_noise(gps))[0],
-        )
-        < 1e-5
-    )
+    wanted = colour(made.strain[None], instrument.above_noise(gps))[0]
+    assert left(predict(instrument, seen, "ringdown").series, wanted) < 1e-5
 
 
 def test_of_another_detector_or_recorded_data_it_is_told_nothing(dataset):
