@@ -43,7 +43,6 @@ def stored_series(content: Content) -> Recipe:
         recorded=old.recorded,
         shared="shared_series" in old,
         label=lambda i: int(labels[i]),
-        shared="shared_series" in old,
         attributes={
             "rates": old.attributes.get("rates", {}),
             "derived_seed": old.attributes.get("derived_seed", before.seed),

@@ -1,4 +1,4 @@
-"""What is measured on a stretch: of cleaning that is perfect, half done, none at all; of vetoes that hold everything."""
+"""What is measured on a stretch: of cleaning that is perfect, or half done, or none; of vetoes that hold all."""
 
 import csv
 
