@@ -223,8 +223,6 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     if explained is not None:
         assert plot.companion is not None
         block |= {"witnessed": plot.companion.numpy(), "witnessed_series": explained}
-    if recipe.shared:
-        block["shared_series"] = np.stack([event.shared for event in events])  # type: ignore[misc]
     return block
 
 
