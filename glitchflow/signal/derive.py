@@ -28,6 +28,8 @@ def append_derived(
     white noise of `Derived.floor`, which stands for what the sensor cannot resolve: without it the whitening of
     a channel that is silent between its arches would amplify rounding errors.
     """
+    if not derived:
+        return series
     rows, known = list(series), list(names)
     for item in derived:
         sources = [rows[known.index(channel)] for channel in item.channels]

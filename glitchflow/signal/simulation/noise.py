@@ -14,6 +14,7 @@ from glitchflow.errors import InputError
 from glitchflow.signal.types import Array
 
 KEY = "simulate.detector.noise"
+PIECE = 2**19  # samples coloured at once
 ROLL = 0.8  # of its Nyquist frequency, from where on a decimation filter takes from a channel (scipy's and gwpy's, too)
 
 
@@ -64,8 +65,15 @@ def advanced_detector_asd(frequency: Array) -> Array:
 
 
 def colour(white: Array, response: Array) -> Array:
-    """Filters series (C, N) whose noise is white with unit variance by the responses (C, K)."""
-    return np.fft.irfft(np.fft.rfft(white) * response, n=white.shape[-1])
+    """Filters series (..., N) whose noise is white with unit variance by the responses (..., K), some rows at a time:
+    of many channels, nothing but the series themselves is in memory."""
+    rows, shape = white.reshape(-1, white.shape[-1]), (*white.shape[:-1], response.shape[-1])
+    gains = np.broadcast_to(response, shape).reshape(-1, shape[-1])
+    found, step = np.empty_like(rows), max(1, PIECE // rows.shape[-1])
+    for first in range(0, len(rows), step):
+        some = slice(first, first + step)
+        found[some] = np.fft.irfft(np.fft.rfft(rows[some]) * gains[some], n=rows.shape[-1])
+    return found.reshape(white.shape)
 
 
 def _advanced(noise: Noise, frequency: Array) -> Array:
