@@ -220,6 +220,8 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
         start = np.array([event.gps for event in events]) - content.series.duration / 2
         block["frequency0"] = np.asarray(plot.frequencies)[:, 0]
         block["time0"] = np.asarray(plot.times)[:, 0] + start
+    if recipe.shared:
+        block["shared_series"] = np.stack([event.shared for event in events])  # type: ignore[misc]
     if explained is not None:
         assert plot.companion is not None
         block |= {"witnessed": plot.companion.numpy(), "witnessed_series": explained}
