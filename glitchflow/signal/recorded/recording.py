@@ -30,6 +30,7 @@ STRETCH = 128 * _MIB  # bytes of a stretch, all channels at the common rate; the
 RAW = 128 * _MIB  # bytes of recorded samples that are worked on at once, and of decoded files that are kept
 UNKNOWN = 16384.0  # Hz that a channel is taken to have before it was read: the fastest there are
 SLOWEST = 8.0  # Hz; of a trend once a second or a minute no series of seconds can be made
+LOT = 64  # windows that are read together where nobody says
 MARGIN = 2.0  # s read beyond each end of a stretch: more than half a filter, at the slowest rate too
 
 
@@ -82,7 +83,7 @@ class _Decoded:
 def open_recording(
     sources: Sequence[Source], series: Series, starts: Sequence[float] | Array, lot: int = 0
 ) -> Recording:
-    """Lists the files of channels. lot: see `Recording`; 0: one task reads all.
+    """Lists the files of channels. lot: see `Recording`; 0: nobody knows yet.
 
     Raises `InputError` where a pattern matches no file.
     """
@@ -91,7 +92,7 @@ def open_recording(
         if tuple(source.files) not in found:  # hundreds of channels lie in the same files
             found[tuple(source.files)] = pieces(source)
     files = tuple(found[tuple(source.files)] for source in sources)
-    return Recording(tuple(sources), series, files, np.asarray(starts, float), lot or max(1, len(starts)))
+    return Recording(tuple(sources), series, files, np.asarray(starts, float), lot or LOT)
 
 
 def event_start(series: Series, gps: float) -> float:
@@ -139,6 +140,7 @@ def recorded_rates(recording: Recording) -> dict[str, float]:
 
     Raises `InputError` for a channel that is in none of its first, middle and last file, or is too slow.
     """
+    cut(recording, 0)  # which will be wanted next, and tells most of them
     for source, files in zip(recording.sources, recording.files):
         tries, reason = (files[0], files[len(files) // 2], files[-1]), ""
         beside = [s for s, f in zip(recording.sources, recording.files) if f == files]
