@@ -66,6 +66,13 @@ def small(workdir: Path, **changes: object) -> Experiment:
     return parse(values)
 
 
+def with_transients(experiment: Experiment, rate: float) -> Experiment:
+    """The same detector with transients at times of their own, so many a second: what a stretch has."""
+    simulate = experiment.simulate
+    detector = simulate.detector.model_copy(update={"rate": rate})
+    return experiment.model_copy(update={"simulate": simulate.model_copy(update={"detector": detector})})
+
+
 READ: dict[str, Reads] = {}  # what the stages of this process have read so far
 
 

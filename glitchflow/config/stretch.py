@@ -12,8 +12,9 @@ class Stretch(Section):
     duration: int = key(3600, "how long it is", "s", gt=0)
     frame: int = key(64, "length of a file", "s", gt=0)
     format: Literal["gwf", "hdf5"] = key("gwf", "gwf needs the extra [gwf]")
-    rate: float = key(1 / 32, "glitches a second, drawn (Poisson) from the families but `chirp`", "Hz", ge=0)
-    signals: float = key(0.0, "injected signals an hour, drawn (Poisson) from the family `chirp`", ge=0)
+    signals: float = key(
+        0.0, "signals an hour, of the family `chirp`, beside what `simulate.detector.rate` gives", ge=0
+    )
 
     @property
     def stop(self) -> int:

@@ -2,7 +2,7 @@
 
     frames/S-SIM_GLITCHFLOW-1400000000-64.gwf    strain, witnesses at their own rates, state: what a user would have
     frames/truth/S-SIM_TRUTH-1400000000-64.gwf   what is in the strain beside its noise
-    frames/truth/glitches.csv, signals.csv, science.csv
+    frames/truth/glitches.csv, signals.csv, bursts.csv, science.csv
     frames/truth/frames/1400000000.json          of each frame: checksums of its samples, its rows of these tables
     frames/truth/stretch.json                    what it was made from, and whether it is complete
 
@@ -36,13 +36,12 @@ from glitchflow.signal.simulation.stretch import (
     BLOCK,
     REACH,
     SCIENCE,
-    SIGNAL,
     STATE_RATE,
     Span,
     State,
-    Timeline,
+    StretchMaker,
+    draw_stretch,
     make_spans,
-    make_timeline,
 )
 
 TASK = 4 * BLOCK  # s at least of a task: a few seconds of work, and few blocks that two tasks make
@@ -50,6 +49,7 @@ ROOT = "stretch.json"
 TABLES = {
     "glitches": ("gps", "label", "snr", "witnessed"),
     "signals": ("gps", "label", "snr", "witnessed"),
+    "bursts": ("gps", "label", "subsystem"),  # which never reach the strain
     "science": ("start", "end"),
 }
 COPIES = 4  # of one channel's block that colouring holds: white, spectrum, product, coloured
@@ -61,6 +61,7 @@ class Made(BaseModel):
     sha256: dict[str, str]  # by channel, of its samples
     glitches: list[tuple[float, str, float, bool]]
     signals: list[tuple[float, str, float, bool]]
+    bursts: list[tuple[float, str, str]]
     science: list[tuple[float, float]]
 
 
@@ -76,7 +77,7 @@ class Frames:
     """Where the frames of a stretch lie, and what they are cut from."""
 
     path: Path
-    line: Timeline
+    maker: StretchMaker
 
     @property
     def truth(self) -> Path:
@@ -85,12 +86,12 @@ class Frames:
 
     def name(self, description: str, start: int) -> str:
         """The name of the frame that begins at a GPS second."""
-        settings, strain = self.line.stretch, self.line.names[0]
+        settings, strain = self.maker.stretch, self.maker.names[0]
         return frame_name(strain, description, start, self.stop(start) - start, settings.format)
 
     def stop(self, start: int) -> int:
         """Where the frame that begins there ends: the last one may be shorter."""
-        return min(start + self.line.stretch.frame, self.line.stretch.stop)
+        return min(start + self.maker.stretch.frame, self.maker.stretch.stop)
 
 
 def stretch(experiment: Experiment, overwrite: bool = False) -> Path:
@@ -109,18 +110,20 @@ def stretch(experiment: Experiment, overwrite: bool = False) -> Path:
         "simulate": {"detector": simulate.detector.model_dump(mode="json")},
         "stretch": settings.model_dump(mode="json"),
     }
-    line = make_timeline(simulate.detector, settings, rate, seed)
-    return _write(Path(experiment.workdir) / "frames", config, line, experiment.cluster, overwrite)
+    maker = draw_stretch(simulate.detector, settings, rate, seed)
+    return _write(Path(experiment.workdir) / "frames", config, maker, experiment.cluster, overwrite)
 
 
-def _write(path: Path, config: dict[str, Any], line: Timeline, cluster: Cluster, overwrite: bool) -> Path:
+def _write(
+    path: Path, config: dict[str, Any], maker: StretchMaker, cluster: Cluster, overwrite: bool
+) -> Path:
     with lease.hold(path) as check:
-        frames = Frames(_begin(path, config, overwrite), line)
-        starts = range(line.stretch.start, line.stretch.stop, line.stretch.frame)
+        frames = Frames(_begin(path, config, overwrite), maker)
+        starts = range(maker.stretch.start, maker.stretch.stop, maker.stretch.frame)
         missing = [start for start in starts if not _is_there(frames, start)]
         if 0 < len(missing) < len(starts):
             say(f"{path}: {len(starts) - len(missing)} of {len(starts)} frames are there already")
-        job = Job(partial(make_frames, frames), "frames", memory(line), "s")
+        job = Job(partial(make_frames, frames), "frames", memory(maker), "s")
         run_tasks(job, _parts(missing, frames), cluster, check)
         check()
         with objects.writing(path, "cannot be finished"):
@@ -131,9 +134,9 @@ def _write(path: Path, config: dict[str, Any], line: Timeline, cluster: Cluster,
     return path
 
 
-def memory(line: Timeline) -> int:
+def memory(maker: StretchMaker) -> int:
     """Bytes that a task is projected to hold: a block and a frame of every channel, and what writing copies of it."""
-    rates, frame = np.array(line.rates), min(line.stretch.frame, line.stretch.duration)
+    rates, frame = np.array(maker.rates), min(maker.stretch.frame, maker.stretch.duration)
     one = COPIES * (BLOCK + 2 * REACH) * rates.max() * 8
     return int(BASE_MEMORY + rates.sum() * 8 * (BLOCK + 3 * frame) + one)
 
@@ -144,29 +147,30 @@ def memory(line: Timeline) -> int:
 def make_frames(frames: Frames, part: tuple[int, int]) -> None:
     """Make and write the frames between two GPS seconds, one after the other."""
     start, stop = part
-    step = frames.line.stretch.frame
-    for span in make_spans(frames.line, [*range(start, stop, step), stop]):
-        shown, truth = channels_of(frames.line, span)
+    step = frames.maker.stretch.frame
+    for span in make_spans(frames.maker, [*range(start, stop, step), stop]):
+        shown, truth = channels_of(frames.maker, span)
         for path, description, series in (
             (frames.truth, "TRUTH", truth),
             (frames.path, "GLITCHFLOW", shown),
         ):
-            name, form = frames.name(description, span.start), frames.line.stretch.format
+            name, form = frames.name(description, span.start), frames.maker.stretch.format
             write_frame(path / name, span.start, span.stop - span.start, series, form, "stretch.format")
-        rows = [(t.gps, frames.line.labels[t.label], t.snr, t.witnessed) for t in span.transients]
+        rows = [(row.part, (row.gps, row.family, row.snr, row.witnessed)) for row in span.rows if row.snr]
         made = Made(
             sha256={name: digest(values) for name, values in (shown | truth).items()},
-            glitches=[row for row in rows if row[1] != SIGNAL],
-            signals=[row for row in rows if row[1] == SIGNAL],
+            glitches=[row for part, row in rows if part != "signals"],
+            signals=[row for part, row in rows if part == "signals"],
+            bursts=[(row.gps, row.family, row.subsystem) for row in span.rows if row.subsystem],
             science=_science(span.state, span.start),
         )
         with objects.writing(frames.path, "cannot be written"):
             objects.put(frames.truth, _marker(span.start), made.model_dump_json().encode())
 
 
-def channels_of(line: Timeline, span: Span) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+def channels_of(maker: StretchMaker, span: Span) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
     """The channels (n,) of a frame and of its truth, by name: the strain in float64, witnesses in float32."""
-    strain, *witnesses = line.names
+    strain, *witnesses = maker.names
     shown: dict[str, NDArray] = {strain: span.channels[0]}
     shown |= {name: values.astype(np.float32) for name, values in zip(witnesses, span.channels[1:])}
     shown[f"{strain.partition(':')[0]}:GLITCHFLOW_STATE"] = span.state

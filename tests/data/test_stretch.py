@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gwpy.timeseries import StateVector, TimeSeries, TimeSeriesDict
-from helpers import small
+from helpers import small, with_transients
 
 from glitchflow.data import stretch as module
 from glitchflow.data.stretch import channels_of, stretch
 from glitchflow.errors import InputError, RunError
-from glitchflow.signal.simulation.stretch import make_spans, make_timeline
+from glitchflow.signal.simulation.stretch import draw_stretch, make_spans
 
 START, RATE = 1_400_000_000, 256
 CHANNELS = ["SIM:STRAIN", "SIM:ACC", "SIM:SUS", "SIM:GLITCHFLOW_STATE"]
-SETTINGS = {"duration": 150, "frame": 60, "signals": 200, "rate": 0.1}
+SETTINGS = {"duration": 150, "frame": 60, "signals": 200}
 
 
 def here(job, parts, cluster, check=lambda: None):
@@ -39,7 +39,7 @@ def _without_ray(monkeypatch):
 
 
 def experiment(workdir: Path, **changes):
-    return small(workdir, stretch=SETTINGS | changes)
+    return with_transients(small(workdir, stretch=SETTINGS | changes), 0.1)
 
 
 def read(path: Path, channel: str, **options) -> TimeSeries:
@@ -72,8 +72,8 @@ def made(tmp_path_factory):
 def span(tmp_path_factory):
     """The same seconds, straight from the simulation."""
     settings = experiment(tmp_path_factory.mktemp("span"))
-    line = make_timeline(settings.simulate.detector, settings.stretch, RATE, settings.seed)
-    return channels_of(line, next(make_spans(line, [START, START + 150])))
+    maker = draw_stretch(settings.simulate.detector, settings.stretch, RATE, settings.seed)
+    return channels_of(maker, next(make_spans(maker, [START, START + 150])))
 
 
 def test_names_say_what_they_cover(made):
@@ -152,7 +152,7 @@ def test_a_stretch_that_was_killed_goes_on(tmp_path, made, monkeypatch):
     assert kept.stat().st_mtime_ns == before
     assert digests(path) == digests(made)
     assert names(path) == names(made)
-    for table in ("glitches", "signals", "science"):
+    for table in ("glitches", "signals", "bursts", "science"):
         assert (path / "truth" / f"{table}.csv").read_text() == (made / "truth" / f"{table}.csv").read_text()
 
 

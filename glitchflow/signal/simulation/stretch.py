@@ -1,19 +1,20 @@
 """A stretch: hours of the simulated detector without a seam, of which any second can be made alone.
 
-    1. noise: white noise is drawn for each channel and GPS second, and coloured by a filter of finite length
-    2. transients are drawn for each GPS second; each is made in a window of its own around it, as in an event
-    3. both are made in whole blocks on a fixed grid of GPS time, of which a span is cut
+    1. noise: white noise is drawn for each channel and GPS second, and coloured by a filter of finite length; noise
+       that channels share likewise
+    2. transients are drawn for each GPS second, signals too; each is made in a window of its own, as in an event
+    3. all this is made in whole blocks on a fixed grid of GPS time, of which a span is cut
 
 Samples depend on (settings, seed, GPS second) alone, bit for bit: a sum's rounding follows from its place in its block,
 never from where a span begins. Channels have rates of their own.
 
-Shapes: C channel (the strain first); n = rate x length, one for each channel; N sample of the strain; W sample of a
-transient's window, at the strain's rate.
+Shapes: C channel (the strain first); n = rate x length, one for each channel; N sample of the strain; K frequency of a
+block with both its margins.
 """
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
 
@@ -24,42 +25,62 @@ from scipy.signal.windows import tukey
 
 from glitchflow.config import Detector, Series, Stretch
 from glitchflow.errors import InputError
-from glitchflow.signal.simulation.families import FAMILIES, Instrument
+from glitchflow.signal.simulation.drift import Drift
+from glitchflow.signal.simulation.families import Instrument
 from glitchflow.signal.simulation.instrument import draw_instrument
-from glitchflow.signal.simulation.noise import channel_asds, colour
-from glitchflow.signal.streams import GLITCHES, INJECTED, NOISE, generator
-from glitchflow.signal.types import Array, Transient
+from glitchflow.signal.simulation.noise import channel_asds
+from glitchflow.signal.simulation.timeline import Happening, Made, add, draw_transients, make_happening
+from glitchflow.signal.streams import INJECTED, NOISE, generator
+from glitchflow.signal.types import Array, Spectrum
 
 State = NDArray[np.uint32]
 
 # s: a line of 0.1 Hz rings with a time constant of 1.6 s, and is over in 8 s; the longest transients are over too
 REACH = 8
 BLOCK = 64  # s: of which a quarter more is made than kept
+WHOLE = BLOCK + 2 * REACH
 STATE_RATE = 16  # Hz
 SCIENCE, CLEANED, PASSED, NO_DATA = (np.uint32(1 << bit) for bit in range(4))  # bits of the state channel
 SIGNAL = "chirp"  # the family that counts as a signal, not as a glitch
+NUMBERED = 2**20  # injected signals from here on: beyond the other transients of a second
 PARTS = ("witnessed", "shared", "unwitnessed", "signals")  # what is in the strain beside its own noise
 
 
 @dataclass(frozen=True)
-class Timeline:
+class StretchMaker:
     """Holds the constants of a stretch."""
 
-    settings: Detector
     stretch: Stretch
-    seed: int
     rates: list[int]  # (C,): Hz
-    labels: list[str]  # families; the first is background, the last is of signals
-    share: Array  # (family,): of labels[1:] among the glitches
-    instrument: Instrument  # for windows of W samples
-    filters: list[
-        Array
-    ]  # (C,), each (K,): the response of the noise's filter on a block with both its margins
+    instrument: Instrument  # for the windows of transients
+    filters: list[Spectrum]  # (C,), each (K,): of the noise, at the channel's own rate
+    shared: list[Spectrum]  # of each noise that is shared: (S, K), at the strain's rate
+
+    @property
+    def settings(self) -> Detector:
+        """The detector's."""
+        return self.instrument.settings
 
     @property
     def names(self) -> list[str]:
         """The channels' names (C,)."""
         return [self.settings.strain, *self.settings.names]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Says of a transient what the truth says of it."""
+
+    gps: float  # of its centre, s
+    family: str
+    snr: float  # matched-filter SNR in the strain; 0 where that is not reached
+    witnessed: bool
+    subsystem: str  # the one that alone is shaken; empty: it reaches the strain
+
+    @property
+    def part(self) -> str:
+        """The part of the strain that it belongs to."""
+        return "signals" if self.family == SIGNAL else "witnessed" if self.witnessed else "unwitnessed"
 
 
 @dataclass(frozen=True)
@@ -71,7 +92,7 @@ class Span:
     channels: list[Array]  # (C,), each (n,)
     parts: dict[str, Array]  # by name of `PARTS`, each (N,): what it adds to the strain
     state: State  # (n,) at STATE_RATE
-    transients: list[Transient]  # whose centre lies in it, by time
+    rows: list[Row]  # of transients whose centre lies in it, by time
 
     def cut(self, start: int, stop: int) -> "Span":
         """The part of it between two GPS seconds."""
@@ -82,51 +103,39 @@ class Span:
             return series[(start - self.start) * rate : (stop - self.start) * rate]
 
         parts = {name: cut(part) for name, part in self.parts.items()}
-        inside = [t for t in self.transients if start <= t.gps < stop]
+        inside = [row for row in self.rows if start <= row.gps < stop]
         return Span(start, stop, [cut(c) for c in self.channels], parts, cut(self.state), inside)
 
 
-@dataclass(frozen=True)
-class _Added:
-    """One transient, and what it adds to the channels that it reaches."""
-
-    row: Transient
-    start: int  # GPS second that its window begins at
-    channels: dict[int, Array]  # by the channel's place, each (n,) of the window
-
-
-def make_timeline(settings: Detector, stretch: Stretch, sample_rate: float, seed: int) -> Timeline:
-    """Draws what is constant over a stretch; strain and witnesses at `sample_rate` in Hz.
+def draw_stretch(settings: Detector, stretch: Stretch, sample_rate: float, seed: int) -> StretchMaker:
+    """Draws what is constant over a stretch; the strain at `sample_rate` in Hz, as all without a rate of their own.
 
     The detector is that of the dataset with the same seed. Raises `InputError` for a rate that is not a whole number
-    of Hz, where there are to be glitches of no family, and for a noise curve that cannot be read.
+    of Hz, and for a noise curve that cannot be read.
     """
-    rate = int(sample_rate)
-    if rate != sample_rate:
-        raise InputError(f"series.sample_rate = {sample_rate:g}: a stretch takes whole numbers of Hz")
-    names = [settings.strain, *settings.names]
-    rates = [rate] * len(names)
-    series = Series(duration=2 * REACH, sample_rate=rate)
-    instrument, table = draw_instrument(settings, series, seed)
+    own = {name: one.rate for one in settings.subsystems for name in settings.sensors(one)}
+    given = [own.get(name, sample_rate) for name in [settings.strain, *settings.names]]
+    rates = [int(rate) for rate in given]
+    for name, rate in zip([settings.strain, *settings.names], given):
+        if rate != int(rate):
+            raise InputError(f"{name}: a stretch takes rates of whole numbers of Hz, not {rate:g}")
+    instrument, table = draw_instrument(settings, Series(duration=2 * REACH, sample_rate=rates[0]), seed)
+    wide, _ = draw_instrument(settings, Series(duration=WHOLE, sample_rate=rates[0]), seed)
     slopes = np.array([table["witness_noise_slopes"][name] for name in settings.names])
-    filters = [
-        _noise_filter(channel_asds(settings, _frequencies(own), slopes)[0][i], own)
-        for i, own in enumerate(rates)
+    filters = dict[int, Spectrum]()
+    for rate in set(rates):
+        frequency = np.arange(WHOLE * rate // 2 + 1, dtype=np.float64) / WHOLE
+        asds = channel_asds(settings, frequency, slopes)[0] * np.sqrt(rate / 2)
+        filters |= {i: _finite(asds[i], rate) for i, one in enumerate(rates) if one == rate}
+    shared = [
+        _finite(one.coupling.response * one.shape * wide.floor[one.places], rates[0]) for one in wide.shared
     ]
-    weights = {name: getattr(settings.families, name).weight for name in FAMILIES if name != SIGNAL}
-    glitches = [name for name, weight in weights.items() if weight]
-    if stretch.rate and not glitches:
-        raise InputError(
-            f"stretch.rate = {stretch.rate:g}: no family of simulate.detector.families but {SIGNAL} has a weight"
-        )
-    share = np.array([*(weights[name] for name in glitches), 0.0])
-    labels = ["background", *glitches, SIGNAL]
-    return Timeline(settings, stretch, seed, rates, labels, share / (share.sum() or 1), instrument, filters)
+    return StretchMaker(stretch, rates, instrument, [filters[i] for i in range(len(rates))], shared)
 
 
-def make_spans(line: Timeline, edges: Sequence[int]) -> Iterator[Span]:
-    """Makes the spans between ascending GPS seconds, one after the other; blocks that two of them share, once."""
-    block = lru_cache(maxsize=1)(partial(_block, line))
+def make_spans(maker: StretchMaker, edges: Sequence[int]) -> Iterator[Span]:
+    """Makes the spans between ascending GPS seconds, one after the other; a block that two of them share, once."""
+    block = lru_cache(maxsize=1)(partial(_block, maker))
     for start, stop in pairwise(edges):
         blocks = range(start // BLOCK, (stop - 1) // BLOCK + 1)
         yield _joined([block(k).cut(max(start, k * BLOCK), min(stop, (k + 1) * BLOCK)) for k in blocks])
@@ -139,21 +148,24 @@ def _joined(spans: list[Span]) -> Span:
         [np.concatenate(rows) for rows in zip(*(s.channels for s in spans))],
         {name: np.concatenate([s.parts[name] for s in spans]) for name in spans[0].parts},
         np.concatenate([s.state for s in spans]),
-        [t for s in spans for t in s.transients],
+        [row for s in spans for row in s.rows],
     )
 
 
-def _block(line: Timeline, k: int) -> Span:
+def _block(maker: StretchMaker, k: int) -> Span:
     """Block k of the grid: noise, and what transients add to it."""
     start, stop = k * BLOCK, (k + 1) * BLOCK
-    channels = [_noise(line, i, start, stop) for i in range(len(line.rates))]
+    channels = [_noise(maker, i, start) for i in range(len(maker.rates))]
     parts = {name: np.zeros_like(channels[0]) for name in PARTS}
+    for i, series in _shared_noise(maker, start):
+        target = parts["shared"] if i == 0 else channels[i]
+        target += series
     rows = []
-    for one in _transients(line, start - REACH, stop + REACH):
-        rows.append(one.row)
-        for i, series in one.channels.items():
-            target = parts[_part(line, one.row)] if i == 0 else channels[i]
-            _add(target, start, series, one.start, line.rates[i])
+    for drawn in _happenings(maker, start - REACH, stop + REACH):
+        made = make_happening(maker.instrument, drawn)
+        row = Row(made.gps, made.family, made.snr, made.witnessed, drawn.subsystem)
+        rows.append(row)
+        _add(maker, made, parts[row.part], channels, start)
     for part in parts.values():
         channels[0] += part
     state = np.full(BLOCK * STATE_RATE, SCIENCE)
@@ -161,91 +173,91 @@ def _block(line: Timeline, k: int) -> Span:
     return Span(start, stop, channels, parts, state, rows).cut(start, stop)
 
 
-def _part(line: Timeline, row: Transient) -> str:
-    """The part of the strain that a transient belongs to."""
-    return "signals" if line.labels[row.label] == SIGNAL else "witnessed" if row.witnessed else "unwitnessed"
-
-
-def _add(target: Array, start: int, series: Array, begin: int, rate: int) -> None:
-    """Add a series that begins at a GPS second to one of the same rate that begins at another, where they meet."""
-    first = (begin - start) * rate
-    low, high = max(first, 0), min(first + len(series), len(target))
-    target[low:high] += series[low - first : high - first]
-
-
 # -- noise ---------------------------------------------------------------------------------------------------------
 
 
-def _frequencies(rate: int) -> Array:
-    """Those of a block with both its margins (K,), up to half the rate."""
-    seconds = BLOCK + 2 * REACH
-    return np.arange(seconds * rate // 2 + 1, dtype=np.float64) / seconds
-
-
-def _noise_filter(asd: Array, rate: int) -> Array:
-    """The response (K,) of a zero-phase filter, `REACH` s long on each side, that gives unit white noise an ASD (K,).
+def _finite(response: NDArray, rate: int) -> Spectrum:
+    """The response (..., K) of a filter cut to `REACH` s on each side of no delay.
 
     Its outer half is faded out, so that the floor between lines is not filled by a sharp end's leakage.
     """
-    impulse = np.fft.irfft(asd * np.sqrt(rate / 2))
+    impulse = np.fft.irfft(response)
     half = REACH * rate
     fading = tukey(2 * half + 1, 0.5)[half:]
-    impulse[: half + 1] *= fading
-    impulse[-half:] *= fading[:0:-1]
-    impulse[half + 1 : -half] = 0.0
-    return np.real(np.fft.rfft(impulse))
+    impulse[..., : half + 1] *= fading
+    impulse[..., -half:] *= fading[:0:-1]
+    impulse[..., half + 1 : -half] = 0.0
+    return np.fft.rfft(impulse)
 
 
-def _noise(line: Timeline, channel: int, start: int, stop: int) -> Array:
-    """Coloured noise (n,) of a block, by overlap-save: what wraps around at both ends is cut away."""
-    rate, name = line.rates[channel], zlib.crc32(line.names[channel].encode())
-    white = [
-        generator(line.seed, NOISE, name, second).standard_normal(rate)
-        for second in range(start - REACH, stop + REACH)
-    ]
-    made = colour(np.concatenate(white), line.filters[channel])
-    return made[REACH * rate : -REACH * rate]
+def _white(maker: StretchMaker, name: str, rate: int, start: int) -> Spectrum:
+    """The spectrum (K,) of unit white noise of a name, over a block with both its margins."""
+    number, seconds = zlib.crc32(name.encode()), range(start - REACH, start + BLOCK + REACH)
+    seed = maker.instrument.seed
+    return np.fft.rfft(
+        np.concatenate([generator(seed, NOISE, number, s).standard_normal(rate) for s in seconds])
+    )
+
+
+def _filtered(spectrum: Spectrum, rate: int) -> Array:
+    """The series (n,) of a block, by overlap-save: what wraps around at both ends is cut away."""
+    return np.fft.irfft(spectrum, WHOLE * rate)[REACH * rate : -REACH * rate]
+
+
+def _gain(drift: Drift, row: int, start: int, rate: int) -> Array | float:
+    """The gain (n,) of one of a drift's channels through a block."""
+    if not drift.size and not drift.away:
+        return 1.0
+    one = drift.take(np.arange(drift.wander.keys.size) == row)
+    return one.at(start + np.arange(BLOCK * rate) / rate)[0]
+
+
+def _noise(maker: StretchMaker, channel: int, start: int) -> Array:
+    """A channel's own noise (n,) in a block."""
+    rate = maker.rates[channel]
+    white = _white(maker, maker.names[channel], rate, start)
+    return _gain(maker.instrument.levels, channel, start, rate) * _filtered(
+        white * maker.filters[channel], rate
+    )
+
+
+def _shared_noise(maker: StretchMaker, start: int) -> Iterator[tuple[int, Array]]:
+    """What each channel hears of each noise that is shared, with the channel's place: (n,).
+
+    It is made at the strain's rate; at another the same spectrum is cut, or goes on with zeros.
+    """
+    common = maker.rates[0]
+    for one, filters in zip(maker.instrument.shared, maker.shared):
+        white = _white(maker, f"shared {one.name}", common, start)
+        for row, place in enumerate(one.places.tolist()):
+            rate = maker.rates[place]
+            heard = _filtered(white * filters[row] * (rate / common), rate)
+            yield place, _gain(one.coupling.drift, row, start, rate) * heard
 
 
 # -- transients ----------------------------------------------------------------------------------------------------
 
 
-def _transients(line: Timeline, start: int, stop: int) -> Iterator[_Added]:
-    """The transients whose centre lies between two GPS seconds, second by second."""
-    signal = np.arange(len(line.share)) == len(line.share) - 1
+def _happenings(maker: StretchMaker, start: int, stop: int) -> Iterator[Happening]:
+    """The detector's transients whose centre lies between two GPS seconds, then the signals that are injected."""
+    settings, seed = maker.settings, maker.instrument.seed
+    yield from draw_transients(settings, seed, start, stop)
     for second in range(start, stop):
-        for stream, rate, share in (
-            (GLITCHES, line.stretch.rate, line.share),
-            (INJECTED, line.stretch.signals / 3600, signal),
-        ):
-            yield from _draw(line, generator(line.seed, stream, second), second, rate, share)
+        rng = generator(seed, INJECTED, second)
+        for number in range(rng.poisson(maker.stretch.signals / 3600)):
+            offset, snr = float(rng.random()), float(np.exp(rng.uniform(*np.log(settings.snr))))
+            yield Happening(second, NUMBERED + number, offset, SIGNAL, snr)
 
 
-def _draw(
-    line: Timeline, rng: np.random.Generator, second: int, rate: float, share: Array
-) -> Iterator[_Added]:
-    """The transients of one GPS second: how many, and of each its time, family, strength and parameters."""
-    for _ in range(rng.poisson(rate)):
-        offset = rng.uniform()
-        label = 1 + int(rng.choice(len(share), p=share))
-        snr = float(np.exp(rng.uniform(*np.log(line.settings.snr))))
-        yield _make(line, rng, second, offset, Transient(label, second + offset, snr, False))
-
-
-def _make(line: Timeline, rng: np.random.Generator, second: int, offset: float, wanted: Transient) -> _Added:
-    """One transient, `offset` s into a GPS second, in the window of `REACH` s on each side of that second's begin."""
-    instrument, family = line.instrument, FAMILIES[line.labels[wanted.label]]
-    time = np.arange(2 * REACH * line.rates[0]) / line.rates[0] - REACH - offset
-    made = family.make(instrument, rng, time, wanted.gps)
-    norm = float(np.linalg.norm(colour(made.strain[None], instrument.above_noise(wanted.gps))))
-    scale = wanted.snr / norm if made.scaled else 1.0
-    channels = {0: colour(scale * made.strain, instrument.floor[0])}
-    for i, row in zip(made.places, () if made.witnesses is None else made.witnesses):
-        channels[int(i)] = colour(scale * row, instrument.floor[i])
-    for place, moved in (made.motion or {}).items():
-        channels[1 + place] = channels.get(1 + place, 0.0) + moved
-    for i, series in channels.items():
-        if line.rates[i] != line.rates[0]:
-            channels[i] = resample(series, 2 * REACH * line.rates[i])
-    row = replace(wanted, snr=scale * norm, witnessed=family.witnessed)
-    return _Added(row, second - REACH, channels)
+def _add(maker: StretchMaker, made: Made, part: Array, channels: list[Array], start: int) -> None:
+    """Add a transient to its part of the strain (N,), and to the witnesses (n,) of a block, at their own rates."""
+    common = maker.rates[0]
+    add(part, start * common, made.strain, made.start)
+    for place, series in made.heard.items():
+        rate, first = maker.rates[place], made.start
+        if rate != common:  # from and to whole seconds, which begin with a sample at any rate
+            second, lead = divmod(first, common)
+            whole = np.zeros(-(-(lead + series.size) // common) * common)
+            whole[lead : lead + series.size] = series
+            series, first = resample(whole, whole.size // common * rate), second * rate
+        add(channels[place], start * rate, series, first)

@@ -1,10 +1,11 @@
-"""What is measured on a stretch: of cleaning that is perfect, or half done, or none; of vetoes that hold all."""
+"""What is measured on a stretch: of cleaning that is perfect, half done, none at all; of vetoes that hold all."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import small
+from helpers import small, with_transients
 from igwn_segments import segment, segmentlist
 
 from glitchflow.analysis.clean.truth import Stretch, measure
@@ -14,9 +15,9 @@ from glitchflow.data.frames import write_frame
 from glitchflow.data.stretch import stretch
 from glitchflow.errors import InputError
 from glitchflow.score.statistics import Bootstrap
-from glitchflow.signal.simulation.stretch import make_spans, make_timeline
+from glitchflow.signal.simulation.stretch import draw_stretch, make_spans
 
-START, SECONDS, RATE = 1_400_000_000, 320, 256
+START, SECONDS, RATE = 1_400_000_000, 208, 256
 INTERVAL = Bootstrap(1, 100)
 KNOWN = segmentlist([segment(START + 8, START + SECONDS - 8)])
 LIVE = SECONDS - 16
@@ -26,17 +27,17 @@ LIVE = SECONDS - 16
 def made(tmp_path_factory):
     """A stretch with its frames, and its span as the simulation has it."""
     workdir = tmp_path_factory.mktemp("truth")
-    settings = small(workdir, stretch={"duration": SECONDS, "rate": 0.05, "signals": 600})
-    line = make_timeline(settings.simulate.detector, settings.stretch, RATE, settings.seed)
+    settings = with_transients(small(workdir, stretch={"duration": SECONDS, "signals": 720}), 0.1)
+    maker = draw_stretch(settings.simulate.detector, settings.stretch, RATE, settings.seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "run_tasks", lambda job, parts, *_: [job.make(part) for part in parts])
-        return stretch(settings), next(make_spans(line, [START, START + SECONDS]))
+        return stretch(settings), next(make_spans(maker, [START, START + SECONDS]))
 
 
-def cleaned(made, directory, share: float) -> Stretch:
-    """The stretch, of which cleaning has taken out this share of what witnesses explain."""
+def cleaned(made, directory, share: float, part: str = "witnessed") -> Stretch:
+    """The stretch, of which cleaning has taken out this share of what witnesses explain, or of another part."""
     frames, span = made
-    strain = span.channels[0] - share * span.parts["witnessed"]
+    strain = span.channels[0] - share * span.parts[part]
     path = directory / f"S-SIM_STRAIN_CLEAN-{START}-{SECONDS}.gwf"
     write_frame(path, START, SECONDS, {"SIM:STRAIN_CLEAN": strain}, "gwf", "clean.format")
     recorded = Source(name="SIM:STRAIN", files=[f"{frames}/*.gwf"])
@@ -63,12 +64,13 @@ def test_residual_is_what_is_left_over_what_was_there(made, tmp_path, share, res
     assert 0 < found["quiet"] < LIVE
 
 
-def test_volume_time_of_doing_nothing_is_1_and_of_cleaning_is_more(made, tmp_path):
+def test_volume_time_of_doing_nothing_is_1_and_without_signals_there_is_none(made, tmp_path):
     nothing = measure(cleaned(made, tmp_path, 0.0), KNOWN, segmentlist(), INTERVAL)["volume_time"]
     assert nothing["cleaned"]["value"] == nothing["vetoed"]["value"] == 1
-    assert nothing["signals"] > 30
-    perfect = measure(cleaned(made, tmp_path, 1.0), KNOWN, segmentlist(), INTERVAL)["volume_time"]
-    assert perfect["cleaned"]["value"] >= 1
+    assert nothing["signals"] > 20
+    gone = measure(cleaned(made, tmp_path, 1.0, "signals"), KNOWN, segmentlist(), INTERVAL)["volume_time"]
+    assert gone["cleaned"]["value"] < 0.3  # of those that a glitch stands beside
+    assert gone["vetoed"]["value"] == 1
 
 
 def test_a_veto_costs_its_time(made, tmp_path):
@@ -87,15 +89,13 @@ def test_a_veto_costs_its_time(made, tmp_path):
 
 
 def test_half_of_the_time_is_half_of_the_seconds(made, tmp_path):
-    half = segmentlist([segment(START + 8, START + 100.5), segment(START + 200.25, START + 260)])
+    half = segmentlist([segment(START + 8, START + 100.5), segment(START + 130.25, START + 190)])
     found = measure(cleaned(made, tmp_path, 1.0), half, segmentlist(), INTERVAL)
     assert found["live"] == 92 + 59
 
 
 def test_a_truth_that_is_missing_is_one_line(made, tmp_path):
     stretch = cleaned(made, tmp_path, 1.0)
-    from dataclasses import replace
-
     with pytest.raises(InputError) as refused:
         measure(replace(stretch, truth=tmp_path / "no"), KNOWN, segmentlist(), INTERVAL)
     assert str(refused.value) == f"clean.truth = {tmp_path}/no: signals.csv: No such file or directory"
