@@ -2,7 +2,7 @@
 
     frames/S-SIM_GLITCHFLOW-1400000000-64.gwf    strain, witnesses at their own rates, state: what a user would have
     frames/truth/S-SIM_TRUTH-1400000000-64.gwf   what is in the strain beside its noise
-    frames/truth/glitches.csv, signals.csv, bursts.csv, science.csv
+    frames/truth/glitches.csv, signals.csv, bursts.csv, science.csv, faults.csv
     frames/truth/frames/1400000000.json          of each frame: checksums of its samples, its rows of these tables
     frames/truth/stretch.json                    what it was made from, and whether it is complete
 
@@ -51,6 +51,7 @@ TABLES = {
     "signals": ("gps", "label", "snr", "witnessed"),
     "bursts": ("gps", "label", "subsystem"),  # which never reach the strain
     "science": ("start", "end"),
+    "faults": ("start", "end", "channel", "kind"),
 }
 COPIES = 4  # of one channel's block that colouring holds: white, spectrum, product, coloured
 
@@ -63,6 +64,7 @@ class Made(BaseModel):
     signals: list[tuple[float, str, float, bool]]
     bursts: list[tuple[float, str, str]]
     science: list[tuple[float, float]]
+    faults: list[tuple[float, float, str, str]]
 
 
 class Root(BaseModel):
@@ -163,6 +165,7 @@ def make_frames(frames: Frames, part: tuple[int, int]) -> None:
             signals=[row for part, row in rows if part == "signals"],
             bursts=[(row.gps, row.family, row.subsystem) for row in span.rows if row.subsystem],
             science=_science(span.state, span.start),
+            faults=[(one.start, one.end, one.channel, one.kind) for one in span.faults],
         )
         with objects.writing(frames.path, "cannot be written"):
             objects.put(frames.truth, _marker(span.start), made.model_dump_json().encode())
@@ -253,7 +256,7 @@ def _write_tables(frames: Frames, starts: list[int]) -> None:
             writer = csv.writer(file)
             writer.writerow(columns)
             rows = _rows(frames, starts, table)
-            writer.writerows(_meeting(rows) if table == "science" else rows)
+            writer.writerows(_meeting(rows) if columns[0] == "start" else rows)
         temporary.replace(frames.truth / f"{table}.csv")
 
 
@@ -262,14 +265,14 @@ def _rows(frames: Frames, starts: list[int], table: str) -> Iterator[tuple]:
         yield from getattr(objects.read(frames.truth, _marker(start), Made), table)
 
 
-def _meeting(segments: Iterator[tuple]) -> Iterator[tuple]:
-    """Ascending segments, those that meet joined."""
-    begin = end = None
-    for start, stop in segments:
-        if start != end:
-            if end is not None:
-                yield begin, end
+def _meeting(rows: Iterator[tuple]) -> Iterator[tuple]:
+    """Rows of begin, end and what it is, ascending, of which those that meet or overlap are joined; by their end."""
+    going: dict[tuple, tuple[float, float]] = {}
+    for start, stop, *what in rows:
+        begin, end = going.get(tuple(what), (start, start))
+        if start > end:
+            yield begin, end, *what
             begin = start
-        end = stop
-    if end is not None:
-        yield begin, end
+        going[tuple(what)] = begin, max(end, stop)
+    for key, (begin, end) in sorted(going.items(), key=lambda item: item[1]):
+        yield begin, end, *key

@@ -136,6 +136,11 @@ def test_tables_hold_every_transient_once(made, span):
     assert science == [{"start": f"{START}.0", "end": f"{START + 150}.0"}]
 
 
+def test_segments_that_meet_are_joined():
+    rows = [(0.0, 64.0, "x"), (0.0, 30.0, "y"), (64.0, 70.0, "x"), (66.0, 80.0, "x"), (90.0, 91.0, "x")]
+    assert list(module._meeting(iter(rows))) == [(0.0, 80.0, "x"), (0.0, 30.0, "y"), (90.0, 91.0, "x")]
+
+
 def test_a_stretch_that_was_killed_goes_on(tmp_path, made, monkeypatch):
     settings = experiment(tmp_path)
     monkeypatch.setattr(module, "run_tasks", killed)
@@ -152,7 +157,7 @@ def test_a_stretch_that_was_killed_goes_on(tmp_path, made, monkeypatch):
     assert kept.stat().st_mtime_ns == before
     assert digests(path) == digests(made)
     assert names(path) == names(made)
-    for table in ("glitches", "signals", "bursts", "science"):
+    for table in module.TABLES:
         assert (path / "truth" / f"{table}.csv").read_text() == (made / "truth" / f"{table}.csv").read_text()
 
 

@@ -1,8 +1,8 @@
 """Faults at known places: dropouts, stuck values, saturation, samples that are no number, dead channels, loss of lock.
 
 What data acquisition does to channels: gaps, railed converters and frozen channels are where data quality flags begin
-(Davis et al., CQG 38, 135014, 2021). Faults depend on (configuration, seed, GPS minute) alone, so that any time can be
-asked for alone; what is drawn is the truth that a stretch lists.
+(Davis et al., CQG 38, 135014, 2021). Faults depend on (configuration, seed, period of GPS time) alone, so that any time
+can be asked for alone; what is drawn is the truth that a stretch lists.
 
 Shapes: C channel (the strain first), N sample.
 """
@@ -16,9 +16,10 @@ from glitchflow.config import Detector
 from glitchflow.signal.streams import FAULTS, generator
 from glitchflow.signal.types import Array
 
-PERIOD = 60  # s: in each a channel has at most one fault, which lies inside
+# s: in each a channel has at most one fault, which lies inside: a block of a stretch has it whole
+PERIOD = 64
 LENGTH = (0.1, 8.0)  # s, drawn log-uniformly: from a packet that is lost to a front end that is started again
-LOCKING = (2, 20)  # minutes until the detector is locked again, drawn uniformly
+LOCKING = (2, 19)  # periods until the detector is locked again, drawn uniformly: 2 to 20 minutes
 RAIL = 1.0  # of its own standard deviation: where a saturated channel is held
 DEAD, UNLOCKED = "dead", "unlocked"
 
@@ -63,12 +64,12 @@ def draw_faults(settings: Detector, seed: int, start: float, end: float) -> list
     """
     faults = settings.faults
     found = [Fault(name, DEAD, start, end) for name in faults.dead]
-    minutes = range(int(start // PERIOD), int(-(-end // PERIOD)))
+    periods = range(int(start // PERIOD), int(-(-end // PERIOD)))
     if faults.rate:
-        found += [one for minute in minutes for one in _passing(settings, seed, minute)]
+        found += [one for period in periods for one in _passing(settings, seed, period)]
     if faults.unlocked:
-        longer = range(minutes.start - LOCKING[1], minutes.stop)
-        found += [one for minute in longer for one in _lost(settings, seed, minute)]
+        longer = range(periods.start - LOCKING[1], periods.stop)
+        found += [one for period in longer for one in _lost(settings, seed, period)]
     return sorted((one for one in found if one.start < end and one.end > start), key=lambda one: one.start)
 
 
@@ -83,21 +84,21 @@ def spoil(values: Array, names: list[str], faults: list[Fault], start: float, ra
             row[begin:end] = KINDS[one.kind](row[begin:end])
 
 
-def _passing(settings: Detector, seed: int, minute: int) -> Iterator[Fault]:
-    """The faults of witnesses in one GPS minute."""
-    rng = generator(seed, FAULTS, 0, minute)
+def _passing(settings: Detector, seed: int, period: int) -> Iterator[Fault]:
+    """The faults of witnesses in one period of GPS time."""
+    rng = generator(seed, FAULTS, 0, period)
     struck = rng.random(len(settings.names)) < settings.faults.rate * PERIOD / 3600
     for name in np.array(settings.names)[struck]:
         length = float(np.exp(rng.uniform(*np.log(LENGTH))))
-        begin = minute * PERIOD + float(rng.uniform(0, PERIOD - length))
+        begin = period * PERIOD + float(rng.uniform(0, PERIOD - length))
         kind = list(PASSING)[int(rng.integers(len(PASSING)))]
         if name not in settings.faults.dead:
             yield Fault(str(name), kind, begin, begin + length)
 
 
-def _lost(settings: Detector, seed: int, minute: int) -> Iterator[Fault]:
-    """A loss of lock that begins in one GPS minute."""
-    rng = generator(seed, FAULTS, 1, max(0, minute))
+def _lost(settings: Detector, seed: int, period: int) -> Iterator[Fault]:
+    """A loss of lock that begins in one period of GPS time."""
+    rng = generator(seed, FAULTS, 1, max(0, period))
     if rng.random() < settings.faults.unlocked * PERIOD / 3600:
-        begin = minute * PERIOD + float(rng.uniform(0, PERIOD))
+        begin = period * PERIOD + float(rng.uniform(0, PERIOD))
         yield Fault(settings.strain, UNLOCKED, begin, begin + PERIOD * float(rng.uniform(*LOCKING)))

@@ -3,7 +3,8 @@
     1. noise: white noise is drawn for each channel and GPS second, and coloured by a filter of finite length; noise
        that channels share likewise
     2. transients are drawn for each GPS second, signals too; each is made in a window of its own, as in an event
-    3. all this is made in whole blocks on a fixed grid of GPS time, of which a span is cut
+    3. faults spoil what there is
+    4. all this is made in whole blocks on a fixed grid of GPS time, of which a span is cut
 
 Samples depend on (settings, seed, GPS second) alone, bit for bit: a sum's rounding follows from its place in its block,
 never from where a span begins. Channels have rates of their own.
@@ -14,7 +15,7 @@ block with both its margins.
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
 
@@ -27,6 +28,7 @@ from glitchflow.config import Detector, Series, Stretch
 from glitchflow.errors import InputError
 from glitchflow.signal.simulation.drift import Drift
 from glitchflow.signal.simulation.families import Instrument
+from glitchflow.signal.simulation.faults import UNLOCKED, Fault, draw_faults, spoil
 from glitchflow.signal.simulation.instrument import draw_instrument
 from glitchflow.signal.simulation.noise import channel_asds
 from glitchflow.signal.simulation.timeline import Happening, Made, add, draw_transients, make_happening
@@ -93,6 +95,7 @@ class Span:
     parts: dict[str, Array]  # by name of `PARTS`, each (N,): what it adds to the strain
     state: State  # (n,) at STATE_RATE
     rows: list[Row]  # of transients whose centre lies in it, by time
+    faults: list[Fault]  # so much of them as lies in it, by time
 
     def cut(self, start: int, stop: int) -> "Span":
         """The part of it between two GPS seconds."""
@@ -104,7 +107,12 @@ class Span:
 
         parts = {name: cut(part) for name, part in self.parts.items()}
         inside = [row for row in self.rows if start <= row.gps < stop]
-        return Span(start, stop, [cut(c) for c in self.channels], parts, cut(self.state), inside)
+        faults = [
+            replace(one, start=max(one.start, start), end=min(one.end, stop))
+            for one in self.faults
+            if one.start < stop and one.end > start
+        ]
+        return Span(start, stop, [cut(c) for c in self.channels], parts, cut(self.state), inside, faults)
 
 
 def draw_stretch(settings: Detector, stretch: Stretch, sample_rate: float, seed: int) -> StretchMaker:
@@ -149,11 +157,12 @@ def _joined(spans: list[Span]) -> Span:
         {name: np.concatenate([s.parts[name] for s in spans]) for name in spans[0].parts},
         np.concatenate([s.state for s in spans]),
         [row for s in spans for row in s.rows],
+        [fault for s in spans for fault in s.faults],
     )
 
 
 def _block(maker: StretchMaker, k: int) -> Span:
-    """Block k of the grid: noise, and what transients add to it."""
+    """Block k of the grid: noise, what transients add to it, and what faults leave of both."""
     start, stop = k * BLOCK, (k + 1) * BLOCK
     channels = [_noise(maker, i, start) for i in range(len(maker.rates))]
     parts = {name: np.zeros_like(channels[0]) for name in PARTS}
@@ -168,9 +177,25 @@ def _block(maker: StretchMaker, k: int) -> Span:
         _add(maker, made, parts[row.part], channels, start)
     for part in parts.values():
         channels[0] += part
-    state = np.full(BLOCK * STATE_RATE, SCIENCE)
+    faults = draw_faults(maker.settings, maker.instrument.seed, start, stop)
+    for one in faults:
+        place = maker.names.index(one.channel)
+        for series in [channels[place]] if place else [channels[0], *parts.values()]:
+            spoil(series[None], [one.channel], [one], start, maker.rates[place])
     rows.sort(key=lambda row: row.gps)
-    return Span(start, stop, channels, parts, state, rows).cut(start, stop)
+    return Span(start, stop, channels, parts, _state(faults, start), rows, faults).cut(start, stop)
+
+
+def _state(faults: list[Fault], start: int) -> State:
+    """The state (n,) of a block: science mode, but where the detector is not locked."""
+    state = np.full(BLOCK * STATE_RATE, SCIENCE)
+    for one in faults:
+        if one.kind == UNLOCKED:
+            first, last = (
+                int(np.clip((t - start) * STATE_RATE, 0, state.size)) for t in (one.start, one.end)
+            )
+            state[first : last + 1] = NO_DATA
+    return state
 
 
 # -- noise ---------------------------------------------------------------------------------------------------------

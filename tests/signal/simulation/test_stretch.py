@@ -7,9 +7,18 @@ from scipy.signal import welch
 
 from glitchflow.config import Detector, Series, Stretch
 from glitchflow.errors import InputError
+from glitchflow.signal.simulation.faults import KINDS
 from glitchflow.signal.simulation.instrument import draw_instrument
 from glitchflow.signal.simulation.noise import channel_asds
-from glitchflow.signal.simulation.stretch import BLOCK, Span, StretchMaker, draw_stretch, make_spans
+from glitchflow.signal.simulation.stretch import (
+    BLOCK,
+    NO_DATA,
+    SCIENCE,
+    Span,
+    StretchMaker,
+    draw_stretch,
+    make_spans,
+)
 
 START = 1_400_000_000  # on the grid of blocks, as 1_400_000_064 is
 RATE = 256
@@ -21,6 +30,7 @@ SUBSYSTEMS = [
     {"name": "ASC", "count": 1, "telling": 1, "rate": 512, "bursts": 0.05, "shared": 0.5, "lines": [45.0]},
 ]
 HARD = {"subsystems": SUBSYSTEMS, "unsafe": "SIM:ACC", "drift": {"noise": 0.3, "coupling": 0.3, "away": 0.2}}
+FAULTS = {"rate": 60, "dead": ["SIM:PEM_2"], "unlocked": 5}
 
 
 def detector(tmp_path, **changes) -> Detector:
@@ -59,7 +69,7 @@ def whole_hard(hard):
 
 
 def assert_same(a: Span, b: Span) -> None:
-    assert (a.start, a.stop, a.rows) == (b.start, b.stop, b.rows)
+    assert (a.start, a.stop, a.rows, a.faults) == (b.start, b.stop, b.rows, b.faults)
     for one, other in zip(
         [*a.channels, *a.parts.values(), a.state], [*b.channels, *b.parts.values(), b.state]
     ):
@@ -125,6 +135,25 @@ def test_a_sensor_knows_nothing_beyond_half_of_its_own_rate(hard, whole_hard):
     assert [len(c) / 300 for c in whole_hard.channels] == hard.rates
     _, psd = welch(whole_hard.channels[-1], 512, nperseg=512)
     assert psd[140:250].min() > 0  # its own noise goes on where the strain ends
+
+
+def test_faults_lie_where_the_truth_says_and_nowhere_else(hard, tmp_path):
+    faulty = maker(tmp_path, **HARD, faults=FAULTS)
+    spoiled, whole = (span(one, START - 20, START + 700) for one in (faulty, hard))
+    assert {one.kind for one in spoiled.faults} == {*KINDS}
+    for name, rate, a, b in zip(faulty.names, faulty.rates, spoiled.channels, whole.channels):
+        time, near = START - 20 + np.arange(len(a)) / rate, np.zeros(len(a), bool)
+        for one in spoiled.faults:
+            near |= (one.channel == name) & (time > one.start - 1 / rate) & (time < one.end + 1 / rate)
+        np.testing.assert_array_equal(a[~near], b[~near])
+        assert near.any() == any(one.channel == name for one in spoiled.faults)
+    off = (spoiled.state & SCIENCE) == 0
+    assert 0 < off.mean() < 1
+    assert (spoiled.state[off] == NO_DATA).all()
+    inside = off[1:-1] & off[:-2] & off[2:]
+    assert not spoiled.channels[0].reshape(-1, RATE // 16)[1:-1][inside].any()
+    made, cut = span(faulty, START + 63, START + 65), spoiled.cut(START + 63, START + 65)
+    assert_same(made, cut)
 
 
 def test_noise_changes_by_the_hour(tmp_path):
