@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.infer import load_network, memory
+from glitchflow.analysis.infer import load_network, predicting
 from glitchflow.analysis.opened import Opened
 from glitchflow.config import Cluster, Derived, Evaluate
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.identity import fingerprint, identity
+from glitchflow.data.memory import Shape
 from glitchflow.data.store import Array, Dataset, Design, Fixed, Writer, exists, root, write_shard
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
@@ -173,9 +174,9 @@ def _run(path: Path, work: Work, names: list[str], content: str, cluster: Cluste
     with Writer.begin(
         path, lambda: Design(arrays, layout, attributes, fixed), lambda _: None, other
     ) as writer:
-        needed = (
-            memory(open_checkpoint(Path(work.network)).kind, work.dataset, 1, work.batch) + work.images.nbytes
-        )
+        network = open_checkpoint(Path(work.network))
+        shape, channels = Shape.stored(work.dataset), len(network.meta.channels)
+        needed = predicting(network.kind, shape, channels, 1, work.batch).total + work.images.nbytes
         make = partial(leave_out_shard, work, writer.dataset)
         job = Job(make, "witnesses left out", needed, accelerated=True)
         run_tasks(job, sizes(layout, writer.missing()), cluster, writer.check)

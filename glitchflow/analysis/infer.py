@@ -6,7 +6,6 @@ not be the one that the network was trained on. Which arrays are written, the ki
 """
 
 import hashlib
-import math
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 from glitchflow.cluster import device
 from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
-from glitchflow.data.generate import ENCODING, provenance, sizes
+from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.identity import identity
+from glitchflow.data.memory import ENCODING, Memory, Shape
 from glitchflow.data.store import Array, Dataset, Design, Fixed, Writer, open_store, write_shard
 from glitchflow.errors import InputError
 from glitchflow.progress import say
@@ -61,7 +61,7 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
         job = Job(
             make,
             "predictions",
-            memory(networks["qplot"].kind, dataset, len(networks), batch),
+            _memory(networks, dataset, batch).total,
             accelerated=True,
         )
         run_tasks(job, sizes(dataset.layout, missing), experiment.cluster, writer.check)
@@ -71,12 +71,19 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
     return path
 
 
-def memory(kind: Kind, dataset: Dataset, written: int, batch: int) -> int:
-    """Bytes that a task which predicts a shard is projected to hold: what it reads, what is `written` of each event,
-    Zarr's encoding of that, and a batch's activations."""
-    _, channels, *shape = dataset[kind.array].shape
-    one, events = 4 * math.prod(shape), min(dataset.layout.shard, len(dataset))
-    return BASE_MEMORY + one * (events * (2 * channels + written + ENCODING) + batch * kind.activations)
+def predicting(kind: Kind, shape: Shape, channels: int, written: int, batch: int) -> Memory:
+    """Project what a task holds that predicts a shard with a network of so many channels: what it reads, what is
+    `written` of each event, and a batch at work."""
+    one = 4 * shape.image
+    return Memory(
+        {
+            "Python and libraries": BASE_MEMORY,
+            "what is read": shape.read(kind.array, channels),
+            "what is written": one * shape.shard * written,
+            "its encoding": one * shape.shard * ENCODING,
+            "a batch at work": one * min(batch, shape.shard) * (kind.activations + 2 * channels),
+        }
+    )
 
 
 def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:
@@ -131,6 +138,11 @@ def predict_shard(
 def load_network(path: str) -> Trained:
     """A checkpoint's network where this process computes, loaded once per process."""
     return checkpoint.open_checkpoint(Path(path)).trained(device())
+
+
+def _memory(networks: dict[str, Checkpoint], dataset: Dataset, batch: int) -> Memory:
+    network = networks["qplot"]
+    return predicting(network.kind, Shape.stored(dataset), len(network.meta.channels), len(networks), batch)
 
 
 # -- the driver's part -------------------------------------------------------------------------------------------

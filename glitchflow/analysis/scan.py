@@ -25,6 +25,7 @@ from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import Content, content_of
 from glitchflow.data.event_images import READERS, Origin
 from glitchflow.data.generate import provenance
+from glitchflow.data.memory import Memory, Shape
 from glitchflow.data.shard_events import split_of
 from glitchflow.data.store import SPLITS, exists, open_store
 from glitchflow.errors import InputError
@@ -41,6 +42,8 @@ from glitchflow.signal.streams import SHIFTS, generator
 
 GROUP = 16  # witnesses that a task reads beside the strain
 FEWEST = 4  # blocks at least, where there are events for it: shifts of a single one are few
+SERIES, IMAGES = 12, 6  # copies of a channel's that are held at once
+PAIRS = 3  # channels whose masks are numbers at once
 SHOWN = 20  # witnesses in the summary
 
 
@@ -149,20 +152,34 @@ def run_survey(survey: Survey, cluster: Cluster) -> list[Table]:
     """Compute the scores of every witness in every block, a table each."""
     blocks, groups = range(len(survey.blocks)), range(len(survey.groups))
     parts = {(b, g): len(survey.blocks[b]) * len(survey.groups[g]) for b in blocks for g in groups}
-    job = Job(partial(score_block, survey), "scan", memory(survey), "events x witnesses")
+    job = Job(partial(score_block, survey), "scan", memory(survey).total, "events x witnesses")
     found = run_tasks(job, parts, cluster)
     return [np.concatenate([found[b, g] for g in groups]) for b in blocks]
 
 
-def memory(survey: Survey) -> int:
-    """Project the bytes that a task holds: one event's channels of a group, or a shard of the store,
-    which is checked whole; the events' masks are bits."""
-    origin, content = survey.origin, survey.origin.content
-    series = 12 * (1 + GROUP) * content.series.samples * 8
-    if origin.dataset is None:
-        return BASE_MEMORY + series
-    array = origin.dataset[survey.source]
-    return BASE_MEMORY + series + 2 * array.piece * array.nbytes // len(array)
+def memory(survey: Survey) -> Memory:
+    """Project the bytes that a task holds."""
+    content, dataset = survey.origin.content, survey.origin.dataset
+    block = max(map(len, survey.blocks))
+    if dataset is not None:
+        return surveying(Shape.stored(dataset), survey.source, block)
+    f, t = content.qplot.shape
+    files = Shape(1 + GROUP, f * t, content.series.samples, 1, 1 + GROUP, {}, False)
+    return surveying(files, survey.source, block)
+
+
+def surveying(shape: Shape, source: str, block: int) -> Memory:
+    """Project what a task holds that reads a group's witnesses from a source over a block of events."""
+    channels = min(1 + GROUP, shape.channels)
+    return Memory(
+        {
+            "Python and libraries": BASE_MEMORY,
+            "a shard": shape.read(source, channels) if source in shape.arrays else 0,
+            "an event's series": 0 if source == "qplot" else SERIES * 8 * channels * shape.samples,
+            "an event's images": IMAGES * 4 * channels * shape.image,
+            "a block's masks": 2 * block * channels * shape.image + PAIRS * 4 * block * shape.image,
+        }
+    )
 
 
 def score_block(survey: Survey, part: tuple[int, int]) -> Table:

@@ -14,7 +14,6 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.config import Cluster, Experiment
-from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
+from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.content import Content, content_of, differences
+from glitchflow.data.memory import Shape, making, refuse_oversize
 from glitchflow.data.normalise import loudness_quantiles, reduce_statistics
 from glitchflow.data.objects import Location
 from glitchflow.data.shard_events import (
-    BLOCK,
     Factory,
     dataset_asd,
     engine_of,
@@ -85,6 +84,7 @@ def _make(
 ) -> Location:
     if content.source == "ingest" and str(path) == content.ingest.series_from:
         raise InputError(f"ingest.series_from = {path}: is what would be written; choose another workdir")
+    refuse_oversize(content)
     with Writer.begin(path, partial(_design, content), partial(_agrees, content), overwrite) as writer:
         _extend(writer, content)
         if shard is not None and not 0 <= shard < writer.layout.shards:
@@ -100,8 +100,8 @@ def _make(
             writer.forget([shard])
         wanted = missing if shard is None else [shard]
         if wanted:
-            needed = memory(content, writer.arrays, writer.layout)
-            job = Job(partial(make_shard, writer.dataset), "Q-plots", needed)
+            needed = making(Shape.of(content, writer.arrays, writer.layout))
+            job = Job(partial(make_shard, writer.dataset), "Q-plots", needed.total)
             run_tasks(job, sizes(writer.layout, wanted), cluster, writer.check)
         if not writer.dataset.complete and not writer.missing():
             _finish(writer)
@@ -111,23 +111,6 @@ def _make(
 def sizes(layout: Layout, shards: list[int]) -> dict[int, int]:
     """How many events each of some shards has."""
     return {k: layout.span(k).stop - layout.span(k).start for k in shards}
-
-
-def memory(content: Content, arrays: Mapping[str, Array], layout: Layout) -> int:
-    """Bytes that a task which makes a shard is projected to hold: the shard's arrays, Zarr's encoding of the largest of
-    them, and the block of events that is at work."""
-    each = [min(layout.shard, layout.events) * array.event_bytes for array in arrays.values()]
-    samples, channels = content.series.samples, arrays["qplot"].shape[0]
-    f, t = content.qplot.shape
-    block = BLOCK * channels * (TRANSFORM * samples * 8 + MEASURE * f * t * 8)
-    return BASE_MEMORY + sum(each) + ENCODING * max(each) + block
-
-
-ENCODING = (
-    2  # copies of an array that Zarr holds while it writes a shard: its chunks, and the shard they become
-)
-TRANSFORM = 12  # float64 series' worth of a channel that whitening and tiling hold at once, from measurements
-MEASURE = 3  # clamped, logarithm, its square
 
 
 # -- the driver's part -------------------------------------------------------------------------------------------

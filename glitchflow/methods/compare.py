@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from glitchflow.config import Cluster, Loader
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.loader import choose_channels
+from glitchflow.data.memory import Memory, Shape
 from glitchflow.data.normalise import Normalisation, build_normalisation, loudness
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.methods import reference
+from glitchflow.methods.images import FIT_PIXELS
 from glitchflow.methods.method import Block, Fit, Read, Series, Train
 from glitchflow.methods.table import METHODS, predicted
 from glitchflow.methods.treat import expect, make, read_block
@@ -36,8 +38,10 @@ from glitchflow.signal.types import Array, Energies, Indices
 from glitchflow.twin.estimate import Estimator, estimator_of
 
 FIT_EVENTS = 4096  # events that image methods are fitted to at most; their likelihood is flat beyond
-FIT_BYTES = 2**30  # of those events' Q-plots at most: a hundred channels have fewer events to spare
-BLOCK = 32  # events that methods see at once: a hundred channels' series of 16 s at 512 Hz are 210 MB then
+FIT_BYTES = 2**28  # of the witnesses' images at most: a hundred channels have fewer events to spare
+BLOCK = 32  # events that methods see at once, at most
+BLOCK_BYTES = 64 * 2**20  # of their images and series
+IMAGES, SERIES = 6, 4  # of a method's that are held at once
 PART = 256  # events of a task at most; so few are not worth a task of their own
 
 
@@ -102,7 +106,7 @@ def compare(
     comparison = Comparison(dataset, fit, rule, whole)
     parts = list(parts_of(dataset, events))
     if len(parts) > 1:
-        job = Job(comparison.score, "scoring", comparison.memory)
+        job = Job(comparison.score, "scoring", comparison.memory.total)
         found = list(run_tasks(job, {part: len(part) for part in parts}, cluster).values())
     else:
         found = [comparison.score(part) for part in parts]
@@ -147,12 +151,15 @@ class Comparison:
     whole: bool
 
     @property
-    def memory(self) -> int:
-        """Project the bytes that a task holds at most: a block's Q-plots and series, and each method's."""
-        _, channels, rows, columns = self.dataset["qplot"].shape
-        images = BLOCK * rows * columns * 4 * (channels + 6 * len(self.fit.methods))
-        series = BLOCK * self.dataset.config.series.samples * 8 * (2 * channels + 4 * len(self.fit.methods))
-        return BASE_MEMORY + 2 * images + (series if "series" in self.dataset else 0)
+    def memory(self) -> Memory:
+        """Project the bytes that a task holds at most."""
+        return scoring(Shape.stored(self.dataset), 1 + len(self.fit.witnesses), len(self.fit.methods))
+
+    @property
+    def block(self) -> int:
+        """Count the events that methods see at once."""
+        shape = Shape.stored(self.dataset)
+        return block_events(1 + len(self.fit.witnesses), shape.image, shape.kept_samples)
 
     @cached_property
     def estimator(self) -> Estimator | None:
@@ -166,8 +173,8 @@ class Comparison:
             defaultdict[str, list[NDArray[np.uint8]]](list),
         )
         loud = []
-        for start in range(0, len(events), BLOCK):
-            some = np.array(events[start : start + BLOCK])
+        for start in range(0, len(events), self.block):
+            some = np.array(events[start : start + self.block])
             block, recorded = read_block(self.dataset, some, self.fit.witnesses, self.estimator)
             loud.append(loudness(block.energies))
             same: Columns = {}
@@ -208,19 +215,48 @@ def train_of(basis: Basis, threshold: float, subset: int | None, predictions: Ma
     label = training.events("label", events)
     known = [0, *(training.labels.index(name) for name in training.witnessed_labels)]
     some = events[np.isin(label, known)] if training.witnessed_labels else events
-    most = FIT_BYTES // max(1, 4 * len(basis.channels) * math.prod(training["qplot"].shape[2:]))
+    most = FIT_BYTES // (4 * math.prod(training["qplot"].shape[2:]))
     some = some[: max(1, min(FIT_EVENTS, most))]
     places = [training.channels.index(name) for name in basis.channels]
-    energy = np.maximum(training.events("qplot", some, places), 0)
+    strain = _clamped(training, some, places[:1])[:, 0]
+    pixels = FIT_PIXELS // strain.shape[-1]
+    seen = some[: max(1, min(pixels, most // len(places)))]
     witnessed = training.events("witnessed", some) if "witnessed" in training else None
-    floor = skill.floor(energy[:, 0], witnessed, training.events("label", some))
+    floor = skill.floor(strain, witnessed, training.events("label", some))
     series = None
     if "series" in training:
         derived = {item.name for item in training.config.derived}
         names = basis.channels[1:]
         recorded = [place for place, name in enumerate(names) if name not in derived]
         series = Series(training, events, names, recorded)
-    return Train(energy[:, 1:], energy[:, 0], floor, threshold, series, predictions)
+    witnesses = _clamped(training, seen, places[1:])
+    return Train(witnesses, strain, floor, threshold, series, predictions)
+
+
+def _clamped(dataset: Dataset, events: Indices, places: list[int]) -> Energies:
+    """Energies (E, C, F, T), at least 0, of some channels."""
+    energy = dataset.events("qplot", events, places)
+    return np.maximum(energy, 0, out=energy)
+
+
+def block_events(channels: int, image: int, samples: int) -> int:
+    """Count the events that methods see at once, of so many channels, pixels and samples (0: there are no series)."""
+    return min(BLOCK, max(1, BLOCK_BYTES // (channels * (4 * image + 8 * samples))))
+
+
+def scoring(shape: Shape, channels: int, methods: int) -> Memory:
+    """Project what a task holds that scores so many methods, which see so many channels, the strain among them."""
+    events = block_events(channels, shape.image, shape.kept_samples)
+    kept = shape.read("series", channels) if shape.kept_samples else 0
+    return Memory(
+        {
+            "Python and libraries": BASE_MEMORY,
+            "a shard's images": shape.read("qplot", channels),
+            "its series": kept,
+            "a block's images": 4 * events * shape.image * (channels + IMAGES * methods),
+            "its series at work": 8 * events * shape.kept_samples * (channels + SERIES * methods),
+        }
+    )
 
 
 def facts(train: Train, dataset: Dataset) -> set[str]:

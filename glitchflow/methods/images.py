@@ -102,7 +102,7 @@ def fit_linear(train: Train) -> Sum:
     21, 793).
     """
     _, witnesses, rows, columns = train.energies.shape
-    some = slice(0, max(1, FIT_PIXELS // columns))
+    some = slice(0, len(train.energies[: max(1, FIT_PIXELS // columns)]))
     offset, shares = np.empty(rows), np.empty((witnesses, rows))
     for row in range(rows):
         x = np.ones((witnesses + 1, train.target[some].shape[0] * columns))

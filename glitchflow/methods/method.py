@@ -65,7 +65,7 @@ class Train:
     """Holds the events that methods are fitted to: the first ones of the train split that witnesses explain or that
     nothing happened in (of recorded data all); none where there is no such split."""
 
-    energies: Energies  # (E, W, F, T) of the witnesses
+    energies: Energies  # (E', W, F, T) of the witnesses, of the first E' of these events: as many as `linear` looks at
     target: Energies  # (E, F, T) of the strain
     floor: Array  # (F,) mean energy of the strain where nothing happened
     threshold: float  # clean.threshold: energy from which a pixel is subtracted

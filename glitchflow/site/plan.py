@@ -11,14 +11,21 @@ from statistics import mean
 
 import numpy as np
 
+from glitchflow.analysis.infer import predicting
+from glitchflow.analysis.scan import surveying
 from glitchflow.cluster import available_cpus
-from glitchflow.config import Experiment, Store
+from glitchflow.config import Experiment, Scan, Store
+from glitchflow.config.analysis import Infer
 from glitchflow.data.build import MIB, Job, on_every_cpu
 from glitchflow.data.content import Content, Source, content_of
-from glitchflow.data.generate import fixed_arrays, memory, store_arrays
-from glitchflow.data.shard_events import BLOCK, make_block, make_factory
+from glitchflow.data.generate import fixed_arrays, store_arrays
+from glitchflow.data.memory import Memory, Shape, making, refuse_oversize
+from glitchflow.data.shard_events import make_block, make_factory
 from glitchflow.data.store import TRANSIENTS, Array, Layout, choose_layout
 from glitchflow.errors import InputError
+from glitchflow.methods.compare import scoring
+from glitchflow.methods.table import METHODS
+from glitchflow.twin import image
 
 SECONDS = 5.0  # of calibration on every CPU
 
@@ -31,7 +38,12 @@ class Size:
     shards: int
     bytes: int
     files: int  # files and directories: what an inode quota counts
-    memory: int  # bytes that one task holds
+    memory: Mapping[str, Memory]  # that a task holds, by stage; the first one is what makes the dataset
+
+    @property
+    def largest(self) -> int:
+        """Bytes that a task of any stage holds at most."""
+        return max(one.total for one in self.memory.values())
 
 
 @dataclass(frozen=True)
@@ -74,13 +86,14 @@ def plan(
         raise InputError(f"--nodes {nodes} --cores {cores}: at least 1 each")
     content = content_to_plan(experiment, source)
     size = measure(content)
-    job = Job(partial(_time_events, content), "calibration", size.memory)
+    job = Job(partial(_time_events, content), "calibration", next(iter(size.memory.values())).total)
     seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
     return Plan(size, seconds, nodes, cores or available_cpus())
 
 
 def measure(content: Content) -> Size:
     """What the dataset takes, without calibration. Raises `InputError` as the stage would."""
+    refuse_oversize(content)
     factory = make_factory(content)
     arrays = store_arrays(factory)
     layout = choose_layout(factory.recipe.events, arrays, content.store.chunk_mb, content.store.shard_mb)
@@ -89,7 +102,19 @@ def measure(content: Content) -> Size:
     axes = [len(axes) for axes, _ in fixed_arrays(factory, asd).values()]
     axes += [1] * len(TRANSIENTS) if not factory.recipe.recorded else []
     files = count_files(layout, arrays, axes) + (2 if factory.recipe.notes else 0)
-    return Size(layout.events, layout.shards, size, files, memory(content, arrays, layout))
+    return Size(layout.events, layout.shards, size, files, memory(content, Shape.of(content, arrays, layout)))
+
+
+def memory(content: Content, shape: Shape) -> dict[str, Memory]:
+    """What a task of each stage holds of a dataset that is to be made, with all its witnesses and methods."""
+    stage = "generate" if content.source == "simulate" else "ingest"
+    batch = Infer().batch
+    return {
+        stage: making(shape),
+        "scan": surveying(shape, "qplot", Scan().block),
+        "baseline, evaluate": scoring(shape, shape.channels, len(METHODS)),
+        "infer": predicting(image.KIND, shape, shape.channels, 2, batch),
+    }
 
 
 def content_to_plan(experiment: Experiment, source: Source | None = None) -> Content:
@@ -113,7 +138,7 @@ def _time_events(content: Content, part: int) -> float:
     factory = make_factory(content)
     count, started, events = 0, time.perf_counter(), factory.recipe.events
     while not count or time.perf_counter() - started < (SECONDS if part else 0):
-        indices = range(count % events, min(count % events + BLOCK, events))
+        indices = range(count % events, min(count % events + factory.block, events))
         make_block(factory, indices)
         count += len(indices)
     return (time.perf_counter() - started) / count
@@ -126,7 +151,8 @@ def describe(settings: Store, found: Plan) -> str:
         f"{size.events} events in {size.shards} shards, {gigabytes:.2f} GB, {size.files} files and directories",
         f"{found.core_hours:.2f} core-hours ({found.seconds_per_event * 1e3:.1f} ms an event on a core)",
         f"{_duration(found.hours)} on {found.nodes} node(s) of {found.cores} core(s), each with"
-        f" {size.memory / MIB:.0f} MiB",
+        f" {size.largest / MIB:.0f} MiB",
+        *(f"a task of {stage}: {one}" for stage, one in size.memory.items()),
     ]
     if settings.quota_gb is not None and gigabytes > settings.quota_gb:
         lines.append(f"warning: {gigabytes:.2f} GB is beyond store.quota_gb = {settings.quota_gb:g}")

@@ -24,7 +24,7 @@ from glitchflow.analysis.evaluate.signals import BANK, VERDICT, Heard
 from glitchflow.config import Cluster, Harm
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.store import Dataset
-from glitchflow.methods.compare import BLOCK, Comparison, parts_of
+from glitchflow.methods.compare import Comparison, parts_of
 from glitchflow.methods.method import Block, Fit
 from glitchflow.methods.treat import Taken, alone, ask, read_block, take
 from glitchflow.progress import say
@@ -95,6 +95,11 @@ class Exam:
         return estimator_of(self.dataset)
 
     @property
+    def comparison(self) -> Comparison:
+        """Say what is compared, for the size of its blocks."""
+        return Comparison(self.dataset, self.fit, None, False)
+
+    @property
     def glitches(self) -> list[int]:
         """Number the families that cleaning is for: the witnessed ones, and of recorded data all."""
         dataset = self.dataset
@@ -122,7 +127,7 @@ class Exam:
         parts = list(parts_of(self.dataset, events))
         if len(parts) < 2:
             return [work(part) for part in parts if part]
-        job = Job(work, label, Comparison(self.dataset, self.fit, None, False).memory)
+        job = Job(work, label, self.comparison.memory.total)
         return list(run_tasks(job, {part: len(part) for part in parts}, cluster).values())
 
     def able(self, events: Part) -> list[int]:
@@ -203,8 +208,9 @@ class Exam:
         return generator(self.seed, SIGNALS, event, number)
 
     def _blocks(self, events: Part) -> Iterator[Block]:
-        for start in range(0, len(events), BLOCK):
-            some = np.array(events[start : start + BLOCK])
+        step = self.comparison.block
+        for start in range(0, len(events), step):
+            some = np.array(events[start : start + step])
             yield read_block(self.dataset, some, self.fit.witnesses, self.estimator)[0]
 
     def _heard(self, block: Block) -> Iterator[Heard]:

@@ -83,10 +83,9 @@ def _event(constants: _Constants, index: int) -> Event:
     if lost := [one for one in faults if one.kind == UNLOCKED]:
         return _unusable(constants, gps, f"{settings.strain}: not locked at GPS {lost[0].start:.4f}")
     rng = generator(constants.seed, EVENTS, index)
-    white = rng.standard_normal((len(names), series.samples))
-    white *= instrument.levels.at(gps)[:, None]
-    values = colour(white, instrument.colour)
-    del white  # as large as what was made of it
+    values = rng.standard_normal((len(names), series.samples))
+    values *= instrument.levels.at(gps)[:, None]
+    colour(values, instrument.colour, out=values)
     shared = _add_shared(constants, values, gps, index)
     made = _transients(constants, rng, gps)
     start = round(begin * series.sample_rate)

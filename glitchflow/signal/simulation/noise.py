@@ -64,12 +64,13 @@ def advanced_detector_asd(frequency: Array) -> Array:
     return np.sqrt(1e-49 * (x**-4.14 - 5 * x**-2 + 111 * (1 - x**2 + 0.5 * x**4) / (1 + 0.5 * x**2)))
 
 
-def colour(white: Array, response: Array) -> Array:
+def colour(white: Array, response: Array, out: Array | None = None) -> Array:
     """Filters series (..., N) whose noise is white with unit variance by the responses (..., K), some rows at a time:
-    of many channels, nothing but the series themselves is in memory."""
+    of many channels, nothing but the series themselves is in memory. out: where to, which may be `white` itself."""
     rows, shape = white.reshape(-1, white.shape[-1]), (*white.shape[:-1], response.shape[-1])
     gains = np.broadcast_to(response, shape).reshape(-1, shape[-1])
-    found, step = np.empty_like(rows), max(1, PIECE // rows.shape[-1])
+    found = np.empty_like(rows) if out is None else out.reshape(rows.shape)
+    step = max(1, PIECE // rows.shape[-1])
     for first in range(0, len(rows), step):
         some = slice(first, first + step)
         found[some] = np.fft.irfft(np.fft.rfft(rows[some]) * gains[some], n=rows.shape[-1])

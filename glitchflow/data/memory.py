@@ -1,0 +1,140 @@
+"""The memory that a task is projected to hold, as a sum that one can read, and what is refused for it.
+
+Everything is known before anything is made: from the configuration, or from what a store says of itself.
+
+Shapes: C channel, R recorded channel, F frequency, T time, N sample.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from glitchflow.data.build import BASE_MEMORY, MIB
+from glitchflow.data.content import Content
+from glitchflow.data.shard_events import block_events
+from glitchflow.data.store import Array, Dataset, Layout
+from glitchflow.errors import InputError
+
+# copies of an array that Zarr holds while it writes a shard: its chunks, and the shard they become
+ENCODING = 2
+TRANSFORM = 60 * MIB  # what the Q-transform holds of a piece, of a few channels where there are many
+MEASURE = 3  # float64 images: clamped, logarithm, its square
+MARKER = 1024  # bytes that a driver holds of a shard
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes, by what holds them."""
+
+    parts: Mapping[str, int]
+
+    @cached_property
+    def total(self) -> int:
+        """The sum."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        told = ((words, size) for words, size in self.parts.items() if size >= MIB)
+        return f"{self.total / MIB:,.0f} MiB = " + " + ".join(f"{w} {s / MIB:,.0f}" for w, s in told)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a dataset is like, as far as memory goes."""
+
+    channels: int
+    image: int  # F x T
+    samples: int
+    shard: int  # events
+    recorded: int  # channels whose series are kept
+    arrays: Mapping[str, int]  # bytes of an event
+    apart: bool  # whether each channel has chunks of its own
+
+    @classmethod
+    def of(cls, content: Content, arrays: Mapping[str, Array], layout: Layout) -> "Shape":
+        """Of a dataset that is to be made."""
+        channels, *image = arrays["qplot"].shape
+        sizes = {name: array.event_bytes for name, array in arrays.items()}
+        shard = min(layout.shard, layout.events)
+        apart = arrays["qplot"].apart
+        recorded = channels - len(content.derived)
+        return cls(channels, image[0] * image[1], content.series.samples, shard, recorded, sizes, apart)
+
+    @classmethod
+    def stored(cls, dataset: Dataset) -> "Shape":
+        """Of one that is there."""
+        sizes = {name: dataset[name].nbytes // len(dataset) for name in dataset.known.arrays}
+        _, channels, f, t = dataset["qplot"].shape
+        shard = min(dataset.layout.shard, len(dataset))
+        recorded, apart = len(dataset.recorded_channels), dataset["qplot"].apart
+        return cls(channels, f * t, dataset.config.series.samples, shard, recorded, sizes, apart)
+
+    @property
+    def kept_samples(self) -> int:
+        """Samples of a channel's series; 0 where a dataset keeps none."""
+        return self.samples if "series" in self.arrays else 0
+
+    def read(self, name: str, channels: int) -> int:
+        """Bytes that it takes to read some channels of a shard: all are, where they are not apart, and compared with a
+        checksum whole."""
+        whole = self.shard * self.arrays[name]
+        some = whole * min(channels, self._all(name)) // self._all(name)
+        return some if self.apart else whole + some
+
+    def _all(self, name: str) -> int:
+        return self.recorded if name == "series" else self.channels
+
+
+def making(shape: Shape) -> Memory:
+    """Of a task that makes a shard: its arrays, Zarr's encoding of the largest of them, and the block at work."""
+    arrays = [shape.shard * size for size in shape.arrays.values()]
+    series = 8 * shape.channels * shape.samples
+    block = min(block_events(shape.channels, shape.samples), shape.shard)
+    return Memory(
+        {
+            "Python and libraries": BASE_MEMORY,
+            "the recipe's spectra": series,
+            "series at work": 2 * block * series,
+            "Q-transform": TRANSFORM,
+            "images at work": MEASURE * 8 * block * shape.channels * shape.image,
+            "the shard": sum(arrays),
+            "its encoding": ENCODING * max(arrays),
+        }
+    )
+
+
+def refuse_oversize(content: Content) -> None:
+    """Raise `InputError` for what no machine like this one can make, before anything of it is built: the driver makes
+    the first event itself, and holds what is kept of each.
+
+    It looks at the largest parts alone, each by the key that it follows from.
+    """
+    channels, (f, t), qplot = _channels(content), content.qplot.shape, content.qplot
+    samples, events = content.series.duration * content.series.sample_rate, 0
+    if content.source == "simulate":
+        events = content.simulate.events
+    pixels = f * t
+    if qplot.window == "loudest":  # the image that crops are cut from
+        low, high = qplot.frange
+        pixels += int((high - low) / qplot.fres * content.series.duration / qplot.tres)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for key, value, what, size in (
+        ("series.duration", f"{content.series.duration:g}", "an event's series", 24 * channels * samples),
+        ("qplot.shape", f"{[f, t]}", "an event's images", 4 * (1 + MEASURE) * channels * pixels),
+        ("simulate.events", f"{events:g}", "what the driver keeps of them", events * (24 + 5 * channels)),
+    ):
+        if size > there - BASE_MEMORY:
+            raise InputError(
+                f"{key} = {value}: {what} would take {size / 2**30:,.0f} GiB, and this machine has"
+                f" {there / 2**30:,.0f} GiB"
+            )
+
+
+def _channels(content: Content) -> int:
+    """How many channels there are, at least."""
+    detector, notebook = content.simulate.detector, content.simulate.notebook
+    if content.source == "ingest":
+        return max(2, len(content.ingest.witnesses or content.ingest.channels)) + len(content.derived)
+    names = {"detector": detector.names, "notebook": notebook.names}.get(content.simulate.recipe, [""])
+    return 1 + len(names) + len(content.derived)
