@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from glitchflow.config.base import inner_section
 from glitchflow.config.experiment import Experiment
-from glitchflow.config.upgrade import MOVED
+from glitchflow.config.upgrade import GONE, MOVED
 from glitchflow.errors import InputError
 
 
@@ -81,8 +81,8 @@ def _explain(error: Any) -> str:
     """One pydantic error as `key = value: what is allowed`."""
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        if where in MOVED:
-            return f"{where}: is {MOVED[where]} now"
+        if now := (MOVED | GONE).get(where):
+            return f"{where}: is {now} now"
         *parents, last = error["loc"]
         known = known_keys(parents)
         close = difflib.get_close_matches(str(last), known, n=1, cutoff=0.5)

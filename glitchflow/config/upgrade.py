@@ -8,6 +8,8 @@ MOVED = {
     "qplot.highpass": "whiten.highpass",
 }
 
+GONE = {f"simulate.detector.coupling.{name}": "simulate.detector.drift" for name in ("drift", "drift_period")}
+
 
 def upgrade(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration stored by any version so far, with today's keys; one of today's comes back equal.
@@ -23,8 +25,10 @@ def upgrade(config: dict[str, Any]) -> dict[str, Any]:
     store = tree.get("store", {})
     if isinstance(store.get("series"), bool):
         store["series"] = "float64" if store["series"] else "none"
-    coupling = tree.get("simulate", {}).get("detector", {}).get("coupling", {})
-    if "drift_period" in coupling:
-        kept = {name: value for name, value in coupling.items() if name not in ("drift", "drift_period")}
-        tree["simulate"]["detector"] = tree["simulate"]["detector"] | {"coupling": kept}
+    detector = tree.get("simulate", {}).get("detector", {})
+    if "drift_period" in detector.get("coupling", {}):
+        kept = {
+            n: v for n, v in detector["coupling"].items() if f"simulate.detector.coupling.{n}" not in GONE
+        }
+        tree["simulate"]["detector"] = detector | {"coupling": kept}
     return tree

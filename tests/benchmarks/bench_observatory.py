@@ -1,8 +1,8 @@
 """Time to make an event's series per channel, of a hard detector and an easy one: `bench_observatory.py --events 200`.
 
 The recipes of configs/observatory.yaml and configs/synthetic.yaml, bare: no Q-plots, no Ray, one thread. Their events
-are made in turns, so that what else the machine does meets both alike. Prints medians in ms and exits with status 1 where
-the observatory's is more than 3 times as dear.
+are made in turns, so that what else the machine does meets both alike. Prints medians in ms and exits with status 1
+where the observatory's is more than 3 times as dear.
 """
 
 from __future__ import annotations

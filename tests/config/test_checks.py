@@ -35,6 +35,11 @@ def ingest(*names: str, **settings: object) -> dict:
     return {"ingest": {"channels": [{"name": n, "files": ["x.gwf"]} for n in names], **settings}}
 
 
+def detector(**settings: object) -> dict:
+    return tree(simulate__detector=settings)
+
+
+PART = {"name": "PEM", "count": 2, "telling": 1}
 BAND = [
     (tree(qplot__frange=[0, 200]), "qplot.frange = [0, 200]: must be 0 < low < high, in Hz"),
     (tree(qplot__frange=[90, 90]), "qplot.frange = [90, 90]: must be 0 < low < high, in Hz"),
@@ -115,6 +120,46 @@ CHANNELS = [
         "loader.witnesses = SIM:ACC_X: not a witness of simulate.notebook; there are: SIM:WITNESS_1, SIM:WITNESS_2",
     ),
 ]
+HARD = [
+    (
+        detector(subsystems=[PART | {"hears": ["blip"]}]),
+        "simulate.detector.subsystems.PEM.hears = blip: not a family that witnesses see linearly; there are:"
+        " sine_gaussian, ringdown, whistle",
+    ),
+    (detector(unsafe="SIM:NO"), "simulate.detector.unsafe = SIM:NO: not a witness of simulate.detector"),
+    (
+        detector(faults={"dead": ["SIM:NO"]}),
+        "simulate.detector.faults.dead = SIM:NO: not a witness of simulate.detector",
+    ),
+    (
+        detector(rate=1, background=1, families={name: {"weight": 0} for name in Families.model_fields}),
+        "simulate.detector.rate = 1: every weight of simulate.detector.families is 0; set one",
+    ),
+    (
+        detector(rate=1) | tree(qplot__span=4),
+        "simulate.detector.window = 2: shorter than qplot.span = 4, which would show transients without a label",
+    ),
+    (
+        tree(simulate={"stride": 0.5, "detector": {"rate": 1}}),
+        "simulate.stride = 0.5: must be whole seconds where transients come at any time",
+    ),
+    (
+        detector(subsystems=[PART | {"telling": 3}]),
+        "simulate.detector.subsystems.0: telling: 3 of 2 witnesses",
+    ),
+    (
+        detector(subsystems=[PART | {"shared": 1, "telling": 0}]),
+        "simulate.detector.subsystems.0: telling: none of the witnesses hears `hears` or shares noise",
+    ),
+    (
+        detector(subsystems=[PART, PART]),
+        "simulate.detector: channel names must differ: SIM:STRAIN, ",
+    ),
+    (
+        detector(coupling={"drift": 0.3}),
+        "simulate.detector.coupling.drift: is simulate.detector.drift now",
+    ),
+]
 BATCHES = [
     (tree(train__workers=3), "train.workers = 3: must divide loader.lanes = 4"),
     (tree(loader__batch=30), "loader.batch = 30: must be a multiple of loader.lanes = 4"),
@@ -143,7 +188,7 @@ OWN = [  # of one section
 
 
 @pytest.mark.parametrize(
-    "values, message", BAND + WINDOW + CHANNELS + BATCHES + OWN, ids=lambda v: str(v)[:60]
+    "values, message", BAND + WINDOW + CHANNELS + HARD + BATCHES + OWN, ids=lambda v: str(v)[:60]
 )
 def test_contradictions_are_refused_in_one_line(values, message):
     with pytest.raises(InputError) as refusal:

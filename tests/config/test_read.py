@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glitchflow.config import Experiment, import_path, load, parse
+from glitchflow.config import Experiment, import_path, load, parse, upgrade
 from glitchflow.errors import InputError
 
 
@@ -187,3 +187,13 @@ def test_import_paths():
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             import_path(path, "simulate.recipe", ["detector"])
+
+
+def test_what_was_made_with_couplings_that_drifted_as_a_sine_is_still_read():
+    coupling = {"taps": 33, "drift": 0.1, "drift_period": 86400.0}
+    old = {"seed": 4, "simulate": {"events": 7, "detector": {"background": 0.3, "coupling": coupling}}}
+    made = parse(upgrade(old))
+    assert (made.simulate.detector.coupling.taps, made.simulate.detector.background) == (33, 0.3)
+    assert made.simulate.detector.drift.coupling == 0
+    assert coupling["drift"] == 0.1, "what was handed in stays as it is"
+    assert upgrade(made.model_dump()) == made.model_dump()

@@ -38,7 +38,11 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
     couplings = {source: coupling for source, (coupling, _) in drawn.items()}
     table = _told(settings, {source: numbers for source, (_, numbers) in drawn.items()})
     table |= {"deaf": deaf, "witness_noise_slopes": dict(zip(settings.names, slopes.tolist()))}
-    subsystems = {one.name: couplings[one.name] for one in settings.subsystems if one.name in couplings}
+    subsystems = {
+        source.removeprefix(SHAKEN): coupling
+        for source, coupling in couplings.items()
+        if source.startswith(SHAKEN)
+    }
     light, gain, scatterer = settings.families.scattered_light, 0.0, None
     if light.weight:
         gain = scattering_gain(settings, np.arange(samples) / rate - series.duration / 2, floor[0])
@@ -67,6 +71,7 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
 
 
 LEAK = "strain"  # the source that an unsafe witness hears
+SHAKEN = "subsystem "  # what shakes one is a source of its own
 
 
 def _hearing(settings: Detector) -> dict[str, list[str]]:
@@ -78,7 +83,7 @@ def _hearing(settings: Detector) -> dict[str, list[str]]:
     }
     for one in settings.subsystems:
         if one.bursts or one.shared:
-            hearing[one.name] = [name for name in settings.sensors(one) if name not in settings.slow]
+            hearing[SHAKEN + one.name] = [name for name in settings.sensors(one) if name not in settings.slow]
     return hearing | ({LEAK: [settings.unsafe]} if settings.unsafe else {})
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glitchflow.config import Detector
+from glitchflow.errors import InputError
 from glitchflow.signal.simulation.couplings import Coupling
 from glitchflow.signal.simulation.noise import lorentzians
 from glitchflow.signal.types import Array, Indices, Spectrum
@@ -37,7 +38,10 @@ class Shared:
 
 
 def draw_shared(settings: Detector, subsystems: dict[str, Coupling], frequency: Array) -> list[Shared]:
-    """Return the noise of those subsystems that share any, at the frequencies (K,) in Hz."""
+    """Return the noise of those subsystems that share any, at the frequencies (K,) in Hz.
+
+    Raises `InputError` for a band without any of them.
+    """
     found = []
     for one in settings.subsystems:
         if not one.shared:
@@ -48,7 +52,13 @@ def draw_shared(settings: Detector, subsystems: dict[str, Coupling], frequency: 
         with np.errstate(divide="ignore"):  # of 4th order at both ends: short enough for a filter of a second
             inside = 1 / np.sqrt((1 + (low / frequency) ** 8) * (1 + (frequency / high) ** 8))
         peaks = settings.noise.line_height * lorentzians(frequency, one.lines, settings.noise.line_width)
-        found.append(Shared(one.name, coupling.take(rows), one.shared * (inside + peaks)))
+        band = (frequency >= low) & (frequency <= high)
+        if not band.any():
+            raise InputError(
+                f"simulate.detector.subsystems.{one.name}.band = [{low:g}, {high:g}]: holds no frequency of a series"
+            )
+        level = one.shared / np.sqrt(np.mean(np.square(np.abs(coupling.response[0, band]))))  # in the strain
+        found.append(Shared(one.name, coupling.take(rows), level * (inside + peaks)))
     return found
 
 

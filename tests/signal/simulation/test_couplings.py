@@ -143,8 +143,8 @@ def test_a_sensor_has_one_transfer_function_for_all_that_it_hears(tmp_path):
     first, third = "SIM:PEM-ACC_1", "SIM:PEM-ACC_3"
     table = recipe.couplings
     assert recipe.channels[4:9] == [first, "SIM:PEM-ACC_2", third, "SIM:SUS-L_1", "SIM:SUS-L_2"]
-    assert first in table["heard_by"]["ringdown"] and first in table["heard_by"]["PEM-ACC"]
-    assert third in table["heard_by"]["PEM-ACC"] and third not in table["heard_by"]["ringdown"]
+    assert first in table["heard_by"]["ringdown"] and first in table["heard_by"]["subsystem PEM-ACC"]
+    assert third in table["heard_by"]["subsystem PEM-ACC"] and third not in table["heard_by"]["ringdown"]
     assert "SIM:SUS-L_1" not in table["sensors"], "it is idle"
     assert table["linear"]["ringdown"]["SIM:STRAIN"] != table["linear"]["sine_gaussian"]["SIM:STRAIN"]
     alone, _ = detector_recipe(tmp_path, "ringdown", subsystems=PARTS, coupling=one, window=4.0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import detector_recipe
 
+from glitchflow.errors import InputError
 from glitchflow.signal.simulation.instrument import draw_instrument
 
 RATE, LENGTH = 512, 1024
@@ -63,3 +64,10 @@ def test_snr_is_under_all_of_the_noise(tmp_path):
     assert loud.event(0).snr == pytest.approx(20)
     assert np.abs(loud.event(0).witnessed).max() > 1.3 * np.abs(bare.event(0).witnessed).max()
     assert not bare.shared and bare.event(0).shared is None
+
+
+def test_a_band_that_no_series_holds_is_refused(tmp_path):
+    with pytest.raises(
+        InputError, match=r"^simulate.detector.subsystems.PEM.band = \[300, 400\]: holds no frequency"
+    ):
+        detector_recipe(tmp_path, subsystems=[PART | {"band": [300, 400]}])
