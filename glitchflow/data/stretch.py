@@ -53,7 +53,8 @@ TABLES = {
     "science": ("start", "end"),
     "faults": ("start", "end", "channel", "kind"),
 }
-COPIES = 4  # of one channel's block that colouring holds: white, spectrum, product, coloured
+COLOURING = 4  # copies of one channel's block: white, spectrum, product, coloured
+WRITING = 4  # copies of a frame: joined, of the precision that is written, gwpy's, the library's
 
 
 class Made(BaseModel):
@@ -137,10 +138,13 @@ def _write(
 
 
 def memory(maker: StretchMaker) -> int:
-    """Bytes that a task is projected to hold: a block and a frame of every channel, and what writing copies of it."""
+    """Bytes that a task is projected to hold: the detector's constants, a block of all channels, one channel's
+    colouring, a frame of all channels and what writing copies of it."""
     rates, frame = np.array(maker.rates), min(maker.stretch.frame, maker.stretch.duration)
-    one = COPIES * (BLOCK + 2 * REACH) * rates.max() * 8
-    return int(BASE_MEMORY + rates.sum() * 8 * (BLOCK + 3 * frame) + one)
+    constants = sum(array.nbytes for array in (*maker.filters, *maker.shared))
+    constants += maker.instrument.colour.nbytes + maker.instrument.floor.nbytes
+    one = COLOURING * (BLOCK + 2 * REACH) * rates.max() * 8
+    return int(BASE_MEMORY + constants + rates.sum() * 8 * (BLOCK + WRITING * frame) + one)
 
 
 # -- a task ------------------------------------------------------------------------------------------------------
