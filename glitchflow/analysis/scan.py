@@ -32,6 +32,8 @@ from glitchflow.errors import InputError
 from glitchflow.figures.scan import ranking
 from glitchflow.progress import say
 from glitchflow.score.coincidence import Peaks, Scores, Tolerance, block_scores, find_peaks, stack
+from glitchflow.score.safety import Safety
+from glitchflow.score.safety import judge as safety_of
 from glitchflow.score.significance import holm, shift_test, smallest_p
 from glitchflow.score.statistics import bootstrap_mean
 from glitchflow.score.table import plain
@@ -61,6 +63,7 @@ class Survey:
     strain: str
     groups: list[list[str]]
     blocks: list[list[int]]  # indices of events, neighbours in time
+    families: list[list[str]]  # of the same events
 
     @property
     def witnesses(self) -> list[str]:
@@ -103,8 +106,9 @@ def plan_survey(experiment: Experiment) -> Survey:
     if source == "auto":
         source = "qplot" if exists(experiment.dataset) else "files"
     if source == "files":
-        strain, recorded, derived, events, gps = _recorded(content)
+        strain, recorded, derived, events, gps, names = _recorded(content)
         groups, origin = grouped(recorded) + grouped(derived), Origin(content, gps=gps)
+        family = dict(zip(events.tolist(), names))
     else:
         dataset = open_store(experiment.dataset)
         if source not in dataset:
@@ -115,6 +119,7 @@ def plan_survey(experiment: Experiment) -> Survey:
             dataset["gps"][:].tolist(),
             np.concatenate([dataset.indices(s) for s in ("train", "validation")]),
         )
+        family = dict(enumerate(dataset.labels[i] for i in dataset["label"][:].tolist()))
     if len(events) < 2:
         raise InputError(
             f"scan.source = {source}: {len(events)} events outside of the test split; shifting them needs two at least"
@@ -124,7 +129,8 @@ def plan_survey(experiment: Experiment) -> Survey:
     count = max(math.ceil(len(ordered) / settings.block), min(FEWEST, len(ordered) // 2))
     blocks = [block.tolist() for block in np.array_split(ordered, count)]
     tolerance = Tolerance(settings.threshold, settings.time_tolerance, settings.frequency_tolerance)
-    return Survey(source, origin, tolerance, strain, groups, blocks)
+    families = [[family[event] for event in block] for block in blocks]
+    return Survey(source, origin, tolerance, strain, groups, blocks, families)
 
 
 def grouped(names: list[str]) -> list[list[str]]:
@@ -132,8 +138,11 @@ def grouped(names: list[str]) -> list[list[str]]:
     return [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
 
 
-def _recorded(content: Content) -> tuple[str, list[str], list[str], NDArray[np.int64], list[float]]:
-    """Strain, recorded and derived witnesses, events and GPS times of `ingest`. Every channel has files."""
+def _recorded(
+    content: Content,
+) -> tuple[str, list[str], list[str], NDArray[np.int64], list[float], list[str]]:
+    """Strain, recorded and derived witnesses, events, GPS times and the events' families of `ingest`. Every channel has
+    files."""
     sources, derived = chosen_channels(content.ingest, content.derived)
     for source in sources:
         find_files(source)
@@ -142,7 +151,8 @@ def _recorded(content: Content) -> tuple[str, list[str], list[str], NDArray[np.i
     test, block = SPLITS.index("test"), content.split.block
     events = [i for i, t in enumerate(gps) if split_of(content, int(t // block)) != test]
     names = [source.name for source in sources]
-    return names[0], names[1:], [d.name for d in derived], np.array(events, np.int64), gps
+    families = [found[i].label for i in events]
+    return names[0], names[1:], [d.name for d in derived], np.array(events, np.int64), gps, families
 
 
 # -- over Ray ----------------------------------------------------------------------------------------------------
@@ -207,9 +217,9 @@ def judge(settings: Scan, seed: int, survey: Survey, blocks: list[Table]) -> dic
     columns = [COLUMNS.index(name) for name in ("shifted_overlap", "shifted_correlation")]
     tested = [block[:, columns].astype(np.float64) for block in blocks]
     found = shift_test(tested, generator(seed, SHIFTS), draws)
-    adjusted = holm(found.p)
+    adjusted, safety = holm(found.p), _safety(settings, survey, blocks)
     entries = []
-    for c, name in enumerate(witnesses):
+    for c, (name, safe) in enumerate(zip(witnesses, safety, strict=True)):
         entry = _entry(seed, settings.bootstrap, [block[c] for block in blocks])
         entries.append(
             {
@@ -217,7 +227,8 @@ def judge(settings: Scan, seed: int, survey: Survey, blocks: list[Table]) -> dic
                 "significance": float(found.deviation[c].max()),
                 "p": float(found.p[c]),
                 "p_adjusted": float(adjusted[c]),
-                "chosen": bool(adjusted[c] <= settings.alpha),
+                "chosen": bool(adjusted[c] <= settings.alpha) and not (safe and safe.unsafe),
+                "safety": safe.told() if safe else None,
                 "deviation": dict(zip(("masks", "energies"), found.deviation[c].tolist())),
                 **entry,
             }
@@ -241,6 +252,20 @@ def judge(settings: Scan, seed: int, survey: Survey, blocks: list[Table]) -> dic
     }
 
 
+def _safety(settings: Scan, survey: Survey, blocks: list[Table]) -> list[Safety | None]:
+    """How each witness answers to events of `scan.signals`, beside background events, where the strain is loudest."""
+    family = np.concatenate([np.array(names) for names in survey.families])
+    response = np.concatenate([block[:, COLUMNS.index("response")] for block in blocks], axis=1)
+    signal, quiet = np.isin(family, settings.signals), family == "background"
+    return safety_of(list(response[:, signal]), list(response[:, quiet]), settings.alpha)
+
+
+def unsafe(result: dict[str, Any]) -> list[str]:
+    """Name the witnesses that show signals."""
+    told = ((entry["channel"], entry["safety"]) for entry in result["channels"])
+    return [name for name, safety in told if safety and safety["unsafe"]]
+
+
 def _entry(seed: int, resamples: int, blocks: list[Table]) -> dict[str, Any]:
     """Means over a witness's events with their intervals, beside what chance gives."""
     column = {name: [block[i].astype(np.float64) for block in blocks] for i, name in enumerate(COLUMNS)}
@@ -258,7 +283,7 @@ def _entry(seed: int, resamples: int, blocks: list[Table]) -> dict[str, Any]:
 
 
 def chosen(result: dict[str, Any]) -> list[str]:
-    """Name the witnesses whose coincidence is not chance, the most significant first."""
+    """Name the witnesses whose coincidence is not chance, and that show no signals, the most significant first."""
     return [entry["channel"] for entry in result["channels"] if entry["chosen"]]
 
 
@@ -293,6 +318,8 @@ def table(result: dict[str, Any]) -> str:
             f"not resolvable: with so few events no p-value is below {result['smallest_p']:.2g}, and"
             f" {len(result['channels'])} witnesses at scan.alpha = {alpha:g} need {alpha / len(result['channels']):.2g}"
         )
+    if flagged := unsafe(result):
+        lines.append(f"unsafe, for signals show in them, and not chosen: {', '.join(flagged)}")
     lines.append(
         f"{len(names)} chosen (*), in witnesses.txt; loader.witnesses and ingest.witnesses take that file"
     )

@@ -69,6 +69,10 @@ class Scan(Section):
     block: int = key(32, "neighbouring events among which witnesses are shifted", gt=1)
     draws: int = key(10_000, "draws of shifts behind each p-value; more where there are many channels", gt=0)
     bootstrap: int = key(1000, "resamples behind each interval", gt=0)
+    signals: list[str] = key(
+        ["chirp", "blip"],
+        "families that are signals, injected in the hardware or simulated: a witness that shows them is unsafe",
+    )
 
 
 class Clean(Section):

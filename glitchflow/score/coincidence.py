@@ -45,6 +45,7 @@ class Scores:
     loud: Array  # (B,): 1 where the witness has a peak too, wherever in the event
     iou: Array  # (B,) as recorded
     correlation: Array  # (B,)
+    response: Array  # (B,): log(1 + energy) of the witness where the strain is loudest, whether that is a peak or not
     shifted_iou: Array  # (K,): sum over the block's events; shift 0 is as recorded
     shifted_overlap: Array  # (K,): of the masks' correlation
     shifted_correlation: Array  # (K,)
@@ -78,6 +79,7 @@ def stack(events: list[Peaks]) -> Peaks:
 def block_scores(block: Peaks) -> list[Scores]:
     """Scores each witness (channels 1, 2, ...) with the strain (channel 0) over a block of events."""
     strain = np.any(block.mask[:, 0], axis=(1, 2))  # events without a peak in the strain decide nothing
+    event, loudest = np.arange(len(strain)), block.line[:, 0].argmax(axis=1)
     scores = []
     for channel in range(1, block.mask.shape[1]):
         iou, overlap = pair_overlap(block.mask[:, 0], block.mask[:, channel])
@@ -89,6 +91,7 @@ def block_scores(block: Peaks) -> list[Scores]:
                 np.where(known, loud, np.nan),
                 np.where(known, iou.diagonal(), np.nan),
                 np.where(known, correlation.diagonal(), np.nan),
+                np.where(block.alive[:, channel], block.line[event, channel, loudest], np.nan),
                 *(shift_sums(np.where(usable, pairs, 0.0)) for pairs in (iou, overlap, correlation)),
             )
         )

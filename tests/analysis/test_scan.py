@@ -12,10 +12,11 @@ from glitchflow.analysis import scan as module
 from glitchflow.analysis.evaluate.evaluate import evaluate
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.scan import chosen, judge, plan_survey, run_survey, scan, score_block
-from glitchflow.config import load
+from glitchflow.config import Scan, load
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
+from glitchflow.score.coincidence import Tolerance, block_scores, find_peaks, stack
 from glitchflow.score.table import plain
 from glitchflow.train.checkpoint import find
 from glitchflow.train.fit import fit
@@ -120,6 +121,43 @@ def test_the_number_of_tasks_at_work_changes_nothing(found):
         np.testing.assert_array_equal(block, other)
     again = json.loads(json.dumps(plain(judge(experiment.scan, experiment.seed, survey, alone))))
     assert again == {name: value for name, value in result.items() if name != "provenance"}
+
+
+def test_a_witness_that_shows_signals_is_unsafe_and_not_chosen():
+    """LEAKS sees the strain's glitches and its chirps, COUPLED its glitches alone, IDLE nothing; no Ray."""
+    rng = np.random.default_rng(3)
+    names, families = ["LEAKS", "COUPLED", "IDLE"], ["background", "blob", "chirp"] * 32
+    energy = rng.exponential(size=(96, 4, 16, 32))
+    for event, family in enumerate(families):
+        row, column = rng.integers(3, 13), rng.integers(3, 29)
+        shown = {"background": [], "blob": [0, 1, 2], "chirp": [0, 1]}[family]
+        energy[event, shown, row - 1 : row + 2, column - 1 : column + 2] += 60
+    tolerance, frequency = Tolerance(16, 0.1, 0.1), np.geomspace(10, 100, 16)
+    peaks = [find_peaks(one, frequency, 0.06, tolerance) for one in energy]
+    blocks = [list(range(k, k + 24)) for k in range(0, 96, 24)]
+    tables = [
+        np.array(
+            [
+                [getattr(scores, name) for name in module.COLUMNS]
+                for scores in block_scores(stack([peaks[event] for event in block]))
+            ],
+            dtype=np.float32,
+        )
+        for block in blocks
+    ]
+    labels = [[families[event] for event in block] for block in blocks]
+    survey = module.Survey("qplot", None, tolerance, "S", [names], blocks, labels)
+    result = judge(Scan(bootstrap=50), 1, survey, tables)
+    assert chosen(result) == ["COUPLED"]
+    assert module.unsafe(result) == ["LEAKS"]
+    safety = {entry["channel"]: entry["safety"] for entry in result["channels"]}
+    assert safety["LEAKS"]["signals"] == safety["LEAKS"]["background"] == 32
+    assert safety["LEAKS"]["auc"] > 0.95 and safety["LEAKS"]["p_adjusted"] < 1e-6
+    assert not safety["COUPLED"]["unsafe"] and not safety["IDLE"]["unsafe"]
+    assert "unsafe, for signals show in them, and not chosen: LEAKS" in module.table(result)
+    none = judge(Scan(bootstrap=50, signals=["injection"]), 1, survey, tables)
+    assert {entry["safety"] for entry in none["channels"]} == {None}
+    assert set(chosen(none)) == {"LEAKS", "COUPLED"}
 
 
 def test_witnesses_are_shared_out_in_groups_of_one_size():

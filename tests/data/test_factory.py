@@ -12,6 +12,7 @@ from helpers import damage_of, forget_shards, missing_shards, run_here, small
 
 from glitchflow.analysis.inspect import inspect
 from glitchflow.data.generate import generate
+from glitchflow.data.memory import Memory
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store.verify import find_damage, foreign_objects
 from glitchflow.errors import InputError, RunError
@@ -173,46 +174,14 @@ def test_the_plans_numbers_are_those_of_the_store(dataset_run, monkeypatch):
 
 def test_quotas_are_warned_of(tmp_path):
     experiment = small(tmp_path, store={"quota_gb": 1, "quota_files": 100})
-    found = Plan(Size(1000, 10, 2 * 10**9, 200, 600 * 2**20), 0.01, nodes=1, cores=4)
+    found = Plan(Size(1000, 10, 2 * 10**9, 200, {"generate": Memory({"all": 600 * 2**20})}), 0.01, 1, 4)
     text = describe(experiment.store, found)
     assert "on 1 node(s) of 4 core(s), each with 600 MiB" in text
+    assert "a task of generate: 600 MiB = all 600" in text
     assert "1000 events in 10 shards, 2.00 GB, 200 files and directories" in text
     assert "warning: 2.00 GB is beyond store.quota_gb = 1" in text
     assert "warning: 200 files and directories are beyond store.quota_files = 100" in text
     assert "warning" not in describe(small(tmp_path).store, found)
-
-
-# VmHWM, not getrusage's ru_maxrss, which a process takes over from the one that started it
-MEMORY = """
-import sys
-from pathlib import Path
-from glitchflow.cluster import threads
-from glitchflow.config import load
-from glitchflow.data import generate as stage
-from glitchflow.data.store.create import create
-experiment = load(sys.argv[1], sys.argv[2:])
-threads(1)
-content = content_of(experiment, "simulate")
-dataset = create(experiment.dataset, stage._design(content))
-make_shard(dataset, 0)
-print(stage.memory(content, dataset.known.arrays, dataset.layout))
-print(int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("config", ["quickstart", "synthetic", "notebook"])
-@pytest.mark.parametrize("count", [20_000, 1_000_000])
-def test_a_task_needs_the_memory_that_was_projected_whatever_the_datasets_size(config, count, tmp_path):
-    """The largest resident set of a process that makes one whole shard: within a quarter, and under a GiB."""
-    path = Path(__file__).parents[2] / "configs" / f"{config}.yaml"
-    command = [sys.executable, "-c", MEMORY, str(path), f"workdir={tmp_path}", f"simulate.events={count}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=540)
-    assert done.returncode == 0, done.stderr
-    projected, measured = map(int, done.stdout.split()[-2:])
-    assert measured < 2**30
-    assert projected == pytest.approx(measured, rel=0.25)
 
 
 @pytest.mark.slow

@@ -1,0 +1,71 @@
+"""What a task holds, and what is refused for it, before anything is made."""
+
+import re
+
+import pytest
+
+from glitchflow.config import Experiment
+from glitchflow.data.content import content_of
+from glitchflow.data.generate import generate
+from glitchflow.data.memory import Memory, Shape, making, refuse_oversize
+from glitchflow.data.store import Array, Layout
+from glitchflow.errors import InputError
+from glitchflow.site.plan import plan
+
+MIB = 2**20
+ARRAYS = {
+    "qplot": Array(("channel", "frequency", "time"), (20, 64, 64), "float32"),
+    "series": Array(("recorded_channel", "sample"), (18, 8192), "float32"),
+    "gps": Array((), (), "float64", column=True),
+}
+
+
+def shape_of(arrays) -> Shape:
+    settings = {"derived": [{"name": n, "function": "scatter", "channels": ["SIM:SUS"]} for n in "AB"]}
+    return Shape.of(content_of(Experiment(**settings), "simulate"), arrays, Layout(1000, 4, 16))
+
+
+def test_a_sum_that_one_can_read():
+    found = Memory({"Python and libraries": 400 * MIB, "the shard": 1234 * MIB, "next to nothing": 10})
+    assert found.total == 1634 * MIB + 10
+    assert str(found) == "1,634 MiB = Python and libraries 400 + the shard 1,234"
+
+
+def test_the_parts_of_a_task_that_makes_a_shard():
+    parts = making(shape_of(ARRAYS)).parts
+    images, series = 16 * 20 * 64 * 64 * 4, 16 * 18 * 8192 * 4
+    assert parts["the shard"] == images + series + 16 * 8
+    assert parts["its encoding"] == 2 * series
+    assert parts["series at work"] == 2 * 16 * 20 * 8192 * 8
+    assert making(shape_of({"qplot": ARRAYS["qplot"]})).parts["its encoding"] == 2 * images
+
+
+def test_channels_that_are_apart_are_read_alone():
+    shape = shape_of(ARRAYS)
+    assert shape.apart
+    assert shape.kept_samples == 8192
+    assert shape.read("qplot", 5) == 16 * 5 * 64 * 64 * 4
+    assert shape.read("series", 5) == 16 * 5 * 8192 * 4
+    assert shape.read("series", 20) == 16 * 18 * 8192 * 4  # derived ones have none
+    few = shape_of({"qplot": Array(("channel", "frequency", "time"), (4, 64, 64), "float32")})
+    assert few.read("qplot", 2) == 16 * (4 + 2) * 64 * 64 * 4
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"simulate": {"events": 10**12}}, "simulate.events = 1e+12: what the driver keeps of them"),
+        ({"qplot": {"shape": [10**6, 10**6]}}, "qplot.shape = [1000000, 1000000]: an event's images"),
+        ({"series": {"duration": 1e9}}, "series.duration = 1e+09: an event's series"),
+    ],
+)
+def test_what_no_machine_can_make_is_refused_at_once(settings, message, tmp_path):
+    experiment = Experiment(workdir=str(tmp_path / "run"), **settings)
+    wanted = rf"^{re.escape(message)} would take [\d,]+ GiB, and this machine has \d+ GiB$"
+    for stage in (generate, plan):
+        with pytest.raises(InputError, match=wanted):
+            stage(experiment)
+    if "simulate" not in settings:
+        with pytest.raises(InputError, match=wanted):
+            refuse_oversize(content_of(experiment, "ingest"))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,38 @@
+"""The safety test against counts by hand, and what it flags by chance."""
+
+import numpy as np
+import pytest
+
+from glitchflow.score.safety import judge
+
+
+def test_ranks_by_hand():
+    """6 x 5 pairs, of which the signal's is louder in 30, then in 27 and a tie counts half."""
+    signal, quiet = np.array([6.0, 7, 8, 9, 10, 11]), np.array([1.0, 2, 3, 4, 5])
+    (found,) = judge([signal], [quiet], 0.01)
+    assert found.auc == 1.0
+    assert found.p == pytest.approx(1 / 462)  # one of 11! / (6! 5!) orders
+    assert found.unsafe and (found.signals, found.background) == (6, 5)
+    signal[0] = 3
+    (found,) = judge([signal], [quiet], 0.01)
+    assert found.auc == pytest.approx((25 + 2.5) / 30)
+
+
+def test_too_few_decide_nothing_and_nan_is_left_out():
+    many, few = np.arange(10.0), np.array([1, 2, 3, 4, np.nan])
+    assert judge([few, many], [many, few], 0.05) == [None, None]
+    found = judge([np.append(many, np.nan)], [many], 0.05)[0]
+    assert (found.signals, found.auc, found.unsafe) == (10, 0.5, False)
+
+
+def test_chance_flags_none_of_many_and_a_leak_is_found():
+    """200 channels that hear nothing, in 40 draws, beside one that hears a quarter of the signals."""
+    wrong = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        signal, quiet = rng.exponential(size=(201, 60)), rng.exponential(size=(201, 120))
+        signal[7, :30] += 4
+        found = [one.unsafe for one in judge(list(signal), list(quiet), 0.01)]
+        assert found[7]
+        wrong += sum(found) - 1
+    assert wrong <= 2
