@@ -4,7 +4,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from glitchflow.data.store import SPLITS, Dataset, find_damage, foreign_objects, missing_shards, open_store
+from glitchflow.data.store import (
+    SPLITS,
+    UNSPLIT,
+    Dataset,
+    find_damage,
+    foreign_objects,
+    missing_shards,
+    open_store,
+)
 
 
 def inspect(path: str, verify: bool = False, as_json: bool = False) -> tuple[str, bool]:
@@ -48,6 +56,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         for name, words in (("label", dataset.labels), ("split", list(SPLITS))):
             values = dataset[name][:]
             facts[name] = {word: int((values == i).sum()) for i, word in enumerate(words)}
+        if spare := int((dataset["split"][:] == UNSPLIT).sum()):
+            facts["split"]["none"] = spare
         facts["skipped"] = dict(attributes.get("skipped", []))
     return facts
 

@@ -26,8 +26,8 @@ from glitchflow.data.content import Content, content_of
 from glitchflow.data.event_images import READERS, Origin
 from glitchflow.data.generate import provenance
 from glitchflow.data.memory import Memory, Shape
-from glitchflow.data.shard_events import split_of
-from glitchflow.data.store import SPLITS, exists, open_store
+from glitchflow.data.splits import splits_of_times
+from glitchflow.data.store import SPLITS, UNSPLIT, exists, open_store
 from glitchflow.errors import InputError
 from glitchflow.figures.scan import ranking
 from glitchflow.progress import say
@@ -148,11 +148,11 @@ def _recorded(
         find_files(source)
     found = find_triggers(content.ingest, content.series.duration, content.qplot.span, content.seed)
     gps = [trigger.gps for trigger in found]
-    test, block = SPLITS.index("test"), content.split.block
-    events = [i for i, t in enumerate(gps) if split_of(content, int(t // block)) != test]
+    splits = splits_of_times(content.split, content.seed, content.series.duration, np.array(gps))
+    events = np.flatnonzero((splits != SPLITS.index("test")) & (splits != UNSPLIT))
     names = [source.name for source in sources]
     families = [found[i].label for i in events]
-    return names[0], names[1:], [d.name for d in derived], np.array(events, np.int64), gps, families
+    return names[0], names[1:], [d.name for d in derived], events, gps, families
 
 
 # -- over Ray ----------------------------------------------------------------------------------------------------

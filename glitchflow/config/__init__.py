@@ -12,20 +12,18 @@ from glitchflow.config.experiment import Experiment
 from glitchflow.config.read import import_path, load, named, parse
 from glitchflow.config.reads import Reads, describe
 from glitchflow.config.recipes import Detector, Noise, ScatteredLight
+from glitchflow.config.recorded import Ingest, Segments, Source, Times
 from glitchflow.config.sections import (
     Cluster,
     Derived,
-    Ingest,
     Loader,
     Mlflow,
     Model,
     QPlot,
     Series,
     Simulate,
-    Source,
     Split,
     Store,
-    Times,
     Train,
     Tune,
     Whiten,
@@ -52,6 +50,7 @@ __all__ = [
     "Scan",
     "ScatteredLight",
     "Section",
+    "Segments",
     "Series",
     "Simulate",
     "Source",

@@ -4,9 +4,9 @@ Each check raises ValueError("key = value: what is allowed").
 """
 
 from glitchflow.config.recipes import LINEAR, SHOWN, Detector
+from glitchflow.config.recorded import Ingest
 from glitchflow.config.sections import (
     Derived,
-    Ingest,
     Loader,
     QPlot,
     Series,

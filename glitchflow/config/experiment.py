@@ -9,10 +9,10 @@ from glitchflow.config import checks
 from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Infer, Report, Scan, Veto
 from glitchflow.config.base import File, Section, key
 from glitchflow.config.reads import Reads
+from glitchflow.config.recorded import Ingest
 from glitchflow.config.sections import (
     Cluster,
     Derived,
-    Ingest,
     Loader,
     Mlflow,
     Model,

@@ -36,64 +36,6 @@ class Simulate(Section):
         return self.start + index * self.stride
 
 
-class Source(Section):
-    """One recorded channel."""
-
-    name: str = key(..., "channel name in the store and, unless `channel` says otherwise, in the files")
-    files: list[File] = key(..., "HDF5 or GWF files, or glob patterns", min_length=1)
-    channel: str = key("", "channel (GWF) or dataset (HDF5) inside the files; empty: `name`")
-    format: str = key("", "gwpy's name of the file format, as hdf5.gwosc; empty: as gwpy guesses")
-
-
-class Times(Section):
-    """When to look: a list, a trigger table, or a stretch to slide over; a plain list in YAML is `gps`."""
-
-    gps: list[float] = key([], "GPS times of the events", "s")
-    file: File = key("", "trigger table: CSV (Gravity Spy), HDF5, GWF, ROOT (Omicron) ..., read by gwpy")
-    format: str = key("", "gwpy's name of the table's format; empty: as gwpy guesses")
-    time: str = key("", "the table's column of GPS times; empty: the usual names")
-    label: str = key("", "the table's column of families; empty: the usual names")
-    snr: str = key("", "the table's column of SNRs; empty: the usual names")
-    where: list[str] = key([], "conditions on the table's columns, as `snr > 10`")
-    start: float | None = key(None, "stretch: GPS time of its begin", "s")
-    end: float | None = key(None, "stretch: GPS time of its end", "s")
-    stride: float | None = key(None, "stretch: from one window to the next; null: qplot.span", "s", gt=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return {"gps": value} if isinstance(value, list) else value
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if bool(self.gps) + bool(self.file) + (self.start is not None or self.end is not None) > 1:
-            raise ValueError("give a list, or a file, or a start and an end, not several")
-        if (self.start is None) != (self.end is None):
-            raise ValueError("a stretch takes both start and end")
-        return self
-
-
-class Ingest(Section):
-    """Says what is read of recorded data, and at which times."""
-
-    channels: list[Source] = key([], "the strain first, then the witnesses")
-    witnesses: Names = key(
-        [],
-        "those of `channels`, and of `derived`, to take: names, or a file of them as `scan` writes; empty: all",
-    )
-    times: Times = key(Times(), "the events")
-    labels: list[str] = key([], "family of each event of a plain list; empty: all `recorded`")
-    background: int = key(0, "quiet times added to the events, labelled `background`", ge=0)
-    quiet: float = key(16.0, "smallest distance of a quiet time from every event", "s", ge=0)
-    series_from: File = key(
-        "", "path of a store with `series`: make its Q-plots anew instead of reading files"
-    )
-    qplots_from: File = key(
-        "",
-        "HDF5 file of ready Q-plots, dataset `virgo_dataset` (event, channel, time, frequency), strain first",
-    )
-
-
 class Derived(Section):
     """A function of recorded witnesses that joins them as one more channel."""
 
@@ -213,12 +155,30 @@ class Split(Section):
 
     validation: float = key(0.1, "share of events for validation", ge=0, lt=1)
     test: float = key(0.15, "share of events for testing", ge=0, lt=1)
-    block: float = key(
-        256.0, "recorded data: neighbours inside a block of this length share a split", "s", gt=0
+    order: Literal["time", "blocks"] = key(
+        "time",
+        "recorded data; time: the first train, the last test; blocks: blocks of time in a random order",
+    )
+    guard: float | None = key(
+        None,
+        "time: events within so much before the next split are in none; null: series.duration",
+        "s",
+        ge=0,
+    )
+    block: float = key(256.0, "blocks: neighbours inside a block of this length share a split", "s", gt=0)
+    groups: list[tuple[float, float, Literal["train", "validation", "test"]]] = key(
+        [],
+        "recorded data: [GPS start, stop, split] of pieces of time, in place of shares; the rest is in none",
+        "s",
     )
 
     @model_validator(mode="after")
     def _sum(self) -> Self:
+        for start, stop, name in self.groups:
+            if stop <= start:
+                raise ValueError(
+                    f"groups = [{start:g}, {stop:g}, {name}]: must be [start, stop, split], start < stop"
+                )
         if self.validation + self.test >= 1:
             raise ValueError(
                 f"validation + test = {self.validation + self.test:g} leaves nothing to train on"

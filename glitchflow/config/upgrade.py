@@ -25,6 +25,8 @@ def upgrade(config: dict[str, Any]) -> dict[str, Any]:
     store = tree.get("store", {})
     if isinstance(store.get("series"), bool):
         store["series"] = "float64" if store["series"] else "none"
+    if "ingest" in tree and "simulate" not in tree and isinstance(tree.get("split"), dict):
+        tree["split"].setdefault("order", "blocks")
     detector = tree.get("simulate", {}).get("detector", {})
     if "drift_period" in detector.get("coupling", {}):
         kept = {

@@ -31,7 +31,7 @@ def stored_series(content: Content) -> Recipe:
         raise InputError(
             f"ingest.series_from = {path}: holds derived channels already; take its `derived` over as it is"
         )
-    gps, block, labels = old["gps"][:], content.split.block, old["label"][:]
+    labels = old["label"][:]
     return Recipe(
         events=len(old),
         channels=old.channels,
@@ -39,8 +39,9 @@ def stored_series(content: Content) -> Recipe:
         witnessed=old.witnessed_labels,
         couplings=old.couplings,
         event=partial(_stored_event, old),
-        split_key=(lambda i: int(gps[i] // block)) if old.recorded else int,
+        split_key=int,
         recorded=old.recorded,
+        times=old["gps"][:] if old.recorded else None,
         shared="shared_series" in old,
         label=lambda i: int(labels[i]),
         attributes={

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from glitchflow.data.content import Content
 from glitchflow.data.normalise import mean_log, measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
+from glitchflow.data.splits import Splits, assign, own_split
 from glitchflow.data.store import SKIPPED, SPLITS, Dataset, write_shard
 from glitchflow.errors import InputError
 from glitchflow.signal.derive import band_limits, spread_invalid
@@ -30,7 +31,6 @@ from glitchflow.signal.qtransform import QTransform, build_engine, read_asd
 from glitchflow.signal.recorded.events import recorded
 from glitchflow.signal.recorded.triggers import Trigger, find_triggers
 from glitchflow.signal.simulation.recipe import build_recipe
-from glitchflow.signal.streams import SPLIT, generator
 from glitchflow.signal.types import Event, Recipe, Transient
 from glitchflow.signal.whiten import estimate_asd
 
@@ -51,6 +51,13 @@ class Factory:
     content: Content
     recipe: Recipe
     engine: QTransform
+    splits: Splits | None = None  # (E,); None: each event has its own
+
+    def split(self, event: int) -> int:
+        """The split of an event that can be used."""
+        if self.splits is not None:
+            return int(self.splits[event])
+        return own_split(self.content.split, self.content.seed, self.recipe.split_key(event))
 
     @property
     def ready(self) -> bool:
@@ -82,9 +89,9 @@ def make_factory(content: Content, dataset: Dataset | None = None) -> Factory:
     """
     given = dataset is not None and content.whiten.given and "asd" in dataset
     recipe = _recipe(content, dataset)
-    return Factory(
-        content, recipe, engine_of(content, recipe, dataset["asd"][:] if dataset and given else None)
-    )
+    asd = dataset["asd"][:] if dataset is not None and given else None
+    splits = assign(content.split, content.seed, content.series.duration, recipe)
+    return Factory(content, recipe, engine_of(content, recipe, asd), splits)
 
 
 def engine_of(content: Content, recipe: Recipe, asd: NDArray[np.float64] | None = None) -> QTransform:
@@ -107,7 +114,7 @@ def _recipe(content: Content, dataset: Dataset | None) -> Recipe:
     else:
         triggers = find_triggers(ingest, series.duration, content.qplot.span, seed)
     lot = dataset.layout.shard if dataset is not None else 0
-    recipe = recorded(ingest, series, content.derived, seed, content.split.block, triggers, lot)
+    recipe = recorded(ingest, series, content.derived, seed, triggers, lot)
     return recipe if dataset is None else replace(recipe, attributes={"rates": dataset.attributes["rates"]})
 
 
@@ -161,7 +168,7 @@ def make_block(
     An event that could not be used is all zeros, in no split. A witness without data costs the witness: its image is 0
     and `valid` says so.
     """
-    recipe, content = factory.recipe, factory.content
+    recipe = factory.recipe
     events = [recipe.event(i) for i in indices]
     skipped = {i: event.skipped for i, event in zip(indices, events) if event.skipped}
     block: dict[str, Any] = {
@@ -178,7 +185,7 @@ def make_block(
     for i, valid in zip(indices, block["valid"]):
         if not valid[0]:
             skipped.setdefault(i, f"{recipe.channels[0]}: dead, constant or without power in the band")
-    split = [SKIPPED if i in skipped else split_of(content, recipe.split_key(i)) for i in indices]
+    split = [SKIPPED if i in skipped else factory.split(i) for i in indices]
     block["split"] = np.array(split, dtype=np.int8)
     for i in skipped:
         block["valid"][i - indices.start] = False
@@ -248,14 +255,6 @@ def _check_shapes(events: list[Event], indices: range, wanted: tuple[int, int], 
             )
 
 
-def split_of(content: Content, key: int) -> int:
-    """The split of an event, by its own random number: later events never change it."""
-    # an event before the GPS epoch has a negative block of time, which no random stream has
-    draw = generator(content.seed, SPLIT, abs(key)).random()
-    test, validation = content.split.test, content.split.validation
-    return SPLITS.index("test" if draw < test else "validation" if draw < test + validation else "train")
-
-
 def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
     """One amplitude spectral density per channel (C, A), in series units / sqrt(Hz): the median over background events.
 
@@ -273,7 +272,7 @@ def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
             )
         return np.array(np.broadcast_to(one, (len(recipe.channels), one.shape[-1])))
     split = SPLITS.index("train")
-    train = (i for i in range(recipe.events) if split_of(content, recipe.split_key(i)) == split)
+    train = (i for i in range(recipe.events) if factory.split(i) == split)
     candidates = list(train if recipe.label else itertools.islice(train, ASD_SEARCH))
     if recipe.label:
         candidates = [i for i in candidates if recipe.label(i) == 0] or candidates[:ASD_EVENTS]

@@ -58,6 +58,7 @@ class Recipe:
     event: Callable[[int], Event]
     split_key: Callable[[int], int]  # events with the same key share a split
     recorded: bool = False  # recorded events share a split with their neighbours in time
+    times: Array | None = None  # (E,) GPS s of recorded events, where they are known without making them
     notes: dict[str, Any] = field(default_factory=dict)  # kept in the store beside the arrays; JSON
     label: Callable[[int], int] | None = (
         None  # an event's label, where that is known without making the event

@@ -31,6 +31,7 @@ class Column:
     decimals: int | None = None
 
 
+SPLIT_WORDS = {**dict(enumerate(store.SPLITS)), store.UNSPLIT: "none", store.SKIPPED: "not used"}
 COLUMNS = (
     Column("event", "event", "index in the store", 0),
     Column("gps", "GPS [s]", "time of the window's centre", 3),
@@ -88,7 +89,7 @@ def _stored(dataset: store.Dataset, listed: NDArray[np.int64]) -> dict[str, Any]
     columns: dict[str, Any] = {
         "gps": [round(float(v), 6) for v in np.asarray(dataset["gps"][:])[listed]],
         "family": [dataset.labels[i] for i in labels],
-        "split": ["not used" if i == store.SKIPPED else store.SPLITS[i] for i in splits],
+        "split": [SPLIT_WORDS[i] for i in splits],
     }
     if "snr" in dataset:
         snr = np.asarray(dataset["snr"][:])[listed]

@@ -6,7 +6,7 @@ checked. Read `schema.py` first (what is in a store), then `writer.py` (how it i
 
 from glitchflow.data.store.create import TRANSIENTS, Design, Fixed
 from glitchflow.data.store.dataset import Dataset, exists, missing_shards, open_store, root
-from glitchflow.data.store.schema import SKIPPED, SPLITS, Array, Layout, choose_layout, digest
+from glitchflow.data.store.schema import SKIPPED, SPLITS, UNSPLIT, Array, Layout, choose_layout, digest
 from glitchflow.data.store.verify import find_damage, foreign_objects
 from glitchflow.data.store.writer import Writer, write_shard
 
@@ -14,6 +14,7 @@ __all__ = [
     "SKIPPED",
     "SPLITS",
     "TRANSIENTS",
+    "UNSPLIT",
     "Array",
     "Dataset",
     "Design",

@@ -30,6 +30,7 @@ from glitchflow.errors import InputError, RunError
 
 SCHEMA = 2
 SPLITS = ("train", "validation", "test")
+UNSPLIT = len(SPLITS)  # in place of a split: an event that can be used and is in none
 SKIPPED = -1  # in place of a split: a recorded event that could not be used, all zeros
 MARKERS, FOLDED, NOTES = ".done", ".done/all.json", ".notes"
 STATISTICS = ".done/statistics.json"

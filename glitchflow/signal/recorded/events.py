@@ -39,13 +39,12 @@ def recorded(
     series: Series,
     derived: list[Derived],
     seed: int,
-    block: float,
     triggers: list[Trigger],
     lot: int = 0,
 ) -> Recipe:
     """Returns the events of `ingest`, one for each of `triggers` (see `find_triggers`).
 
-    block: s within which neighbours share a split. lot: events that one task makes, which are read together; 0 where
+    lot: events that one task makes, which are read together; 0 where
     nothing is made of them yet, and the rates of all channels are wanted. An event whose strain the files do not cover,
     or that has NaN there, is `skipped`, with the reason; a witness without data is zeros, and not `valid`.
     Raises `InputError` where no channel or no file is given, and, without `lot`, for a channel that no file has.
@@ -62,8 +61,9 @@ def recorded(
         witnessed=[],
         couplings={},
         event=partial(_event, _Recorded(recording, derived, seed, triggers, labels)),
-        split_key=lambda i: int(triggers[i].gps // block),
+        split_key=int,
         recorded=True,
+        times=np.array([trigger.gps for trigger in triggers]),
         notes={"triggers": [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in triggers]},
         label=lambda i: labels.index(triggers[i].label),
         attributes={"rates": {name: rate for name, rate in rates.items() if rate < series.sample_rate}},

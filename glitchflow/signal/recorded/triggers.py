@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from igwn_segments import segment, segmentlist
 
 from glitchflow.config import Ingest, Times
 from glitchflow.errors import InputError
+from glitchflow.progress import say
 from glitchflow.signal.recorded.frames import coverage, strain_of
+from glitchflow.signal.recorded.segments import usable_time
 from glitchflow.signal.streams import BACKGROUND, generator
 from glitchflow.signal.types import Array
 
@@ -34,7 +37,8 @@ def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> li
     """Finds the events of `ingest.times`, then `ingest.background` quiet times labelled `background`.
 
     duration: s of the series around each time; span: s of its Q-plot, by which a stretch is cut into windows.
-    In the order of time, so that neighbours are read together.
+    In the order of time, so that neighbours are read together. Those whose series reach out of `ingest.segments`
+    or into `ingest.leave_out` are left out, and counted.
     Raises `InputError` for a table that cannot be read or lacks a column, and where there are too few quiet times.
     """
     times = ingest.times
@@ -46,10 +50,24 @@ def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> li
     else:
         labels = ingest.labels or ["recorded"] * len(times.gps)
         found = [Trigger(gps, label, float("nan")) for gps, label in zip(times.gps, labels)]
-    found += _quiet(ingest, duration / 2, seed, np.array([t.gps for t in found]))
+    usable = usable_time(ingest)
+    found = _inside(found, usable, duration / 2)
+    found += _quiet(ingest, usable, duration / 2, seed, np.array([t.gps for t in found]))
     if not found:
         raise InputError("ingest.times: gives no time; list some, name a file, or a start and an end")
     return sorted(found, key=lambda trigger: trigger.gps)
+
+
+def _inside(found: list[Trigger], usable: segmentlist, half: float) -> list[Trigger]:
+    """Those whose series, `half` s to either side, lie in usable time. Raises `InputError` where none does."""
+    kept = [t for t in found if segment(t.gps - half, t.gps + half) in usable]
+    if found and not kept:
+        raise InputError(
+            f"ingest.segments: holds the series of none of the {len(found)} events of ingest.times"
+        )
+    if len(kept) < len(found):
+        say(f"{len(found) - len(kept)} of {len(found)} events reach out of ingest.segments and are not made")
+    return kept
 
 
 def _slide(times: Times, span: float) -> list[Trigger]:
@@ -103,11 +121,12 @@ def _column(times: Times, there: list[str], key: str, usual: tuple[str, ...]) ->
     return asked or next((name for name in usual if name in there), None)
 
 
-def _quiet(ingest: Ingest, half: float, seed: int, events: Array) -> list[Trigger]:
-    """Times drawn uniformly from what the strain's files cover, at least `ingest.quiet` s from every event."""
+def _quiet(ingest: Ingest, usable: segmentlist, half: float, seed: int, events: Array) -> list[Trigger]:
+    """Times drawn uniformly from usable time that the strain's files cover, `ingest.quiet` s from every event."""
     if not ingest.background:
         return []
-    stretches = np.array([(a + half, b - half) for a, b in coverage(strain_of(ingest)) if b - a > 2 * half])
+    covered = segmentlist(segment(a, b) for a, b in coverage(strain_of(ingest))) & usable
+    stretches = np.array([(a + half, b - half) for a, b in covered if b - a > 2 * half])
     lengths = stretches[:, 1] - stretches[:, 0] if len(stretches) else np.zeros(0)
     rng, found = generator(seed, BACKGROUND), list[float]()
     for _ in range(TRIES * ingest.background if lengths.sum() else 0):

@@ -8,8 +8,7 @@ from gwpy.timeseries import TimeSeries
 from helpers import forget_shards, small
 
 from glitchflow.analysis.inspect import inspect
-from glitchflow.config import parse
-from glitchflow.config.sections import Source
+from glitchflow.config import Source, parse
 from glitchflow.data import store
 from glitchflow.data.generate import ingest
 from glitchflow.errors import InputError, RunError

@@ -1,0 +1,62 @@
+"""Science-mode time: segments out of a list, a file that gwpy reads, or a bit of a state channel.
+
+Their algebra is igwn_segments': a `segmentlist` here is always coalesced, apart and ascending, in GPS s.
+"""
+
+import numpy as np
+from igwn_segments import infinity, segment, segmentlist
+
+from glitchflow.config import Ingest, Segments
+from glitchflow.errors import InputError
+from glitchflow.signal.recorded.frames import pieces, strain_of
+from glitchflow.signal.recorded.samples import Samples, read_samples
+
+
+def usable_time(ingest: Ingest) -> segmentlist:
+    """Returns the time of `ingest.segments` without that of `ingest.leave_out`; all time where neither is given.
+
+    Raises `InputError` for a file that holds no segments, and for a state channel that no file of the strain has.
+    """
+    whole = segmentlist([segment(-infinity(), infinity())])
+    found = _read(ingest, "segments") if ingest.segments.given else whole
+    return found - _read(ingest, "leave_out") if ingest.leave_out.given else found
+
+
+def _read(ingest: Ingest, key: str) -> segmentlist:
+    wanted: Segments = getattr(ingest, key)
+    if wanted.file:
+        return _from_file(wanted.file, key)
+    if wanted.channel:
+        return _from_state(ingest, wanted, key)
+    return segmentlist(segment(start, stop) for start, stop in wanted.gps).coalesce()
+
+
+def _from_file(path: str, key: str) -> segmentlist:
+    """The active segments of a DataQualityFlag (HDF5, JSON, LIGO_LW), or a list of segments (segwizard)."""
+    from gwpy.segments import DataQualityFlag, SegmentList
+
+    reasons = []
+    for read in (lambda: DataQualityFlag.read(path).active, lambda: SegmentList.read(path)):
+        try:
+            return segmentlist(segment(float(a), float(b)) for a, b in read()).coalesce()
+        except Exception as error:  # noqa: BLE001  gwpy's readers raise anything on a bad file
+            reasons.append(" ".join(str(error).split()) or type(error).__name__)
+    raise InputError(f"ingest.{key} = {path}: no segments can be read: {reasons[0][:300]}")
+
+
+def _from_state(ingest: Ingest, wanted: Segments, key: str) -> segmentlist:
+    """When all bits of a state channel are set, in the strain's files; a file without it has no such time."""
+    strain, bits, found, why = strain_of(ingest), sum(1 << bit for bit in wanted.bits), segmentlist(), ""
+    for piece in pieces(strain):
+        state = read_samples(piece.path, strain.format, [wanted.channel])[wanted.channel]
+        if not isinstance(state, Samples) or state.values.dtype.kind not in "iu":
+            why = why or (
+                state if isinstance(state, str) else f"its values are {state.values.dtype}, not integers"
+            )
+            continue
+        on = (state.values.astype(np.int64) & bits) == bits
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], on, [False])))) / state.rate + state.start
+        found.extend(segment(a, b) for a, b in edges.reshape(-1, 2).tolist())
+    if why and not found:
+        raise InputError(f"ingest.{key}.channel = {wanted.channel}: {strain.files[0]}: {why}")
+    return found.coalesce()

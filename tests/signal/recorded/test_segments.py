@@ -1,0 +1,94 @@
+"""Science-mode time from lists, files and state channels, and the windows that it leaves."""
+
+import numpy as np
+import pytest
+from gwpy.segments import DataQualityFlag, SegmentList
+from gwpy.timeseries import TimeSeries
+from helpers import small
+from igwn_segments import segment
+
+from glitchflow.config import parse
+from glitchflow.errors import InputError
+from glitchflow.signal.recorded.segments import usable_time
+from glitchflow.signal.recorded.triggers import find_triggers
+
+START, RATE = 1000, 512
+SCIENCE = [(1004.0, 1020.0), (1024.0, 1040.0)]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two files of 32 s: strain, and its state at 16 Hz, whose bit 0 is set in SCIENCE and bit 2 from 1030 on."""
+    for start in (1000, 1032):
+        path = tmp_path / f"X-X1_STATE-{start}-32.h5"
+        strain = np.random.default_rng(start).standard_normal(32 * RATE)
+        TimeSeries(strain, t0=start, sample_rate=RATE, name="X1:S").write(path, path="X1:S", format="hdf5")
+        time = start + np.arange(32 * 16) / 16
+        state = sum(((time >= a) & (time < b)).astype("u4") for a, b in SCIENCE) + 4 * (time >= 1030).astype(
+            "u4"
+        )
+        TimeSeries(state, t0=start, sample_rate=16, name="X1:STATE").write(
+            path, path="X1:STATE", format="hdf5", append=True
+        )
+    return str(tmp_path / "*.h5")
+
+
+def experiment(tmp_path, files, **ingest):
+    return small(
+        tmp_path / "run", derived=[], series={"duration": 8, "sample_rate": RATE},
+        ingest={"channels": [{"name": "X1:S", "files": [files]}], **ingest},
+    )  # fmt: skip
+
+
+def usable(tmp_path, files, **ingest):
+    return [tuple(s) for s in usable_time(experiment(tmp_path, files, **ingest).ingest)]
+
+
+def test_a_list_a_file_or_a_state_channel(tmp_path, files):
+    flag = DataQualityFlag("X1:SCIENCE:1", active=SCIENCE, known=[(1000, 1064)])
+    flag.write(tmp_path / "flag.json", format="json")
+    flag.write(tmp_path / "flag.hdf5", format="hdf5")
+    SegmentList([*map(tuple, SCIENCE)]).write(tmp_path / "list.txt", format="segwizard")
+    for given in (
+        SCIENCE[::-1], str(tmp_path / "flag.json"), str(tmp_path / "flag.hdf5"), str(tmp_path / "list.txt"),
+        {"channel": "X1:STATE"},
+    ):  # fmt: skip
+        assert usable(tmp_path, files, segments=given) == SCIENCE
+    both = {"channel": "X1:STATE", "bits": [0, 2]}
+    assert usable(tmp_path, files, segments=both) == [(1030, 1040)]
+    assert usable(tmp_path, files, segments=SCIENCE, leave_out=both) == [(1004, 1020), (1024, 1030)]
+    assert segment(0, 2e9) in usable_time(experiment(tmp_path, files).ingest)
+
+
+def test_windows_outside_are_not_made(tmp_path, files, capsys):
+    made = experiment(
+        tmp_path, files, times={"start": 1000, "end": 1064}, segments=SCIENCE, background=9, quiet=0.0
+    )
+    found = find_triggers(made.ingest, 8, 2, made.seed)
+    sliding = [t.gps for t in found if t.label == "recorded"]
+    assert sliding == [1009, 1011, 1013, 1015, 1029, 1031, 1033, 1035]
+    quiet = [t.gps for t in found if t.label == "background"]
+    assert len(quiet) == 9
+    assert all(any(a <= gps - 4 and gps + 4 <= b for a, b in SCIENCE) for gps in quiet)
+    assert capsys.readouterr().err.strip() == "24 of 32 events reach out of ingest.segments and are not made"
+    nowhere = experiment(tmp_path, files, times=[1002.0, 1022.0], segments=SCIENCE)
+    with pytest.raises(InputError) as error:
+        find_triggers(nowhere.ingest, 8, 2, 1)
+    assert str(error.value) == "ingest.segments: holds the series of none of the 2 events of ingest.times"
+
+
+def test_what_gives_no_segments(tmp_path, files):
+    (tmp_path / "text.xml").write_text("hello")
+    with pytest.raises(InputError, match=r"^ingest.segments = .*text.xml: no segments can be read: "):
+        usable(tmp_path, files, segments=str(tmp_path / "text.xml"))
+    with pytest.raises(InputError) as error:
+        usable(tmp_path, files, leave_out={"channel": "X1:NO"})
+    assert str(error.value) == (
+        f"ingest.leave_out.channel = X1:NO: {files}: no dataset X1:NO; there are: X1:S, X1:STATE"
+    )
+    with pytest.raises(InputError, match=r"X1:S: .*its values are float64, not integers"):
+        usable(tmp_path, files, segments={"channel": "X1:S"})
+    with pytest.raises(
+        InputError, match=r"ingest.segments: give a list, or a file, or a channel, not several"
+    ):
+        parse({"ingest": {"segments": {"file": "a", "channel": "b"}}})
