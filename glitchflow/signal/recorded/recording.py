@@ -26,8 +26,8 @@ from glitchflow.signal.recorded.samples import Samples, read_samples
 from glitchflow.signal.types import Array
 
 _MIB = 2**20
-STRETCH = 128 * _MIB  # bytes of a stretch, all channels at the common rate; the newest is kept
-RAW = 128 * _MIB  # bytes of recorded samples that are worked on at once, and of decoded files that are kept
+STRETCH = 64 * _MIB  # bytes of a stretch, all channels at the common rate; the newest is kept
+RAW = 64 * _MIB  # bytes of recorded samples that are worked on at once, and of decoded files that are kept
 UNKNOWN = 16384.0  # Hz that a channel is taken to have before it was read: the fastest there are
 SLOWEST = 8.0  # Hz; of a trend once a second or a minute no series of seconds can be made
 LOT = 64  # windows that are read together where nobody says
