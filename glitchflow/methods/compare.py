@@ -28,7 +28,7 @@ from glitchflow.methods.method import Block, Fit, Read, Series, Train
 from glitchflow.methods.table import METHODS, predicted
 from glitchflow.methods.treat import expect, make, read_block
 from glitchflow.progress import say
-from glitchflow.score import levels, skill
+from glitchflow.score import levels, safety, skill
 from glitchflow.score.levels import Rule
 from glitchflow.score.made import Columns
 from glitchflow.score.metrics import NOISE_ENERGY
@@ -111,12 +111,16 @@ def compare(
     else:
         found = [comparison.score(part) for part in parts]
     about = {name: dataset.events(name, events) for name in ("label", "gps", "snr")}
+    # taken out of the parts as they are joined: of many events, two copies are more than there is room for
     return Scored(
         events,
         **about,
         loudness=np.concatenate([part.loudness for part in found]),
-        columns={name: join([part.columns[name] for part in found]) for name in found[0].columns},
-        covered={name: np.concatenate([part.covered[name] for part in found]) for name in found[0].covered},
+        columns={name: join([part.columns.pop(name) for part in found]) for name in list(found[0].columns)},
+        covered={
+            name: np.concatenate([part.covered.pop(name) for part in found])
+            for name in list(found[0].covered)
+        },
     )
 
 
@@ -184,7 +188,7 @@ class Comparison:
             for name, generated, found in self._found(block, recorded):
                 if self.rule and generated is not None:
                     level, where = levels.generated_columns(generated, self.rule)
-                    found |= level
+                    found |= level | {"answer": safety.answer(generated, recorded)}
                     covered[name].append(where)
                 columns[name].append(found | same)
         return Part(

@@ -3,7 +3,7 @@
 Observatories inject signals by moving the mirrors and look which auxiliary channels follow (Isogai et al. 2010, J.
 Phys. Conf. Ser. 243, 012005; Smith et al. 2011, CQG 28, 235005). Here it is a test of ranks: no unit matters.
 
-Shapes: S event with a signal, B background event, C channel.
+Shapes: E event, S event with a signal, B background event, C channel, F frequency, T time.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from glitchflow.score.significance import holm
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Energies
 
 FEWEST = 5  # events of either sort below which a rank test says nothing
 
@@ -33,6 +33,12 @@ class Safety:
     def told(self) -> dict[str, Any]:
         """Return it as JSON."""
         return asdict(self)
+
+
+def answer(generated: Energies, recorded: Energies) -> Array:
+    """Returns the mean generated energy of each event where the recorded strain is loudest: of (E, F, T) both, (E,)."""
+    event, loudest = np.arange(len(recorded)), recorded.max(axis=1).argmax(axis=1)
+    return generated[event, :, loudest].mean(axis=1, dtype=np.float64)
 
 
 def judge(with_signal: Sequence[Array], without: Sequence[Array], alpha: float) -> list[Safety | None]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glitchflow.score.safety import judge
+from glitchflow.score.safety import answer, judge
 
 
 def test_ranks_by_hand():
@@ -36,3 +36,10 @@ def test_chance_flags_none_of_many_and_a_leak_is_found():
         assert found[7]
         wrong += sum(found) - 1
     assert wrong <= 2
+
+
+def test_what_is_generated_where_the_strain_is_loudest():
+    recorded, generated = np.ones((2, 3, 4), np.float32), np.zeros((2, 3, 4), np.float32)
+    recorded[0, 1, 2] = recorded[1, 2, 0] = 9
+    generated[0, :, 2], generated[1, :, 1] = [1, 2, 6], 50
+    np.testing.assert_array_equal(answer(generated, recorded), [3, 0])

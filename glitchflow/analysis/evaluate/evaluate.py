@@ -29,7 +29,7 @@ from glitchflow.analysis import attribute, drift
 from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import injections, veto_scores
 from glitchflow.analysis.opened import Opened, open_run
-from glitchflow.config import Cluster, Evaluate, Experiment
+from glitchflow.config import Cluster, Evaluate, Experiment, Scan
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import SKIPPED, Dataset
@@ -39,6 +39,7 @@ from glitchflow.methods.compare import compare, fit_methods
 from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK, thresholded
 from glitchflow.progress import say
+from glitchflow.score import safety
 from glitchflow.score.levels import Levels, threshold_table
 from glitchflow.score.lines import method_lines
 from glitchflow.score.made import Who
@@ -84,6 +85,7 @@ def evaluate(experiment: Experiment) -> Path:
         "beside": {name: other.attributes["checkpoints"]["qplot"] for name, other in run.beside.items()},
         **_tables(dataset, scored, levels, settings, interval),
         "veto": vetoes,
+        "safety": safety_table(dataset, scored, experiment.scan),
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
@@ -155,6 +157,18 @@ def _tables(
     }
 
 
+def safety_table(dataset: Dataset, scored: Scored, settings: Scan) -> dict[str, Any]:
+    """Say by method whether signals, events of the families `scan.signals`, move what it generates: the same test as
+    of witnesses, beside background events. None where there are too few of either."""
+    family = np.array(dataset.labels)[scored.label]
+    signal, quiet = np.isin(family, settings.signals), scored.label == 0
+    answers = {name: columns["answer"] for name, columns in scored.columns.items() if "answer" in columns}
+    found = safety.judge(
+        [a[signal] for a in answers.values()], [a[quiet] for a in answers.values()], settings.alpha
+    )
+    return {name: one.told() if one else None for name, one in zip(answers, found, strict=True)}
+
+
 COLUMNS = (
     "event",
     "gps",
@@ -214,6 +228,8 @@ def summary(result: dict[str, Any]) -> str:
     for family, entry in result["families"].items():
         lines.append(f"  {family}, {entry['events']} events, {entry['glitches']} glitches")
         lines += [f"    {line}" for line in method_lines(entry["scores"])]
+    if unsafe := [name for name, told in result["safety"].items() if told and told["unsafe"]]:
+        lines.append(f"  unsafe, for signals move what they generate: {', '.join(unsafe)}")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from glitchflow.analysis.evaluate.evaluate import summary
 from glitchflow.data.store import dataset as store
+from glitchflow.score.safety import answer
 from glitchflow.score.table import SCORES, share
 
 
@@ -122,6 +123,24 @@ def test_summary_has_a_line_a_method_the_best_in_the_headline_first(result):
     assert sorted(named) == sorted(scores)
     residual = [scores[name]["residual"]["value"] for name in named]
     assert residual == sorted(residual)
+
+
+def test_safety_is_told_of_every_method_that_generates(result, energies):
+    dataset, test, recorded, generated = energies
+    told = result["safety"]
+    assert {"network", "constant", "linear"} <= told.keys()
+    signal = np.isin(
+        np.asarray(dataset["label"][:])[test],
+        [dataset.labels.index(n) for n in ("chirp", "blip") if n in dataset.labels],
+    )
+    quiet = chosen(dataset, test, "background")
+    if min(signal.sum(), quiet.sum()) < 5:
+        assert set(told.values()) == {None}
+        return
+    answers = answer(generated, recorded)
+    louder = (answers[signal][:, None] > answers[quiet]).mean()
+    assert told["network"]["auc"] == pytest.approx(louder, abs=0.01)
+    assert told["constant"]["auc"] == 0.5 and not told["constant"]["unsafe"]
 
 
 def test_share_has_no_minus_zero_and_no_nan():
