@@ -29,7 +29,6 @@ from helpers import run_here
 from glitchflow import cli, config
 from glitchflow.cli import STAGES
 from glitchflow.config import Experiment
-from glitchflow.config.base import inner_section
 from glitchflow.methods.table import METHODS
 from glitchflow.score.table import SCORES
 
@@ -176,7 +175,7 @@ def test_keys_of_the_pages_exist():
             section = sections[first].annotation
             for key in rest:
                 assert key in section.model_fields, f"{page.relative_to(ROOT)}: {words}"
-                section = inner_section(section.model_fields[key].annotation)
+                section = section.model_fields[key].annotation
 
 
 def test_what_is_compared_and_how_it_is_scored_is_all_in_its_page():
