@@ -83,9 +83,8 @@ def evaluate(experiment: Experiment) -> Path:
         "dataset": dataset.path,
         "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],
         "beside": {name: other.attributes["checkpoints"]["qplot"] for name, other in run.beside.items()},
-        **_tables(dataset, scored, levels, settings, interval),
+        **_tables(dataset, scored, levels, (settings, experiment.scan), interval),
         "veto": vetoes,
-        "safety": safety_table(dataset, scored, experiment.scan),
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
@@ -142,9 +141,10 @@ def _families(dataset: Dataset, scored: Scored, quiet: float) -> dict[str, Who]:
 
 
 def _tables(
-    dataset: Dataset, scored: Scored, levels: Levels, settings: Evaluate, interval: Bootstrap
+    dataset: Dataset, scored: Scored, levels: Levels, sections: tuple[Evaluate, Scan], interval: Bootstrap
 ) -> dict[str, Any]:
-    """Scores and shares at every threshold, by family and of all events; and the ROC."""
+    """Scores and shares at every threshold, by family and of all events; the ROC; and what signals move."""
+    settings, signals = sections
     families = _families(dataset, scored, settings.quiet)
     quiet = scored.label == 0
     table = _by_family(dataset, scored, settings.quiet, interval)
@@ -154,6 +154,7 @@ def _tables(
         "families": table,
         "thresholds": threshold_table(levels, quiet, settings.thresholds),
         "roc": veto_scores.roc_table(levels, settings.veto),
+        "safety": safety_table(dataset, scored, signals),
     }
 
 
