@@ -1,9 +1,11 @@
-"""The networks, from the witnesses' Q-plots to the strain's, and their losses: pure torch, by name.
+"""The networks, from what witnesses show to what the strain does, and their losses: pure torch, by name.
 
 In: a name of `MODELS` or `LOSSES`, or an import path, and options. Out: a torch module, or a function of two tensors.
-Read first: layers.py (what the networks share), then unet.py; a new network is one file and a row in its kind's table.
+Read first: layers.py (what the networks share), then unet.py, and bank.py for series; a new network is one file and a
+row in its kind's table.
 
-Shapes: (event, witness, frequency, time) -> (event, 1, frequency, time).
+Shapes: images (event, witness, frequency, time) -> (event, 1, frequency, time); series (event, witness, sample) ->
+(event, 1, sample).
 """
 
 import inspect
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 from glitchflow.config import import_path
+from glitchflow.model.bank import Coherent
 from glitchflow.model.decoder import Decoder
 from glitchflow.model.layers import initialise
 from glitchflow.model.loss import LOSSES, build_loss
@@ -29,11 +32,13 @@ IMAGE_MODELS: dict[str, Callable[..., nn.Module]] = {
     "attention_unet": partial(UNet, attention=True),
 }
 
-MODELS = {**IMAGE_MODELS}  # of every kind
+COHERENT_MODELS: dict[str, Callable[..., nn.Module]] = {"coherent": Coherent}
+
+MODELS = {**IMAGE_MODELS, **COHERENT_MODELS}  # of every kind
 
 GENERAL = ("width", "norm", "coordinates", "init", "init_scale", "seed")
 
-__all__ = ["IMAGE_MODELS", "LOSSES", "MODELS", "build", "build_loss", "initialise"]
+__all__ = ["COHERENT_MODELS", "IMAGE_MODELS", "LOSSES", "MODELS", "build", "build_loss", "initialise"]
 
 
 def build(
@@ -46,13 +51,14 @@ def build(
     seed: int = 0,
     **options: Any,
 ) -> nn.Module:
-    """Builds the model of that name for `witnesses` channels and images of `shape` = (frequency, time) pixels.
+    """Builds the model of that name for `witnesses` channels and images of `shape` = (frequency, time) pixels,
+    or series of `shape` = (sample,).
 
     `name` is a key of `MODELS` or the import path of a user's own callable(witnesses, shape, **options). Options of
-    the built-in models: `width` (channels), `depth`, `norm` ("group" or "instance"), `coordinates`. Their weights
-    are drawn by `initialise` from `seed`; torch's global random state is left as it was. A callable of the
-    user's own initialises itself, and of `GENERAL` settings gets those it has a parameter for: they
-    have defaults in every config, which must not stand in its way.
+    the built-in image models: `width` (channels), `depth`, `norm` ("group" or "instance"), `coordinates`. Their weights
+    are drawn by `initialise` from `seed`, a bank's taps likewise; torch's global
+    random state is left as it was. A callable of the user's own initialises itself. Of `GENERAL` settings a model gets
+    those it has a parameter for: they have defaults in every config, which must not stand in its way.
 
     Raises `InputError` for a name that is neither known nor can be imported, and ValueError, in one line, for an
     unknown option, or a value the model cannot take.
@@ -63,7 +69,7 @@ def build(
     flexible = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if not known:
         options |= {"init": init, "init_scale": init_scale, "seed": seed}
-        options = {k: v for k, v in options.items() if k not in GENERAL or k in parameters or flexible}
+    options = {k: v for k, v in options.items() if k not in GENERAL or k in parameters or flexible}
     allowed = [key for key in parameters if key not in ("witnesses", "shape", "attention")]
     for key in options:
         if key not in allowed and not flexible:
@@ -74,4 +80,6 @@ def build(
         model = factory(witnesses, tuple(shape), **options)
     if known:
         initialise(model, init, init_scale, seed)
+    if isinstance(model, Coherent):
+        model.draw(torch.Generator().manual_seed(seed))
     return model

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from glitchflow.model import MODELS, build
+from glitchflow.model import IMAGE_MODELS, build
 from glitchflow.model.layers import Coordinates, normalisation
 from glitchflow.model.unet import Gate
 
-NAMES = sorted(MODELS)
+NAMES = sorted(IMAGE_MODELS)
 
 
 def image(events=2, witnesses=3, shape=(16, 16), seed=1):

@@ -12,7 +12,7 @@ import torch
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
-from glitchflow.model import MODELS, build
+from glitchflow.model import IMAGE_MODELS, build
 from glitchflow.train import checkpoint
 from glitchflow.train.export import export, largest_difference, make_program
 from glitchflow.twin import image
@@ -53,7 +53,7 @@ def test_it_runs_without_glitchflow(exported):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGE_MODELS)
 @pytest.mark.parametrize("kind", ["log1p", "max"])
 def test_every_model(name, kind):
     normalisation = Normalisation(kind, NORMALISATION.offset, NORMALISATION.scale)

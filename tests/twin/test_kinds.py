@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glitchflow.errors import InputError
-from glitchflow.model import MODELS
+from glitchflow.model import IMAGE_MODELS, MODELS
 from glitchflow.twin import image, kinds
 
 SETTINGS = {"options": {}, "seed": 1}
@@ -16,7 +16,7 @@ class Solid(torch.nn.Module):
     kind = "solid"
 
 
-@pytest.mark.parametrize("name", [*MODELS, "helpers:OwnModel"])
+@pytest.mark.parametrize("name", [*IMAGE_MODELS, "helpers:OwnModel"])
 def test_models_of_ours_and_a_user_s_own_are_image_models(name):
     assert kinds.of(name).name == "image"
 
@@ -25,7 +25,7 @@ def test_a_user_s_own_of_a_kind_that_there_is_not():
     torch.solid = Solid
     try:
         with pytest.raises(
-            InputError, match=r"^model.name = torch:solid: its kind is solid, not one of image$"
+            InputError, match=r"^model.name = torch:solid: its kind is solid, not one of image, coherent$"
         ):
             kinds.of("torch:solid")
     finally:

@@ -1,0 +1,198 @@
+"""The coherent network: a bank of learned filters, gated in time and frequency, from witnesses' series to the strain's.
+
+    inputs --bank of FIR filters--> K experts, M sensors
+    templates, inputs, bank --STFT--> log(1 + power), frequency --U-Net--> K gates in 0..1     for each resolution
+    y = sum over resolutions of iSTFT(sum over experts of gate x STFT(expert))
+
+How a witness reaches the strain differs by disturbance, so that no one filter per witness will do: experts are
+filters, gates choose among them by what all channels show at that time and frequency. y is a sum of filtered inputs,
+weighted by numbers from 0 to 1: where no witness shows anything, nothing comes out.
+
+Shapes: B event, C input, A template, K expert, M sensor, N sample, P tap, F frequency and T frame of an STFT.
+Units: all series are white, of unit variance in quiet time; lengths in s, rates in Hz.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glitchflow.model.layers import at_least_one
+
+GROUPS = 4  # of a group normalisation
+LEVELS = (1, 2, 4, 4)  # channels of a U-Net's levels, in units of its width
+# s of the STFTs' windows, and where their gates start: bursts are rare, and the finer one only refines
+RESOLUTIONS = {0.25: -2.0, 0.0625: -4.0}
+PAST, AHEAD = 0.21875, 0.03125  # s that a filter reaches: a witness may lag the strain by a little
+SMALL = 0.1  # initial filters: what comes out is small beside the noise, as the gates are still half open
+
+
+class Bank(nn.Module):
+    """Filters C inputs into K + M outputs, (B, C, N) -> (B, K + M, N), with zeros beyond both ends.
+
+    taps (K + M, C, P): the one of `ahead` samples later first. Linear, without bias.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rate: float):
+        super().__init__()
+        self.ahead = round(AHEAD * rate)
+        lags = torch.arange(-self.ahead, round(PAST * rate) + 1, dtype=torch.float64)
+        # Hann^4 about no delay: centred on the taps instead, a bank learns half as fast
+        window = torch.cos((torch.pi * lags / len(lags)).clamp(-torch.pi / 2, torch.pi / 2)) ** 8
+        self.register_buffer("window", window.float(), persistent=False)
+        self.taps = nn.Parameter(torch.empty(outputs, inputs, len(lags)))
+        self.draw(torch.Generator())
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw the taps anew."""
+        drawn = torch.randn(self.taps.shape, generator=generator, dtype=torch.float64)
+        window: Tensor = self.get_buffer("window")
+        self.taps.copy_(drawn * window.double() * (SMALL / self.taps.shape[1] ** 0.5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Filter (B, C, N) into (B, K + M, N)."""
+        samples = inputs.shape[-1]
+        size = _fast(samples + self.taps.shape[-1] - 1)
+        spectra = torch.fft.rfft(inputs, size)
+        filters = torch.fft.rfft(self.taps, size)
+        filtered = torch.fft.irfft(torch.einsum("bcf,kcf->bkf", spectra, filters), size)
+        return filtered[..., self.ahead : self.ahead + samples]
+
+
+class Stft(nn.Module):
+    """Short spectra with half-overlapping sqrt-Hann windows of `hop` x 2 samples, scaled so that unit white noise has
+    E|z|^2 = 1, and back.
+
+    Frame t covers samples [t, t + 2) hop: the last one ends a hop of zeros after the series, so that its end is whole
+    and its first hop fades in. Frequencies are 0 ... below Nyquist, which is in nobody's band.
+    """
+
+    def __init__(self, hop: int):
+        super().__init__()
+        self.hop = hop
+        window = torch.hann_window(2 * hop, dtype=torch.float64).sqrt().float()
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Transform (..., N) into (..., F, T), complex: F = hop, T = N / hop, rounded up."""
+        samples, hop = series.shape[-1], self.hop
+        frames = -(-samples // hop)
+        padded = F.pad(series, (0, (frames + 1) * hop - samples))
+        window: Tensor = self.get_buffer("window")
+        pieces = padded.unfold(-1, 2 * hop, hop) * (window * hop**-0.5)
+        return torch.fft.rfft(pieces)[..., :hop].transpose(-1, -2)
+
+    def inverse(self, spectra: Tensor, samples: int) -> Tensor:
+        """Bring (..., F, T) back to (..., N), by the same windows: squared, two of them add up to 1."""
+        window: Tensor = self.get_buffer("window")
+        whole = F.pad(spectra.transpose(-1, -2), (0, 1))
+        pieces = torch.fft.irfft(whole, 2 * self.hop) * (window * self.hop**0.5)
+        first, second = pieces.split(self.hop, -1)
+        joined = first + F.pad(second, (0, 0, 1, 0))[..., :-1, :]
+        return joined.flatten(-2)[..., :samples]
+
+
+class Gates(nn.Module):
+    """A U-Net from features (B, features, F, T) to K gates (B, K, F, T) in 0..1, of any size.
+
+    Ronneberger et al. 2015, arXiv:1505.04597, with average pooling and group normalisation, which depends on no other
+    event.
+    """
+
+    def __init__(self, features: int, gates: int, width: int):
+        super().__init__()
+        sizes = [width * level for level in LEVELS]
+        self.down = nn.ModuleList(_level(a, b) for a, b in zip([features, *sizes], sizes))
+        self.up = nn.ModuleList(_level(a + b, b) for a, b in zip(sizes[1:], sizes))
+        self.head = nn.Conv2d(width, gates, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, features, F, T) to gates (B, K, F, T)."""
+        skips: list[Tensor] = []
+        for block in self.down:
+            x = block(F.avg_pool2d(x, 2, ceil_mode=True) if skips else x)
+            skips.append(x)
+        for skip, block in zip(skips[-2::-1], list(self.up)[::-1]):
+            x = F.interpolate(x, size=skip.shape[-2:], mode="nearest")
+            x = block(torch.cat([x, skip], dim=1))
+        x = self.head(x)
+        return torch.sigmoid(
+            x.to(torch.promote_types(x.dtype, torch.float32))
+        )  # what they weight is in float32
+
+
+def _level(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3x3 convolutions, each with a group normalisation and SiLU."""
+    layers: list[nn.Module] = []
+    for size in (inputs, outputs):
+        layers += [nn.Conv2d(size, outputs, 3, padding=1), nn.GroupNorm(GROUPS, outputs), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+class Coherent(nn.Module):
+    """Predicts the witnessed part y of the white strain from white witnesses: (B, A + C, N) -> (B, 1, N).
+
+    The first `templates` channels are shown to the gates alone: series whose phase in the strain no witness knows.
+    Under autocast the gates' convolutions alone are of low precision. Raises ValueError for no input, or sizes that
+    are not possible.
+    """
+
+    def __init__(
+        self,
+        witnesses: int,
+        shape: Sequence[int],
+        width: int = 16,
+        templates: int = 0,
+        rate: float = 512.0,
+        experts: int = 8,
+        sensors: int = 8,
+    ):
+        super().__init__()
+        at_least_one(width=width // GROUPS, experts=experts)
+        if width % GROUPS:
+            raise ValueError(f"width={width}: must be a multiple of {GROUPS}")
+        at_least_one(witnesses=witnesses - templates)
+        self.templates, self.experts = templates, experts
+        self.bank = Bank(witnesses - templates, experts + sensors, rate)
+        self.stft = nn.ModuleList(Stft(max(1, round(rate * length / 2))) for length in RESOLUTIONS)
+        features = witnesses + experts + sensors + 2
+        self.gates = nn.ModuleList(Gates(features, experts, width) for _ in RESOLUTIONS)
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw what `initialise` does not know of, the bank's taps; the gates' heads are 0, and start at a number."""
+        self.bank.draw(generator)
+        for gates, start in zip(self.gates, RESOLUTIONS.values()):
+            nn.init.zeros_(gates.get_parameter("head.weight"))
+            nn.init.constant_(gates.get_parameter("head.bias"), start)
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Map templates and inputs (B, A + C, N) to y (B, 1, N)."""
+        bank = self.bank(given[:, self.templates :])
+        seen = torch.cat([given, bank], dim=1)
+        parts = [self._gated(stft, gates, seen) for stft, gates in zip(self.stft, self.gates)]
+        return torch.stack(parts).sum(0)[:, None]
+
+    def _gated(self, stft: nn.Module, gates: nn.Module, seen: Tensor) -> Tensor:
+        """One resolution's part of y, (B, N)."""
+        spectra = stft(seen)  # (B, A + C + K + M, F, T)
+        power = spectra.real.square() + spectra.imag.square()
+        open_ = gates(torch.cat([power.log1p(), _frequency(power)], dim=1))
+        first = seen.shape[1] - self.bank.taps.shape[0]
+        experts = spectra[:, first : first + self.experts]
+        return stft.inverse((open_ * experts).sum(1), seen.shape[-1])  # type: ignore[operator]
+
+
+def _frequency(like: Tensor) -> Tensor:
+    """Each row's frequency, 0 to 1, and its square, as two more channels of (B, ..., F, T)."""
+    rows = torch.linspace(0.0, 1.0, like.shape[-2], dtype=like.dtype, device=like.device)
+    planes = torch.stack([rows, rows.square()])[:, :, None]
+    return planes.expand(like.shape[0], -1, -1, like.shape[-1])
+
+
+def _fast(size: int) -> int:
+    """A length from `size` on that an FFT is fast at: a multiple of a power of two near an eighth of it."""
+    step = max(2, 2 ** (size.bit_length() - 4))
+    return -(-size // step) * step
