@@ -30,7 +30,7 @@ from glitchflow.methods.compare import Basis
 from glitchflow.progress import say
 from glitchflow.score import clusters
 from glitchflow.score.statistics import proportion
-from glitchflow.train.checkpoint import open_checkpoint
+from glitchflow.train.checkpoint import Checkpoint, open_checkpoint
 
 QUIET_EVENTS = 1024  # that a witness's quiet image is the median of, at most
 EVERYTHING = "all witnesses"
@@ -89,7 +89,8 @@ def attribute(
         gone = f"{run.network} is not there any more"
         say(f"no attribution: {gone if len(events) else f'no event is vetoed at {settings.veto:g}'}")
         return None
-    images, areas = quiet_images(dataset, run.basis), clusters.pixel_areas(*axes(dataset, 0))
+    network = open_checkpoint(run.network)
+    images, areas = quiet_parts(dataset, run.basis, network), clusters.pixel_areas(*axes(dataset, 0))
     left = list(variants.values())
     work = Work(dataset, str(run.network), batch, events, left, images, areas, settings.area)
     weights = run.predictions.attributes["checkpoints"]["qplot"].get("weights")
@@ -118,9 +119,8 @@ def find_variants(groups: dict[str, list[str]], witnesses: list[str], derived: l
     return {name: [witnesses.index(member) for member in members] for name, members in named.items()}
 
 
-def quiet_images(dataset: Dataset, basis: Basis) -> NDArray[np.float32]:
-    """Make what each witness shows when nothing happens, normalised (W, F, T): the median of the train split's
-    background.
+def quiet_parts(dataset: Dataset, basis: Basis, network: Checkpoint) -> NDArray[np.float32]:
+    """Make what each witness shows the network when nothing happens, (W, ...): from the train split's background.
 
     Of all events where none is labelled background, and of the scored store where the training's is not there.
     """
@@ -128,8 +128,7 @@ def quiet_images(dataset: Dataset, basis: Basis) -> NDArray[np.float32]:
     events = origin.indices("train") if basis.training else np.arange(len(origin))
     quiet = events[np.asarray(origin["label"][:])[events] == 0]
     chosen = (quiet if len(quiet) else events)[:QUIET_EVENTS]
-    values = basis.images(origin, chosen)
-    return np.median(values[:, 1:], axis=0).astype(np.float32)
+    return network.kind.quiet(origin, network.normalisation, basis.channels, chosen)
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Work:
     batch: int
     events: NDArray[np.int64]  # (K,) indices in the store
     variants: list[list[int]]
-    images: NDArray[np.float32]  # (W, F, T)
+    images: NDArray[np.float32]  # (W, ...)
     areas: NDArray[np.float64]  # (F,) in s Hz
     area: float  # smallest one of a cluster, s Hz
 
@@ -154,12 +153,9 @@ def leave_out_shard(work: Work, target: Dataset, shard: int) -> None:
     inside = work.events[(work.events >= span.start) & (work.events < span.stop)]
     if len(inside):
         network = load_network(work.network)
-        places = [work.dataset.channels.index(name) for name in network.channels]
-        energy = work.dataset.events("qplot", inside, places)
         for v, variant in enumerate(work.variants):
             quiet = {place: work.images[place] for place in variant}
-            found = network.predict(energy, network.channels, work.batch, replaced=quiet)
-            generated = found["qplot"]
+            generated = network.infer(work.dataset, inside, work.batch, replaced=quiet)["qplot"]
             level[inside - span.start, v] = clusters.cluster_level(generated, work.areas, work.area)
     write_shard(target, shard, {"level": level})
 

@@ -126,10 +126,8 @@ def predict_shard(
     values: dict[str, NDArray] = {name: dataset[name][span] for name in COPIED if name in dataset}
     values["event"] = np.arange(span.start, span.stop)
     trained = {name: load_network(where) for name, where in checkpoints.items()}
-    channels = trained["qplot"].channels
-    block = dataset[trained["qplot"].kind.array][span, [dataset.channels.index(name) for name in channels]]
     for name, network in trained.items():
-        found = network.predict(block, channels, batch)
+        found = network.infer(dataset, values["event"], batch)
         values |= {UNTRAINED: found["qplot"]} if name == UNTRAINED else found
     write_shard(predictions, shard, values)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from glitchflow.config import Experiment
 from glitchflow.data.identity import identity
-from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store import Dataset, open_store
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis
@@ -51,8 +50,7 @@ class Opened:
         known = self.predictions.attributes.get("network")  # the first versions' predictions do not say
         known = known or checkpoint.open_checkpoint(self.network).meta.model_dump(mode="json")
         training = _training(self.dataset, known.get("dataset"))
-        normalisation = Normalisation(**known["normalisation"])
-        return Basis(known["channels"], normalisation, training, known.get("loudness"))
+        return Basis(known["channels"], training, known.get("loudness"))
 
 
 def open_run(experiment: Experiment, beside: Sequence[str] = ()) -> Opened:

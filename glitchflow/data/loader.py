@@ -8,15 +8,17 @@ events takes B / V from each lane, and a rank of N serves V / N whole lanes. Val
     3. a rank reads its lanes' groups ahead in threads; another one makes the coming batches of them, B / V events of
        each lane a step, copied once and normalised while they are in the processor's cache
 
-Which array that is, and how it is normalised, the kind of twin says (`Reads`).
+Which array that is, what is made of it, and what of that a batch sees, the kind of twin says (`Reads`).
 
-Shapes: B batch, C channel (the strain first), W witness, "..." one channel's part of an event.
+Shapes: B batch, C channel (what is learned first), W witness, S channel that the loss sees, "..." one channel's part of
+an event.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,8 @@ Blocks = dict[int, NDArray]  # a block's number -> the array (event, C, ...) of 
 class Batch:
     """Some events as a network sees them."""
 
-    inputs: torch.Tensor  # (B, W, ...) normalised
-    target: torch.Tensor  # (B, 1, ...) normalised: the strain
+    inputs: torch.Tensor  # (B, W, ...) normalised: all but the strain
+    target: torch.Tensor  # (B, S, ...) normalised: the strain, and what else the loss compares with
     events: NDArray[np.int64]  # (B,) indices in the store
 
 
@@ -56,8 +58,14 @@ class Reads:
     """What a loader reads of each event, and how it becomes what a network sees."""
 
     array: str  # of the store: (event, channel, ...)
-    channels: list[int]  # the strain, then the witnesses chosen
-    normalise: Callable[[NDArray], None]  # of these channels, (event, C, ...) in place
+    channels: list[int]  # that are read of it: the strain, then the witnesses chosen
+    fill: Callable[
+        [Sequence[NDArray], NDArray], None
+    ]  # writes what is made of these, an event each, (event, C, ...)
+    shape: tuple[int, ...]  # of one event then: (C, ...)
+    targets: int = 1  # S: the first ones of C
+    # what a batch sees of that (None: all), given its events and the epoch, None in validation; of each event alone
+    view: Callable[[torch.Tensor, NDArray[np.int64], int | None], torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +98,12 @@ class Loader:
                 _Lane(lane, self._groups(lane), self._load, readers, start * share)
                 for lane in self._lanes(epoch)[mine]
             ]
-            coming = deque(maker.submit(self._make, lanes, share) for _ in range(start, self.steps)[:AHEAD])
+            make = partial(self._make, lanes, share, epoch)
+            coming = deque(maker.submit(make) for _ in range(start, self.steps)[:AHEAD])
             for step in range(start, self.steps):
                 batch = coming.popleft().result()
                 if step + AHEAD < self.steps:
-                    coming.append(maker.submit(self._make, lanes, share))
+                    coming.append(maker.submit(make))
                 yield batch
 
     def once(self, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
@@ -102,10 +111,14 @@ class Loader:
         mine = self.events[rank::ranks]
         for start in range(0, len(mine), batch):
             events = mine[start : start + batch]
-            yield _batch(self.read(events), events)
+            yield self.batch_of(events)
+
+    def batch_of(self, events: NDArray[np.int64]) -> Batch:
+        """Some events of the split as validation sees them, in the order given."""
+        return self._batch(self.read(events), events, None)
 
     def read(self, events: NDArray[np.int64]) -> torch.Tensor:
-        """What a network sees (event, C, ...) of any events of the split, in the order given."""
+        """What is made (event, C, ...) of any events of the split, in the order given."""
         value = self._empty(len(events))
         blocks = events // self._block
         for k in np.unique(blocks):
@@ -113,7 +126,12 @@ class Loader:
             value[rows] = self._fill(self._empty(len(rows)), self._load(events[rows]), events[rows])
         return torch.from_numpy(value)
 
-    def _make(self, lanes: "list[_Lane]", share: int) -> Batch:
+    def _batch(self, value: torch.Tensor, events: NDArray[np.int64], epoch: int | None) -> Batch:
+        if self.reads.view:
+            value = self.reads.view(value, events, epoch)
+        return Batch(value[:, 1:], value[:, : self.reads.targets], events)
+
+    def _make(self, lanes: "list[_Lane]", share: int, epoch: int) -> Batch:
         """The next batch, `share` events of each lane."""
         parts = [part for lane in lanes for part in lane.take(share)]
         events = np.concatenate([events for events, _ in parts])
@@ -121,7 +139,7 @@ class Loader:
         for some, blocks in parts:
             self._fill(value[start : start + len(some)], blocks, some)
             start += len(some)
-        return _batch(torch.from_numpy(value), events)
+        return self._batch(torch.from_numpy(value), events, epoch)
 
     def _load(self, events: NDArray[np.int64]) -> Blocks:
         """The blocks that hold the events, read; none where the split is in memory."""
@@ -132,20 +150,19 @@ class Loader:
         return {k: np.asarray(self.source[(span, *rest)]) for k, span in spans.items()}
 
     def _fill(self, out: NDArray, blocks: Blocks, events: NDArray[np.int64]) -> NDArray:
-        """Write what a network sees of the events (event, C, ...) to `out` and return it."""
+        """Write what is made of the events (event, C, ...) to `out` and return it."""
         if self.cache is not None:
             return np.take(self.cache, np.searchsorted(self.events, events), axis=0, out=out, mode="clip")
         step = max(1, PIECE // out[0].nbytes)
         for start in range(0, len(events), step):
             piece = out[start : start + step]
-            for row, event in zip(piece, events[start : start + step]):
-                row[:] = blocks[event // self._block][event % self._block][self._selection]
-            self.reads.normalise(piece)
+            some = events[start : start + step]
+            self.reads.fill([blocks[k // self._block][k % self._block][self._selection] for k in some], piece)
         return out
 
     def _empty(self, count: int) -> NDArray:
         kind = "float64" if self.dtype == torch.float64 else "float32"
-        return np.empty((count, len(self.reads.channels), *self.source.shape[2:]), dtype=kind)
+        return np.empty((count, *self.reads.shape), dtype=kind)
 
     @property
     def _block(self) -> int:
@@ -184,10 +201,6 @@ class Loader:
         """Where a lane's sequence goes from one group to the next."""
         size = GROUP * self._block
         return [slice(i, min(i + size, len(lane))) for i in range(0, len(lane), size)]
-
-
-def _batch(value: torch.Tensor, events: NDArray[np.int64]) -> Batch:
-    return Batch(value[:, 1:], value[:, :1], events)
 
 
 class _Lane:

@@ -163,6 +163,15 @@ class Normalisation:
         """The same for some of the channels."""
         return Normalisation(self.kind, [self.offset[i] for i in indices], [self.scale[i] for i in indices])
 
+    def problem(self, channels: int) -> str:
+        """What is wrong with numbers that were read from a file, of so many channels; empty where nothing is."""
+        if not len(self.offset) == len(self.scale) == channels:
+            return f"is of {min(len(self.offset), len(self.scale))} channels, not {channels}"
+        if self.kind not in KINDS:
+            return f"its kind {self.kind} is unknown"
+        finite = 0 not in self.scale and all(map(math.isfinite, [*self.offset, *self.scale]))
+        return "" if finite else "its numbers must be finite, and a scale not 0"
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

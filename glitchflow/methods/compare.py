@@ -19,7 +19,7 @@ from glitchflow.config import Cluster, Loader
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.loader import choose_channels
 from glitchflow.data.memory import Memory, Shape
-from glitchflow.data.normalise import Normalisation, build_normalisation, loudness
+from glitchflow.data.normalise import loudness
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.methods import reference
@@ -47,28 +47,19 @@ PART = 256  # events of a task at most; so few are not worth a task of their own
 
 @dataclass(frozen=True)
 class Basis:
-    """Says what a network was trained on: the channels it sees, their normalisation, and what it learned from."""
+    """Says what a network was trained on: the channels it sees, and what it learned from."""
 
     channels: list[str]  # the strain, then its witnesses
-    normalisation: Normalisation  # of these
     training: Dataset | None  # whose train split it learned from; None where that is not there any more
     loudness: list[list[float]] | None  # quantiles of each channel's loudness over that train split
-
-    def images(self, dataset: Dataset, events: Indices) -> Energies:
-        """Read what the network takes of a store's ascending events: (E, 1 + W, F, T), the strain first."""
-        chosen = dataset.events("qplot", events, [dataset.channels.index(name) for name in self.channels])
-        self.normalisation.apply_in_place(chosen)
-        return chosen
 
 
 def basis_of(dataset: Dataset, loader: Loader) -> Basis:
     """Say what a network would be trained on here. Raises `InputError` where the train split is empty."""
-    stored = dataset.normalisation
-    if stored is None:
+    if dataset.normalisation is None:
         raise InputError(f"{dataset.path}: its train split is empty, there is nothing to learn from")
     chosen = choose_channels(dataset.channels, loader.witnesses)
-    normalisation = build_normalisation(loader.normalise, stored).channels(chosen)
-    return Basis([dataset.channels[i] for i in chosen], normalisation, dataset, None)
+    return Basis([dataset.channels[i] for i in chosen], dataset, None)
 
 
 def fit_methods(

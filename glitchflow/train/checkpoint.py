@@ -25,12 +25,11 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
-from glitchflow.data.normalise import KINDS, Normalisation
 from glitchflow.data.objects import reason
 from glitchflow.errors import InputError
 from glitchflow.twin import kinds
 from glitchflow.twin.geometry import of_any_version
-from glitchflow.twin.kind import Kind, Trained
+from glitchflow.twin.kind import Kind, Prepared, Trained
 
 WEIGHTS, STATE, META = "weights.pt", "state.pt", "meta.json"
 
@@ -50,7 +49,7 @@ class Meta(BaseModel):
     geometry: Annotated[
         dict[str, dict[str, Any]], AfterValidator(of_any_version)
     ]  # how the data are made that it takes
-    normalisation: Normalisation  # of these channels
+    normalisation: Prepared  # of these channels
     dataset: dict[str, str] = {}  # which it learned from: path, identity, recipe
     loudness: list[list[float]] | None = None  # of each channel over the train split, quantiles
     provenance: dict[str, Any] = {}
@@ -60,19 +59,13 @@ class Meta(BaseModel):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        offset, scale = self.normalisation.offset, self.normalisation.scale
+        wrong = self.normalisation.problem(len(self.channels))
         problems = {
             f"kind: {self.kind} is none of {', '.join(kinds.KINDS)}": self.kind not in kinds.KINDS,
             "model: has no name or no options": not (
                 isinstance(self.model.get("name"), str) and isinstance(self.model.get("options"), dict)
             ),
-            f"normalisation: is of {min(len(offset), len(scale))} channels, not {len(self.channels)}": not (
-                len(offset) == len(scale) == len(self.channels)
-            ),
-            f"normalisation: its kind {self.normalisation.kind} is unknown": self.normalisation.kind
-            not in KINDS,
-            "normalisation: its numbers must be finite, and a scale not 0": 0 in scale
-            or not all(map(math.isfinite, [*offset, *scale])),
+            f"normalisation: {wrong}": bool(wrong),
         }
         for problem, found in problems.items():
             if found:
@@ -103,8 +96,8 @@ class Checkpoint:
         return kinds.KINDS[self.meta.kind]
 
     @property
-    def normalisation(self) -> Normalisation:
-        """The normalisation of the strain and the witnesses that the network takes, in this order."""
+    def normalisation(self) -> Prepared:
+        """How the strain and the witnesses that the network takes are prepared, in this order."""
         return self.meta.normalisation
 
     def weights(self, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
@@ -131,7 +124,7 @@ class Checkpoint:
 
     def trained(self, device: torch.device | str = "cpu") -> Trained:
         """The trained network on a device, ready to be asked. Raises `InputError` where any part of it is damaged."""
-        network = kinds.build_network(self.meta.model, len(self.meta.channels) - 1, self.meta.shape)
+        network = kinds.network_of(self.kind, self.meta.model, self.normalisation, self.meta.shape)
         self.load_into(network)
         self.kind.finish(network, self.normalisation, self.meta.config.get("train", {}).get("loss", ""))
         return Trained(self.kind, network.to(device).eval(), self.meta.channels, self.normalisation)

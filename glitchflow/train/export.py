@@ -33,8 +33,9 @@ def export(experiment: Experiment) -> Path:
     """
     directory = Path(experiment.workdir)
     trained = checkpoint.find(directory / "train" / "checkpoints", experiment.infer.checkpoint)
-    form, shape = trained.kind.exported, (len(trained.meta.channels) - 1, *trained.meta.shape)
-    module = form.program(trained.trained().network, trained.normalisation).eval()
+    form, normalisation = trained.kind.exported, trained.normalisation
+    shape = form.shape(normalisation, trained.meta.shape)
+    module = form.program(trained.trained().network, normalisation).eval()
     program = make_program(module, form, shape)
     difference = largest_difference(program, module, form, shape)
     if not difference <= TOLERANCE:
@@ -44,7 +45,7 @@ def export(experiment: Experiment) -> Path:
     torch.export.save(program, path / "partial.pt2")
     (path / "partial.pt2").replace(path / "twin.pt2")
     about = {
-        **form.about,
+        **form.about(normalisation),
         "witnesses": trained.meta.channels[1:],
         "strain": trained.meta.channels[0],
         "shape": list(shape),

@@ -94,8 +94,9 @@ def step(learner: Learner, meter: Meter, batches: Iterator[Batch], exchange: boo
         learner.optimizer,
     )
     group, waited = min(settings.accumulate, learner.train.steps - progress.batch), 0.0
+    rate = learning_rate(settings, progress, learner.train.steps)
     for values in optimizer.param_groups:
-        values["lr"] = learning_rate(settings, progress, learner.train.steps)
+        values["lr"] = rate * values.get("factor", 1.0)
     place = progress.step * world.size + world.rank + 1
     torch.manual_seed((learner.meta["model"]["seed"] + place * STRIDE) % 2**63)
     optimizer.zero_grad(set_to_none=True)
@@ -117,10 +118,11 @@ def step(learner: Learner, meter: Meter, batches: Iterator[Batch], exchange: boo
 def forward(
     learner: Learner, network: nn.Module, batch: Batch
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss (scalar), generated and target (B, 1, ...), on the device. Autocast only covers the network: the loss
-    stays in full precision."""
+    """Loss (scalar), generated (B, 1, ...) and target (B, S, ...), on the device. Autocast only covers the network: the
+    loss stays in full precision."""
     world = learner.world
-    layout = torch.channels_last if learner.settings.channels_last else torch.contiguous_format
+    images = learner.settings.channels_last and batch.inputs.ndim == 4
+    layout = torch.channels_last if images else torch.contiguous_format
     inputs, target = world.to_device(batch.inputs, layout), world.to_device(batch.target)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=learner.settings.precision == "bfloat16"):
         generated = network(inputs)

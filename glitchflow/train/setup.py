@@ -17,7 +17,7 @@ from torch import nn
 from glitchflow import config
 from glitchflow.data.generate import provenance
 from glitchflow.data.identity import identity, recipe
-from glitchflow.data.loader import Loader, Reads, build_loader, choose_channels
+from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError, RunError
@@ -26,7 +26,7 @@ from glitchflow.train.checkpoint import Checkpoint
 from glitchflow.train.state import Progress
 from glitchflow.train.workers import World
 from glitchflow.twin import kinds
-from glitchflow.twin.kind import Kind, Loss
+from glitchflow.twin.kind import Kind, Loss, Prepared
 
 HIDDEN = 90.0  # s for which a network file system may hide from one node what another has written
 
@@ -74,7 +74,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     train: Loader
     validation: Loader
-    normalisation: Normalisation  # of the strain and the witnesses
+    normalisation: Prepared  # of the strain and the witnesses
     world: World
     progress: Progress
     meta: dict[str, Any]  # what each checkpoint says
@@ -96,23 +96,23 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
     _fits(last, first, channels, dataset, directory)
-    normalisation = _normalisation(kind, training, dataset, chosen, (last, first))
+    normalisation = _normalisation(kind, training, dataset, channels, (last, first))
     loss = kind.loss(settings.loss, normalisation)
     meta = _meta(kind, training, dataset, channels, normalisation)
     dtype = torch.float64 if settings.precision == "float64" else torch.float32
-    model = kinds.build_network(meta["model"], len(channels) - 1, meta["shape"]).to(world.device, dtype)
+    model = kinds.network_of(kind, meta["model"], normalisation, meta["shape"]).to(world.device, dtype)
     if origin := last or first:
         origin.load_into(model, world.device)
     kind.finish(model, normalisation, settings.loss)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(kind.groups(model), lr=settings.lr, weight_decay=settings.weight_decay)
     progress = Progress()
     if last:
         state = last.state(world.device)
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress.of_state(state["progress"])
-    reads = Reads(kind.array, chosen, normalisation.apply_in_place)
+    reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"])
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
         build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype)
         for split in ("train", "validation")
@@ -138,7 +138,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
 
 
 def _meta(
-    kind: Kind, training: Training, dataset: Dataset, channels: list[str], normalisation: Normalisation
+    kind: Kind, training: Training, dataset: Dataset, channels: list[str], normalisation: Prepared
 ) -> dict[str, Any]:
     """What every checkpoint of a run says of itself, step and metrics apart."""
     return {
@@ -199,18 +199,17 @@ def _normalisation(
     kind: Kind,
     training: Training,
     dataset: Dataset,
-    chosen: list[int],
+    channels: list[str],
     origins: tuple[Checkpoint | None, Checkpoint | None],
-) -> Normalisation:
-    """The normalisation of the chosen channels. A fine-tuned network's channels may have other names: they go by
+) -> Prepared:
+    """The normalisation of these channels. A fine-tuned network's channels may have other names: they go by
     position. `origins`: the last checkpoint of this run, and the one to start from."""
     last, first = origins
     known = last or (first if training.train.init_normalisation == "old" else None)
     wanted = training.loader.normalise
-    fresh = kind.normalisation(dataset, wanted).channels(chosen)
     if known is None:
-        return fresh
-    if known.normalisation.kind != wanted:
+        return kind.normalisation(dataset, wanted, channels)
+    if isinstance(known.normalisation, Normalisation) and known.normalisation.kind != wanted:
         raise InputError(
             f"loader.normalise = {wanted}: the network of {known.path} expects {known.normalisation.kind};"
             " set that, or train.init_normalisation=new"

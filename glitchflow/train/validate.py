@@ -5,11 +5,10 @@ Shapes: B batch of a rank, W witness, F frequency, T time; energies of the strai
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from glitchflow.data.loader import Batch, Loader
+from glitchflow.data.loader import Batch
 from glitchflow.figures import qplots as plots
 from glitchflow.score import metrics
 from glitchflow.train.setup import Learner
@@ -30,14 +29,13 @@ def validate(
     without any event it is defined for is left out. `between` is called after each batch.
     """
     kind, world, loader = learner.kind, learner.world, learner.validation
-    known = "witnessed" in loader.dataset
+    known = kind.truth in loader.dataset
     learner.model.eval()
     total = torch.zeros(2 + len(kind.tallied), dtype=torch.float64, device=world.device)
     for batch in loader.once(learner.train.batch, world.rank, world.size):
         loss, generated, target = forward(batch)
-        recorded, shown = (kind.energies(learner.normalisation, value) for value in (target, generated))
-        truth = torch.from_numpy(loader.dataset.events("witnessed", batch.events)) if known else None
-        sums = kind.tally(recorded, shown, truth)
+        truth = torch.from_numpy(loader.dataset.events(kind.truth, batch.events)) if known else None
+        sums = kind.tally(learner.normalisation, generated, target, truth)
         total[0] += loss.double() * len(batch.events)
         counted = [len(batch.events), *(sums[name] for name in kind.tallied)]
         total[1:] += torch.tensor(counted, dtype=torch.float64).to(total.device)
@@ -60,13 +58,8 @@ def samples(learner: Learner, forward: Forward, count: int, title: str) -> Figur
         for part in torch.arange(len(events)).tensor_split(count)
         if len(part)
     ]
-    _, generated, target = forward(Batch(values[loudest, 1:], values[loudest, :1], events[loudest]))
+    _, generated, target = forward(loader.batch_of(events[loudest]))
     t, g = (energies(learner.normalisation, value).numpy() for value in (target, generated))
-    f, s = (_axis(loader, name, size) for name, size in zip(("frequency", "time"), t.shape[1:]))
+    f, s = learner.kind.axes(loader.dataset, learner.normalisation)
     names = [f"event {event}" for event in events[loudest]]
     return plots.event_gallery(t, g, metrics.subtract(t, g), names, f, s, title)
-
-
-def _axis(loader: Loader, name: str, size: int) -> np.ndarray:
-    """A coordinate of the store; pixels where a crop moves with the event."""
-    return np.asarray(loader.dataset[name][:]) if name in loader.dataset else np.arange(1.0, size + 1)

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glitchflow.data.loader import Reads
 from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array
@@ -20,9 +22,9 @@ from glitchflow.errors import InputError
 from glitchflow.model import IMAGE_MODELS, build_loss
 from glitchflow.model.loss import OF_ENERGIES, Loss
 from glitchflow.score import metrics, skill
-from glitchflow.signal.types import NOISE_ENERGY
+from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin.geometry import geometry
-from glitchflow.twin.kind import Exported, Kind
+from glitchflow.twin.kind import Exported, Kind, Replaced, Trained
 
 ARRAY = "qplot"
 MASK = metrics.RECORDED_LEVEL  # energy at which masks are compared while training
@@ -31,14 +33,29 @@ MASK = metrics.RECORDED_LEVEL  # energy at which masks are compared while traini
 LEAST = NOISE_ENERGY / 2
 
 
-def normalisation(dataset: Dataset, name: str) -> Normalisation:
-    """The normalisation of that name of all channels of a dataset, from the statistics of its train split.
+def normalisation(dataset: Dataset, name: str, channels: Sequence[str]) -> Normalisation:
+    """The normalisation of that name of these channels of a dataset, from the statistics of its train split.
 
     Raises `InputError` where its train split is empty.
     """
     if dataset.normalisation is None:
         raise InputError(f"{dataset.path}: its train split is empty, there is nothing to learn from")
-    return build_normalisation(name, dataset.normalisation)
+    places = [dataset.channels.index(channel) for channel in channels]
+    return build_normalisation(name, dataset.normalisation).channels(places)
+
+
+def reads(dataset: Dataset, normalisation: Normalisation, channels: Sequence[str], seed: int) -> Reads:
+    """What a loader reads: images, normalised; the same in every epoch."""
+    places = [dataset.channels.index(channel) for channel in channels]
+    shape = (len(places), *dataset[ARRAY].shape[2:])
+    return Reads(ARRAY, places, partial(_fill, normalisation), shape)
+
+
+def _fill(normalisation: Normalisation, images: Sequence[NDArray], out: NDArray) -> None:
+    """Write some events' images (C, F, T), normalised while they are in the processor's cache."""
+    for row, image in zip(out, images, strict=True):
+        row[:] = image
+    normalisation.apply_in_place(out)
 
 
 def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
@@ -76,13 +93,54 @@ def _floored(
     return strain.floored(value.to(torch.promote_types(value.dtype, torch.float32)), LEAST)
 
 
-def predict(network: nn.Module, normalisation: Normalisation, inputs: Tensor) -> dict[str, Tensor]:
-    """`qplot`: the strain's energies (B, F, T) from normalised witnesses (B, W, F, T)."""
-    return {ARRAY: normalisation.channels([0]).invert(network(inputs))[:, 0]}
+def groups(network: nn.Module) -> list[dict[str, Any]]:
+    """All weights, learned alike."""
+    return [{"params": list(network.parameters())}]
+
+
+def generate(network: nn.Module, normalisation: Normalisation, inputs: Tensor) -> Tensor:
+    """The strain's energies (B, F, T) from normalised witnesses (B, W, F, T)."""
+    return normalisation.channels([0]).invert(network(inputs))[:, 0]
+
+
+@torch.inference_mode()
+def predict(
+    trained: Trained, block: NDArray, channels: Sequence[str], batch: int, replaced: Replaced = None
+) -> dict[str, NDArray]:
+    """`qplot`: the strain's energies (E, F, T) of events whose images are (E, channel, F, T)."""
+    normalisation, parts = trained.normalisation, []
+    assert isinstance(normalisation, Normalisation), "an image twin's"
+    columns = [channels.index(name) for name in trained.channels]
+    parameter = next(trained.network.parameters())
+    for start in range(0, len(block), batch):
+        span = slice(start, start + batch)
+        values = torch.from_numpy(block[span][:, columns]).to(parameter.device, parameter.dtype)
+        inputs = normalisation.apply(values)[:, 1:]
+        for witness, shown in (replaced or {}).items():
+            inputs[:, witness] = torch.from_numpy(shown).to(inputs)
+        parts.append(generate(trained.network, normalisation, inputs).float().cpu())
+    return {ARRAY: torch.cat(parts).numpy()}
+
+
+def infer(
+    trained: Trained, dataset: Dataset, events: Indices, batch: int, replaced: Replaced = None
+) -> dict[str, NDArray]:
+    """The same of ascending events of a dataset."""
+    block = dataset.events(ARRAY, events, [dataset.channels.index(name) for name in trained.channels])
+    return predict(trained, block, trained.channels, batch, replaced)
+
+
+def quiet(
+    dataset: Dataset, normalisation: Normalisation, channels: Sequence[str], events: Indices
+) -> NDArray[np.float32]:
+    """The median normalised image of each witness over some events, (W, F, T)."""
+    chosen = dataset.events(ARRAY, events, [dataset.channels.index(name) for name in channels])
+    normalisation.apply_in_place(chosen)
+    return np.median(chosen[:, 1:], axis=0).astype(np.float32)
 
 
 def arrays(dataset: Dataset) -> dict[str, Array]:
-    """What `predict` gives: images of the size of the dataset's."""
+    """What `infer` gives: images of the size of the dataset's."""
     _, _, frequencies, times = dataset[ARRAY].shape
     return {ARRAY: Array(("frequency", "time"), (frequencies, times), "float32")}
 
@@ -90,6 +148,13 @@ def arrays(dataset: Dataset) -> dict[str, Array]:
 def energies(normalisation: Normalisation, value: Tensor) -> Tensor:
     """The strain as a network generates or is taught it (B, 1, F, T), as energies (B, F, T) on the CPU."""
     return normalisation.channels([0]).invert(value)[:, 0].float().cpu()
+
+
+def axes(dataset: Dataset, _normalisation: Normalisation) -> tuple[NDArray, NDArray]:
+    """Frequencies and times of the images; pixels where a crop moves with the event."""
+    sizes = zip(("frequency", "time"), dataset[ARRAY].shape[2:])
+    found = [dataset[name][:] if name in dataset else np.arange(1.0, size + 1) for name, size in sizes]
+    return found[0], found[1]
 
 
 TALLIED = ("overlap", "masks", "likelihood", "events", "off", "before")
@@ -131,6 +196,13 @@ def scores(sums: Mapping[str, float]) -> dict[str, float]:
     return {name: sums[a] / sums[b] for name, (a, b) in ratios.items() if sums[b] > 0}
 
 
+def _tally(
+    normalisation: Normalisation, generated: Tensor, target: Tensor, witnessed: Tensor | None
+) -> dict[str, float]:
+    """The same of normalised values (B, 1, F, T)."""
+    return tally(energies(normalisation, target), energies(normalisation, generated), witnessed)
+
+
 class Program(nn.Module):
     """A network with its normalisation: energies of the witnesses (B, W, F, T) -> of the strain (B, F, T)."""
 
@@ -158,22 +230,30 @@ KIND = Kind(
     name="image",
     models=IMAGE_MODELS,
     array=ARRAY,
+    truth="witnessed",
     normalisation=normalisation,
     about=about,
+    sees=lambda normalisation: (len(normalisation.offset) - 1, {}),
+    reads=reads,
     loss=loss,
     finish=finish,
+    groups=groups,
     predict=predict,
+    infer=infer,
+    quiet=quiet,
     arrays=arrays,
     activations=195,  # measured with the default network
     energies=energies,
+    axes=axes,
     tallied=TALLIED,
-    tally=tally,
+    tally=_tally,
     scores=scores,
     metric="validation_nll",
     exported=Exported(
         Program,
         example,
-        {
+        lambda normalisation, shape: (len(normalisation.offset) - 1, *shape),
+        lambda normalisation: {
             "input": ["event", "witness", "frequency", "time"],
             "output": ["event", "frequency", "time"],
             "unit": "energies, normalised so that Gaussian noise has median 1; float32",

@@ -1,6 +1,6 @@
 """What is asked of a kind of twin, and a trained network of any kind, ready to be asked.
 
-A kind's network takes one array of the store, (event, channel, ...), normalised: the witnesses' part of it is what it
+A kind's network takes one array of the store, (event, channel, ...), prepared: the witnesses' part of it is what it
 is given, the strain's (channel 0) what it learns from. What it generates is shown and compared as energies of the
 strain, whatever the network itself puts out.
 
@@ -14,55 +14,71 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glitchflow.data.loader import Reads
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array
+from glitchflow.signal.types import Indices
+from glitchflow.twin.front import Front
 
-Loss = Callable[[Any, Tensor], Tensor]  # (what the network puts out, the strain (B, 1, ...)) -> scalar
+Loss = Callable[[Any, Tensor], Tensor]  # (what the network puts out, the target (B, S, ...)) -> scalar
+Prepared = Normalisation | Front
+Replaced = Mapping[int, NDArray] | None
 
 
 @dataclass(frozen=True)
 class Exported:
     """A kind's networks as programs that run without GlitchFlow."""
 
-    program: Callable[[nn.Module, Normalisation], nn.Module]  # with what goes before and after the network
-    example: Callable[[int, Sequence[int]], Tensor]  # of so many events (B, W, ...), the shape of one given
-    about: Mapping[str, Any]  # axes and units of what it takes and gives
+    program: Callable[[nn.Module, Any], nn.Module]  # with what goes before and after the network
+    example: Callable[[int, Sequence[int]], Tensor]  # of so many events (B, ...), the shape of one given
+    shape: Callable[[Any, Sequence[int]], tuple[int, ...]]  # of one event, from the checkpoint's `shape`
+    about: Callable[[Any], Mapping[str, Any]]  # axes and units of what it takes and gives
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of twin: plain functions that train, infer, attribute and export call."""
+    """One kind of twin: plain functions that train, infer, attribute and export call.
+
+    Prepared: how what is read becomes what a network sees, of the strain and its witnesses; a checkpoint keeps it.
+    """
 
     name: str
     models: Mapping[
         str, Callable[..., nn.Module]
     ]  # the networks of this kind, by their name in a configuration
     array: str  # of the store that they take and learn from
-    normalisation: Callable[[Dataset, str], Normalisation]  # of all channels, by `loader.normalise`
+    truth: str  # of the store: what of the strain is witnessed, which scores of a validation may know
+    # by `loader.normalise`, of the strain and witnesses named
+    normalisation: Callable[[Dataset, str, Sequence[str]], Prepared]
     # what of a dataset a network of these channels depends on, for its checkpoint: `geometry` must be the same wherever
     # the network is used, `loudness` says what it has seen
     about: Callable[[Dataset, Sequence[str]], dict[str, Any]]
-    loss: Callable[[str, Normalisation], Loss]  # by `train.loss`, of values normalised so
-    # gives a network of this normalisation the last step that its `train.loss` asks for, once it has its weights
-    finish: Callable[[nn.Module, Normalisation, str], None]
-    # the network and the normalisation of the strain and its witnesses; normalised witnesses (B, W, ...) -> by array
-    predict: Callable[[nn.Module, Normalisation, Tensor], dict[str, Tensor]]
-    arrays: Callable[[Dataset], dict[str, Array]]  # what `predict` gives for the events of a dataset
+    # how many witnesses' parts a network sees, and the options of its model that follow
+    sees: Callable[[Any], tuple[int, dict[str, Any]]]
+    reads: Callable[[Dataset, Any, Sequence[str], int], Reads]  # of these channels, with this seed
+    loss: Callable[[str, Any], Loss]  # by `train.loss`, of values prepared so
+    # gives a network the last step that its `train.loss` asks for, once it has its weights
+    finish: Callable[[nn.Module, Any, str], None]
+    # the weights to train, as AdamW's groups; `factor`: of the learning rate
+    groups: Callable[[nn.Module], list[dict[str, Any]]]
+    predict: Callable[[Trained, NDArray, Sequence[str], int, Replaced], dict[str, NDArray]]  # see `Trained`
+    infer: Callable[[Trained, Dataset, Indices, int, Replaced], dict[str, NDArray]]
+    # what each witness shows when nothing happens, of these (quiet) events: (W, ...)
+    quiet: Callable[[Dataset, Any, Sequence[str], Indices], NDArray]
+    arrays: Callable[[Dataset], dict[str, Array]]  # what `infer` gives for the events of a dataset
     activations: (
         int  # numbers that a network holds for each number of one channel's part of an event, at most
     )
-    energies: Callable[
-        [Normalisation, Tensor], Tensor
-    ]  # the strain as generated or recorded -> (B, F, T), on the CPU
-    # scores of a validation: sums over events, by name, of (recorded, generated, witnessed or None) energies, and what
-    # follows from them
+    energies: Callable[[Any, Tensor], Tensor]  # the strain as generated or recorded -> (B, F, T), on the CPU
+    axes: Callable[[Dataset, Any], tuple[NDArray, NDArray]]  # Hz and s of these
+    # scores of a validation: sums over events, by name, of what is generated, the target and the truth, if it is known,
+    # and what follows from them
     tallied: tuple[str, ...]
-    tally: Callable[[Tensor, Tensor, Tensor | None], dict[str, float]]
+    tally: Callable[[Any, Tensor, Tensor, Tensor | None], dict[str, float]]
     scores: Callable[[Mapping[str, float]], dict[str, float]]
     metric: str  # of them, or validation_loss: what a sweep compares by unless it says otherwise
     exported: Exported
@@ -75,31 +91,25 @@ class Trained:
     kind: Kind
     network: nn.Module
     channels: list[str]  # the strain, then the witnesses that the network takes
-    normalisation: Normalisation  # of these
+    normalisation: Prepared  # of these
 
-    @torch.inference_mode()
     def predict(
         self,
         block: NDArray,
         channels: Sequence[str],
         batch: int,
-        replaced: Mapping[int, NDArray] | None = None,
+        replaced: Replaced = None,
     ) -> dict[str, NDArray]:
-        """What the network says of some events: the kind's arrays, (event, ...) each.
+        """What the network says of some events, (event, ...) by name; `infer` adds what is made of that.
 
         block: the kind's array of these events (event, channel, ...), its channels named by `channels`. replaced: what
-        some witnesses, by their place, show instead, normalised. The network is asked about `batch` events at a time;
-        an event does not depend on the others.
+        some witnesses, by their place, show instead: rows of the kind's `quiet`. The network is asked about `batch`
+        events at a time; an event does not depend on the others.
         """
-        columns = [channels.index(name) for name in self.channels]
-        parameter = next(self.network.parameters())
-        found: dict[str, list[Tensor]] = {}
-        for start in range(0, len(block), batch):
-            span = slice(start, start + batch)
-            values = torch.from_numpy(block[span][:, columns]).to(parameter.device, parameter.dtype)
-            inputs = self.normalisation.apply(values)[:, 1:]
-            for witness, shown in (replaced or {}).items():
-                inputs[:, witness] = torch.from_numpy(shown).to(inputs)
-            for name, value in self.kind.predict(self.network, self.normalisation, inputs).items():
-                found.setdefault(name, []).append(value.float().cpu())
-        return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+        return self.kind.predict(self, block, channels, batch, replaced)
+
+    def infer(
+        self, dataset: Dataset, events: Indices, batch: int, replaced: Replaced = None
+    ) -> dict[str, NDArray]:
+        """The kind's arrays of ascending events of a dataset, (event, ...) each; see `predict`."""
+        return self.kind.infer(self, dataset, events, batch, replaced)

@@ -10,10 +10,10 @@ from torch import nn
 from glitchflow.config import import_path
 from glitchflow.errors import InputError
 from glitchflow.model import build
-from glitchflow.twin import image
-from glitchflow.twin.kind import Kind
+from glitchflow.twin import coherent, image
+from glitchflow.twin.kind import Kind, Prepared
 
-KINDS = {kind.name: kind for kind in (image.KIND,)}
+KINDS = {kind.name: kind for kind in (image.KIND, coherent.KIND)}
 
 
 def of(model: str) -> Kind:
@@ -29,6 +29,14 @@ def of(model: str) -> Kind:
     if name not in KINDS:
         raise InputError(f"model.name = {model}: its kind is {name}, not one of {', '.join(KINDS)}")
     return KINDS[name]
+
+
+def network_of(
+    kind: Kind, settings: Mapping[str, Any], prepared: Prepared, shape: Sequence[int]
+) -> nn.Module:
+    """The network of a `model` section with its seed, for what is prepared so; raises as `build_network`."""
+    witnesses, more = kind.sees(prepared)
+    return build_network({**settings, "options": {**settings["options"], **more}}, witnesses, shape)
 
 
 def build_network(settings: Mapping[str, Any], witnesses: int, shape: Sequence[int]) -> nn.Module:

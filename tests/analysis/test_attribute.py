@@ -13,7 +13,7 @@ from glitchflow.analysis.attribute import (
     Attribution,
     attribute,
     find_variants,
-    quiet_images,
+    quiet_parts,
     spread,
     table,
 )
@@ -153,10 +153,10 @@ def test_it_goes_on_where_it_stopped_and_starts_anew_for_other_settings(first, m
 
 
 def test_the_quiet_image_is_the_median_of_the_train_splits_background(first):
-    dataset, basis = first[0].dataset, first[0].basis
+    dataset, basis, network = first[0].dataset, first[0].basis, checkpoint.open_checkpoint(first[0].network)
     quiet = (np.asarray(dataset["split"][:]) == 0) & (np.asarray(dataset["label"][:]) == 0)
     energy = np.asarray(dataset["qplot"][:])[quiet, 1:].clip(0)
-    np.testing.assert_allclose(quiet_images(dataset, basis), np.median(energy, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(quiet_parts(dataset, basis, network), np.median(energy, axis=0), rtol=1e-6)
 
 
 def test_derived_channels_go_with_their_parents():

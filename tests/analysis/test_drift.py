@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glitchflow.analysis import drift
-from glitchflow.data.normalise import QUANTILES, Normalisation, loudness_quantiles
+from glitchflow.data.normalise import QUANTILES, loudness_quantiles
 from glitchflow.methods.compare import Basis
 
 
@@ -13,7 +13,7 @@ def trained():
     """A strain and two witnesses, whose loudness was uniform in [1, 2] and in [10, 20] over the training."""
     values = np.linspace(0, 1, 20001)
     known = loudness_quantiles(np.stack([values, 1 + values, 10 + 10 * values], axis=1))
-    return Basis(["H", "A", "B"], Normalisation("mean", [0.0] * 3, [1.0] * 3), None, known)
+    return Basis(["H", "A", "B"], None, known)
 
 
 BEYOND = 0.005
@@ -61,6 +61,6 @@ def test_distance_is_kolmogorovs():
 
 
 def test_nothing_known_of_the_training(trained, capsys):
-    unknown = Basis(trained.channels, trained.normalisation, None, None)
+    unknown = Basis(trained.channels, None, None)
     assert drift.measure(unknown, np.zeros((1, 2)), np.zeros(1, bool), BEYOND) is None
     assert "no drift: neither the checkpoint nor a store says" in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_drift_is_measured_against_what_the_checkpoint_remembers(new_run, traine
     loudness = np.log1p(train.astype(float)).mean((2, 3))
     np.testing.assert_allclose(np.array(basis.loudness)[1:, -1], loudness.max(axis=0), atol=1e-6)
     dataset = store.open_store(new_run.dataset)
-    gone = Basis(basis.channels, basis.normalisation, None, basis.loudness)
+    gone = Basis(basis.channels, None, basis.loudness)
     sample = _compared(new_run, gone)
     blind = {"nothing", "gate", "loudest_witness", "loudest_thresholded"}
     assert set(sample.columns) == {"network", "untrained", *blind}

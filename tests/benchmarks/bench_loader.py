@@ -21,13 +21,14 @@ import numpy as np
 
 from glitchflow.cluster import threads
 from glitchflow.config.sections import Loader
-from glitchflow.data.loader import Reads, build_loader
+from glitchflow.data.loader import build_loader
 from glitchflow.data.normalise import build_normalisation, measure, reduce_statistics
 from glitchflow.data.normalise import statistics as share_of
 from glitchflow.data.store.create import Design
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array, choose_layout
 from glitchflow.data.store.writer import Writer, write_shard
+from glitchflow.twin import image
 
 REQUIRED = 0.5
 STEP = 128  # events of the plain loop's reads
@@ -61,7 +62,7 @@ def sides(dataset: Dataset, directory: Path, batch: int) -> dict[str, Callable[[
     npy = np.load(directory / "q.npy", mmap_mode="r")
     normalisation = build_normalisation("log1p", dataset.attributes["normalisation"])
     settings = Loader(batch=batch, lanes=4, cache_gb=0)
-    reads = Reads("qplot", list(range(4)), normalisation.apply_in_place)
+    reads = image.reads(dataset, normalisation, dataset.channels, 1)
     loader = build_loader(dataset, "train", settings, reads, seed=1)
     epoch = iter(range(10**6))
     some = np.random.default_rng(0).permutation(count)[: min(count, 256)]

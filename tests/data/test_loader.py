@@ -8,11 +8,12 @@ import torch
 from helpers import shares, write_store
 
 from glitchflow.config.sections import Loader as Settings
-from glitchflow.data.loader import Loader, Reads, build_loader, choose_channels
+from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store.schema import Layout
 from glitchflow.errors import InputError, RunError
+from glitchflow.twin import image
 
 EVENTS = 1500
 
@@ -34,12 +35,12 @@ def loader(dataset, split="train", seed=1, dtype=torch.float32, **settings) -> L
     settings = Settings(**{"batch": 16, "lanes": 4, "normalise": "mean", "cache_gb": 0, **settings})
     chosen = choose_channels(dataset.channels, settings.witnesses)
     normalisation = build_normalisation(settings.normalise, dataset.normalisation).channels(chosen)
-    reads = Reads("qplot", chosen, normalisation.apply_in_place)
+    reads = image.reads(dataset, normalisation, [dataset.channels[k] for k in chosen], seed)
     return build_loader(dataset, split, settings, reads, seed, dtype)
 
 
 def normalisation_of(loader: Loader) -> Normalisation:
-    return loader.reads.normalise.__self__
+    return loader.reads.fill.args[0]
 
 
 def events_of(batches) -> np.ndarray:

@@ -144,7 +144,7 @@ def test_weights_of_another_network(tmp_path):
     [
         ({"step": "x"}, "step: Input should be a valid integer, unable to parse string as an integer"),
         ({"channels": ["S"]}, "channels: List should have at least 2 items after validation, not 1"),
-        ({"kind": "solid"}, "kind: solid is none of image"),
+        ({"kind": "solid"}, "kind: solid is none of image, coherent"),
         ({"model": {"name": "unet"}}, "model: has no name or no options"),
         ({"model": MODEL | {"options": [1]}}, "model: has no name or no options"),
         ({"geometry": {"qplot": 3}}, "geometry.qplot: Input should be a valid dictionary"),

@@ -1,0 +1,307 @@
+"""The coherent kind: what the witnesses caused in the strain, sample by sample, from their series.
+
+    crop of prepared series (front.py, crops.py) --network (model/bank.py)--> y --templates fitted to strain - y--> q
+    y        the estimate: from witnesses alone, with its phase
+    y + q    w', what is removed: scattered light has a static phase that no witness knows
+
+It learns from recorded strain: the loss is the power that is left of it, whose minimum is the mean of the witnessed
+part given the witnesses.
+
+Shapes: B event of a batch, E event, R recorded channel, A template, C input, N sample of a series, n of a crop, F
+frequency, T time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.data.store.schema import Array
+from glitchflow.data.view import strain_engine
+from glitchflow.errors import InputError
+from glitchflow.model import COHERENT_MODELS
+from glitchflow.model.bank import Stft
+from glitchflow.signal.qtransform import look
+from glitchflow.signal.types import NOISE_ENERGY, Indices
+from glitchflow.twin.crops import CROP, reads
+from glitchflow.twin.front import Front, build_front, fit
+from glitchflow.twin.geometry import geometry
+from glitchflow.twin.kind import Exported, Kind, Loss, Replaced, Trained
+
+# s before the end that count once more, for the online use: what follows settles there
+LATE = (0.55, 0.25)
+FADE = 0.5  # s over which one crop's prediction gives way to the next one's
+FASTER = 5.0  # the bank's learning rate over that of the gates
+BETAS = (0.9, 0.98)  # of AdamW: the gradient of rare loud events is remembered for 50 steps
+SHOWN = 0.125  # s of the windows of the spectrograms that a training draws
+QUIET = 1.0  # SNR from which what is witnessed in an event is one to be left
+
+
+def front(dataset: Dataset, _name: str, channels: Sequence[str]) -> Front:
+    """Find how these channels are prepared; `loader.normalise` is about images."""
+    return build_front(dataset, channels)
+
+
+def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
+    """Say how the series are made, and how loud each channel is over the train split, by its image."""
+    known = (dataset.normalisation or {}).get("loudness")
+    loudness = [known[dataset.channels.index(name)] for name in channels] if known else None
+    return {"geometry": geometry(dataset, channels), "loudness": loudness}
+
+
+# -- what it learns ----------------------------------------------------------------------------------------------------
+
+
+def loss(name: str, front: Front) -> Loss:
+    """Return the loss of y (B, 1, n), given strain and templates (B, 1 + A, n): the mean power left of the strain.
+
+    What is near the end counts once more. Raises `InputError` for another name than l2.
+    """
+    if name != "l2":
+        raise InputError(f"train.loss = {name}: a coherent twin is trained with l2, the power that it leaves")
+    late = slice(*(-round(edge * front.rate) for edge in LATE))
+
+    def power(generated: Tensor, target: Tensor) -> Tensor:
+        left = (target[:, 0] - removed(front, generated, target)).square()
+        return left.mean() + left[:, late].mean()
+
+    return power
+
+
+def removed(front: Front, generated: Tensor, target: Tensor) -> Tensor:
+    """Compute w' = y + q (B, n), white, of y (B, 1, n), strain and templates (B, 1 + A, n)."""
+    y = generated[:, 0]
+    return y + fit(target[:, 1:], target[:, 0] - y, front.prior)
+
+
+def finish(network: nn.Module, front: Front, loss: str) -> None:
+    """Do nothing: the network's output is y, whatever the loss."""
+
+
+def groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Share out the weights to be trained: the gates, and the bank, which learns faster and is not drawn to 0."""
+    gates = [weight for name, weight in network.named_parameters() if not name.startswith("bank.")]
+    bank = [weight for name, weight in network.named_parameters() if name.startswith("bank.")]
+    fast = {"params": bank, "factor": FASTER, "weight_decay": 0.0, "betas": BETAS}
+    return [{"params": gates, "betas": BETAS}, *([fast] if bank else [])]
+
+
+# -- how a training is scored ------------------------------------------------------------------------------------
+
+TALLIED = ("left", "witnessed", "added", "quiet")
+
+
+def energies(front: Front, value: Tensor) -> Tensor:
+    """Compute the energies (B, F, T) of a strain as recorded or generated (B, ..., n), on the CPU: those of a short
+    Fourier transform, in units of a Q-plot's."""
+    spectra = Stft(round(SHOWN / 2 * front.rate)).to(value.device)(value[:, 0].float())
+    return (spectra.abs().square() * NOISE_ENERGY).cpu()
+
+
+def axes(front: Front) -> tuple[NDArray, NDArray]:
+    """Return frequencies (F,) in Hz and times (T,) in s from the event of what `energies` gives of a crop."""
+    hop = round(SHOWN / 2 * front.rate)
+    frames = -(-round(CROP * front.rate) // hop)
+    return np.arange(hop) * (front.rate / (2 * hop)), np.arange(frames) * (hop / front.rate) - CROP / 2
+
+
+def tally(front: Front, generated: Tensor, target: Tensor, witnessed: Tensor | None) -> dict[str, float]:
+    """Sum over a batch, in the span that is judged; 0 where the witnessed part (B, N), in the strain's unit, is not
+    known.
+
+    left, witnessed: (w - w')^2 and w^2 of events where something is witnessed; added, quiet: w'^2 and s^2 of others.
+    """
+    if witnessed is None:
+        return dict.fromkeys(TALLIED, 0.0)
+    strain, taken = target[:, 0].double().cpu(), removed(front, generated, target).double().cpu()
+    truth = front.strain(witnessed.double())
+    half, middle, centre = (
+        round(x * front.rate / 2) for x in (front.span, CROP, truth.shape[-1] / front.rate)
+    )
+    shown, there = slice(middle - half, middle + half), slice(centre - half, centre + half)
+    w, s, taken = truth[:, there], strain[:, shown], taken[:, shown]
+    power = w.square().sum(-1)
+    loud = power >= QUIET**2
+    sums = {"left": (w - taken).square().sum(-1), "witnessed": power}
+    quiet = {"added": taken.square().sum(-1), "quiet": s.square().sum(-1)}
+    return {name: float(value[loud].sum()) for name, value in sums.items()} | {
+        name: float(value[~loud].sum()) for name, value in quiet.items()
+    }
+
+
+def scores(sums: Mapping[str, float]) -> dict[str, float]:
+    """Return the scores of a validation, without those that no event defines; see docs/scores.md.
+
+    validation_left   sum (w - w')^2 / sum w^2 over events where something is witnessed: 1 for nothing removed
+    validation_added  rms of w' over that of the strain, in other events
+    """
+    ratios = {"validation_left": ("left", "witnessed"), "validation_added": ("added", "quiet")}
+    found = {name: sums[a] / sums[b] for name, (a, b) in ratios.items() if sums[b] > 0}
+    if "validation_added" in found:
+        found["validation_added"] = math.sqrt(found["validation_added"])
+    return found
+
+
+# -- what it predicts --------------------------------------------------------------------------------------------
+
+
+def generate(network: nn.Module, front: Front, values: Tensor) -> dict[str, Tensor]:
+    """Generate, of prepared crops (B, 1 + A + C, n): `estimate` y and `removed` w', white (B, n) each."""
+    y = network(values[:, 1:])
+    return {"estimate": y[:, 0], "removed": removed(front, y, values[:, : 1 + front.templates])}
+
+
+def arrays(dataset: Dataset) -> dict[str, Array]:
+    """Describe what `infer` gives: series in the strain's unit, and their Q-plots as the strain's is made."""
+    _, _, frequencies, times = dataset["qplot"].shape
+    image = Array(("frequency", "time"), (frequencies, times), "float32")
+    series = Array(("sample",), (dataset["series"].shape[-1],), "float32")
+    return {"qplot": image, "estimate_qplot": image, "estimate": series, "removed": series}
+
+
+def predict(
+    trained: Trained, block: NDArray, channels: Sequence[str], batch: int, replaced: Replaced = None
+) -> dict[str, NDArray]:
+    """Predict `estimate` and `removed` (E, N) float64, in the strain's unit, of recorded series (E, channel, N).
+
+    They reach a little beyond the span that is judged, and are 0 further out. Witnesses that are replaced are silent,
+    whatever they show instead, and all that is made of them; one that is derived is none of those that are read.
+    """
+    front, parts = _front(trained), []
+    places = [channels.index(name) for name in front.channels]
+    silent = [trained.channels[1 + place] for place in replaced or ()]
+    for start in range(0, len(block), batch):
+        raw = torch.from_numpy(block[start : start + batch][:, places].astype(np.float64))
+        raw[:, [k for k, name in enumerate(front.channels) if name in silent]] = 0
+        parts.append(
+            {name: front.undo(white) for name, white in white_of(trained, front.prepare(raw)).items()}
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def infer(
+    trained: Trained, dataset: Dataset, events: Indices, batch: int, replaced: Replaced = None
+) -> dict[str, NDArray]:
+    """Predict ascending events of a dataset: `arrays`, (E, ...) each. `qplot` is that of what is removed."""
+    front, parts = _front(trained), []
+    places = [dataset.recorded_channels.index(name) for name in front.channels]
+    engine = strain_engine(dataset)
+    for start in range(0, len(events), batch):
+        raw = dataset.events("series", events[start : start + batch], places)
+        series = predict(trained, raw, front.channels, batch, replaced)
+        seen = look(engine, raw[:, 0].astype(np.float64))
+        shown = seen.energies(seen.whiten(np.stack([series["removed"], series["estimate"]], axis=1)))
+        parts.append({"qplot": shown[:, 0], "estimate_qplot": shown[:, 1], **series})
+    return {name: np.concatenate([part[name] for part in parts]).astype(np.float32) for name in parts[0]}
+
+
+def quiet(_dataset: Dataset, _front: Front, channels: Sequence[str], _events: Indices) -> NDArray[np.float32]:
+    """Say what each witness shows when nothing happens (W, 1): nothing."""
+    return np.zeros((len(channels) - 1, 1), np.float32)
+
+
+def _front(trained: Trained) -> Front:
+    """The front of a coherent twin."""
+    assert isinstance(trained.normalisation, Front), "a coherent twin's"
+    return trained.normalisation
+
+
+@torch.inference_mode()
+def white_of(trained: Trained, prepared: Tensor) -> dict[str, NDArray]:
+    """Predict the middle of whole prepared series (B, 1 + A + C, N), white: (B, N) each.
+
+    Crops of the length that was trained on are laid side by side, each giving way to the next; 0 beyond them.
+    """
+    front, weight = _front(trained), next(trained.network.parameters())
+    samples, length, fade = prepared.shape[-1], *(round(x * front.rate) for x in (CROP, FADE))
+    hop = length - fade
+    count = math.ceil((round(front.span * front.rate) + fade) / hop)
+    ramp = torch.sin(torch.pi / 2 * (torch.arange(fade, dtype=torch.float64) + 0.5) / fade).square()
+    share = torch.cat([ramp, torch.ones(length - 2 * fade, dtype=torch.float64), ramp.flip(0)])
+    found: dict[str, Tensor] = {}
+    for k in range(count):
+        start = samples // 2 + round((k - count / 2) * hop) - fade // 2
+        inside = slice(max(0, start), min(samples, start + length))
+        crops = prepared.new_zeros(*prepared.shape[:2], length)
+        crops[..., inside.start - start : inside.stop - start] = prepared[..., inside]
+        for name, white in generate(trained.network, front, crops.to(weight)).items():
+            whole = found.setdefault(name, prepared.new_zeros(len(prepared), samples))
+            part = white.double().cpu() * share
+            whole[:, inside] += part[:, inside.start - start : inside.stop - start]
+    return {name: value.numpy() for name, value in found.items()}
+
+
+# -- as a program ------------------------------------------------------------------------------------------------
+
+
+class Program(nn.Module):
+    """A network with its front: recorded series (B, R, n), the strain first -> white y and w' (B, 2, n)."""
+
+    def __init__(self, network: nn.Module, front: Front) -> None:
+        super().__init__()
+        self.network, self.front = network, front
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Map recorded series (B, R, n) float64 to y and w' (B, 2, n) float32."""
+        dtype = next(self.network.parameters()).dtype
+        found = generate(self.network, self.front, self.front.prepare(series.double()).to(dtype))
+        return torch.stack([found["estimate"], found["removed"]], dim=1).float()
+
+
+def example(events: int, shape: Sequence[int]) -> Tensor:
+    """Make noise with a loud moment in all channels; `shape` is (R, n) of one event."""
+    values = torch.randn(events, *shape, generator=torch.Generator().manual_seed(events), dtype=torch.float64)
+    values[..., shape[1] // 2 : shape[1] // 2 + shape[1] // 16] *= 20
+    return values
+
+
+def program_shape(front: Front, _shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape (R, n) of what a program takes of one event."""
+    return len(front.channels), round(CROP * front.rate)
+
+
+KIND = Kind(
+    name="coherent",
+    models=COHERENT_MODELS,
+    array="series",
+    truth="witnessed_series",
+    normalisation=front,
+    about=about,
+    sees=lambda front: (front.seen, {"templates": front.templates, "rate": front.rate}),
+    reads=reads,
+    loss=loss,
+    finish=finish,
+    groups=groups,
+    predict=predict,
+    infer=infer,
+    quiet=quiet,
+    arrays=arrays,
+    activations=600,
+    energies=energies,
+    axes=lambda _dataset, front: axes(front),
+    tallied=TALLIED,
+    tally=tally,
+    scores=scores,
+    metric="validation_loss",
+    exported=Exported(
+        Program,
+        example,
+        program_shape,
+        lambda front: {
+            "channels": front.channels,
+            "rate": front.rate,
+            "taps": front.taps[0],
+            "input": ["event", "channel", "sample"],
+            "output": ["event", "estimate, removed", "sample"],
+            "unit": "the strain whitened by `taps` (scipy.signal.lfilter([1], taps, x) undoes it) within qplot.frange;"
+            f" the first {CROP / 8:g} s of a crop, whose past is not known, are of no use; float32",
+        },
+    ),
+)

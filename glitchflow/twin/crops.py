@@ -1,0 +1,75 @@
+"""What a coherent twin learns from: crops of prepared series, other ones in every epoch.
+
+    recorded series of an event --front.py--> prepared, as far as any crop reaches --crop--> what a batch holds
+
+Shapes: B event of a batch, R recorded channel, A template, C input, N sample of a series, n of a crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glitchflow.data.loader import Reads
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.signal.streams import CROPS, generator
+from glitchflow.twin.front import Front
+
+CROP = 4.0  # s that a network sees at once: normalised over all of it, it has to be used as it was trained
+MOVED = 1.6  # s that crops are moved by, at most, either way
+# s after the event's GPS time at which half of the crops end: the newest seconds are what is asked for online, and of
+# crops that are only moved one in seven would end in an event
+ENDS = (-1.6, 1.9)
+MARGIN = 0.5  # s beyond a crop that are prepared too: whitening's past, and the band edges' ringing
+
+
+def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int) -> Reads:
+    """Say what a loader reads: prepared series (1 + A + C, n) as long as any crop may need, and crops of them."""
+    places = [dataset.recorded_channels.index(name) for name in front.channels]
+    before, after = CROP + max(MOVED, -ENDS[0]), max(CROP / 2 + MOVED, ENDS[1])
+    first, last = (
+        round(x * front.rate) for x in (dataset.config.series.duration / 2 - before, before + after)
+    )
+    return Reads(
+        array="series",
+        channels=places,
+        fill=partial(_fill, front, first),
+        shape=(1 + front.seen, last),
+        targets=1 + front.templates,
+        view=partial(crop, front.rate, seed),
+    )
+
+
+def _fill(front: Front, first: int, series: Sequence[NDArray], out: NDArray) -> None:
+    """Write the prepared samples (B, 1 + A + C, n) from `first` on of recorded series (R, N) each; 0 where there are
+    none."""
+    raw, margin = np.stack(series).astype(np.float64), round(MARGIN * front.rate)
+    start, stop = max(0, first - margin), min(raw.shape[-1], first + out.shape[-1] + margin)
+    out[:] = 0
+    prepared = front.prepare(torch.from_numpy(np.ascontiguousarray(raw[..., start:stop]))).numpy()
+    inside = slice(max(0, first), min(raw.shape[-1], first + out.shape[-1]))
+    out[..., inside.start - first : inside.stop - first] = prepared[
+        ..., inside.start - start : inside.stop - start
+    ]
+
+
+def crop(rate: float, seed: int, values: Tensor, events: NDArray[np.int64], epoch: int | None) -> Tensor:
+    """Cut crops (B, 1 + A + C, n) out of what `reads` gives of some events, around the event where `epoch` is None.
+
+    Where each one is cut is a function of (seed, epoch, event): it does not depend on its batch, or on who makes it.
+    """
+    length, middle = round(CROP * rate), round((CROP + max(MOVED, -ENDS[0])) * rate)
+    found = values.new_zeros(*values.shape[:2], length)
+    for row, event in enumerate(events.tolist()):
+        end = CROP / 2
+        if epoch is not None:
+            rng = generator(seed, CROPS, epoch, event)
+            end = rng.uniform(*ENDS) if rng.random() < 0.5 else CROP / 2 + rng.uniform(-MOVED, MOVED)
+        start = middle + round(end * rate) - length
+        found[row] = values[row, :, start : start + length]
+    return found

@@ -1,0 +1,310 @@
+"""What the coherent twin makes of recorded channels before its network sees them, and how it comes back from there.
+
+    strain, witnesses --prediction filters--> white --band edges-->                       strain, inputs
+    white(a) x low-passed(b), for pairs that `derived` names --band edges, one scale-->   inputs
+    sin, cos of n 4 pi x / wavelength --the strain's filter, band edges, scales-->        templates
+
+Recorded channels alone are read: of a derived channel only its definition is used. All is linear in the strain, and
+the same wherever the twin is used: the filters are those of the store that it was trained on.
+
+Shapes: B event, R recorded channel (the strain first), A template, C input, N sample, n sample of a part of it.
+Units: series in their own units come in, white ones (unit variance in quiet time) go out; s and Hz.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.signal import lfilter, savgol_coeffs
+from torch import Tensor
+
+from glitchflow.config import Derived
+from glitchflow.data.store.dataset import Dataset
+from glitchflow.errors import InputError
+from glitchflow.signal.prediction import design_prediction
+from glitchflow.signal.types import Array, Indices
+
+PAST = 0.25  # s that a prediction filter looks back: 2.6 % of the band's power is left in lines
+EDGE = 0.05  # of the band's limits, over which it ends
+# s of the slow channels' low-pass, a Savitzky-Golay filter of order 3: it keeps their motion up to about 17 Hz, and
+# what it keeps of their sensors' noise does not matter; a corner of 8 Hz leaves six times as much of an arch
+SMOOTH = 0.125
+BOUNCES = 2  # templates of these many reflections at least: the second is a sixth of the first one's power
+SCALED = 256  # train events that scales are the rms of
+WIDTHS = np.geomspace(0.001, 2, 34)  # of the templates' prior that are tried
+JUDGED = 256  # validation events that they are compared on
+
+
+@dataclass(frozen=True)
+class Product:
+    """Names two recorded channels, by place: a fast one, white, times a slow one."""
+
+    fast: int
+    slow: int
+    scale: float = 1.0  # rms of the product over train events
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Places of the channels it is made from."""
+        return (self.fast, self.slow)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Names a recorded channel, by place, that is a scatterer's motion in the unit of the wavelength."""
+
+    motion: int
+    wavelength: float
+    scales: tuple[float, ...]  # rms of each bounce's white templates over train events
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Places of the channels it is made from."""
+        return (self.motion,)
+
+
+@dataclass(frozen=True)
+class Front:
+    """Holds all numbers that recorded channels are prepared with; a checkpoint keeps them."""
+
+    rate: float
+    band: tuple[float, float]  # Hz
+    span: float  # s in the middle of an event that is judged
+    channels: list[str]  # R of them
+    taps: list[list[float]]  # (R, P + 1) prediction filters
+    inputs: list[int]  # places of the recorded witnesses that the bank takes
+    products: list[Product]
+    scatters: list[Scatter]
+    offsets: list[float]  # (R,) mean of each channel over train events: what a slow one swings about
+    prior: float = 1.0  # standard deviation of a template's amplitude before anything is known
+
+    @property
+    def templates(self) -> int:
+        """Count the templates, A."""
+        return sum(2 * len(one.scales) for one in self.scatters)
+
+    @property
+    def seen(self) -> int:
+        """Count what a network sees, A + C."""
+        return self.templates + len(self.inputs) + len(self.products)
+
+    def problem(self, channels: int) -> str:
+        """Say what is wrong with numbers that were read from a file; empty where nothing is."""
+        made: list[Product | Scatter] = [*self.products, *self.scatters]
+        places = [*self.inputs, *(place for one in made for place in one.sources)]
+        sizes = {len(self.channels), len(self.taps), len(self.offsets)}
+        if len(sizes) > 1 or not all(0 < place < len(self.channels) for place in places):
+            return "is not of its channels"
+        scales = [
+            self.prior,
+            *(p.scale for p in self.products),
+            *(s for one in self.scatters for s in one.scales),
+        ]
+        finite = all(map(math.isfinite, [*scales, *self.offsets, *(tap for row in self.taps for tap in row)]))
+        return "" if finite and 0 not in scales else "its numbers must be finite, and a scale not 0"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what a checkpoint writes."""
+        return asdict(self)
+
+    def prepare(self, series: Tensor) -> Tensor:
+        """Make of recorded series (B, R, N) float64 what is learned from: strain, templates, inputs (B, 1 + A + C, N).
+
+        The first samples, whose past is not known, are 0.
+        """
+        series = series.nan_to_num()
+        smoothed = {place: self._slow(series[:, place]) for place in self._sources}
+        needed = sorted({0, *self.inputs, *(one.fast for one in self.products)})
+        white = dict(zip(needed, self._whiten(series[:, needed], needed).unbind(1), strict=True))
+        templates = self._templates(smoothed)
+        inputs = [white[place] for place in self.inputs]
+        inputs += [white[p.fast] * (smoothed[p.slow] - self.offsets[p.slow]) / p.scale for p in self.products]
+        return self.limit(torch.stack([white[0], *templates, *inputs], dim=1))
+
+    def strain(self, series: Tensor) -> Tensor:
+        """Prepare the strain alone, or a part of it, (B, N) float64, as `prepare` does."""
+        return self.limit(self._whiten(series[:, None].nan_to_num(), [0]))[:, 0]
+
+    def undo(self, white: Array) -> Array:
+        """Bring white series (..., N) back into the strain's unit, float64: exactly within the band."""
+        limited = self.limit(torch.from_numpy(np.asarray(white, np.float64))).numpy()
+        return lfilter([1.0], self.taps[0], limited, axis=-1)
+
+    def limit(self, series: Tensor) -> Tensor:
+        """Keep of (..., N) what is inside the band, with cosine edges just outside it: twice is once within it."""
+        samples = series.shape[-1]
+        size = samples + round(self.rate)  # beyond the longest edge's ringing of note
+        frequency = torch.arange(size // 2 + 1, dtype=series.dtype, device=series.device) * (self.rate / size)
+        (low, high), past = self.band, torch.zeros_like(frequency)
+        for edge, beyond in ((low, low - frequency), (high, frequency - high)):
+            past = torch.maximum(past, beyond / (EDGE * edge))
+        gain = torch.where(
+            past < 1, torch.cos(torch.pi / 2 * past.clamp(0, 1)).square(), torch.zeros_like(past)
+        )
+        return torch.fft.irfft(torch.fft.rfft(series, size) * gain, size)[..., :samples]
+
+    @property
+    def _sources(self) -> list[int]:
+        """Places of the slow channels."""
+        return sorted({*(one.slow for one in self.products), *(one.motion for one in self.scatters)})
+
+    def _whiten(self, series: Tensor, places: Sequence[int]) -> Tensor:
+        """Filter (B, some, N) by the filters of these places; the first samples are 0."""
+        taps = torch.tensor([self.taps[place] for place in places], dtype=series.dtype, device=series.device)
+        samples, past = series.shape[-1], taps.shape[-1] - 1
+        size = samples + past
+        spectra = torch.fft.rfft(series, size) * torch.fft.rfft(taps, size)
+        white = torch.fft.irfft(spectra, size)[..., :samples]
+        known = torch.arange(samples, device=series.device) >= past
+        return white * known
+
+    def _slow(self, series: Tensor) -> Tensor:
+        """Low-pass (B, N), both ends held."""
+        half = max(2, round(SMOOTH / 2 * self.rate))
+        taps = torch.from_numpy(savgol_coeffs(2 * half + 1, 3)).to(series)
+        held = torch.nn.functional.pad(series[:, None], (half, half), mode="replicate")
+        return torch.nn.functional.conv1d(held, taps[None, None])[:, 0]
+
+    def _templates(self, smoothed: dict[int, Tensor]) -> list[Tensor]:
+        """White, scaled quadratures of each bounce: A of (B, N)."""
+        found = []
+        for one in self.scatters:
+            phase = 4 * torch.pi / one.wavelength * smoothed[one.motion]
+            for bounce, scale in enumerate(one.scales, 1):
+                pair = torch.stack([torch.sin(bounce * phase), torch.cos(bounce * phase)], dim=1)
+                found += list((self._whiten(pair, [0, 0]) / scale).unbind(1))
+        return found
+
+
+def fit(templates: Tensor, rest: Tensor, prior: float) -> Tensor:
+    """Fit templates (B, A, n) to what is left of the white strain (B, n), by ridge regression: q (B, n).
+
+    The amplitudes' prior is normal with this standard deviation, the noise has unit variance: their conditional mean.
+    Nothing is learned through the fit: it has no gradient.
+    """
+    if not templates.shape[1]:
+        return torch.zeros_like(rest)
+    known = templates.detach()
+    power = known @ known.mT
+    ridge = torch.eye(power.shape[-1], dtype=power.dtype, device=power.device) / prior**2
+    amplitudes = torch.linalg.solve(power + ridge, known @ rest.detach()[..., None])
+    return (known.mT @ amplitudes)[..., 0]
+
+
+def read_names(channels: Sequence[str], derived: Sequence[Derived]) -> list[str]:
+    """Name the recorded channels that a twin of these channels reads: strain, witnesses, sources of the derived."""
+    made = {one.name: one for one in derived if one.name in channels}
+    names = [name for name in channels if name not in made]
+    return list(dict.fromkeys([*names, *(source for one in made.values() for source in one.channels)]))
+
+
+def build_front(dataset: Dataset, channels: Sequence[str]) -> Front:
+    """Find how the series of these channels of a dataset (the strain, then witnesses) are prepared.
+
+    Raises `InputError` where the dataset kept no series or has no train split, and for a channel derived from a derived
+    one.
+    """
+    if "series" not in dataset:
+        raise InputError(
+            f"{dataset.path}: kept no series, which a coherent twin learns from; set store.series=float32"
+        )
+    train = dataset.indices("train")
+    if not len(train):
+        raise InputError(f"{dataset.path}: its train split is empty, there is nothing to learn from")
+    derived = [one for one in dataset.config.derived if one.name in channels]
+    names = read_names(channels, derived)
+    for name in names:
+        if name not in dataset.recorded_channels:
+            raise InputError(
+                f"{dataset.path}: {name}: a coherent twin derives channels from recorded ones alone"
+            )
+    front = _unscaled(dataset, names, derived)
+    return _with_prior(_scaled(front, dataset, train[:: max(1, len(train) // SCALED)][:SCALED]), dataset)
+
+
+def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) -> Front:
+    """The filters, and what is made of which channel."""
+    made, place = dataset.config, {name: k for k, name in enumerate(names)}
+    products = [
+        Product(place[a], place[b]) for a, b in (d.channels for d in derived if d.function == "product")
+    ]
+    lights: dict[tuple[int, float], int] = {}
+    for one in derived:
+        if one.function == "scatter":
+            key = (place[one.channels[0]], one.wavelength)
+            lights[key] = max(BOUNCES, one.bounces, lights.get(key, 0))
+    scatters = [Scatter(motion, length, (1.0,) * count) for (motion, length), count in lights.items()]
+    slow = {one.slow for one in products} | {one.motion for one in scatters}
+    fast = {one.fast for one in products}
+    asd = torch.from_numpy(dataset["asd"][:][[dataset.channels.index(name) for name in names]])
+    rate = made.series.sample_rate
+    taps = design_prediction(asd, made.series.duration, rate, PAST).taps
+    return Front(
+        rate=rate,
+        band=made.qplot.frange,
+        span=made.qplot.span,
+        channels=names,
+        taps=taps.tolist(),
+        inputs=[k for k in range(1, len(names)) if k not in slow or k in fast],
+        products=products,
+        scatters=scatters,
+        offsets=[0.0] * len(names),
+    )
+
+
+def _scaled(front: Front, dataset: Dataset, events: Indices) -> Front:
+    """With the scales and offsets of some train events."""
+    series = read(front, dataset, events)
+    front = replace(front, offsets=series.nan_to_num().mean(dim=(0, 2)).tolist())
+    rms = front.prepare(series).square().mean(dim=(0, 2)).sqrt()
+    pairs = (
+        rms[1 : 1 + front.templates].unflatten(0, (-1, 2)).square().mean(1).sqrt()
+        if front.templates
+        else rms[:0]
+    )
+    scales = iter(_nonzero(pairs))
+    products = zip(front.products, _nonzero(rms[len(rms) - len(front.products) :]))
+    return replace(
+        front,
+        products=[replace(one, scale=scale) for one, scale in products],
+        scatters=[replace(one, scales=tuple(next(scales) for _ in one.scales)) for one in front.scatters],
+    )
+
+
+def _nonzero(values: Tensor) -> list[float]:
+    """Numbers to divide by: 1 where there is nothing to divide."""
+    return [value if value > 0 else 1.0 for value in values.tolist()]
+
+
+def _with_prior(front: Front, dataset: Dataset) -> Front:
+    """With the width of the prior under which the validation split's strain is likeliest (type II likelihood).
+
+    What a fit leaves of the strain that it was fitted to cannot tell: the widest prior always leaves the least.
+    """
+    events = dataset.indices("validation")[:JUDGED]
+    if not front.templates or not len(events):
+        return front
+    prepared = front.prepare(read(front, dataset, events))
+    half = round(front.span * front.rate)  # twice the span, as a crop is
+    middle = prepared.shape[-1] // 2
+    shown = prepared[..., max(0, middle - half) : middle + half]
+    templates, strain = shown[:, 1 : 1 + front.templates], shown[:, 0]
+    power, product = templates @ templates.mT, (templates @ strain[..., None])[..., 0]
+    unit = torch.eye(power.shape[-1], dtype=power.dtype)
+    evidence = []
+    for width in WIDTHS:
+        amplitudes = torch.linalg.solve(power + unit / width**2, product)
+        spread = torch.linalg.slogdet(unit + width**2 * power).logabsdet
+        evidence.append(float(((product * amplitudes).sum(-1) - spread).sum()) / 2)
+    return replace(front, prior=float(WIDTHS[int(np.argmax(evidence))]))
+
+
+def read(front: Front, dataset: Dataset, events: Indices) -> Tensor:
+    """Read the recorded series (E, R, N) that a front takes of ascending events, float64."""
+    places = [dataset.recorded_channels.index(name) for name in front.channels]
+    return torch.from_numpy(dataset.events("series", events, places).astype(np.float64))
