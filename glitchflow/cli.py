@@ -45,7 +45,8 @@ STAGES = {
         "glitchflow.data.generate:ingest",
         "Make the Q-plots of recorded events: dataset.zarr. Goes on where it stopped.",
         "workdir " + MADE.format("ingest"),
-        ("overwrite", "shard", "verify"),
+        ("overwrite", "shard", "verify", "split"),
+        instead={"split": "glitchflow.data.resplit:resplit"},
     ),
     "baseline": Stage(
         "glitchflow.analysis.baseline:baseline",

@@ -42,6 +42,11 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
         typer.Option("--verify", help="Check every shard first, and make damaged ones again."),
         False,
     ),
+    "split": (
+        bool,
+        typer.Option("--split", help="Assign the splits anew, as `split` says; no data are read."),
+        False,
+    ),
     "address": (str, typer.Option("--address", help="Ray cluster to join.", envvar="RAY_ADDRESS"), ""),
     "workers": (
         str,

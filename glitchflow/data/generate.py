@@ -38,6 +38,7 @@ from glitchflow.data.shard_events import (
     make_shard,
 )
 from glitchflow.data.store import (
+    CHANGING,
     SPLITS,
     Array,
     Dataset,
@@ -205,6 +206,10 @@ def fixed_arrays(factory: Factory, asd: NDArray | None) -> Fixed:
 
 def _agrees(content: Content, dataset: Dataset) -> None:
     """Raise `InputError` for a store made from other settings; fewer events may become more."""
+    if CHANGING in dataset.attributes:
+        raise InputError(
+            f"{dataset.path}: its splits are being assigned anew; finish that with ingest --split"
+        )
     there, wanted = dataset.config.kept(), content.kept()
     events = content.simulate.events
     if content.source == "simulate" and there.get("simulate", {}).get("events", events) < events:

@@ -8,9 +8,10 @@ from glitchflow.data.store.create import TRANSIENTS, Design, Fixed
 from glitchflow.data.store.dataset import Dataset, exists, missing_shards, open_store, root
 from glitchflow.data.store.schema import SKIPPED, SPLITS, UNSPLIT, Array, Layout, choose_layout, digest
 from glitchflow.data.store.verify import find_damage, foreign_objects
-from glitchflow.data.store.writer import Writer, write_shard
+from glitchflow.data.store.writer import CHANGING, Writer, write_shard
 
 __all__ = [
+    "CHANGING",
     "SKIPPED",
     "SPLITS",
     "TRANSIENTS",

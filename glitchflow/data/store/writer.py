@@ -42,6 +42,7 @@ from glitchflow.data.store.schema import (
 )
 from glitchflow.errors import InputError, RunError
 
+CHANGING = "changing"  # attribute: the column that is being replaced
 READERS = 16  # markers read at once: an object store answers each after some 20 ms
 
 
@@ -185,6 +186,7 @@ class Writer:
         where = self.dataset.path
         with objects.writing(self.path, "cannot be finished"):
             known = self.dataset.attributes | dict(attributes or {}) | {"complete": True}
+            known.pop(CHANGING, None)
             known = json.loads(json.dumps(known))  # as a reader finds them
             known["sha256"] = attributes_digest(known)
             with warnings.catch_warnings():
@@ -199,6 +201,28 @@ class Writer:
             if str(self.path) != str(where):
                 objects.replace(where, self.path)
         self.dataset = open_store(self.path)
+
+    def replace_column(
+        self,
+        name: str,
+        values: NDArray,
+        shares: Mapping[int, Mapping[str, Any]],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Put other values (E,) into a column of a finished store, and what follows from them: each shard's statistics
+        and attributes. Done again after an interruption it comes to the same."""
+        self.check()
+        self._writable()
+        with objects.writing(self.path, "cannot be written"):
+            whole, columns = self._folded(), dict(self.dataset.folded.columns)
+            self._begin_again({CHANGING: name})  # nobody reads half of it
+            array = self.dataset.raw(name, "r+")
+            length = array.chunks[0]
+            array.with_config({"write_empty_chunks": True})[:] = values
+            columns[name] = [digest(values[i : i + length]) for i in range(0, len(values), length)]
+            changed = {k: one.model_copy(update={"statistics": dict(shares[k])}) for k, one in whole.items()}
+            self._fold(changed, columns)
+        self.complete(attributes)
 
     # -- its parts -----------------------------------------------------------------------------------------------
 
