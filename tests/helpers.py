@@ -66,10 +66,10 @@ def small(workdir: Path, **changes: object) -> Experiment:
     return parse(values)
 
 
-def with_transients(experiment: Experiment, rate: float) -> Experiment:
-    """The same detector with transients at times of their own, so many a second: what a stretch has."""
+def with_transients(experiment: Experiment, rate: float, more: dict | None = None) -> Experiment:
+    """The same detector with transients at times of their own, so many a second: what a stretch has. more: keys."""
     simulate = experiment.simulate
-    detector = simulate.detector.model_copy(update={"rate": rate})
+    detector = simulate.detector.model_copy(update={"rate": rate, **(more or {})})
     return experiment.model_copy(update={"simulate": simulate.model_copy(update={"detector": detector})})
 
 

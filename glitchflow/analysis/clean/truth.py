@@ -56,8 +56,9 @@ class Stretch:
 def measure(stretch: Stretch, known: segmentlist, vetoed: segmentlist, interval: Bootstrap) -> dict[str, Any]:
     """Measure what cleaning and vetoes did in the analysed time `known`.
 
-    Returns `residual` and `noise_added` (score/subtraction.py; quiet: seconds without any of w), `volume_time` of
-    cleaning and of vetoing (score/volume_time.py), `veto` against the table of glitches, and what they are over.
+    Returns `residual` and `noise_added` (score/subtraction.py; quiet: seconds without witnessed transients),
+    `volume_time` of cleaning and of vetoing (score/volume_time.py), `veto` against the table of glitches, and what they
+    are over.
     Raises `InputError` where the truth is missing.
     """
     signals, glitches = (_table(stretch.truth / f"{name}.csv") for name in ("signals", "glitches"))
@@ -129,6 +130,7 @@ def _measured(stretch: Stretch, start: int, stop: int) -> Columns:
     return {
         "residual2": sums(witnessed - (strain - cleaned)),
         "witnessed2": sums(witnessed),
+        "transients2": sums(parts[0]),
         "strain2": sums(strain),
         "before": loudest(white(strain), bank, rate)[kept],
         "after": loudest(white(cleaned), bank, rate)[kept],
@@ -139,13 +141,13 @@ def _measured(stretch: Stretch, start: int, stop: int) -> Columns:
 
 
 def _subtracted(seconds: Array, columns: Columns, interval: Bootstrap) -> dict[str, Any]:
-    """What is left and what is added, over all live seconds and over those without any of w."""
+    """What is left, over all live seconds, and what is added, over those without witnessed transients."""
     squares = {name: columns[name] for name in ("residual2", "witnessed2", "strain2")}
     _, first = np.unique(seconds // GROUP, return_index=True)
     grouped = {name: np.add.reduceat(values, first) for name, values in squares.items()}
     every = np.ones(len(grouped["strain2"]), bool)
     found = subtraction.residual({"": grouped}, "", Who(every, every, ~every, None), interval)
-    quiet = _away(seconds, seconds[squares["witnessed2"] >= 1], APART)
+    quiet = _away(seconds, seconds[columns["transients2"] >= 1], APART)
     none = np.zeros(len(seconds), bool)
     added = subtraction.noise_added({"": squares}, "", Who(none, none, quiet, None), interval)
     return {"residual": asdict(found), "noise_added": asdict(added), "quiet": int(quiet.sum())}

@@ -10,6 +10,7 @@ from igwn_segments import segment, segmentlist
 
 from glitchflow.analysis.clean.truth import Stretch, measure
 from glitchflow.config import Source
+from glitchflow.config.recipes import Subsystem
 from glitchflow.data import stretch as module
 from glitchflow.data.frames import write_frame
 from glitchflow.data.stretch import stretch
@@ -21,13 +22,14 @@ START, SECONDS, RATE = 1_400_000_000, 208, 256
 INTERVAL = Bootstrap(1, 100)
 KNOWN = segmentlist([segment(START + 8, START + SECONDS - 8)])
 LIVE = SECONDS - 16
+SHARED = {"subsystems": [Subsystem(name="PEM", count=1, telling=1, shared=0.3, rate=RATE)]}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A stretch with its frames, and its span as the simulation has it."""
     workdir = tmp_path_factory.mktemp("truth")
-    settings = with_transients(small(workdir, stretch={"duration": SECONDS, "signals": 720}), 0.1)
+    settings = with_transients(small(workdir, stretch={"duration": SECONDS, "signals": 720}), 0.1, SHARED)
     maker = draw_stretch(settings.simulate.detector, settings.stretch, RATE, settings.seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "run_tasks", lambda job, parts, *_: [job.make(part) for part in parts])
@@ -37,12 +39,19 @@ def made(tmp_path_factory):
 def cleaned(made, directory, share: float, part: str = "witnessed") -> Stretch:
     """The stretch, of which cleaning has taken out this share of what witnesses explain, or of another part."""
     frames, span = made
-    strain = span.channels[0] - share * span.parts[part]
+    taken = [part, "shared"] if part == "witnessed" else [part]
+    strain = span.channels[0] - share * sum(span.parts[name] for name in taken)
     path = directory / f"S-SIM_STRAIN_CLEAN-{START}-{SECONDS}.gwf"
     write_frame(path, START, SECONDS, {"SIM:STRAIN_CLEAN": strain}, "gwf", "clean.format")
     recorded = Source(name="SIM:STRAIN", files=[f"{frames}/*.gwf"])
     after = Source(name="SIM:STRAIN_CLEAN", files=[f"{directory}/*.gwf"])
     return Stretch(recorded, after, frames / "truth", RATE, (12.0, 90.0), (8.0, 30.0), 15.0)
+
+
+@pytest.fixture(scope="module")
+def nothing(made, tmp_path_factory):
+    """What is measured where nothing was taken out."""
+    return measure(cleaned(made, tmp_path_factory.mktemp("nothing"), 0.0), KNOWN, segmentlist(), INTERVAL)
 
 
 def glitches(made) -> list[dict]:
@@ -55,19 +64,24 @@ def around(rows: list[dict], reach: float) -> segmentlist:
     return segmentlist(segment(t - reach, t + reach) for t in times).coalesce() & KNOWN
 
 
-@pytest.mark.parametrize("share, residual", [(0.0, 1.0), (0.5, 0.25), (1.0, 0.0), (2.0, 1.0)])
-def test_residual_is_what_is_left_over_what_was_there(made, tmp_path, share, residual):
+@pytest.mark.parametrize("share, residual", [(0.5, 0.25), (1.0, 0.0), (2.0, 1.0)])
+def test_residual_is_what_is_left_over_what_was_there(made, nothing, tmp_path, share, residual):
     found = measure(cleaned(made, tmp_path, share), KNOWN, segmentlist(), INTERVAL)
     assert found["live"] == LIVE
     assert found["residual"]["value"] == pytest.approx(residual, abs=1e-9)
-    assert found["noise_added"]["value"] == pytest.approx(0, abs=0.02)
+    # in quiet time there is nothing to take but the shared noise, 0.3 of the floor in half of the band and twice as loud
+    # or half on its way: what is left of it counts
+    assert found["noise_added"]["value"] == pytest.approx(
+        abs(1 - share) * nothing["noise_added"]["value"], abs=1e-9
+    )
+    assert 0.05 < nothing["noise_added"]["value"] < 0.3
     assert 0 < found["quiet"] < LIVE
 
 
-def test_volume_time_of_doing_nothing_is_1_and_without_signals_there_is_none(made, tmp_path):
-    nothing = measure(cleaned(made, tmp_path, 0.0), KNOWN, segmentlist(), INTERVAL)["volume_time"]
-    assert nothing["cleaned"]["value"] == nothing["vetoed"]["value"] == 1
-    assert nothing["signals"] > 20
+def test_volume_time_of_doing_nothing_is_1_and_without_signals_there_is_none(made, nothing, tmp_path):
+    found = nothing["volume_time"]
+    assert found["cleaned"]["value"] == found["vetoed"]["value"] == 1
+    assert found["signals"] > 20
     gone = measure(cleaned(made, tmp_path, 1.0, "signals"), KNOWN, segmentlist(), INTERVAL)["volume_time"]
     assert gone["cleaned"]["value"] < 0.3  # of those that a glitch stands beside
     assert gone["vetoed"]["value"] == 1
