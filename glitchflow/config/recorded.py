@@ -22,6 +22,9 @@ class Times(Section):
     gps: list[float] = key([], "GPS times of the events", "s")
     file: File = key("", "trigger table: CSV (Gravity Spy), HDF5, GWF, ROOT (Omicron) ..., read by gwpy")
     format: str = key("", "gwpy's name of the table's format; empty: as gwpy guesses")
+    table: str = key(
+        "", "the table inside the file: LIGO_LW tablename, HDF5 path, ROOT treename; empty: the usual"
+    )
     time: str = key("", "the table's column of GPS times; empty: the usual names")
     label: str = key("", "the table's column of families; empty: the usual names")
     snr: str = key("", "the table's column of SNRs; empty: the usual names")

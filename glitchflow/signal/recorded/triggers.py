@@ -4,23 +4,19 @@ The driver resolves them once, so that every task works from the same list.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from igwn_segments import segment, segmentlist
 
-from glitchflow.config import Ingest, Times
+from glitchflow.config import Ingest, Source, Times
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.signal.recorded.frames import coverage, strain_of
 from glitchflow.signal.recorded.segments import usable_time
+from glitchflow.signal.recorded.tables import read_table
 from glitchflow.signal.streams import BACKGROUND, generator
 from glitchflow.signal.types import Array
 
-# column names that trigger tables use: Gravity Spy, Omicron, SNAX, PyCBC Live, gstlal
-TIME = ("GPStime", "event_time", "peak_time", "time", "gps", "end_time")
-LABEL = ("label", "ml_label", "family")
-SNR = ("snr", "SNR")
 TRIES = 1000  # draws for each quiet time
 
 
@@ -44,7 +40,7 @@ def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> li
     times = ingest.times
     strain_of(ingest)  # also where no quiet times are drawn from it
     if times.file:
-        found = _table(times)
+        found = _listed(times, _detector(strain_of(ingest)))
     elif times.end is not None:
         found = _slide(times, span)
     else:
@@ -56,6 +52,11 @@ def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> li
     if not found:
         raise InputError("ingest.times: gives no time; list some, name a file, or a start and an end")
     return sorted(found, key=lambda trigger: trigger.gps)
+
+
+def _detector(strain: Source) -> str:
+    """The strain's, as H1; empty where its name has none."""
+    return strain.name.partition(":")[0] if ":" in strain.name else ""
 
 
 def _inside(found: list[Trigger], usable: segmentlist, half: float) -> list[Trigger]:
@@ -80,45 +81,9 @@ def _slide(times: Times, span: float) -> list[Trigger]:
     ]
 
 
-def _table(times: Times) -> list[Trigger]:
-    """Rows of a trigger table, in its order, that pass `times.where`."""
-    from gwpy.table import EventTable
-
-    options: dict[str, Any] = {"format": times.format} if times.format else {}
-    if times.file.endswith(".csv") and not times.format:
-        options["format"] = "ascii.csv"
-    try:
-        table = EventTable.read(times.file, **options)
-        for condition in times.where:
-            table = table.filter(condition)
-    except Exception as error:  # noqa: BLE001  gwpy's readers raise anything on a bad file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"ingest.times.file = {times.file}: cannot be read: {reason}") from None
-    time = _column(times, table.colnames, "time", TIME)
-    if time is None:
-        raise InputError(
-            f"ingest.times.file = {times.file}: no column of GPS times; name it in ingest.times.time, there are:"
-            f" {', '.join(table.colnames)}"
-        )
-    label, snr = _column(times, table.colnames, "label", LABEL), _column(times, table.colnames, "snr", SNR)
-    return [
-        Trigger(
-            float(row[time]),
-            str(row[label]) if label else "recorded",
-            float(row[snr]) if snr else float("nan"),
-        )
-        for row in table
-    ]
-
-
-def _column(times: Times, there: list[str], key: str, usual: tuple[str, ...]) -> str | None:
-    """The column asked for by `ingest.times.<key>`, else the first of the usual names that is there."""
-    asked = getattr(times, key)
-    if asked and asked not in there:
-        raise InputError(
-            f"ingest.times.{key} = {asked}: not a column of {times.file}; there are: {', '.join(there)}"
-        )
-    return asked or next((name for name in usual if name in there), None)
+def _listed(times: Times, detector: str) -> list[Trigger]:
+    """Rows of a trigger table."""
+    return [Trigger(gps, label or "recorded", snr) for gps, label, snr in read_table(times, detector)]
 
 
 def _quiet(ingest: Ingest, usable: segmentlist, half: float, seed: int, events: Array) -> list[Trigger]:

@@ -93,6 +93,7 @@ def test_directories_and_cache_lists(recording, tmp_path):
 
 def test_gravity_spys_table(recorded_data, recording, tmp_path):
     path = recorded_data / "gravityspy_O3a_H1_170rows.csv"
+    recording = [recording[0].model_copy(update={"name": "H1:A"}), recording[1]]
     found = find_triggers(experiment(tmp_path, recording, times={"file": str(path)}))
     table = EventTable.read(path, format="ascii.csv")
     table.sort("GPStime")  # neighbours are read together
