@@ -69,8 +69,7 @@ def test_residual_is_what_is_left_over_what_was_there(made, nothing, tmp_path, s
     found = measure(cleaned(made, tmp_path, share), KNOWN, segmentlist(), INTERVAL)
     assert found["live"] == LIVE
     assert found["residual"]["value"] == pytest.approx(residual, abs=1e-9)
-    # in quiet time there is nothing to take but the shared noise, 0.3 of the floor in half of the band and twice as loud
-    # or half on its way: what is left of it counts
+    # in quiet time there is nothing to take but the shared noise: what is left of it counts
     assert found["noise_added"]["value"] == pytest.approx(
         abs(1 - share) * nothing["noise_added"]["value"], abs=1e-9
     )
