@@ -42,6 +42,10 @@ FIT_BYTES = 2**28  # of the witnesses' images at most: a hundred channels have f
 BLOCK = 32  # events that methods see at once, at most
 BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
+READ, FILTERED = (
+    3,
+    6,
+)  # copies of what is read, and of a witness's series while a filter goes over it; measured
 PART = 256  # events of a task at most; so few are not worth a task of their own
 
 
@@ -246,10 +250,11 @@ def scoring(shape: Shape, channels: int, methods: int) -> Memory:
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
-            "a shard's images": shape.read("qplot", channels),
-            "its series": kept,
+            "methods as fitted": 8 * channels * shape.kept_samples,
+            "a shard's images": READ * shape.read("qplot", channels),
+            "its series": READ * kept,
             "a block's images": 4 * events * shape.image * (channels + IMAGES * methods),
-            "its series at work": 8 * events * shape.kept_samples * (channels + SERIES * methods),
+            "its series at work": 8 * events * shape.kept_samples * (FILTERED * channels + SERIES * methods),
         }
     )
 

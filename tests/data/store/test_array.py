@@ -56,6 +56,10 @@ def test_some_channels_are_those_of_all(values, path):
     few = write_store(path.with_name("few.zarr"), {"qplot": values["qplot"][:, :16]}, Layout(EVENTS, 4, 4))
     np.testing.assert_array_equal(few.events("qplot", events, [9, 0]), values["qplot"][events][:, [9, 0]])
     assert open_store(path).events("qplot", events[:0], channels).shape == (0, 3, 4, 8)
+    dataset = open_store(path)
+    np.testing.assert_array_equal(dataset["qplot"][5, 3], values["qplot"][5, 3])
+    np.testing.assert_array_equal(dataset["qplot"][4:9, [2, 3, 4, 9]], values["qplot"][4:9, [2, 3, 4, 9]])
+    assert dataset["qplot"][3:3, [2, 3]].shape == (0, 2, 4, 8)
 
 
 def test_others_are_not_read(values, path):
