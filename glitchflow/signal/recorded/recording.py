@@ -206,6 +206,8 @@ def _read(recording: Recording, first: int, last: int) -> Stretch:
             if piece.start >= end or piece.stop <= begin:
                 continue
             for c, source, found in zip(lot, some, _decode(recording, piece, some, begin, end)):
+                if not isinstance(found, str) and found.rate < SLOWEST:
+                    found = f"{found.rate:.4g} Hz is too slow"
                 if not isinstance(found, str):
                     row = rows.setdefault(c, Row.empty(begin, end, found.rate))
                     found = row.put(found)

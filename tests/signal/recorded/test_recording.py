@@ -1,8 +1,10 @@
 """Windows cut from stretches: equal to a ramp that was written over many files, whatever they are read with."""
 
+import h5py
 import numpy as np
 import pytest
 from gwpy.timeseries import TimeSeries, TimeSeriesDict
+from scipy.signal import resample_poly
 
 from glitchflow.config import Series, Source
 from glitchflow.errors import InputError
@@ -200,3 +202,55 @@ def test_samples_beside_the_grid(tmp_path):
     np.testing.assert_array_equal(found, 2 * RATE + np.arange(4.0 * RATE))
     assert grid_offset(late, RATE) == pytest.approx(0.25 / RATE, rel=0.02)
     assert grid_offset(START + 3.5, RATE) == 0
+
+
+def test_resampled_to_a_lower_rate_as_scipy_does_it(tmp_path):
+    """What events had before, read by themselves with two seconds to either side."""
+    (source,) = noise(tmp_path / "x", {"X1:A": 4096})
+    values = 1e3 + np.random.default_rng(4096).standard_normal(SECONDS * 4096)
+    expected = resample_poly(values[6 * 4096 : 18 * 4096], 1, 8, padtype="line")[2 * 512 : -2 * 512]
+    np.testing.assert_allclose(read_channel(source, START + 8, 8, 512), expected, rtol=1e-13)
+
+
+def test_pycbcs_hdf5(tmp_path):
+    with h5py.File(tmp_path / "H-H1_PYCBC.hdf", "w") as file:
+        dataset = file.create_dataset("H1:PYCBC", data=ramp(START, 16, RATE))
+        dataset.attrs["start_time"], dataset.attrs["delta_t"] = float(START), 1 / RATE
+    source = Source(name="H1:PYCBC", files=[str(tmp_path / "*.hdf")])
+    np.testing.assert_array_equal(read_channel(source, START + 3.5, 4, RATE), ramp(START + 3.5, 4, RATE))
+
+
+@pytest.mark.parametrize(
+    ("rate", "values", "message"),
+    [
+        (
+            16,
+            np.exp(1j * np.arange(256)),
+            "x.h5 cannot be read: its samples are complex, which no series here is",
+        ),
+        (1, np.arange(16.0), "was recorded at 1 Hz, a trend, of which there are no Q-plots; leave it out"),
+        (
+            1 / 8,
+            np.arange(2.0),
+            "was recorded at 0.125 Hz, a trend, of which there are no Q-plots; leave it out",
+        ),
+    ],
+)
+def test_channels_that_are_no_series(tmp_path, rate, values, message):
+    TimeSeries(values, t0=START, sample_rate=rate, name="H1:A").write(
+        tmp_path / "x.h5", path="H1:A", format="hdf5"
+    )
+    source = Source(name="H1:A", files=[str(tmp_path / "x.h5")])
+    with pytest.raises(InputError, match=f"^ingest.channels H1:A: .*{message}"):
+        recorded_rates(open_recording([source], Series(duration=4, sample_rate=RATE), [START]))
+
+
+def test_nothing_in_a_file_is_unpickled(tmp_path):
+    """gwpy does: an attribute `channel` that is no text."""
+    mark = tmp_path / "mark"
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("H1:A", data=np.zeros(16 * RATE))
+        dataset.attrs["x0"], dataset.attrs["dx"] = float(START), 1 / RATE
+        dataset.attrs["channel"] = np.void(f"cposix\nsystem\n(S'touch {mark}'\ntR.".encode())
+    read_channel(Source(name="H1:A", files=[str(tmp_path / "x.h5")]), START, 4, RATE)
+    assert not mark.exists()
