@@ -74,12 +74,12 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
 def predicting(kind: Kind, shape: Shape, channels: int, written: int, batch: int) -> Memory:
     """Project what a task holds that predicts a shard with a network of so many channels: what it reads, what is
     `written` of each event, and a batch at work."""
-    one = 4 * shape.image
+    one = 4 * shape.part(kind.array)
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
             "what is read": shape.read(kind.array, channels),
-            "what is written": one * shape.shard * written,
+            "what is written": one * shape.shard * written * kind.outputs,
             "its encoding": one * shape.shard * ENCODING,
             "a batch at work": one * min(batch, shape.shard) * (kind.activations + 2 * channels),
         }

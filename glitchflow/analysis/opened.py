@@ -12,14 +12,20 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from glitchflow.config import Experiment
 from glitchflow.data.identity import identity
 from glitchflow.data.store import Dataset, open_store
 from glitchflow.errors import InputError
+from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.compare import Basis
 from glitchflow.methods.method import Read
 from glitchflow.methods.table import NETWORK, UNTRAINED
 from glitchflow.train import checkpoint
+from glitchflow.twin.front import Front
+
+ESTIMATE = "estimate"  # the array of predictions that only a kind that predicts series has
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,18 @@ class Opened:
         names = {NETWORK: "qplot"} | ({UNTRAINED: UNTRAINED} if UNTRAINED in self.predictions else {})
         own = {method: partial(self.predictions.events, name) for method, name in names.items()}
         return own | {method: partial(other.events, "qplot") for method, other in self.beside.items()}
+
+    @property
+    def subtracts(self) -> bool:
+        """Say whether the network predicts series, which are subtracted as they are: there is no mask of energies."""
+        return ESTIMATE in self.predictions
+
+    @property
+    def methods(self) -> Mapping[str, Read | Subtraction]:
+        """Give what networks are as methods: what they generated is read, an estimated series is subtracted."""
+        stores = {NETWORK: self.predictions, **self.beside}
+        series = {method: other for method, other in stores.items() if ESTIMATE in other}
+        return {**self.generated} | {method: _subtraction(other) for method, other in series.items()}
 
     @property
     def network(self) -> Path:
@@ -92,6 +110,13 @@ def open_predictions(path: Path, dataset: Dataset) -> Dataset:
             f"{predictions.path}: is of another dataset than {dataset.path}, or of fewer events; run `glitchflow infer`"
         )
     return predictions
+
+
+def _subtraction(predictions: Dataset) -> Subtraction:
+    """A coherent network of which there are predictions, as a method."""
+    network = predictions.attributes["network"]
+    front = TypeAdapter(Front).validate_python(network["normalisation"])
+    return Subtraction(partial(predictions.events, ESTIMATE), front, network["channels"][1:])
 
 
 def _training(dataset: Dataset, origin: dict[str, str] | None) -> Dataset | None:

@@ -75,6 +75,10 @@ class Shape:
         """Samples of a channel's series; 0 where a dataset keeps none."""
         return self.samples if "series" in self.arrays else 0
 
+    def part(self, name: str) -> int:
+        """Numbers of one channel of an event in an array."""
+        return self.samples if name == "series" else self.image
+
     def read(self, name: str, channels: int) -> int:
         """Bytes that it takes to read some channels of a shard: all are, where they are not apart, and compared with a
         checksum whole."""

@@ -23,6 +23,7 @@ from glitchflow.data.normalise import loudness
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.methods import reference
+from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.images import FIT_PIXELS
 from glitchflow.methods.method import Block, Fit, Read, Series, Train
 from glitchflow.methods.table import METHODS, predicted
@@ -71,18 +72,19 @@ def fit_methods(
     basis: Basis,
     threshold: float,
     subset: int | None = None,
-    predictions: Mapping[str, Read] | None = None,
+    predictions: Mapping[str, Read | Subtraction] | None = None,
 ) -> Fit:
     """Fit every method that can be made here to the train split that the network learned from.
 
     threshold: clean.threshold; subset: events of the train split to learn from at most; predictions: what networks
-    generated for `dataset`, by method.
+    say of `dataset`, by method, as `Train` has them.
     """
-    train = train_of(basis, threshold, subset, predictions or {})
+    known = predictions or {}
+    train = train_of(basis, threshold, subset, {name: one for name, one in known.items() if callable(one)})
     if not len(train.target):
         say("no train split to fit methods to: the network is scored beside few others")
-    there = facts(train, dataset)
-    rows = {name: predicted(name) for name in train.predictions if name not in METHODS}
+    there = {*facts(train, dataset), *known}
+    rows = {name: predicted(name, one) for name, one in known.items()}
     methods = {name: row for name, row in {**METHODS, **rows}.items() if row.needs <= there}
     fitted = {name: method.fit(train) for name, method in methods.items()}
     return Fit(methods, fitted, basis.channels[1:], train.floor)

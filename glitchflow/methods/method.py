@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from glitchflow.data.store import Dataset
 from glitchflow.data.view import read_series
 from glitchflow.signal.qtransform import Seen
@@ -28,7 +31,8 @@ EVENTS = (
 )
 BLOCK = 32  # events whose series are in memory at once
 
-Read = Callable[[Indices], Energies]  # energies (E, F, T) of ascending event indices
+# what a network says of ascending event indices: energies (E, F, T) of the strain, or a series (E, N)
+Read = Callable[[Indices], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)

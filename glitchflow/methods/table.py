@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from glitchflow.methods import images, oracle, reference, wiener
+from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.method import Block, Fit, Fitted, Method, Read, Removed
 from glitchflow.score.mask import removal_mask
 from glitchflow.signal.types import Array
@@ -23,8 +24,11 @@ class Predicted:
         return Removed(self.read(block.events))
 
 
-def predicted(name: str) -> Method:
-    """Make the row of a network, which only finds what the network of that name generated."""
+def predicted(name: str, known: Read | Subtraction | None = None) -> Method:
+    """Make the row of a network, of what is `known` of it: what it generated is read; a method that is ready is taken
+    as it is, and looks at the strain."""
+    if isinstance(known, Subtraction):
+        return Method(lambda train: known, frozenset({name}), seeing=False)
     return Method(lambda train: Predicted(train.predictions[name]), frozenset({name}))
 
 

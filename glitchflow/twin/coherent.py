@@ -14,7 +14,7 @@ frequency, T time.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -198,8 +198,9 @@ def infer(
         series = predict(trained, raw, front.channels, batch, replaced)
         seen = look(engine, raw[:, 0].astype(np.float64))
         shown = seen.energies(seen.whiten(np.stack([series["removed"], series["estimate"]], axis=1)))
-        parts.append({"qplot": shown[:, 0], "estimate_qplot": shown[:, 1], **series})
-    return {name: np.concatenate([part[name] for part in parts]).astype(np.float32) for name in parts[0]}
+        found = {"qplot": shown[:, 0], "estimate_qplot": shown[:, 1], **series}
+        parts.append({name: value.astype(np.float32) for name, value in found.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def quiet(_dataset: Dataset, _front: Front, channels: Sequence[str], _events: Indices) -> NDArray[np.float32]:
@@ -215,11 +216,34 @@ def _front(trained: Trained) -> Front:
 
 @torch.inference_mode()
 def white_of(trained: Trained, prepared: Tensor) -> dict[str, NDArray]:
-    """Predict the middle of whole prepared series (B, 1 + A + C, N), white: (B, N) each.
-
-    Crops of the length that was trained on are laid side by side, each giving way to the next; 0 beyond them.
-    """
+    """Predict the middle of whole prepared series (B, 1 + A + C, N), white: (B, N) each."""
     front, weight = _front(trained), next(trained.network.parameters())
+    return by_crops(front, prepared, lambda crops: generate(trained.network, front, crops.to(weight)))
+
+
+def fitted(front: Front, series: NDArray, estimate: NDArray) -> NDArray:
+    """Compute w' = y + q (B, N), in the strain's unit, of recorded series (B, R, N) and y (B, N) that is known.
+
+    It is what `predict` says, and of another strain what it would say.
+    """
+    prepared = front.prepare(torch.from_numpy(series))[:, : 1 + front.templates]
+    y = front.strain(torch.from_numpy(estimate))
+    fits = by_crops(
+        front,
+        torch.cat([y[:, None], prepared], dim=1),
+        lambda crops: {"fit": removed(front, crops[:, :1], crops[:, 1:]) - crops[:, 0]},
+    )
+    return estimate + front.undo(fits["fit"])
+
+
+def by_crops(
+    front: Front, prepared: Tensor, function: Callable[[Tensor], dict[str, Tensor]]
+) -> dict[str, NDArray]:
+    """Make of whole series (B, ..., N) what a function makes of crops (B, ..., n), float64: (B, N) each.
+
+    Crops of the length that was trained on are laid side by side over the span that is judged and a little more, each
+    giving way to the next; 0 beyond them.
+    """
     samples, length, fade = prepared.shape[-1], *(round(x * front.rate) for x in (CROP, FADE))
     hop = length - fade
     count = math.ceil((round(front.span * front.rate) + fade) / hop)
@@ -231,7 +255,7 @@ def white_of(trained: Trained, prepared: Tensor) -> dict[str, NDArray]:
         inside = slice(max(0, start), min(samples, start + length))
         crops = prepared.new_zeros(*prepared.shape[:2], length)
         crops[..., inside.start - start : inside.stop - start] = prepared[..., inside]
-        for name, white in generate(trained.network, front, crops.to(weight)).items():
+        for name, white in function(crops).items():
             whole = found.setdefault(name, prepared.new_zeros(len(prepared), samples))
             part = white.double().cpu() * share
             whole[:, inside] += part[:, inside.start - start : inside.stop - start]
@@ -283,6 +307,7 @@ KIND = Kind(
     infer=infer,
     quiet=quiet,
     arrays=arrays,
+    outputs=5,
     activations=600,
     energies=energies,
     axes=lambda _dataset, front: axes(front),

@@ -196,18 +196,11 @@ def fit(templates: Tensor, rest: Tensor, prior: float) -> Tensor:
     return (known.mT @ amplitudes)[..., 0]
 
 
-def read_names(channels: Sequence[str], derived: Sequence[Derived]) -> list[str]:
-    """Name the recorded channels that a twin of these channels reads: strain, witnesses, sources of the derived."""
-    made = {one.name: one for one in derived if one.name in channels}
-    names = [name for name in channels if name not in made]
-    return list(dict.fromkeys([*names, *(source for one in made.values() for source in one.channels)]))
-
-
 def build_front(dataset: Dataset, channels: Sequence[str]) -> Front:
     """Find how the series of these channels of a dataset (the strain, then witnesses) are prepared.
 
-    Raises `InputError` where the dataset kept no series or has no train split, and for a channel derived from a derived
-    one.
+    Raises `InputError` where the dataset kept no series or has no train split, and for a channel that is derived from
+    one that is not recorded, or not among them.
     """
     if "series" not in dataset:
         raise InputError(
@@ -217,11 +210,11 @@ def build_front(dataset: Dataset, channels: Sequence[str]) -> Front:
     if not len(train):
         raise InputError(f"{dataset.path}: its train split is empty, there is nothing to learn from")
     derived = [one for one in dataset.config.derived if one.name in channels]
-    names = read_names(channels, derived)
-    for name in names:
-        if name not in dataset.recorded_channels:
+    names = [name for name in channels if name in dataset.recorded_channels]
+    for one in derived:
+        for name in set(one.channels) - set(names):
             raise InputError(
-                f"{dataset.path}: {name}: a coherent twin derives channels from recorded ones alone"
+                f"loader.witnesses: {one.name} is derived from {name}, which has to be there, and recorded"
             )
     front = _unscaled(dataset, names, derived)
     return _with_prior(_scaled(front, dataset, train[:: max(1, len(train) // SCALED)][:SCALED]), dataset)

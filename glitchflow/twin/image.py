@@ -242,6 +242,7 @@ KIND = Kind(
     infer=infer,
     quiet=quiet,
     arrays=arrays,
+    outputs=1,
     activations=195,  # measured with the default network
     energies=energies,
     axes=axes,

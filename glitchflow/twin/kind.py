@@ -70,6 +70,7 @@ class Kind:
     # what each witness shows when nothing happens, of these (quiet) events: (W, ...)
     quiet: Callable[[Dataset, Any, Sequence[str], Indices], NDArray]
     arrays: Callable[[Dataset], dict[str, Array]]  # what `infer` gives for the events of a dataset
+    outputs: int  # such parts that `infer` holds of an event that it has predicted
     activations: (
         int  # numbers that a network holds for each number of one channel's part of an event, at most
     )

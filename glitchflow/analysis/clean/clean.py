@@ -10,7 +10,7 @@ Shapes: E event, N sample of an event's series, M sample of a file, F frequency 
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from glitchflow.twin.estimate import Estimator, Shown, estimator_of, shown_of
 
 SUFFIX = "_CLEAN"
 FRAME = ".gwf"
+REMOVED = "removed"  # the array of predictions that holds series to be subtracted
 
 
 @dataclass(frozen=True)
@@ -178,18 +179,39 @@ def _subtract(job: Job, places: Indices, stretch: Stretch, values: Array) -> set
     """Subtract from the values (M,) of a stretch what the windows at `places` remove; those that remove anything."""
     windows = job.windows
     places = places[np.argsort(windows.events[places])]
-    mask = removal_mask(job.run.generated[NETWORK](windows.events[places]), job.threshold)
-    busy = mask.any(axis=(1, 2))
-    places, mask = places[busy], mask[busy]
-    if not len(places):
-        return set()
+    find = _estimated if job.run.subtracts else _masked
     shown = shown_of(job.run.dataset, windows.events[places])
+    treated = set()
+    for place, one, removed in zip(places.tolist(), shown, find(job, places, shown, stretch)):
+        if removed.any():
+            _place(job, place, one, removed, stretch, values)
+            treated.add(place)
+    return treated
+
+
+def _estimated(job: Job, places: Indices, shown: Sequence[Shown], stretch: Stretch) -> Array:
+    """What windows remove (E, N), as the predictions have it; windows that overlap share it."""
+    windows, made = job.windows, job.run.dataset.config.series
+    found = job.run.predictions.events(REMOVED, windows.events[places]).astype(np.float64)
+    times = np.arange(made.samples) / made.sample_rate
+    for i, place in enumerate(places.tolist()):
+        found[i] *= overlap_share(windows.start, windows.stop, place, times + windows.series[place])
+    return found
+
+
+def _masked(job: Job, places: Indices, shown: Sequence[Shown], stretch: Stretch) -> Array:
+    """What windows remove (E, N) by masks made of the energies that the network generated."""
+    windows = job.windows
+    mask = removal_mask(job.run.generated[NETWORK](windows.events[places]), job.threshold)
+    busy = np.flatnonzero(mask.any(axis=(1, 2)))
+    found = np.zeros((len(places), job.run.dataset.config.series.samples))
+    if not len(busy):
+        return found
     for i, (place, one) in enumerate(zip(places.tolist(), shown)):
         mask[i] *= overlap_share(windows.start, windows.stop, place, one.time + windows.series[place])
-    strain = _strain(job, places) if job.source else stretch.values[None]
-    for place, one, removed in zip(places.tolist(), shown, job.estimator.removed(strain, mask, shown)):
-        _place(job, place, one, removed, stretch, values)
-    return set(places.tolist())
+    strain = _strain(job, places[busy]) if job.source else stretch.values[None]
+    found[busy] = job.estimator.removed(strain, mask[busy], [shown[k] for k in busy.tolist()])
+    return found
 
 
 def _strain(job: Job, places: Indices) -> Array:

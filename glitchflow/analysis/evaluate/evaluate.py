@@ -59,7 +59,7 @@ def evaluate(experiment: Experiment) -> Path:
     run = open_run(experiment, settings.beside)
     dataset, basis = run.dataset, run.basis
     events = scored_events(run, settings.split)[: subset.test]
-    fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.generated)
+    fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.methods)
     rule = veto_scores.cluster_rule(dataset, settings)
     scored = compare(dataset, events, fit, rule, experiment.cluster)
     levels = Levels.of(scored.columns, scored.covered)
@@ -89,7 +89,7 @@ def evaluate(experiment: Experiment) -> Path:
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
     }
-    if experiment.harm.thresholds and len(known):
+    if experiment.harm.thresholds and len(known) and not run.subtracts:
         tried = thresholded(fit, experiment.harm.thresholds)
         again = compare(dataset, known, tried, None, experiment.cluster)
         again.add(exam(known, tried))

@@ -1,0 +1,217 @@
+"""The coherent kind: its loss, its scores, what it predicts, and a training of it, on a small real store."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fronts import FRONT, recorded
+from torch import nn
+
+from glitchflow.config.sections import Loader, Model, Train
+from glitchflow.data.store.dataset import open_store
+from glitchflow.errors import InputError
+from glitchflow.train import checkpoint, loop, setup
+from glitchflow.train.export import largest_difference, make_program
+from glitchflow.train.setup import Training
+from glitchflow.train.tracking import read_metrics
+from glitchflow.train.workers import World
+from glitchflow.twin import coherent, kinds
+from glitchflow.twin.crops import CROP
+from glitchflow.twin.kind import Trained
+
+
+class First(nn.Module):
+    """Estimates what its first input shows, after four templates."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, given):
+        return self.gain * given[:, 4:5]
+
+
+@pytest.fixture
+def twin():
+    return Trained(coherent.KIND, First(), FRONT.channels, FRONT)
+
+
+def test_the_loss_is_the_power_left_and_that_near_the_end_again():
+    length = round(CROP * FRONT.rate)
+    front = replace(FRONT, scatters=[])
+    strain, y = torch.randn(2, 1, length), torch.zeros(2, 1, length)
+    found = coherent.loss("l2", front)(y, strain)
+    late = strain[:, 0, -round(0.55 * FRONT.rate) : -round(0.25 * FRONT.rate)]
+    assert found.item() == pytest.approx(strain.square().mean().item() + late.square().mean().item())
+
+
+def test_another_loss_is_refused():
+    with pytest.raises(
+        InputError, match=r"^train.loss = l1: a coherent twin is trained with l2, the power that it leaves$"
+    ):
+        coherent.loss("l1", FRONT)
+
+
+def test_removed_is_the_estimate_and_the_fit():
+    length = round(CROP * FRONT.rate)
+    templates = torch.randn(2, 4, length)
+    strain = 0.5 * templates[:, 1:2] + 2.0
+    target = torch.cat([strain, templates], dim=1)
+    found = coherent.removed(replace(FRONT, prior=100.0), torch.full((2, 1, length), 2.0), target)
+    torch.testing.assert_close(found, strain[:, 0], rtol=0, atol=1e-3)
+
+
+def test_scores_of_nothing_and_of_everything_known():
+    front, given = replace(FRONT, scatters=[]), recorded()
+    witnessed = torch.zeros(2, given.shape[-1], dtype=torch.float64)
+    witnessed[0, 900:1100] = 20 * torch.sin(torch.arange(200) * 1.2)  # at 49 Hz
+    middle = slice(given.shape[-1] // 2 - 512, given.shape[-1] // 2 + 512)
+    target = front.strain(given[:, 0] + witnessed)[:, None, middle]
+    truth = front.strain(witnessed)[:, None, middle]
+    nothing = coherent.scores(coherent.tally(front, torch.zeros_like(target), target, witnessed))
+    assert nothing == {"validation_left": pytest.approx(1), "validation_added": 0}
+    known = coherent.scores(coherent.tally(front, truth, target, witnessed))
+    assert known == {
+        "validation_left": pytest.approx(0, abs=1e-9),
+        "validation_added": pytest.approx(0, abs=1e-9),
+    }
+    everything = coherent.scores(coherent.tally(front, target, target, witnessed))
+    assert everything["validation_added"] == pytest.approx(1)
+    assert coherent.scores(coherent.tally(front, target, target, None)) == {}
+
+
+def test_energies_of_noise_are_those_of_a_q_plot():
+    energy = coherent.energies(FRONT, torch.randn(16, 1, 1024))
+    assert energy[:, 2:, 2:-2].mean().item() == pytest.approx(1.443, rel=0.05)
+    frequency, time = coherent.axes(FRONT)
+    assert energy.shape[1:] == (len(frequency), len(time))
+
+
+def test_predictions_are_in_the_strain_s_unit_and_end_softly(twin):
+    given = recorded().numpy()
+    found = twin.predict(given, FRONT.channels, 1)
+    wanted = FRONT.undo(FRONT.prepare(torch.from_numpy(given))[:, 5].numpy())
+    middle = slice(1024 - 300, 1024 + 300)
+    np.testing.assert_allclose(
+        found["estimate"][:, middle], wanted[:, middle], rtol=0, atol=0.02 * wanted.std()
+    )
+    outside = np.r_[0:256, -200:0]  # beyond 4 s about the middle, but for what the filters ring
+    assert np.abs(found["estimate"][:, outside]).max() < 0.05 * wanted.std()
+
+
+def test_the_estimate_cannot_see_the_strain_and_what_is_removed_can(twin):
+    given, other = recorded().numpy(), recorded().numpy()
+    other[:, 0] += 5 * recorded(2)[:, 0].numpy()
+    found, again = (twin.predict(values, FRONT.channels, 2) for values in (given, other))
+    assert np.array_equal(found["estimate"], again["estimate"])
+    assert not np.array_equal(found["removed"], again["removed"])
+    fitted = coherent.fitted(FRONT, other, found["estimate"])
+    np.testing.assert_allclose(fitted, again["removed"], rtol=0, atol=0.02 * np.std(fitted))
+
+
+def test_long_spans_are_laid_of_several_crops(twin):
+    long = replace(twin, normalisation=replace(FRONT, span=5.0))
+    given = recorded().numpy()
+    found = long.predict(given, FRONT.channels, 2)["estimate"]
+    wanted = FRONT.undo(FRONT.prepare(torch.from_numpy(given))[:, 5].numpy())
+    middle = slice(1024 - 640, 1024 + 640)
+    np.testing.assert_allclose(found[:, middle], wanted[:, middle], rtol=0, atol=0.02 * wanted.std())
+
+
+def test_a_witness_that_is_left_out_is_silent(twin):
+    found = twin.predict(recorded().numpy(), FRONT.channels, 2, {0: np.zeros(1)})
+    assert not found["estimate"].any()
+
+
+# -- a training --------------------------------------------------------------------------------------------------
+
+
+def training(dataset_run, **changes) -> Training:
+    settings = Train(epochs=2, loss="l2", warmup=2, samples=1, **changes)
+    options = {"experts": 2, "sensors": 2}
+    return Training(
+        dataset_run.dataset, 3, Loader(batch=8), Model(name="coherent", width=4, options=options), settings
+    )
+
+
+@pytest.fixture(scope="module")
+def run(dataset_run, tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("coherent")
+    loop.train(training(dataset_run), home)
+    return home
+
+
+def test_a_training_learns_and_is_scored(run):
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["kind"] == "epoch"]
+    assert lines[1]["validation_loss"] < lines[0]["validation_loss"]
+    assert {"validation_left", "validation_added"} <= set(lines[0])
+    assert (run / "figures").is_dir()
+
+
+def test_the_bank_learns_faster_and_is_not_drawn_to_zero(dataset_run, tmp_path):
+    learner = setup.prepare(training(dataset_run), open_store(dataset_run.dataset), World(), tmp_path)
+    gates, bank = learner.optimizer.param_groups
+    assert [len(bank["params"]), bank["factor"], bank["weight_decay"]] == [1, 5.0, 0.0]
+    assert gates["weight_decay"] > 0 and gates["betas"] == bank["betas"] == (0.9, 0.98)
+    meter = loop.Meter.of(learner.progress, learner.world)
+    loop.step(learner, meter, learner.train.epoch(0))
+    assert bank["lr"] == 5 * gates["lr"]
+
+
+def test_resuming_gives_the_same_bits(dataset_run, run, tmp_path):
+    stopped = iter([False, True] + [False] * 99)
+    told = loop.train(training(dataset_run), tmp_path, World(stop=partial(next, stopped)))
+    assert "stopped" in told
+    loop.train(training(dataset_run), tmp_path)
+    wanted, found = (checkpoint.find(home / "checkpoints", "last").weights() for home in (run, tmp_path))
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
+def test_ranks_share_the_batches_of_one(dataset_run, tmp_path):
+    loader = setup.prepare(training(dataset_run), open_store(dataset_run.dataset), World(), tmp_path).train
+    for one, *two in zip(loader.epoch(1), loader.epoch(1, 0, 2), loader.epoch(1, 1, 2)):
+        assert torch.equal(one.inputs, torch.cat([part.inputs for part in two]))
+        assert torch.equal(one.target, torch.cat([part.target for part in two]))
+        assert one.target.shape[1] == 5 and one.inputs.shape[1] == 5
+
+
+def test_a_checkpoint_says_all_that_it_takes(dataset_run, run):
+    found = checkpoint.find(run / "checkpoints", "best")
+    dataset = open_store(dataset_run.dataset)
+    assert found.meta.kind == "coherent" and found.kind is kinds.KINDS["coherent"]
+    assert found.normalisation == coherent.front(dataset, "", dataset.channels)
+    trained = found.trained()
+    events = np.array([3, 8])
+    arrays = trained.infer(dataset, events, 1)
+    assert {name: value.shape[1:] for name, value in arrays.items()} == {
+        name: array.shape for name, array in coherent.arrays(dataset).items()
+    }
+    raw = dataset.events("series", events, [0, 1, 2])
+    again = trained.predict(raw, dataset.recorded_channels, 2)
+    np.testing.assert_allclose(
+        arrays["removed"], again["removed"], rtol=1e-3, atol=1e-3 * again["removed"].std()
+    )
+
+
+def test_a_checkpoint_of_other_numbers_is_refused(run, tmp_path):
+    found = checkpoint.find(run / "checkpoints", "best")
+    meta = json.loads((found.path / "meta.json").read_text())
+    meta["normalisation"]["prior"] = 0
+    checkpoint.save(tmp_path, meta, {}, {})
+    with pytest.raises(InputError, match=r"normalisation: its numbers must be finite, and a scale not 0"):
+        checkpoint.find(tmp_path, "last")
+
+
+def test_the_exported_program_is_the_network(run):
+    found = checkpoint.find(run / "checkpoints", "best")
+    form, front = found.kind.exported, found.normalisation
+    shape = form.shape(front, found.meta.shape)
+    module = form.program(found.trained().network, front).eval()
+    program = make_program(module, form, shape)
+    assert largest_difference(program, module, form, shape) <= 1e-5
+    about = form.about(front)
+    assert about["channels"] == ["SIM:STRAIN", "SIM:ACC", "SIM:SUS"] and len(about["taps"]) == 65

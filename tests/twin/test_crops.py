@@ -1,0 +1,59 @@
+"""Crops: where they are cut follows from seed, epoch and event alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from glitchflow.data.store.dataset import open_store
+from glitchflow.twin import crops
+from glitchflow.twin.crops import CROP, ENDS, MOVED, crop
+from glitchflow.twin.front import build_front
+
+RATE = 64.0
+LENGTH = round((CROP + MOVED + CROP / 2 + MOVED) * RATE)
+EVENT = round((CROP + MOVED) * RATE)  # the sample of the event's time
+
+
+def ramps(events):
+    """Each sample is its own number."""
+    return torch.arange(LENGTH, dtype=torch.float32).expand(events, 2, -1).clone()
+
+
+def starts(seed, events, epoch):
+    return crop(RATE, seed, ramps(len(events)), np.array(events), epoch)[:, 0, 0].long()
+
+
+def test_validation_sees_the_event_in_the_middle():
+    found = crop(RATE, 1, ramps(3), np.array([4, 5, 6]), None)
+    assert found.shape == (3, 2, round(CROP * RATE))
+    assert (found[:, :, found.shape[-1] // 2] == EVENT).all()
+
+
+def test_a_crop_does_not_depend_on_its_batch_but_on_seed_epoch_and_event():
+    together = starts(1, [7, 8, 9], 2)
+    assert together.tolist() == [int(starts(1, [event], 2)) for event in (7, 8, 9)]
+    others = [starts(2, [7, 8, 9], 2), starts(1, [7, 8, 9], 3), starts(1, [17, 18, 19], 2)]
+    assert all(other.tolist() != together.tolist() for other in others)
+
+
+def test_half_of_them_end_about_the_event():
+    ends = (starts(1, list(range(2000)), 0) + round(CROP * RATE) - EVENT) / RATE
+    low, high = CROP / 2 - MOVED, CROP / 2 + MOVED
+    assert float(ends.min()) == pytest.approx(ENDS[0], abs=0.05)
+    assert float(ends.max()) == pytest.approx(high, abs=0.05)
+    early = float((ends < low).float().mean())  # only those that end on purpose
+    assert early == pytest.approx(0.5 * (low - ENDS[0]) / (ENDS[1] - ENDS[0]), abs=0.03)
+
+
+def test_beyond_the_series_there_are_zeros(dataset_run):
+    """Series of 8 s: a crop that ends 1.6 s before the event begins 1.6 s before the series."""
+    dataset = open_store(dataset_run.dataset)
+    front = build_front(dataset, dataset.channels)
+    reads = crops.reads(dataset, front, dataset.channels, 1)
+    raw = dataset.events("series", np.arange(2), reads.channels)
+    out = np.full((2, *reads.shape), np.nan, np.float32)
+    reads.fill(list(raw), out)
+    lacking = round((CROP + MOVED - 4) * front.rate)
+    assert not out[..., :lacking].any() and np.isfinite(out).all()
+    whole = front.prepare(torch.from_numpy(raw.astype(np.float64))).numpy()
+    np.testing.assert_allclose(out[..., lacking:], whole[..., : out.shape[-1] - lacking], rtol=0, atol=2e-2)

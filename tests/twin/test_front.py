@@ -1,0 +1,149 @@
+"""What recorded channels become before a coherent network sees them, against closed forms, and the fit of templates."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fronts import FRONT, SAMPLES, TAPS, TIME, recorded
+from scipy.signal import lfilter
+
+from glitchflow.data.store.dataset import open_store
+from glitchflow.errors import InputError
+from glitchflow.twin import front as module
+from glitchflow.twin.front import Front, Product, build_front, fit
+
+MIDDLE = slice(512, -512)
+
+
+def limited(series):
+    return FRONT.limit(series)
+
+
+def test_strain_and_inputs_are_filtered_by_their_own_taps_within_the_band():
+    given = recorded()
+    found = FRONT.prepare(given)
+    assert found.shape == (2, 1 + 4 + 2, SAMPLES)
+    white = torch.from_numpy(lfilter(TAPS[0], [1.0], given[:, 0].numpy()))
+    white[:, :2] = 0
+    torch.testing.assert_close(found[:, 0], limited(white), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(FRONT.strain(given[:, 0]), found[:, 0], rtol=1e-10, atol=1e-10)
+    fast = 4 * given[:, 1]
+    fast[:, :2] = 0
+    torch.testing.assert_close(found[:, 5], limited(fast), rtol=1e-10, atol=1e-10)
+
+
+def test_the_band_keeps_what_is_inside_and_twice_is_once():
+    for frequency, kept in ((20.0, 1.0), (50.0, 1.0), (90.0, 1.0), (18.5, 0.0), (96.0, 0.0)):
+        tone = torch.sin(2 * torch.pi * frequency * TIME)
+        torch.testing.assert_close(limited(tone)[MIDDLE], kept * tone[MIDDLE], rtol=0, atol=0.02)
+    noise = limited(recorded()[:, 0])
+    power = (limited(noise) - noise).square().mean() / noise.square().mean()
+    assert power < 0.01  # of the edges alone
+
+
+def test_what_is_white_comes_back_into_the_strain_s_unit():
+    given = limited(recorded()[:, 0] * torch.hann_window(SAMPLES, dtype=torch.float64))
+    back = FRONT.undo(FRONT.strain(given).numpy())
+    off = np.square(back - given.numpy()).sum() / np.square(given.numpy()).sum()
+    assert off < 0.01
+
+
+def test_products_and_templates_are_of_the_slow_channel():
+    given = recorded()
+    found, slow = FRONT.prepare(given), 0.3 * torch.sin(2 * torch.pi * 0.5 * TIME)
+    product = limited(4 * given[:, 1] * slow / 0.5)
+    torch.testing.assert_close(found[:, 6, MIDDLE], product[:, MIDDLE], rtol=0, atol=0.02)
+    for place, (bounce, scale, function) in enumerate(
+        [(1, 2.0, torch.sin), (1, 2.0, torch.cos), (2, 3.0, torch.sin), (2, 3.0, torch.cos)], 1
+    ):
+        arch = function(bounce * 4 * torch.pi * (0.25 + slow))
+        wanted = limited(torch.from_numpy(lfilter(TAPS[0], [1.0], arch.numpy())) / scale)
+        torch.testing.assert_close(found[0, place, MIDDLE], wanted[MIDDLE], rtol=0, atol=0.02)
+
+
+def test_only_the_strain_sees_the_strain():
+    given, other = recorded(), recorded()
+    other[:, 0] = 1e6 * recorded(2)[:, 0]
+    assert torch.equal(FRONT.prepare(given)[:, 1:], FRONT.prepare(other)[:, 1:])
+
+
+def test_a_channel_without_data_is_silent():
+    given = recorded()
+    given[:, 1] = torch.nan
+    found = FRONT.prepare(given)
+    assert not found[:, 5:].any() and torch.isfinite(found).all()
+
+
+def test_the_fit_is_the_conditional_mean_of_the_amplitudes():
+    generator = torch.Generator().manual_seed(3)
+    templates = torch.randn(1, 2, 300, generator=generator, dtype=torch.float64)
+    rest = torch.randn(1, 300, generator=generator, dtype=torch.float64) + templates[:, 0] * 3
+    prior = 0.1
+    covariance = prior**2 * templates[0].T @ templates[0] + torch.eye(300, dtype=torch.float64)
+    wanted = prior**2 * templates[0].T @ templates[0] @ torch.linalg.solve(covariance, rest[0])
+    torch.testing.assert_close(fit(templates, rest, prior)[0], wanted)
+    assert not fit(templates[:, :0], rest, prior).any()
+
+
+def test_nothing_is_learned_through_the_fit():
+    rest = torch.randn(1, 50, requires_grad=True)
+    assert not fit(torch.randn(1, 2, 50), rest, 1.0).requires_grad
+
+
+@pytest.fixture(scope="module")
+def dataset(dataset_run):
+    return open_store(dataset_run.dataset)
+
+
+@pytest.fixture(scope="module")
+def built(dataset):
+    return build_front(dataset, dataset.channels)
+
+
+def test_what_is_made_of_a_store(built):
+    assert built.channels == ["SIM:STRAIN", "SIM:ACC", "SIM:SUS"]
+    assert built.inputs == [1] and not built.products  # a scatterer that nothing else needs is no input
+    assert [(one.motion, one.wavelength, len(one.scales)) for one in built.scatters] == [(2, 1.064, 2)]
+    assert built.seen == 5 and built.problem(4) == ""
+    assert module.WIDTHS[0] <= built.prior <= module.WIDTHS[-1]
+
+
+def test_what_is_made_of_a_store_is_white_and_scaled(built, dataset):
+    events = dataset.indices("train")
+    prepared = built.prepare(module.read(built, dataset, events))
+    quiet = prepared[torch.from_numpy(dataset.events("label", events) == 0)]
+    share = (built.band[1] - built.band[0]) / (built.rate / 2)
+    power = quiet[:, :, 256:].square().mean((0, 2))
+    assert float(power[0]) == pytest.approx(share, rel=0.2)
+    assert float(power[5]) == pytest.approx(share, rel=0.2)
+    pairs = prepared[:, 1:5].square().mean((0, 2)).unflatten(0, (2, 2)).mean(1)
+    torch.testing.assert_close(pairs, torch.ones(2, dtype=pairs.dtype))
+
+
+def test_a_front_is_written_and_read_whole(built):
+    from pydantic import TypeAdapter
+
+    assert TypeAdapter(Front).validate_json(TypeAdapter(Front).dump_json(built)) == built
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"inputs": [3]}, "is not of its channels"),
+        ({"offsets": [0.0]}, "is not of its channels"),
+        ({"prior": float("nan")}, "its numbers must be finite, and a scale not 0"),
+        ({"products": [Product(1, 2, 0.0)]}, "its numbers must be finite, and a scale not 0"),
+    ],
+)
+def test_numbers_that_cannot_be(changes, said):
+    assert FRONT.problem(3) == ""
+    assert replace(FRONT, **changes).problem(3) == said
+
+
+def test_a_derived_channel_without_its_source(dataset):
+    with pytest.raises(
+        InputError,
+        match=r"^loader.witnesses: SIM:FRINGE is derived from SIM:SUS, which has to be there, and recorded$",
+    ):
+        build_front(dataset, ["SIM:STRAIN", "SIM:ACC", "SIM:FRINGE"])
