@@ -35,6 +35,8 @@ GATE = 0.125
 SLOW = (4.0, 8.0)  # Hz: slow motions lie below, and what is above is their sensors' noise
 # of the greatest sum |H_i|^2: where all witnesses are this deaf (-40 dB) they say nothing, and dividing would only ring
 DEAF = 1e-4
+# energy of a transient over the prediction's noise in cells that are kept: 3 and 10 leave the same within 5 %
+LOUD = 10.0
 SILENT = 1e-30  # in place of 0, without any witness: noise that no gate lets through
 
 
@@ -93,9 +95,10 @@ class Reference:
             seen = Seen(float(block.gps[event]), frequency, recorded, spectra, valid)
             predicted = PREDICTORS.get(family, linear)(self.instrument, seen, family)
             truth = seen.series(np.fft.rfft(block.truth.series[event]) / colour[0])
-            found[event] = seen.series(
-                np.fft.rfft(gated(predicted, truth, frequency, block.rate)) * colour[0]
-            )
+            kept = np.fft.rfft(gated(predicted, truth, frequency, block.rate)) * colour[0]
+            if predicted.noise.any():
+                kept *= between_lines(self.instrument.above_noise(seen.gps)[0])
+            found[event] = seen.series(kept)
         return Removed(series=found)
 
 
@@ -192,6 +195,16 @@ def slow(instrument: Instrument, seen: Seen, witness: str) -> Array:
     place, (low, high) = instrument.place(witness), SLOW
     share = 0.5 + 0.5 * np.cos(np.pi * np.clip((seen.frequency - low) / (high - low), 0, 1))
     return seen.valid[place] * seen.series(share * np.fft.rfft(seen.recorded[1 + place]))
+
+
+def between_lines(above: Array) -> Array:
+    """Return the gain (K,) of what is predicted next to power lines, Wiener's for transients `LOUD` on the floor.
+
+    above: (K,) the strain's floor over its noise with lines. Transients have no lines, and witnesses' noise has:
+    coloured as the strain, it would put them into what is removed.
+    """
+    power = LOUD * np.square(above)
+    return power / (power + 1) * (1 + 1 / LOUD)  # 1 away from lines: the gates know the noise there
 
 
 # -- gates ---------------------------------------------------------------------------------------------------------

@@ -58,6 +58,11 @@ def test_without_noise_witnesses_tell_everything(instrument, family):
     assert left(predict(instrument, seen, family).series, wanted) < (1e-5 if family == "bilinear" else 1e-6)
 
 
+def test_no_lines_are_put_into_the_strain():
+    above = np.array([1.0, 0.5, 0.0])
+    np.testing.assert_allclose(reference.between_lines(above), [1.0, 1.1 * 2.5 / 3.5, 0.0])
+
+
 @pytest.mark.parametrize("family", ["sine_gaussian", "bilinear"])
 def test_a_prediction_knows_its_own_noise(instrument, family):
     """Prediction less truth, whose spectrum over what it should be is 1 on average: chi^2 of many frequencies."""
