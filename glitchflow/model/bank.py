@@ -12,6 +12,7 @@ Shapes: B event, C input, A template, K expert, M sensor, N sample, P tap, F fre
 Units: all series are white, of unit variance in quiet time; lengths in s, rates in Hz.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -57,7 +58,9 @@ class Bank(nn.Module):
         size = _fast(samples + self.taps.shape[-1] - 1)
         spectra = torch.fft.rfft(inputs, size)
         filters = torch.fft.rfft(self.taps, size)
-        filtered = torch.fft.irfft(torch.einsum("bcf,kcf->bkf", spectra, filters), size)
+        with torch.autocast(inputs.device.type, enabled=False):
+            product = _product(spectra, filters)
+        filtered = torch.fft.irfft(product, size)
         return filtered[..., self.ahead : self.ahead + samples]
 
 
@@ -66,29 +69,28 @@ class Stft(nn.Module):
     E|z|^2 = 1, and back.
 
     Frame t covers samples [t, t + 2) hop: the last one ends a hop of zeros after the series, so that its end is whole
-    and its first hop fades in. Frequencies are 0 ... below Nyquist, which is in nobody's band.
+    and its first hop fades in. Frequencies are the first `rows` of those below Nyquist: what is above is left out.
     """
 
-    def __init__(self, hop: int):
+    def __init__(self, hop: int, rows: int | None = None):
         super().__init__()
-        self.hop = hop
+        self.hop, self.rows = hop, min(hop, rows or hop)
         window = torch.hann_window(2 * hop, dtype=torch.float64).sqrt().float()
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, series: Tensor) -> Tensor:
-        """Transform (..., N) into (..., F, T), complex: F = hop, T = N / hop, rounded up."""
+        """Transform (..., N) into (..., F, T), complex: T = N / hop, rounded up."""
         samples, hop = series.shape[-1], self.hop
         frames = -(-samples // hop)
         padded = F.pad(series, (0, (frames + 1) * hop - samples))
         window: Tensor = self.get_buffer("window")
         pieces = padded.unfold(-1, 2 * hop, hop) * (window * hop**-0.5)
-        return torch.fft.rfft(pieces)[..., :hop].transpose(-1, -2)
+        return torch.fft.rfft(pieces)[..., : self.rows].transpose(-1, -2)
 
     def inverse(self, spectra: Tensor, samples: int) -> Tensor:
         """Bring (..., F, T) back to (..., N), by the same windows: squared, two of them add up to 1."""
         window: Tensor = self.get_buffer("window")
-        whole = F.pad(spectra.transpose(-1, -2), (0, 1))
-        pieces = torch.fft.irfft(whole, 2 * self.hop) * (window * self.hop**0.5)
+        pieces = torch.fft.irfft(spectra.transpose(-1, -2), 2 * self.hop) * (window * self.hop**0.5)
         first, second = pieces.split(self.hop, -1)
         joined = first + F.pad(second, (0, 0, 1, 0))[..., :-1, :]
         return joined.flatten(-2)[..., :samples]
@@ -134,7 +136,8 @@ def _level(inputs: int, outputs: int) -> nn.Sequential:
 class Coherent(nn.Module):
     """Predicts the witnessed part y of the white strain from white witnesses: (B, A + C, N) -> (B, 1, N).
 
-    The first `templates` channels are shown to the gates alone: series whose phase in the strain no witness knows.
+    The first `templates` channels are shown to the gates alone: series whose phase in the strain no witness knows. y
+    has nothing above `highest` Hz, which None leaves at Nyquist.
     Under autocast the gates' convolutions alone are of low precision. Raises ValueError for no input, or sizes that
     are not possible.
     """
@@ -146,6 +149,7 @@ class Coherent(nn.Module):
         width: int = 16,
         templates: int = 0,
         rate: float = 512.0,
+        highest: float | None = None,
         experts: int = 8,
         sensors: int = 8,
     ):
@@ -156,7 +160,9 @@ class Coherent(nn.Module):
         at_least_one(witnesses=witnesses - templates)
         self.templates, self.experts = templates, experts
         self.bank = Bank(witnesses - templates, experts + sensors, rate)
-        self.stft = nn.ModuleList(Stft(max(1, round(rate * length / 2))) for length in RESOLUTIONS)
+        rows = [None if highest is None else math.ceil(highest * length) for length in RESOLUTIONS]
+        hops = [max(1, round(rate * length / 2)) for length in RESOLUTIONS]
+        self.stft = nn.ModuleList(Stft(hop, row) for hop, row in zip(hops, rows))
         features = witnesses + experts + sensors + 2
         self.gates = nn.ModuleList(Gates(features, experts, width) for _ in RESOLUTIONS)
 
@@ -171,18 +177,35 @@ class Coherent(nn.Module):
     def forward(self, given: Tensor) -> Tensor:
         """Map templates and inputs (B, A + C, N) to y (B, 1, N)."""
         bank = self.bank(given[:, self.templates :])
-        seen = torch.cat([given, bank], dim=1)
-        parts = [self._gated(stft, gates, seen) for stft, gates in zip(self.stft, self.gates)]
+        parts = [self._gated(stft, gates, given, bank) for stft, gates in zip(self.stft, self.gates)]
         return torch.stack(parts).sum(0)[:, None]
 
-    def _gated(self, stft: nn.Module, gates: nn.Module, seen: Tensor) -> Tensor:
+    def _gated(self, stft: nn.Module, gates: nn.Module, given: Tensor, bank: Tensor) -> Tensor:
         """One resolution's part of y, (B, N)."""
-        spectra = stft(seen)  # (B, A + C + K + M, F, T)
-        power = spectra.real.square() + spectra.imag.square()
-        open_ = gates(torch.cat([power.log1p(), _frequency(power)], dim=1))
-        first = seen.shape[1] - self.bank.taps.shape[0]
-        experts = spectra[:, first : first + self.experts]
-        return stft.inverse((open_ * experts).sum(1), seen.shape[-1])  # type: ignore[operator]
+        outputs = stft(bank)  # (B, K + M, F, T)
+        # apart: through what is given no gradient has to go back
+        power = torch.cat([_power(stft(given)), _power(outputs)], dim=1)
+        features = torch.cat([power.log1p(), _frequency(power)], dim=1)
+        gated = gates(features) * outputs[:, : self.experts]
+        return stft.inverse(gated.sum(1), bank.shape[-1])  # type: ignore[operator]
+
+
+def _product(spectra: Tensor, filters: Tensor) -> Tensor:
+    """Sum spectra (B, C, F) times filters (K, C, F) over C: (B, K, F).
+
+    As real matrices, one after the other in memory: a CPU copies complex or strided ones one by one, which would take
+    a tenth of a training step.
+    """
+    given = torch.cat([spectra.real, spectra.imag], dim=1).permute(2, 0, 1).contiguous()
+    above = torch.cat([filters.real, -filters.imag], dim=1)
+    below = torch.cat([filters.imag, filters.real], dim=1)
+    found = given @ torch.cat([above, below]).permute(2, 1, 0).contiguous()
+    return torch.complex(*(part.contiguous() for part in found.permute(1, 2, 0).chunk(2, dim=1)))
+
+
+def _power(spectra: Tensor) -> Tensor:
+    """The squared modulus."""
+    return spectra.real.square() + spectra.imag.square()
 
 
 def _frequency(like: Tensor) -> Tensor:

@@ -31,12 +31,13 @@ from glitchflow.model.bank import Stft
 from glitchflow.signal.qtransform import look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin.crops import CROP, reads
-from glitchflow.twin.front import Front, build_front, fit
+from glitchflow.twin.front import EDGE, Front, build_front, fit
 from glitchflow.twin.geometry import geometry
 from glitchflow.twin.kind import Exported, Kind, Loss, Replaced, Trained
 
 # s before the end that count once more, for the online use: what follows settles there
 LATE = (0.55, 0.25)
+LATER = 1.0
 FADE = 0.5  # s over which one crop's prediction gives way to the next one's
 FASTER = 5.0  # the bank's learning rate over that of the gates
 BETAS = (0.9, 0.98)  # of AdamW: the gradient of rare loud events is remembered for 50 steps
@@ -56,6 +57,12 @@ def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
     return {"geometry": geometry(dataset, channels), "loudness": loudness}
 
 
+def sees(front: Front) -> tuple[int, dict[str, Any]]:
+    """Say how many channels a network sees, and what it has to know of them."""
+    highest = front.band[1] * (1 + EDGE)
+    return front.seen, {"templates": front.templates, "rate": front.rate, "highest": highest}
+
+
 # -- what it learns ----------------------------------------------------------------------------------------------------
 
 
@@ -70,7 +77,7 @@ def loss(name: str, front: Front) -> Loss:
 
     def power(generated: Tensor, target: Tensor) -> Tensor:
         left = (target[:, 0] - removed(front, generated, target)).square()
-        return left.mean() + left[:, late].mean()
+        return left.mean() + LATER * left[:, late].mean()
 
     return power
 
@@ -298,7 +305,7 @@ KIND = Kind(
     truth="witnessed_series",
     normalisation=front,
     about=about,
-    sees=lambda front: (front.seen, {"templates": front.templates, "rate": front.rate}),
+    sees=sees,
     reads=reads,
     loss=loss,
     finish=finish,
