@@ -81,7 +81,7 @@ def _seconds(stretch: Stretch, known: Array) -> tuple[Array, Columns]:
     """The live GPS seconds (n,) with their sums and triggers (n,)."""
     columns: list[Columns] = []
     found: list[Array] = []
-    for start, stop in _blocks(coverage(stretch.recorded), known):
+    for start, stop in _blocks(coverage(stretch.cleaned), known):
         seconds = np.arange(start, stop, dtype=np.float64)
         live = _inside(known, seconds) > 1 - 1e-6
         if live.any():
@@ -99,7 +99,7 @@ def _inside(spans: Array, seconds: Array) -> Array:
 
 
 def _blocks(covered: list[tuple[float, float]], known: Array) -> Iterator[tuple[int, int]]:
-    """The whole seconds of blocks on a grid of GPS time that the files cover with a margin, near what is known."""
+    """The whole seconds of blocks on a grid of GPS time that cleaned files cover with a margin, near what is known."""
     for start, stop in covered:
         first, last = math.ceil(start) + MARGIN, math.floor(stop) - MARGIN
         for k in range(first // BLOCK, -(-last // BLOCK)):

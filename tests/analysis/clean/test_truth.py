@@ -36,13 +36,13 @@ def made(tmp_path_factory):
         return stretch(settings), next(make_spans(maker, [START, START + SECONDS]))
 
 
-def cleaned(made, directory, share: float, part: str = "witnessed") -> Stretch:
-    """The stretch, of which cleaning has taken out this share of what witnesses explain, or of another part."""
-    frames, span = made
+def cleaned(made, directory, share: float, part: str = "witnessed", seconds: int = SECONDS) -> Stretch:
+    """The first seconds of the stretch, without a share of what witnesses explain, or of another part."""
+    frames, span = made[0], made[1].cut(START, START + seconds)
     taken = [part, "shared"] if part == "witnessed" else [part]
     strain = span.channels[0] - share * sum(span.parts[name] for name in taken)
-    path = directory / f"S-SIM_STRAIN_CLEAN-{START}-{SECONDS}.gwf"
-    write_frame(path, START, SECONDS, {"SIM:STRAIN_CLEAN": strain}, "gwf", "clean.format")
+    path = directory / f"S-SIM_STRAIN_CLEAN-{START}-{seconds}.gwf"
+    write_frame(path, START, seconds, {"SIM:STRAIN_CLEAN": strain}, "gwf", "clean.format")
     recorded = Source(name="SIM:STRAIN", files=[f"{frames}/*.gwf"])
     after = Source(name="SIM:STRAIN_CLEAN", files=[f"{directory}/*.gwf"])
     return Stretch(recorded, after, frames / "truth", RATE, (12.0, 90.0), (8.0, 30.0), 15.0)
@@ -105,6 +105,13 @@ def test_half_of_the_time_is_half_of_the_seconds(made, tmp_path):
     half = segmentlist([segment(START + 8, START + 100.5), segment(START + 130.25, START + 190)])
     found = measure(cleaned(made, tmp_path, 1.0), half, segmentlist(), INTERVAL)
     assert found["live"] == 92 + 59
+
+
+def test_only_what_was_cleaned_counts(made, tmp_path):
+    """`clean` writes the files that its windows lie in, and no others."""
+    found = measure(cleaned(made, tmp_path, 1.0, seconds=128), KNOWN, segmentlist(), INTERVAL)
+    assert found["live"] == 128 - 16
+    assert found["residual"]["value"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_truth_that_is_missing_is_one_line(made, tmp_path):
