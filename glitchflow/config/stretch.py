@@ -8,7 +8,9 @@ from glitchflow.config.base import Section, key
 class Stretch(Section):
     """Says which hours of the simulated detector are written as frame files."""
 
-    start: int = key(1_400_000_000, "GPS second that it begins at", "s", ge=0)
+    start: int = key(
+        1_400_000_000, "GPS second that it begins at", "s", ge=64
+    )  # noise is made from before it on
     duration: int = key(3600, "how long it is", "s", gt=0)
     frame: int = key(64, "length of a file", "s", gt=0)
     format: Literal["gwf", "hdf5"] = key("gwf", "gwf needs the extra [gwf]")

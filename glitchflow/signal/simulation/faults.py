@@ -64,11 +64,11 @@ def draw_faults(settings: Detector, seed: int, start: float, end: float) -> list
     """
     faults = settings.faults
     found = [Fault(name, DEAD, start, end) for name in faults.dead]
-    periods = range(int(start // PERIOD), int(-(-end // PERIOD)))
+    periods = range(max(0, int(start // PERIOD)), int(-(-end // PERIOD)))  # nothing was before GPS 0
     if faults.rate:
         found += [one for period in periods for one in _passing(settings, seed, period)]
     if faults.unlocked:
-        longer = range(periods.start - LOCKING[1], periods.stop)
+        longer = range(max(0, periods.start - LOCKING[1]), periods.stop)
         found += [one for period in longer for one in _lost(settings, seed, period)]
     return sorted((one for one in found if one.start < end and one.end > start), key=lambda one: one.start)
 
@@ -98,7 +98,7 @@ def _passing(settings: Detector, seed: int, period: int) -> Iterator[Fault]:
 
 def _lost(settings: Detector, seed: int, period: int) -> Iterator[Fault]:
     """A loss of lock that begins in one period of GPS time."""
-    rng = generator(seed, FAULTS, 1, max(0, period))
+    rng = generator(seed, FAULTS, 1, period)
     if rng.random() < settings.faults.unlocked * PERIOD / 3600:
         begin = period * PERIOD + float(rng.uniform(0, PERIOD))
         yield Fault(settings.strain, UNLOCKED, begin, begin + PERIOD * float(rng.uniform(*LOCKING)))

@@ -75,7 +75,7 @@ def shares(settings: Detector) -> tuple[list[str], Array]:
 
 def draw_transients(settings: Detector, seed: int, start: float, end: float) -> list[Happening]:
     """Draws all transients whose centres lie in the GPS span [start, end), as time goes on."""
-    seconds = range(int(np.floor(start)), int(np.ceil(end)))
+    seconds = range(max(0, int(np.floor(start))), int(np.ceil(end)))  # nothing was before GPS 0
     drawn = [
         one for second in seconds for one in _in_second(settings, seed, second) if start <= one.gps < end
     ]

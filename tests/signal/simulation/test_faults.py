@@ -29,6 +29,14 @@ def test_any_span_holds_the_same(tmp_path):
     assert all(120 <= one.end - one.start <= 1200 for one in lost)
 
 
+def test_nothing_was_before_gps_0(tmp_path):
+    settings = settings_of(tmp_path, rate=60, unlocked=60)
+    found = draw_faults(settings, 3, -8, 1280)
+    assert found == draw_faults(settings, 3, 0, 1280)
+    lost = [one.start for one in found if one.kind == "unlocked"]
+    assert len(set(lost)) == len(lost) == 20, "one in each period"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_fault_does(kind):
     rng = np.random.default_rng(0)

@@ -36,6 +36,11 @@ def test_a_second_holds_the_same_whoever_asks(hard):
     np.testing.assert_array_equal(first.strain, again.strain)
 
 
+def test_nothing_was_before_gps_0(hard):
+    settings = hard[1].simulate.detector
+    assert draw_transients(settings, 3, -8, 20) == draw_transients(settings, 3, 0, 20) != []
+
+
 def test_numbers_are_poissons(hard):
     settings = hard[1].simulate.detector
     drawn = draw_transients(settings, 3, START, START + 4000)
