@@ -259,12 +259,12 @@ def _decode(
     missing = [s for s in sources if (d := there[s.name]) is None or d.start > low or d.stop < high]
     fresh: dict[str, Samples | str] = {}
     for form in dict.fromkeys(source.format for source in missing):
-        names = {s.channel or s.name: s.name for s in missing if s.format == form}
+        names = {s.name: s.channel or s.name for s in missing if s.format == form}
         whole = (low, high) == (piece.start, piece.stop)
-        span = () if whole else (low, high)
-        fresh |= {
-            names[name]: one for name, one in read_samples(piece.path, form, list(names), *span).items()
-        }
+        read = read_samples(
+            piece.path, form, [*dict.fromkeys(names.values())], *(() if whole else (low, high))
+        )
+        fresh |= {name: read[channel] for name, channel in names.items()}
     for name, one in fresh.items():
         recording.decoded[piece.path, name] = _Decoded(low, high, one)
         if isinstance(one, Samples):

@@ -56,9 +56,12 @@ class Row:
         bad = ~np.isfinite(self.values)
         if bad.all():
             return np.full(last - first, np.nan)
-        if bad.any():  # held before the filter, which would spread them
+        if (
+            bad.any()
+        ):  # before the filter, which would spread them: each is the nearest one, however far it is over
             there = np.flatnonzero(~bad)
-            self.values[bad] = np.interp(np.flatnonzero(bad), there, self.values[there])
+            nearest = np.searchsorted((there[1:] + there[:-1]) / 2, np.flatnonzero(bad))
+            self.values[bad] = self.values[there[nearest]]
         found = resample_poly(self.values, up, down, window=_filter(up, down))[low : low + last - first]
         edges = np.flatnonzero(np.diff(np.concatenate(([False], bad, [False]))))
         for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist()):

@@ -192,6 +192,31 @@ def test_a_window_that_ends_where_nan_begins_is_whole(tmp_path):
                 read_channel(source, START + start, 4, rate)
 
 
+def test_what_is_beyond_a_gap_changes_nothing(tmp_path):
+    """A window before a gap is the same whether the other side of the gap was read with it or not."""
+    values = np.random.default_rng(1).standard_normal(SECONDS * 16)
+    values[10 * 16 : 20 * 16] = np.nan
+    TimeSeries(values, t0=START, sample_rate=16, name="H1:A").write(
+        tmp_path / "a.h5", path="H1:A", format="hdf5"
+    )
+    source = Source(name="H1:A", files=[str(tmp_path / "a.h5")])
+    series, starts = Series(duration=4, sample_rate=512), [START + 6.0, START + 20.0]
+    together = cut(open_recording([source], series, starts), 0)[0]
+    (tmp_path / "a.h5").unlink()
+    TimeSeries(values[: 12 * 16], t0=START, sample_rate=16, name="H1:A").write(
+        tmp_path / "a.h5", path="H1:A", format="hdf5"
+    )
+    np.testing.assert_array_equal(together, cut(open_recording([source], series, starts[:1]), 0)[0])
+
+
+def test_a_channel_under_two_names(tmp_path):
+    (source,) = noise(tmp_path / "a", {"X1:A": 512})
+    sources = [source, Source(name="X1:B", channel="X1:A", files=source.files)]
+    values, gaps = cut(open_recording(sources, Series(duration=4, sample_rate=512), [START + 6]), 0)
+    assert not gaps
+    np.testing.assert_array_equal(values[0], values[1])
+
+
 def test_samples_beside_the_grid(tmp_path):
     """A file that begins between samples: the nearest are taken, and how much later they are is known."""
     late = START + 0.25 / RATE
