@@ -114,7 +114,7 @@ def refuse_oversize(content: Content) -> None:
 
     It looks at the largest parts alone, each by the key that it follows from.
     """
-    channels, (f, t), qplot = _channels(content), content.qplot.shape, content.qplot
+    channels, (f, t), qplot = channels_at_least(content), content.qplot.shape, content.qplot
     samples, events = content.series.duration * content.series.sample_rate, 0
     if content.source == "simulate":
         events = content.simulate.events
@@ -135,10 +135,11 @@ def refuse_oversize(content: Content) -> None:
             )
 
 
-def _channels(content: Content) -> int:
-    """How many channels there are, at least."""
+def channels_at_least(content: Content) -> int:
+    """How many channels there are, at least: before a file is looked at."""
     detector, notebook = content.simulate.detector, content.simulate.notebook
     if content.source == "ingest":
-        return max(2, len(content.ingest.witnesses or content.ingest.channels)) + len(content.derived)
+        wanted, there = content.ingest.witnesses, content.ingest.channels
+        return max(2, len(wanted if wanted and isinstance(wanted, list) else there)) + len(content.derived)
     names = {"detector": detector.names, "notebook": notebook.names}.get(content.simulate.recipe, [""])
     return 1 + len(names) + len(content.derived)

@@ -7,7 +7,7 @@ import pytest
 from glitchflow.config import Experiment
 from glitchflow.data.content import content_of
 from glitchflow.data.generate import generate
-from glitchflow.data.memory import Memory, Shape, making, refuse_oversize
+from glitchflow.data.memory import Memory, Shape, channels_at_least, making, refuse_oversize
 from glitchflow.data.store import Array, Layout
 from glitchflow.errors import InputError
 from glitchflow.site.plan import plan
@@ -49,6 +49,13 @@ def test_channels_that_are_apart_are_read_alone():
     assert shape.read("series", 20) == 16 * 18 * 8192 * 4  # derived ones have none
     few = shape_of({"qplot": Array(("channel", "frequency", "time"), (4, 64, 64), "float32")})
     assert few.read("qplot", 2) == 16 * (4 + 2) * 64 * 64 * 4
+
+
+def test_a_file_of_witnesses_is_not_counted_by_the_letters_of_its_name():
+    channels = [{"name": f"H1:{c}", "files": ["x.gwf"]} for c in "ABC"]
+    ingest = {"channels": channels, "witnesses": "a/file/that/is/not/there/yet.txt"}
+    content = content_of(Experiment(ingest=ingest), "ingest")
+    assert channels_at_least(content) == 3
 
 
 @pytest.mark.parametrize(
