@@ -3,6 +3,8 @@
 Each check raises ValueError("key = value: what is allowed").
 """
 
+import difflib
+
 from glitchflow.config.recipes import LINEAR, SHOWN, Detector
 from glitchflow.config.recorded import Ingest
 from glitchflow.config.sections import (
@@ -14,6 +16,11 @@ from glitchflow.config.sections import (
     Train,
     Whiten,
 )
+
+# standard deviations of a burst of motion that a series is long: at its ends 1e-2 of the sensor's noise are left, where
+# eight leave twice that noise
+WHOLE = 10
+TOLD = 12  # names that a message lists: of more, those most like the one that is wrong
 
 
 def band(qplot: QPlot, series: Series) -> None:
@@ -46,7 +53,7 @@ def window(qplot: QPlot, series: Series, whiten: Whiten) -> None:
         )
 
 
-def transients(simulate: Simulate, qplot: QPlot) -> None:
+def transients(simulate: Simulate, qplot: QPlot, series: Series) -> None:
     """Every family that is simulated can be seen: in the Q-plot's band, and inside its window."""
     low, high = qplot.frange
     bands = {}
@@ -67,7 +74,7 @@ def transients(simulate: Simulate, qplot: QPlot) -> None:
                 " no Q-plot shows the rest"
             )
     if simulate.recipe == "detector" and simulate.detector.timeline:
-        _timeline(simulate, qplot)
+        _timeline(simulate, qplot, series)
     jitter = simulate.detector.jitter if simulate.recipe == "detector" else 0.0
     if qplot.window == "fixed" and 2 * jitter > qplot.span:
         raise ValueError(
@@ -75,7 +82,7 @@ def transients(simulate: Simulate, qplot: QPlot) -> None:
         )
 
 
-def _timeline(simulate: Simulate, qplot: QPlot) -> None:
+def _timeline(simulate: Simulate, qplot: QPlot, series: Series) -> None:
     """Events of a detector with a time line lie on its seconds, and what their images show gives them their label."""
     for name in ("start", "stride"):
         value = getattr(simulate, name)
@@ -88,6 +95,13 @@ def _timeline(simulate: Simulate, qplot: QPlot) -> None:
         raise ValueError(
             f"simulate.detector.window = {window:g}: shorter than qplot.span = {qplot.span:g}, which would show"
             " transients without a label"
+        )
+    light = simulate.detector.families.scattered_light
+    if simulate.detector.rate and light.weight and series.duration < WHOLE * light.length[1]:
+        raise ValueError(
+            f"series.duration = {series.duration:g}: must be at least {WHOLE * light.length[1]:g} s where transients"
+            f" come at any time: {WHOLE} times the greatest simulate.detector.families.scattered_light.length, or"
+            " motions begin with a step"
         )
 
 
@@ -120,16 +134,18 @@ def _names(ingest: Ingest, simulate: Simulate) -> tuple[str, list[str]]:
     if ingest.channels:
         return "ingest.channels", [source.name for source in ingest.channels]
     if simulate.recipe == "detector":
-        _families(simulate.detector)
         return "simulate.detector", [simulate.detector.strain, *simulate.detector.names]
     if simulate.recipe == "notebook":
         return "simulate.notebook", [simulate.notebook.strain, *simulate.notebook.names]
     return "", []
 
 
-def _families(detector: Detector) -> None:
-    """The witnesses that families name exist, and no family counts as witnessed that nothing sees."""
+def detector(detector: Detector) -> None:
+    """The witnesses that families name exist, once each, and no family counts as witnessed that nothing sees."""
     where, families = "simulate.detector.families", detector.families
+    names = [detector.strain, *detector.names]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"simulate.detector: channel names must differ: {', '.join(twice)}")
     if detector.background < 1 and not any(family.weight for _, family in families):
         raise ValueError(f"{where}: every weight is 0; set one, or simulate.detector.background=1")
     if families.scattered_light.weight:
@@ -186,8 +202,10 @@ def _apart(detector: Detector) -> None:
 
 def _known(where: str, name: str, names: list[str], source: str) -> None:
     if name not in names:
+        near = difflib.get_close_matches(name, names, TOLD)
+        told = names if len(names) <= TOLD else [*(near or names[:TOLD]), f"... ({len(names)})"]
         raise ValueError(
-            f"{where} = {name}: not a witness of {source}; there are: {', '.join(names) or 'none'}"
+            f"{where} = {name}: not a witness of {source}; there are: {', '.join(told) or 'none'}"
         )
 
 

@@ -90,7 +90,9 @@ class Experiment(Section):
         checks.band(self.qplot, self.series)
         checks.window(self.qplot, self.series, self.whiten)
         if not recorded:  # else what `simulate` says, by default or not, does not matter
-            checks.transients(self.simulate, self.qplot)
+            checks.transients(self.simulate, self.qplot, self.series)
+        if self.simulate.recipe == "detector":  # also beside recorded data: they may be those of a stretch
+            checks.detector(self.simulate.detector)
         checks.channels(self.ingest, self.simulate, self.derived, self.loader.witnesses)
         checks.batches(self.loader, self.train)
         return self

@@ -32,6 +32,9 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
         if not item.partition("=")[0] or "=" not in item:
             raise InputError(f"{item}: an override looks like section.key=value")
         with _named(f"{path} with {item}"):
+            name, _, value = item.partition("=")
+            if value.lstrip().startswith("["):  # a list takes the place of what is there, be it a mapping
+                OmegaConf.update(tree, name, None)
             tree.merge_with_dotlist([item])
     with _named(str(path)):
         values = OmegaConf.to_container(tree, resolve=True)

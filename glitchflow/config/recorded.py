@@ -76,7 +76,7 @@ class Segments(Section):
 
     @property
     def given(self) -> bool:
-        """Whether they were given, be it as none."""
+        """Whether any were given; a file may hold none."""
         return bool(self.gps or self.file or self.channel)
 
 

@@ -1,5 +1,6 @@
 """The sections of an experiment and their keys: default, meaning, unit and limits of each."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, PositiveInt, model_validator
@@ -178,6 +179,12 @@ class Split(Section):
             if stop <= start:
                 raise ValueError(
                     f"groups = [{start:g}, {stop:g}, {name}]: must be [start, stop, split], start < stop"
+                )
+        for before, after in pairwise(sorted(self.groups)):
+            if after[0] < before[1] and after[2] != before[2]:
+                raise ValueError(
+                    f"groups: [{before[0]:g}, {before[1]:g}, {before[2]}] and [{after[0]:g}, {after[1]:g}, {after[2]}]:"
+                    " must not overlap, or samples would be in two splits"
                 )
         if self.validation + self.test >= 1:
             raise ValueError(

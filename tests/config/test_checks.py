@@ -153,7 +153,20 @@ HARD = [
     ),
     (
         detector(subsystems=[PART, PART]),
-        "simulate.detector: channel names must differ: SIM:STRAIN, ",
+        "simulate.detector: channel names must differ: SIM:PEM_1, SIM:PEM_2",
+    ),
+    (
+        ingest("H1", "L1") | detector(unsafe="SIM:NO"),  # a stretch beside what is made of its frames
+        "simulate.detector.unsafe = SIM:NO: not a witness of simulate.detector",
+    ),
+    (
+        detector(unsafe="SIM:PEM_99", subsystems=[PART | {"count": 50}]),
+        "simulate.detector.unsafe = SIM:PEM_99: not a witness of simulate.detector; there are: SIM:PEM_9, ",
+    ),
+    (
+        detector(rate=1) | tree(series__duration=8),
+        "series.duration = 8: must be at least 16 s where transients come at any time: 10 times the greatest"
+        " simulate.detector.families.scattered_light.length, or motions begin with a step",
     ),
     (
         detector(coupling={"drift": 0.3}),
@@ -167,6 +180,10 @@ BATCHES = [
 OWN = [  # of one section
     (derived(function="product"), "derived.0: channels: product takes 2, not 1"),
     (tree(split={"test": 0.6, "validation": 0.4}), "split: validation + test = 1 leaves nothing to train on"),
+    (
+        tree(split__groups=[[8, 20, "test"], [0, 10, "train"]]),
+        "split: groups: [0, 10, train] and [8, 20, test]: must not overlap, or samples would be in two splits",
+    ),
     (
         tree(simulate__detector__snr=[0, 60]),
         "simulate.detector.snr = [0, 60]: must be [low, high] with 0 < low",

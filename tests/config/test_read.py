@@ -131,6 +131,13 @@ def test_overrides_change_values_of_every_kind(experiment_file):
     )
 
 
+def test_a_list_takes_the_place_of_a_section(experiment_file):
+    path = experiment_file("ingest: {segments: {channel: X}, times: {start: 1, end: 9}}\n")
+    ingest = load(path, ["ingest.segments=[[5, 30]]", "ingest.times=[7]"]).ingest
+    assert (ingest.segments.gps, ingest.segments.channel) == ([(5, 30)], "")
+    assert (ingest.times.gps, ingest.times.start) == ([7], None)
+
+
 @pytest.mark.parametrize(
     "override, message",
     [
