@@ -241,7 +241,8 @@ class Dataset:
             piece, expected = max(1, size), lambda k: fixed.sha256 if fixed else None
         column = spec.column if spec else name not in self.known.arrays or array.ndim == 1
         holds = self.complete and column and array.nbytes <= HELD_BYTES
-        return StoredArray(self.path, name, array, piece, expected, holds, bool(spec and spec.apart))
+        apart = bool(spec and spec.apart) and array.chunks[1] == 1  # older stores keep all channels together
+        return StoredArray(self.path, name, array, piece, expected, holds, apart)
 
     def raw(self, name: str, mode: Any) -> zarr.Array:
         """The array itself, without checks on what is read. Raises `RunError` where there is none."""

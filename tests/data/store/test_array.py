@@ -79,6 +79,20 @@ def test_damage_to_those_that_are_asked_for_is_one_line(values, path):
         dataset.events("qplot", np.array([9]), [7])
 
 
+def test_an_older_store_keeps_channels_together_and_is_checked_whole(values, path, monkeypatch):
+    with monkeypatch.context() as then:
+        then.setattr(Array, "apart", False)
+        write_store(path.with_name("old.zarr"), values, Layout(EVENTS, 4, 4), **ABOUT)
+    old = path.with_name("old.zarr")
+    found = open_store(old)
+    assert found["qplot"].chunks == (4, CHANNELS, 4, 8)
+    assert not found["qplot"].apart
+    np.testing.assert_array_equal(found.events("qplot", np.array([5]), [7]), values["qplot"][5:6, 7:8])
+    wreck(old, values, 5, [7])
+    with pytest.raises(RunError, match=r"damaged: shard 1: qplot differs from its checksum$"):
+        open_store(old).events("qplot", np.array([5]), [7])
+
+
 def test_a_layout_of_many_channels():
     """Of 500 images of 16 KiB, a chunk holds one channel of all events of a shard; of 6 images it holds all of them."""
     images = {n: Array(("channel", "frequency", "time"), (n, 64, 64), "float32") for n in (6, 500)}
