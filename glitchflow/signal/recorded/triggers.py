@@ -64,10 +64,14 @@ def _inside(found: list[Trigger], usable: segmentlist, half: float) -> list[Trig
     kept = [t for t in found if segment(t.gps - half, t.gps + half) in usable]
     if found and not kept:
         raise InputError(
-            f"ingest.segments: holds the series of none of the {len(found)} events of ingest.times"
+            f"ingest.segments, without ingest.leave_out: holds the series of none of the {len(found)} events of"
+            " ingest.times"
         )
     if len(kept) < len(found):
-        say(f"{len(found) - len(kept)} of {len(found)} events reach out of ingest.segments and are not made")
+        say(
+            f"{len(found) - len(kept)} of {len(found)} events reach out of ingest.segments, or into ingest.leave_out,"
+            " and are not made"
+        )
     return kept
 
 

@@ -70,11 +70,16 @@ def test_windows_outside_are_not_made(tmp_path, files, capsys):
     quiet = [t.gps for t in found if t.label == "background"]
     assert len(quiet) == 9
     assert all(any(a <= gps - 4 and gps + 4 <= b for a, b in SCIENCE) for gps in quiet)
-    assert capsys.readouterr().err.strip() == "24 of 32 events reach out of ingest.segments and are not made"
+    assert (
+        capsys.readouterr().err.strip()
+        == "24 of 32 events reach out of ingest.segments, or into ingest.leave_out, and are not made"
+    )
     nowhere = experiment(tmp_path, files, times=[1002.0, 1022.0], segments=SCIENCE)
     with pytest.raises(InputError) as error:
         find_triggers(nowhere.ingest, 8, 2, 1)
-    assert str(error.value) == "ingest.segments: holds the series of none of the 2 events of ingest.times"
+    assert str(error.value) == (
+        "ingest.segments, without ingest.leave_out: holds the series of none of the 2 events of ingest.times"
+    )
 
 
 def test_what_gives_no_segments(tmp_path, files):
