@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from glitchflow.config import Experiment
-from glitchflow.data.identity import identity
+from glitchflow.data.identity import EARLIER, identity
 from glitchflow.data.store import Dataset, open_store
 from glitchflow.errors import InputError
 from glitchflow.methods.coherent import Subtraction
@@ -67,7 +67,7 @@ class Opened:
         """Find what the network of the predictions was trained on. Raises `InputError` where nothing tells of it."""
         known = self.predictions.attributes.get("network")  # the first versions' predictions do not say
         known = known or checkpoint.open_checkpoint(self.network).meta.model_dump(mode="json")
-        training = _training(self.dataset, known.get("dataset"))
+        training = origin_of(self.dataset, known.get("dataset"))
         return Basis(known["channels"], training, known.get("loudness"))
 
 
@@ -119,10 +119,18 @@ def _subtraction(predictions: Dataset) -> Subtraction:
     return Subtraction(partial(predictions.events, ESTIMATE), front, network["channels"][1:])
 
 
-def _training(dataset: Dataset, origin: dict[str, str] | None) -> Dataset | None:
-    """The dataset itself where the network was trained on it, else the one it was trained on, if it is still there."""
+def origin_of(dataset: Dataset, origin: dict[str, str] | None) -> Dataset | None:
+    """Find the dataset that a network was trained on: this one, or another that is still there.
+
+    Raises `InputError` where it was this one with other splits.
+    """
     if not origin or origin["identity"] == identity(dataset):
         return dataset
+    if origin["identity"] in dataset.attributes.get(EARLIER, []):
+        raise InputError(
+            f"{dataset.path}: its splits were assigned anew since the network was trained on it, which may have learned"
+            " from what is the test now; train again"
+        )
     try:
         other = open_store(origin["path"])
     except InputError:

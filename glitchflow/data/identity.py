@@ -6,6 +6,8 @@ from typing import Any
 
 from glitchflow.data.store import Dataset
 
+EARLIER = "earlier_identities"  # attribute: those that a dataset had before its splits were assigned anew
+
 
 def identity(dataset: Dataset) -> str:
     """A hash that tells a dataset from every other one, wherever it is moved to and however far it is extended.

@@ -17,6 +17,7 @@ from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.generate import sizes
+from glitchflow.data.identity import EARLIER, identity
 from glitchflow.data.normalise import loudness_quantiles, measure, reduce_statistics, statistics
 from glitchflow.data.objects import Location
 from glitchflow.data.shard_events import BLOCK
@@ -51,7 +52,9 @@ def resplit(experiment: Experiment) -> Location:
         if train.any():
             normalisation = reduce_statistics(shares[k] for k in whole)
             normalisation |= {"loudness": loudness_quantiles(dataset["loudness"][:][train])}
-        attributes = {"config": content.kept(), "normalisation": normalisation}
+        # a network that learned from the splits of before must not be scored on these
+        earlier = dict.fromkeys([*dataset.attributes.get(EARLIER, []), identity(dataset)])
+        attributes = {"config": content.kept(), "normalisation": normalisation, EARLIER: [*earlier]}
         writer.replace_column("split", splits, shares, attributes)
     counts = ", ".join(f"{name} {int((splits == i).sum())}" for i, name in enumerate(SPLITS))
     say(f"{path}: {counts}; its `asd` stays that of the train split it was made with")

@@ -7,7 +7,9 @@ import pytest
 from gwpy.timeseries import TimeSeries
 from helpers import small
 
+from glitchflow.analysis.opened import origin_of as origin
 from glitchflow.data.generate import ingest
+from glitchflow.data.identity import identity
 from glitchflow.data.resplit import resplit
 from glitchflow.data.store import CHANGING, SPLITS, Writer, find_damage, open_store, writer
 from glitchflow.errors import InputError
@@ -72,6 +74,12 @@ def test_as_if_the_store_had_been_made_so(made, tmp_path, monkeypatch):
     assert dataset.attributes["config"] == expected.attributes["config"]
     assert dataset["split"][-1] == -1, "what could not be used is in none"
     assert set(dataset["split"][:-1].tolist()) == {0, 1, 2, len(SPLITS)}
+    assert origin(before, {"identity": identity(before), "path": before.path}) is before
+    with pytest.raises(
+        InputError, match=r"run/dataset.zarr: its splits were assigned anew since the network was"
+    ):
+        origin(dataset, {"identity": identity(before), "path": before.path})
+    assert origin(dataset, {"identity": identity(dataset), "path": before.path}) is dataset
     ingest(wanted)  # there is nothing left to do, and nothing is undone
     np.testing.assert_array_equal(open_store(made.dataset)["split"][:], expected["split"][:])
 
