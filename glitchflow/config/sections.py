@@ -224,7 +224,9 @@ class Loader(Section):
 class Model(Section):
     """Chooses the network and its size."""
 
-    name: str = key("unet", "decoder, decoder_deep, resnet, unet, attention_unet, or an import path")
+    name: str = key(
+        "unet", "decoder, decoder_deep, resnet, unet, attention_unet; coherent; or an import path"
+    )
     width: int = key(16, "channels of the first layer", gt=0)
     norm: Literal["group", "instance"] = key("group", "normalisation between layers")
     init: Literal["kaiming", "xavier", "normal"] = key("kaiming", "distribution of the initial weights")
@@ -247,7 +249,9 @@ class Train(Section):
         ge=0,
     )
     epochs: int = key(20, "passes over the train split", gt=0)
-    loss: str = key("l1", "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies")
+    loss: str = key(
+        "l1", "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies; coherent: l2"
+    )
     lr: float = key(2e-3, "learning rate", gt=0)
     weight_decay: float = key(1e-4, "AdamW's weight decay", ge=0)
     schedule: Literal["constant", "cosine", "plateau"] = key("cosine", "learning rate over time")

@@ -131,9 +131,13 @@ class Front:
         return self.limit(self._whiten(series[:, None].nan_to_num(), [0]))[:, 0]
 
     def undo(self, white: Array) -> Array:
-        """Bring white series (..., N) back into the strain's unit, float64: exactly within the band."""
+        """Bring white series (..., N) back into the strain's unit, float64: exactly within the band.
+
+        Limited before and after: below the band, where the strain is loudest, the inverse filter makes a slow drift of
+        the least step at a series' end.
+        """
         limited = self.limit(torch.from_numpy(np.asarray(white, np.float64))).numpy()
-        return lfilter([1.0], self.taps[0], limited, axis=-1)
+        return self.limit(torch.from_numpy(lfilter([1.0], self.taps[0], limited, axis=-1))).numpy()
 
     def limit(self, series: Tensor) -> Tensor:
         """Keep of (..., N) what is inside the band, with cosine edges just outside it: twice is once within it."""
@@ -236,7 +240,10 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
     fast = {one.fast for one in products}
     asd = torch.from_numpy(dataset["asd"][:][[dataset.channels.index(name) for name in names]])
     rate = made.series.sample_rate
-    taps = design_prediction(asd, made.series.duration, rate, PAST).taps
+    try:
+        taps = design_prediction(asd, made.series.duration, rate, PAST).taps
+    except ValueError as error:
+        raise InputError(f"{dataset.path}: whiten.fftlength: {error}") from None
     return Front(
         rate=rate,
         band=made.qplot.frange,

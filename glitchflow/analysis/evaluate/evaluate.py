@@ -204,7 +204,9 @@ def event_rows(dataset: Dataset, scored: Scored, levels: Levels, veto: float) ->
         "gps": scored.gps,
         "family": np.array(dataset.labels)[scored.label],
         "snr": scored.snr.astype(np.float64),
-        "nll": values["nll"],
+        "nll": values.get(
+            "nll", unknown
+        ),  # of energies: of what works on series and sees the strain there is none
         "recorded_level": levels.recorded,
         "generated_level": levels.generated[NETWORK],
         "residual_level": levels.residual[NETWORK],

@@ -1,0 +1,80 @@
+"""A coherent twin through the stages after training: what is written of it, and how it is scored and subtracted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import linked, staged
+
+from glitchflow.analysis.clean.clean import clean
+from glitchflow.analysis.evaluate.evaluate import evaluate
+from glitchflow.analysis.infer import infer
+from glitchflow.analysis.opened import open_run
+from glitchflow.analysis.report import report as write_report
+from glitchflow.methods.coherent import Subtraction
+from glitchflow.methods.treat import read_block
+from glitchflow.signal.qtransform import look
+from glitchflow.train import loop
+from glitchflow.train.setup import training_of
+from glitchflow.twin import kinds
+from glitchflow.twin.estimate import estimator_of
+
+
+@pytest.fixture(scope="module")
+def run(dataset_run, tmp_path_factory):
+    home = tmp_path_factory.mktemp("series_run")
+    experiment = linked(dataset_run, home, "dataset.zarr")
+    model = experiment.model.model_copy(
+        update={"name": "coherent", "width": 4, "options": {"experts": 2, "sensors": 1}}
+    )
+    training = experiment.train.model_copy(update={"loss": "l2", "workers": 1})
+    experiment = experiment.model_copy(update={"model": model, "train": training})
+    loop.train(training_of(experiment), home / "train")
+    infer(staged("infer", experiment))
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def opened(run):
+    return open_run(run)
+
+
+def test_predictions_are_series_and_their_q_plots(opened):
+    dataset, found = opened.dataset, opened.predictions
+    events = np.arange(3)
+    strain, removed = dataset.events("series", events)[:, 0], found.events("removed", events)
+    assert removed.shape == found.events("estimate", events).shape == strain.shape
+    seen = look(estimator_of(dataset).engine, strain)
+    energy = seen.energies(seen.whiten(removed[:, None].astype(np.float64)))[:, 0]
+    np.testing.assert_allclose(found.events("qplot", events), energy, rtol=1e-3, atol=1e-4)
+    assert kinds.KINDS["coherent"].arrays(dataset).keys() <= set(found.names)
+
+
+def test_what_is_removed_is_asked_again_of_another_strain(opened):
+    """The fit looks at the strain: of the recorded one it says what was written."""
+    method = opened.methods["network"]
+    assert isinstance(method, Subtraction) and opened.subtracts
+    events = np.arange(4)
+    block, _ = read_block(opened.dataset, events, opened.basis.channels[1:], estimator_of(opened.dataset))
+    found = method.removed(block).series
+    wanted = opened.predictions.events("removed", events).astype(np.float64)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=0.05 * wanted.std())
+
+
+def test_it_is_scored_among_the_methods(run):
+    directory = evaluate(staged("evaluate", run))
+    metrics = json.loads((directory / "metrics.json").read_text())
+    scores = metrics["families"]["witnessed"]["scores"]["network"]
+    assert scores["left"]["value"] > 0 and scores["snr_kept_median"]["value"] > 0.9
+    assert scores["skill"]["value"] is None  # what it removes holds strain
+    assert "thresholds_tried" not in metrics
+    assert write_report(staged("report", run)).stat().st_size > 10_000
+
+
+def test_clean_subtracts_its_series(run, opened):
+    directory = clean(
+        staged("clean", run.model_copy(update={"clean": run.clean.model_copy(update={"split": "test"})}))
+    )
+    paths = sorted(directory.glob("*.hdf5"))
+    assert Path(directory / "clean.json").exists() and paths
