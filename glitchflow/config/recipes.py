@@ -158,11 +158,13 @@ class Subsystem(Section):
     """One part of the detector, whose witnesses are named SIM:NAME_1, SIM:NAME_2, ... (SIM as the strain has it)."""
 
     name: str = key(..., "as PEM-ACC")
-    count: int = key(..., "number of witnesses", gt=0)
+    count: int = key(..., "number of witnesses", gt=0, le=100_000)
     rate: float = key(2048.0, "their sample rate: they know nothing beyond half of it", "Hz", gt=0)
     telling: int = key(0, "so many of them, the first, hear `hears` and the shared noise", ge=0)
     hears: list[str] = key([], "families that these hear, of those that witnesses see linearly")
-    bursts: float = key(0.0, "transients that all of them hear, and the strain never does", "1 / s", ge=0)
+    bursts: float = key(
+        0.0, "transients that all of them hear, and the strain never does", "1 / s", ge=0, le=100
+    )
     shared: float = key(
         0.0,
         "stationary noise that the telling ones share with the strain, over the strain's floor in `band`",
@@ -220,7 +222,11 @@ class Detector(Section):
     families: Families = key(Families(), "families of transients")
     subsystems: list[Subsystem] = key([], "further witnesses, by the part of the detector they watch")
     rate: float = key(
-        0.0, "transients in the strain besides, anywhere in a series, of the same families", "1 / s", ge=0
+        0.0,
+        "transients in the strain besides, anywhere in a series, of the same families",
+        "1 / s",
+        ge=0,
+        le=100,
     )
     window: float = key(
         2.0, "about the centre: its loudest transient gives an event label and SNR", "s", gt=0

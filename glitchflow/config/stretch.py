@@ -15,7 +15,10 @@ class Stretch(Section):
     frame: int = key(64, "length of a file", "s", gt=0)
     format: Literal["gwf", "hdf5"] = key("gwf", "gwf needs the extra [gwf]")
     signals: float = key(
-        0.0, "signals an hour, of the family `chirp`, beside what `simulate.detector.rate` gives", ge=0
+        0.0,
+        "signals an hour, of the family `chirp`, beside what `simulate.detector.rate` gives",
+        ge=0,
+        le=3600,
     )
 
     @property

@@ -181,6 +181,15 @@ OWN = [  # of one section
     (derived(function="product"), "derived.0: channels: product takes 2, not 1"),
     (tree(split={"test": 0.6, "validation": 0.4}), "split: validation + test = 1 leaves nothing to train on"),
     (
+        tree(stretch__signals=1e9),
+        "stretch.signals = 1000000000.0: input should be less than or equal to 3600",
+    ),
+    (detector(rate=1e6), "simulate.detector.rate = 1000000.0: input should be less than or equal to 100"),
+    (
+        detector(subsystems=[PART | {"count": 10**9}]),
+        "simulate.detector.subsystems.0.count = 1000000000: input should be less than or equal to 100000",
+    ),
+    (
         tree(split__groups=[[8, 20, "test"], [0, 10, "train"]]),
         "split: groups: [0, 10, train] and [8, 20, test]: must not overlap, or samples would be in two splits",
     ),
