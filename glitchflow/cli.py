@@ -25,7 +25,7 @@ STAGES = {
     "plan": Stage(
         "glitchflow.site.plan:costs",
         "Say what a dataset will cost, from a few seconds' calibration here. Writes nothing.",
-        MADE.format("simulate ingest"),
+        MADE.format("simulate ingest") + " loader model train.workers stretch",
         ("nodes", "cores"),
         says="{written}",
     ),

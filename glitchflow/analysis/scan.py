@@ -174,7 +174,7 @@ def memory(survey: Survey) -> Memory:
     if dataset is not None:
         return surveying(Shape.stored(dataset), survey.source, block)
     f, t = content.qplot.shape
-    files = Shape(1 + GROUP, f * t, content.series.samples, 1, 1 + GROUP, {}, False)
+    files = Shape(1 + GROUP, f * t, content.series.samples, 1, 1, 1, 1 + GROUP, {}, False)
     return surveying(files, survey.source, block)
 
 

@@ -46,7 +46,9 @@ class Shape:
     channels: int
     image: int  # F x T
     samples: int
-    shard: int  # events
+    events: int
+    chunk: int  # events
+    shard: int
     recorded: int  # channels whose series are kept
     arrays: Mapping[str, int]  # bytes of an event
     apart: bool  # whether each channel has chunks of its own
@@ -59,7 +61,8 @@ class Shape:
         shard = min(layout.shard, layout.events)
         apart = arrays["qplot"].apart
         recorded = channels - len(content.derived)
-        return cls(channels, image[0] * image[1], content.series.samples, shard, recorded, sizes, apart)
+        pixels, samples = image[0] * image[1], content.series.samples
+        return cls(channels, pixels, samples, layout.events, layout.chunk, shard, recorded, sizes, apart)
 
     @classmethod
     def stored(cls, dataset: Dataset) -> "Shape":
@@ -68,7 +71,8 @@ class Shape:
         _, channels, f, t = dataset["qplot"].shape
         shard = min(dataset.layout.shard, len(dataset))
         recorded, apart = len(dataset.recorded_channels), dataset["qplot"].apart
-        return cls(channels, f * t, dataset.config.series.samples, shard, recorded, sizes, apart)
+        layout, samples = dataset.layout, dataset.config.series.samples
+        return cls(channels, f * t, samples, layout.events, layout.chunk, shard, recorded, sizes, apart)
 
     @property
     def kept_samples(self) -> int:

@@ -14,7 +14,7 @@ Shapes: n = rate x length, one for each channel.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,14 +29,17 @@ from glitchflow.data import lease, objects
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import differences
 from glitchflow.data.frames import frame_name, write_frame
+from glitchflow.data.memory import Memory
 from glitchflow.data.store.schema import digest
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.signal.simulation.stretch import (
     BLOCK,
+    PARTS,
     REACH,
     SCIENCE,
     STATE_RATE,
+    WHOLE,
     Span,
     State,
     StretchMaker,
@@ -53,6 +56,9 @@ TABLES = {
     "science": ("start", "end"),
     "faults": ("start", "end", "channel", "kind"),
 }
+WINDOWS = (
+    4  # arrays of all channels over a transient's window: two of the instrument's, and what is made of them
+)
 COLOURING = 4  # copies of one channel's block: white, spectrum, product, coloured
 WRITING = 4  # copies of a frame: joined, of the precision that is written, gwpy's, the library's
 
@@ -126,7 +132,8 @@ def _write(
         missing = [start for start in starts if not _is_there(frames, start)]
         if 0 < len(missing) < len(starts):
             say(f"{path}: {len(starts) - len(missing)} of {len(starts)} frames are there already")
-        job = Job(partial(make_frames, frames), "frames", memory(maker), "s")
+        needed = framing(maker.rates, sum(map(len, maker.shared)), maker.stretch)
+        job = Job(partial(make_frames, frames), "frames", needed.total, "s")
         run_tasks(job, _parts(missing, frames), cluster, check)
         check()
         with objects.writing(path, "cannot be finished"):
@@ -137,14 +144,20 @@ def _write(
     return path
 
 
-def memory(maker: StretchMaker) -> int:
-    """Bytes that a task is projected to hold: the detector's constants, a block of all channels, one channel's
-    colouring, a frame of all channels and what writing copies of it."""
-    rates, frame = np.array(maker.rates), min(maker.stretch.frame, maker.stretch.duration)
-    constants = sum(array.nbytes for array in (*maker.filters, *maker.shared))
-    constants += maker.instrument.colour.nbytes + maker.instrument.floor.nbytes
-    one = COLOURING * (BLOCK + 2 * REACH) * rates.max() * 8
-    return int(BASE_MEMORY + constants + rates.sum() * 8 * (BLOCK + WRITING * frame) + one)
+def framing(rates: Sequence[int], shared: int, settings: Stretch) -> Memory:
+    """Project what a task holds whose channels have these rates in Hz; shared: how often one hears noise that others
+    hear too."""
+    frame, fastest = min(settings.frame, settings.duration), max(rates)
+    return Memory(
+        {
+            "Python and libraries": BASE_MEMORY,
+            "filters": 8 * WHOLE * (sum(rates) + shared * rates[0]),
+            "windows of transients": WINDOWS * 8 * 2 * REACH * rates[0] * len(rates),
+            "a block": 8 * BLOCK * (sum(rates) + len(PARTS) * rates[0]),
+            "a channel at work": COLOURING * 8 * WHOLE * fastest,
+            "frames": WRITING * 8 * frame * sum(rates),
+        }
+    )
 
 
 # -- a task ------------------------------------------------------------------------------------------------------

@@ -5,12 +5,13 @@ A few seconds of the real work on every CPU at once, since cores that share a me
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import mean
 
 import numpy as np
 
+from glitchflow.analysis.clean.clean import cleaning, longest_file
 from glitchflow.analysis.infer import predicting
 from glitchflow.analysis.scan import surveying
 from glitchflow.cluster import available_cpus
@@ -22,10 +23,13 @@ from glitchflow.data.generate import fixed_arrays, store_arrays
 from glitchflow.data.memory import Memory, Shape, making, refuse_oversize
 from glitchflow.data.shard_events import make_block, make_factory
 from glitchflow.data.store import TRANSIENTS, Array, Layout, choose_layout
+from glitchflow.data.stretch import framing
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import scoring
 from glitchflow.methods.table import METHODS
-from glitchflow.twin import image
+from glitchflow.signal.simulation.stretch import channel_rates
+from glitchflow.train.memory import learning
+from glitchflow.twin import image, kinds
 
 SECONDS = 5.0  # of calibration on every CPU
 
@@ -39,6 +43,7 @@ class Size:
     bytes: int
     files: int  # files and directories: what an inode quota counts
     memory: Mapping[str, Memory]  # that a task holds, by stage; the first one is what makes the dataset
+    shape: Shape
 
     @property
     def largest(self) -> int:
@@ -54,6 +59,7 @@ class Plan:
     seconds_per_event: float  # of one core, when all work
     nodes: int
     cores: int  # per node
+    after: Mapping[str, Memory] = field(default_factory=dict)  # by what else is done: what one process holds
 
     @property
     def core_hours(self) -> float:
@@ -88,7 +94,7 @@ def plan(
     size = measure(content)
     job = Job(partial(_time_events, content), "calibration", next(iter(size.memory.values())).total)
     seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
-    return Plan(size, seconds, nodes, cores or available_cpus())
+    return Plan(size, seconds, nodes, cores or available_cpus(), beside(experiment, content, size.shape))
 
 
 def measure(content: Content) -> Size:
@@ -102,7 +108,8 @@ def measure(content: Content) -> Size:
     axes = [len(axes) for axes, _ in fixed_arrays(factory, asd).values()]
     axes += [1] * len(TRANSIENTS) if not factory.recipe.recorded else []
     files = count_files(layout, arrays, axes) + (2 if factory.recipe.notes else 0)
-    return Size(layout.events, layout.shards, size, files, memory(content, Shape.of(content, arrays, layout)))
+    shape = Shape.of(content, arrays, layout)
+    return Size(layout.events, layout.shards, size, files, memory(content, shape), shape)
 
 
 def memory(content: Content, shape: Shape) -> dict[str, Memory]:
@@ -115,6 +122,30 @@ def memory(content: Content, shape: Shape) -> dict[str, Memory]:
         "baseline, evaluate": scoring(shape, shape.channels, len(METHODS)),
         "infer": predicting(image.KIND, shape, shape.channels, 2, batch),
     }
+
+
+def beside(experiment: Experiment, content: Content, shape: Shape) -> dict[str, Memory]:
+    """What one process holds that does the rest: a worker that trains a network of images, the one that cleans, a task
+    of a stretch.
+
+    Raises `InputError` as these stages would.
+    """
+    found, series, model = {}, content.series, experiment.model.model_dump() | {"seed": 0}
+    if kinds.of(experiment.model.name) is image.KIND:
+        seen = (shape.channels - 1, *content.qplot.shape)
+        network = kinds.build_network(model, seen[0], seen[1:])
+        share = -(-experiment.loader.batch // experiment.train.workers)
+        found["a worker of train"] = learning(shape, content.split, experiment.loader, share, network, seen)
+    channels, detector = content.ingest.channels, content.simulate.detector
+    recorded = content.source == "ingest" and bool(channels)
+    if recorded or shape.kept_samples:
+        longest = longest_file(channels[0]) if recorded else series.samples
+        found["clean"] = cleaning(shape, recorded, longest)
+    if content.source == "simulate" and content.simulate.recipe == "detector":
+        heard = sum(1 + one.telling for one in detector.subsystems if one.shared)
+        rates = channel_rates(detector, series.sample_rate)
+        found["a task of stretch"] = framing(rates, heard, experiment.stretch)
+    return found
 
 
 def content_to_plan(experiment: Experiment, source: Source | None = None) -> Content:
@@ -153,6 +184,7 @@ def describe(settings: Store, found: Plan) -> str:
         f"{_duration(found.hours)} on {found.nodes} node(s) of {found.cores} core(s), each with"
         f" {size.largest / MIB:.0f} MiB",
         *(f"a task of {stage}: {one}" for stage, one in size.memory.items()),
+        *(f"{process}: {one}" for process, one in found.after.items()),
     ]
     if settings.quota_gb is not None and gigabytes > settings.quota_gb:
         lines.append(f"warning: {gigabytes:.2f} GB is beyond store.quota_gb = {settings.quota_gb:g}")

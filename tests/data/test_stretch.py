@@ -9,8 +9,9 @@ import pytest
 from gwpy.timeseries import StateVector, TimeSeries, TimeSeriesDict
 from helpers import small, with_transients
 
+from glitchflow.config import Stretch
 from glitchflow.data import stretch as module
-from glitchflow.data.stretch import channels_of, stretch
+from glitchflow.data.stretch import channels_of, framing, stretch
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.simulation.stretch import draw_stretch, make_spans
 
@@ -222,3 +223,12 @@ def test_a_disk_that_refuses_is_one_line(tmp_path):
     with pytest.raises(RunError) as failed:
         write_frame(path, 0, 1, {"SIM:X": np.zeros(16)}, "gwf", "stretch.format")
     assert str(failed.value).startswith(f"{path}: cannot be written: ")
+
+
+def test_a_task_is_projected_to_hold_a_block_and_the_frames_that_it_writes():
+    settings = Stretch(duration=3600, frame=64)
+    parts = framing([512, 256, 16], 2, settings).parts
+    assert parts["filters"] == 8 * 80 * (784 + 2 * 512)  # of half as many complex numbers
+    assert parts["a block"] == 8 * 64 * (784 + 4 * 512)
+    assert parts["frames"] == 4 * 8 * 64 * 784
+    assert framing([512, 256, 16], 2, settings.model_copy(update={"duration": 36000})).parts == parts

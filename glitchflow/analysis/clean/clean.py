@@ -22,6 +22,8 @@ from glitchflow.analysis.clean import veto_segments as veto
 from glitchflow.analysis.opened import Opened, open_run
 from glitchflow.config import Experiment, Harm, Source
 from glitchflow.data import lease, objects, store
+from glitchflow.data.build import BASE_MEMORY
+from glitchflow.data.memory import ENCODING, Memory, Shape
 from glitchflow.data.view import read_series
 from glitchflow.errors import InputError, RunError
 from glitchflow.methods.table import NETWORK
@@ -30,14 +32,19 @@ from glitchflow.score.mask import overlap_share, removal_mask, upsample
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain
 from glitchflow.signal.recorded.frames import pieces, read_file
-from glitchflow.signal.recorded.recording import Recording, cut, open_recording
+from glitchflow.signal.recorded.recording import RAW, STRETCH, Recording, cut, open_recording
 from glitchflow.signal.recorded.row import grid_offset
+from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.signal.types import Array, Indices
-from glitchflow.twin.estimate import Estimator, Shown, estimator_of, shown_of
+from glitchflow.twin.estimate import PIECE, Estimator, Shown, estimator_of, shown_of
 
 SUFFIX = "_CLEAN"
 FRAME = ".gwf"
 REMOVED = "removed"  # the array of predictions that holds series to be subtracted
+COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
+TILES = (
+    24  # numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
+)
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,33 @@ def _stretch(job: Job, source: Source, where: Path, directory: Path, signals: Ha
     cleaned = Source(name=channel, files=[f"{directory}/{truth.FRAMES}"])
     rate, band = config.series.sample_rate, config.qplot.frange
     return truth.Stretch(source, cleaned, where, rate, band, signals.mass, signals.start)
+
+
+def cleaning(shape: Shape, recorded: bool, longest: int) -> Memory:
+    """Project what cleaning holds, which works by itself: file after file, some windows at once.
+
+    longest: samples of the strain's longest file; of synthetic events, of one.
+    """
+    read = STRETCH + 2 * RAW if recorded and not shape.kept_samples else 0
+    return Memory(
+        {
+            "Python and libraries": BASE_MEMORY,
+            "windows as recorded": read + (shape.read("series", 1) if shape.kept_samples else 0),
+            "predictions": 4 * ENCODING * shape.shard * shape.image,
+            "a file": COPIES * 8 * longest,
+            "windows at work": TILES * 8 * PIECE,
+        }
+    )
+
+
+def longest_file(source: Source) -> int:
+    """Count the samples of the longest file of a channel. Raises `InputError` where it cannot be read."""
+    piece = max(pieces(source), key=lambda piece: piece.stop - piece.start)
+    name = source.channel or source.name
+    found = read_samples(piece.path, source.format, [name], piece.start, piece.start + 1)[name]
+    if isinstance(found, str):
+        raise InputError(f"ingest.channels {source.name}: {piece.path} cannot be read: {found}")
+    return round(found.rate * (piece.stop - piece.start))
 
 
 def find_windows(run: Opened, chosen: str) -> Windows:
@@ -260,7 +294,7 @@ def _stretches(job: Job) -> Iterator[Stretch]:
             yield Stretch(
                 data.start,
                 data.rate,
-                data.values.astype(np.float64),
+                data.values.astype(np.float64, copy=False),
                 data.unit,
                 piece.path.endswith(FRAME),
                 np.flatnonzero(reach),

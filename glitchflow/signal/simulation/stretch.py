@@ -121,12 +121,7 @@ def draw_stretch(settings: Detector, stretch: Stretch, sample_rate: float, seed:
     The detector is that of the dataset with the same seed. Raises `InputError` for a rate that is not a whole number
     of Hz, and for a noise curve that cannot be read.
     """
-    own = {name: one.rate for one in settings.subsystems for name in settings.sensors(one)}
-    given = [own.get(name, sample_rate) for name in [settings.strain, *settings.names]]
-    rates = [int(rate) for rate in given]
-    for name, rate in zip([settings.strain, *settings.names], given):
-        if rate != int(rate):
-            raise InputError(f"{name}: a stretch takes rates of whole numbers of Hz, not {rate:g}")
+    rates = channel_rates(settings, sample_rate)
     instrument, table = draw_instrument(settings, Series(duration=2 * REACH, sample_rate=rates[0]), seed)
     wide, _ = draw_instrument(settings, Series(duration=WHOLE, sample_rate=rates[0]), seed)
     slopes = np.array([table["witness_noise_slopes"][name] for name in settings.names])
@@ -139,6 +134,16 @@ def draw_stretch(settings: Detector, stretch: Stretch, sample_rate: float, seed:
         _finite(one.coupling.response * one.shape * wide.floor[one.places], rates[0]) for one in wide.shared
     ]
     return StretchMaker(stretch, rates, instrument, [filters[i] for i in range(len(rates))], shared)
+
+
+def channel_rates(settings: Detector, sample_rate: float) -> list[int]:
+    """Returns the rate of each channel (C,) in Hz. Raises `InputError` for one that is not a whole number."""
+    own = {name: one.rate for one in settings.subsystems for name in settings.sensors(one)}
+    given = {name: own.get(name, sample_rate) for name in [settings.strain, *settings.names]}
+    for name, rate in given.items():
+        if rate != int(rate):
+            raise InputError(f"{name}: a stretch takes rates of whole numbers of Hz, not {rate:g}")
+    return [int(rate) for rate in given.values()]
 
 
 def make_spans(maker: StretchMaker, edges: Sequence[int]) -> Iterator[Span]:

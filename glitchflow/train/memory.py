@@ -1,0 +1,59 @@
+"""The memory that a worker of a training is projected to hold.
+
+Shapes: C channel (the strain first), W witness, F frequency, T time.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from glitchflow.config import Loader, Split
+from glitchflow.data.build import BASE_MEMORY, MIB
+from glitchflow.data.loader import AHEAD, BLOCK, GROUP
+from glitchflow.data.memory import Memory, Shape
+
+STATE = 5  # copies of the weights: themselves, gradients, AdamW's two moments, and what a checkpoint is written from
+BATCHES = AHEAD + 2  # those made ahead, the one at work, and the one that is being made
+
+GRADIENTS = 1.25  # of the activations, with the gradients that are at work on their way back; measured
+LIBRARIES = 160 * MIB  # torch's compiler, which AdamW imports, tensorboard, and a figure of samples; measured
+GB = 1e9
+
+
+def saved(network: nn.Module, shape: Sequence[int]) -> int:
+    """Count the bytes that a network keeps of one event (W, F, T) until its gradients are known."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = network(torch.zeros(1, *shape))
+    for weight in network.parameters():
+        kept.pop(weight.untyped_storage().data_ptr(), None)
+    del result  # it held what was counted: a place that is free may be taken again
+    return sum(kept.values())
+
+
+def learning(
+    shape: Shape, split: Split, loader: Loader, share: int, network: nn.Module, seen: tuple[int, ...]
+) -> Memory:
+    """Project what a worker holds that trains a network on images (W, F, T), of which it sees `share` at once."""
+    one, validation = 4 * (1 + seen[0]) * shape.image, split.validation
+    sizes = [one * round(shape.events * part) for part in (1 - validation - split.test, validation)]
+    cached = [size for size in sizes if size <= loader.cache_gb * GB]
+    lanes = -(-loader.lanes * share // loader.batch)
+    ahead = 0 if sizes[0] in cached else 2 * lanes * GROUP * BLOCK * shape.chunk * one
+    return Memory(
+        {
+            "Python and libraries": BASE_MEMORY + LIBRARIES,
+            "splits in memory": sum(cached),
+            "what is read": shape.read("qplot", 1 + seen[0]) + ahead,
+            "batches": BATCHES * share * one,
+            "weights": STATE * 4 * sum(weight.numel() for weight in network.parameters()),
+            "activations": int(GRADIENTS * share * saved(network, seen)),
+        }
+    )
