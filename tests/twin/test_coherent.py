@@ -10,6 +10,7 @@ import pytest
 import torch
 from fronts import FRONT, recorded
 from torch import nn
+from two_workers import train_on_two
 
 from glitchflow.config.sections import Loader, Model, Train
 from glitchflow.data.store.dataset import open_store
@@ -46,7 +47,7 @@ def test_the_loss_is_the_power_left_and_that_near_the_end_again():
     strain, y = torch.randn(2, 1, length), torch.zeros(2, 1, length)
     found = coherent.loss("l2", front)(y, strain)
     late = strain[:, 0, -round(0.55 * FRONT.rate) : -round(0.25 * FRONT.rate)]
-    assert found.item() == pytest.approx(strain.square().mean().item() + late.square().mean().item())
+    assert found.item() == pytest.approx(strain.square().mean().item() + late.square().mean().item() / 4)
 
 
 def test_another_loss_is_refused():
@@ -177,6 +178,17 @@ def test_ranks_share_the_batches_of_one(dataset_run, tmp_path):
         assert torch.equal(one.inputs, torch.cat([part.inputs for part in two]))
         assert torch.equal(one.target, torch.cat([part.target for part in two]))
         assert one.target.shape[1] == 5 and one.inputs.shape[1] == 5
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_losses_of_one(dataset_run, tmp_path):
+    settings = training(dataset_run, precision="float64")
+    loop.train(settings, tmp_path / "one")
+    train_on_two(settings, tmp_path / "two")
+    one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        for key in {"loss", "gradient_norm", "validation_loss", "validation_left"} & set(a):
+            assert a[key] == pytest.approx(b[key], rel=1e-9), key
 
 
 def test_a_checkpoint_says_all_that_it_takes(dataset_run, run):
