@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from glitchflow.config import Cluster, Experiment, Stretch
 from glitchflow.data import lease, objects
@@ -231,7 +231,10 @@ def _begin(path: Path, config: dict[str, Any], overwrite: bool) -> Path:
 def _comparable(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The settings of a stretch that is there, with the new length where that is no shorter and begins no new frame
     inside an old one."""
-    was, now = Stretch(**old["stretch"]), Stretch(**new["stretch"])
+    try:
+        was, now = Stretch(**old["stretch"]), Stretch(**new["stretch"])
+    except ValidationError:  # of another version's limits
+        return old
     grows = now.duration >= was.duration and was.duration % was.frame == 0
     return {**old, "stretch": {**old["stretch"], "duration": now.duration if grows else was.duration}}
 

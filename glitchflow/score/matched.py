@@ -18,15 +18,15 @@ from glitchflow.signal.types import Array, Spectrum
 BANDS = 16  # of Allen's chi^2, each with the same share of the template's SNR^2: what he uses in his examples
 
 
-def noise_psd(strain: Array, sample_rate: float, segment: float = 4.0) -> Array:
+def noise_psd(strain: Array, sample_rate: float, segment: float = 4.0, samples: int | None = None) -> Array:
     """Estimates PSDs (..., K) of series (..., N) by the median of Hann-windowed periodograms of `segment` s.
 
-    By the median a glitch hardly counts. In squared units of the strain / Hz, one-sided.
+    By the median a glitch hardly counts. In squared units of the strain / Hz, one-sided, at the frequencies of a series
+    of so many `samples`; None: of these.
     """
-    samples = strain.shape[-1]
-    length = min(samples, round(segment * sample_rate))
+    length = min(strain.shape[-1], round(segment * sample_rate))
     known, density = welch(strain, sample_rate, nperseg=length, average="median")
-    wanted = np.fft.rfftfreq(samples, 1 / sample_rate)
+    wanted = np.fft.rfftfreq(samples or strain.shape[-1], 1 / sample_rate)
     return np.apply_along_axis(lambda row: np.interp(wanted, known, row), -1, density)
 
 

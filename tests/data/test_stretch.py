@@ -171,6 +171,16 @@ def test_a_longer_one_extends_it_and_a_part_of_it_is_the_same(tmp_path, made):
     assert digests(whole) == digests(made)
 
 
+def test_settings_that_this_version_does_not_take_are_other_settings(tmp_path):
+    path = stretch(experiment(tmp_path, duration=60))
+    root = path / "truth" / "stretch.json"
+    root.write_text(root.read_text().replace('"signals": 200.0', '"signals": -1.0'))
+    with pytest.raises(
+        InputError, match=r"was made from other settings: stretch.signals = -1.0 there, 200.0 here"
+    ):
+        stretch(experiment(tmp_path, duration=60))
+
+
 def test_other_settings_are_refused_and_overwritten(tmp_path, made):
     path = stretch(experiment(tmp_path, duration=60))
     other = experiment(tmp_path, duration=60, signals=0)

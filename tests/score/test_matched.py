@@ -49,6 +49,16 @@ def test_psd_is_gwpys_and_hardly_sees_a_glitch():
     assert np.median(loud / quiet) < 1.3
 
 
+def test_a_psd_of_some_seconds_at_the_frequencies_of_all():
+    """Of noise that is 0 in nearly half of its time: the PSD of the rest is that of noise without a gap."""
+    noise = 1e-21 * np.random.default_rng(2).normal(size=(60, round(RATE)))
+    there = np.arange(60) % 4 < 2
+    found = noise_psd(noise[there].ravel(), RATE, 2.0, samples=noise.size)
+    whole = noise_psd(noise.ravel(), RATE, 2.0)
+    assert found.shape == whole.shape
+    assert np.median(found / whole) == pytest.approx(1, abs=0.1)
+
+
 def test_kept_is_the_share_of_the_template_that_is_left():
     h, other = white(pulse()), white(pulse(90.0))
     assert kept(h, 0.7 * h) == pytest.approx(0.7)

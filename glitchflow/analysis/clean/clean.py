@@ -96,6 +96,8 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         raise InputError(
             f"clean.truth = {settings.truth}: is of a stretch, and {run.dataset.path} is of events"
         )
+    if settings.truth:
+        truth.tables(Path(settings.truth))  # before hours of cleaning, not after
     series = run.dataset.config.series
     recording = open_recording([source], series, windows.series) if source else None
     job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold)
@@ -335,5 +337,5 @@ def _write(channel: str, stretch: Stretch, values: Array, directory: Path, frame
         raise RunError(
             f"{path}: no library here writes GWF ({error}); install the extra [gwf], or clean.format=hdf5"
         ) from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # lalframe raises the latter
         raise RunError(f"{path}: cannot be written: {error}") from None

@@ -61,7 +61,7 @@ def measure(stretch: Stretch, known: segmentlist, vetoed: segmentlist, interval:
     are over.
     Raises `InputError` where the truth is missing.
     """
-    signals, glitches = (_table(stretch.truth / f"{name}.csv") for name in ("signals", "glitches"))
+    signals, glitches = tables(stretch.truth)
     seconds, columns = _seconds(stretch, segments.ends(known))
     if not len(seconds):
         raise InputError(f"clean.truth = {stretch.truth}: no second of what was cleaned lies in its stretch")
@@ -116,7 +116,9 @@ def _measured(stretch: Stretch, start: int, stop: int) -> Columns:
     name, files = stretch.recorded.channel or stretch.recorded.name, [f"{stretch.truth}/{FRAMES}"]
     parts = [read(Source(name=f"{name}_{part}", files=files)) for part in PARTS]
     witnessed = parts[0] + parts[1]
-    psd = matched.noise_psd(strain, rate)
+    # without lock the strain is 0; where pieces meet, the median leaves out what leaks
+    locked = np.repeat(strain.reshape(-1, rate).any(axis=1), rate)
+    psd = matched.noise_psd(strain[locked] if locked.any() else strain, rate, samples=len(strain))
     white = partial(matched.whitened, psd=psd, sample_rate=rate, band=stretch.band)
     time = np.arange(len(strain)) / rate - len(strain) / rate / 2
     masses = np.geomspace(*stretch.masses, MASSES)
@@ -212,6 +214,12 @@ def _veto(live: Array, vetoed: Array, glitches: Mapping[str, Array]) -> dict[str
 def _share(flags: Flags) -> dict[str, float]:
     found = proportion(flags.sum(), len(flags))
     return asdict(Interval(float(found.value), float(found.low), float(found.high)))
+
+
+def tables(directory: Path) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Read a truth's tables of signals and glitches. Raises `InputError` where one is missing."""
+    signals, glitches = (_table(directory / f"{name}.csv") for name in ("signals", "glitches"))
+    return signals, glitches
 
 
 def _table(path: Path) -> dict[str, Array]:
