@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glitchflow.cluster import device
 from glitchflow.config import Experiment
-from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
+from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.identity import identity
 from glitchflow.data.memory import ENCODING, Memory, Shape
@@ -34,6 +34,7 @@ ABOUT = {
     "loudness",
 }  # of the network, so that they can be scored alone
 UNTRAINED = "untrained"
+KERNELS = 48 * MIB  # what torch builds when it is first asked for a convolution; measured
 
 
 def infer(experiment: Experiment, overwrite: bool = False) -> Path:
@@ -78,6 +79,7 @@ def predicting(kind: Kind, shape: Shape, channels: int, written: int, batch: int
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
+            "torch's kernels": KERNELS,
             "what is read": shape.read(kind.array, channels),
             "what is written": one * shape.shard * written * kind.outputs,
             "its encoding": one * shape.shard * ENCODING,

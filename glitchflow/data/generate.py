@@ -27,7 +27,7 @@ from glitchflow.config import Cluster, Experiment
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.memory import Shape, making, refuse_oversize
-from glitchflow.data.normalise import loudness_quantiles, reduce_statistics
+from glitchflow.data.normalise import reduce_statistics, stored_loudness
 from glitchflow.data.objects import Location
 from glitchflow.data.shard_events import (
     Factory,
@@ -248,7 +248,7 @@ def _finish(writer: Writer) -> None:
     _say_missing(dataset)
     try:
         normalisation: dict[str, Any] | None = reduce_statistics(marker.statistics for marker in markers)
-        normalisation |= {"loudness": loudness_quantiles(dataset["loudness"][:][train])}  # type: ignore[operator]
+        normalisation |= {"loudness": stored_loudness(dataset["loudness"], train)}  # type: ignore[operator]
     except ValueError:
         normalisation = None  # a handful of recorded events need not hold any for training
     writer.complete({"normalisation": normalisation, "skipped": sorted(skipped.items())})
@@ -267,8 +267,8 @@ def _say_skipped(path: Location, skipped: dict[int, str], events: int) -> None:
 
 def _say_missing(dataset: Dataset) -> None:
     """How many events lack which witness."""
-    usable = dataset["split"][:] >= 0
-    without = (~dataset["valid"][:][usable]).sum(0)
+    usable, valid = dataset["split"][:] >= 0, dataset["valid"]
+    without = sum((~valid[span][usable[span]]).sum(0) for span in valid.spans)
     for channel, count in zip(dataset.channels, without):
         if count:
             say(

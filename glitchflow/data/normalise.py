@@ -13,6 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import softplus
 
+from glitchflow.data.store.array import StoredArray
+from glitchflow.signal.types import Flags
+
 # shares of the events below the quantiles kept of each channel's loudness: close at the ends, where a range ends
 QUANTILES = (
     0.0,
@@ -28,6 +31,8 @@ QUANTILES = (
     1.0,
 )
 
+
+ROOM = 2**28  # bytes of loudness in memory at once: all channels of 64,000 events, or 32 of 10^6
 
 SUMS = ("sum", "log_sum", "log_square_sum")
 
@@ -89,6 +94,16 @@ def loudness_quantiles(values: NDArray[np.float64]) -> list[list[float]]:
     """
     known = [column[~np.isnan(column)] for column in values.T]
     return [np.quantile(column if len(column) else [0.0], QUANTILES).tolist() for column in known]
+
+
+def stored_loudness(column: StoredArray, chosen: Flags) -> list[list[float]]:
+    """The same of a store's column (event, C), over the events chosen (event,): a chunk of it after the other, and as
+    many channels at once as there is room for."""
+    step, found = max(1, ROOM // (8 * max(1, int(chosen.sum())))), []
+    for first in range(0, column.shape[1], step):
+        some = slice(first, first + step)
+        found += loudness_quantiles(np.concatenate([column[s, some][chosen[s]] for s in column.spans]))
+    return found
 
 
 def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:

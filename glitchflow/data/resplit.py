@@ -18,7 +18,7 @@ from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.generate import sizes
 from glitchflow.data.identity import EARLIER, identity
-from glitchflow.data.normalise import loudness_quantiles, measure, reduce_statistics, statistics
+from glitchflow.data.normalise import measure, reduce_statistics, statistics, stored_loudness
 from glitchflow.data.objects import Location
 from glitchflow.data.shard_events import BLOCK
 from glitchflow.data.splits import Splits, splits_of_times
@@ -51,7 +51,7 @@ def resplit(experiment: Experiment) -> Location:
         normalisation: dict[str, Any] | None = None
         if train.any():
             normalisation = reduce_statistics(shares[k] for k in whole)
-            normalisation |= {"loudness": loudness_quantiles(dataset["loudness"][:][train])}
+            normalisation |= {"loudness": stored_loudness(dataset["loudness"], train)}
         # a network that learned from the splits of before must not be scored on these
         earlier = dict.fromkeys([*dataset.attributes.get(EARLIER, []), identity(dataset)])
         attributes = {"config": content.kept(), "normalisation": normalisation, EARLIER: [*earlier]}

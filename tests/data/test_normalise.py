@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+import zarr
 
+from glitchflow.data import normalise as module
 from glitchflow.data.normalise import (
     QUANTILES,
     Normalisation,
@@ -16,7 +18,9 @@ from glitchflow.data.normalise import (
     measure,
     reduce_statistics,
     statistics,
+    stored_loudness,
 )
+from glitchflow.data.store.array import StoredArray
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,16 @@ def test_loudness_is_kept_as_quantiles_over_the_events(energy):
     np.testing.assert_array_equal(holed[0], found[0])
     np.testing.assert_array_equal(holed[1], np.quantile(np.delete(by_hand[:, 1], range(3, 7)), QUANTILES))
     assert not holed[2].any()
+
+
+def test_loudness_in_a_store_is_read_by_chunks_and_some_channels_at_once(tmp_path, monkeypatch):
+    values = np.random.default_rng(1).normal(size=(10, 3))
+    values[2, 1] = np.nan
+    array = zarr.create_array(tmp_path / "loudness", data=values, chunks=(4, 3))
+    column, chosen = StoredArray(str(tmp_path), "loudness", array, 4, lambda k: None), np.arange(10) % 3 > 0
+    monkeypatch.setattr(module, "ROOM", 8 * 6 * 2)
+    assert stored_loudness(column, chosen) == loudness_quantiles(values[chosen])
+    assert stored_loudness(column, ~chosen) == loudness_quantiles(values[~chosen])
 
 
 def test_nothing_to_add_up(energy):

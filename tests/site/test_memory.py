@@ -41,8 +41,7 @@ class Stages:
     """How each stage's task is made ready, by who has seen the store, and what it does."""
 
     def generate(self, experiment):
-        content = content_of(experiment, "simulate")
-        dataset = create(experiment.dataset.with_name("other.zarr"), making._design(content))
+        dataset = open_store(experiment.dataset.with_name("other.zarr"), complete=False)
         return lambda: make_shard(dataset, 0)
 
     def scan(self, experiment):
@@ -88,6 +87,7 @@ def make(experiment):
         for shard in writer.missing():
             make_shard(writer.dataset, shard)
         making._finish(writer)
+    create(experiment.dataset.with_name("other.zarr"), making._design(content))
     dataset = open_store(experiment.dataset)
     fit = fit_methods(dataset, basis_of(dataset, experiment.loader), experiment.clean.threshold)
     events = tuple(range(min(len(dataset), dataset.layout.shard)))

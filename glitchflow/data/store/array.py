@@ -53,6 +53,11 @@ class StoredArray:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def spans(self) -> list[slice]:
+        """The entries of each piece: whoever goes over them holds one at a time."""
+        return [slice(i, min(i + self.piece, len(self))) for i in range(0, len(self), self.piece)]
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
         return np.asarray(self[:], dtype)
 
