@@ -56,11 +56,8 @@ TABLES = {
     "science": ("start", "end"),
     "faults": ("start", "end", "channel", "kind"),
 }
-WINDOWS = (
-    4  # arrays of all channels over a transient's window: two of the instrument's, and what is made of them
-)
 COLOURING = 4  # copies of one channel's block: white, spectrum, product, coloured
-WRITING = 4  # copies of a frame: joined, of the precision that is written, gwpy's, the library's
+WRITING = 2  # copies of a frame: of the precision that is written, gwpy's, the library's
 
 
 class Made(BaseModel):
@@ -148,14 +145,17 @@ def framing(rates: Sequence[int], shared: int, settings: Stretch) -> Memory:
     """Project what a task holds whose channels have these rates in Hz; shared: how often one hears noise that others
     hear too."""
     frame, fastest = min(settings.frame, settings.duration), max(rates)
+    inside = (
+        BLOCK % settings.frame == 0 == settings.start % settings.frame
+    )  # no frame is joined of two blocks
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
             "filters": 8 * WHOLE * (sum(rates) + shared * rates[0]),
-            "windows of transients": WINDOWS * 8 * 2 * REACH * rates[0] * len(rates),
+            "windows of transients": 8 * 2 * REACH * rates[0] * len(rates),
             "a block": 8 * BLOCK * (sum(rates) + len(PARTS) * rates[0]),
             "a channel at work": COLOURING * 8 * WHOLE * fastest,
-            "frames": WRITING * 8 * frame * sum(rates),
+            "frames": (WRITING + (not inside)) * 8 * frame * sum(rates),
         }
     )
 

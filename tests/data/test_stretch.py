@@ -240,5 +240,7 @@ def test_a_task_is_projected_to_hold_a_block_and_the_frames_that_it_writes():
     parts = framing([512, 256, 16], 2, settings).parts
     assert parts["filters"] == 8 * 80 * (784 + 2 * 512)  # of half as many complex numbers
     assert parts["a block"] == 8 * 64 * (784 + 4 * 512)
-    assert parts["frames"] == 4 * 8 * 64 * 784
+    assert parts["frames"] == 2 * 8 * 64 * 784
+    joined = framing([512, 256, 16], 2, settings.model_copy(update={"frame": 60})).parts
+    assert joined["frames"] == 3 * 8 * 60 * 784
     assert framing([512, 256, 16], 2, settings.model_copy(update={"duration": 36000})).parts == parts

@@ -155,6 +155,8 @@ def make_spans(maker: StretchMaker, edges: Sequence[int]) -> Iterator[Span]:
 
 
 def _joined(spans: list[Span]) -> Span:
+    if len(spans) == 1:  # as it is, without a copy of all channels
+        return spans[0]
     return Span(
         spans[0].start,
         spans[-1].stop,
