@@ -39,6 +39,12 @@ class Content(Section):
     store: Store = Store()
     split: Split = Split()
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether series are cut from files of recorded channels."""
+        ingest = self.ingest
+        return self.source == "ingest" and not (ingest.series_from or ingest.qplots_from)
+
     def kept(self) -> dict[str, Any]:
         """The part of it that a store of this source keeps, as JSON."""
         other = "ingest" if self.source == "simulate" else "simulate"

@@ -101,7 +101,7 @@ def _make(
             writer.forget([shard])
         wanted = missing if shard is None else [shard]
         if wanted:
-            needed = making(Shape.of(content, writer.arrays, writer.layout))
+            needed = making(Shape.of(content, writer.arrays, writer.layout), content.reads_files)
             job = Job(partial(make_shard, writer.dataset), "Q-plots", needed.total)
             run_tasks(job, sizes(writer.layout, wanted), cluster, writer.check)
         if not writer.dataset.complete and not writer.missing():

@@ -15,6 +15,7 @@ from glitchflow.data.content import Content
 from glitchflow.data.shard_events import block_events
 from glitchflow.data.store import Array, Dataset, Layout
 from glitchflow.errors import InputError
+from glitchflow.signal.recorded.recording import RAW, STRETCH
 
 # copies of an array that Zarr holds while it writes a shard: its chunks, and the shard they become
 ENCODING = 2
@@ -94,15 +95,19 @@ class Shape:
         return self.recorded if name == "series" else self.channels
 
 
-def making(shape: Shape) -> Memory:
-    """Of a task that makes a shard: its arrays, Zarr's encoding of the largest of them, and the block at work."""
+def making(shape: Shape, recorded: bool = False) -> Memory:
+    """Of a task that makes a shard: its arrays, Zarr's encoding of the largest of them, and the block at work.
+
+    recorded: whether it reads files, of which it keeps a stretch of time, what was decoded last, and what is at work.
+    """
     arrays = [shape.shard * size for size in shape.arrays.values()]
     series = 8 * shape.channels * shape.samples
     block = min(block_events(shape.channels, shape.samples), shape.shard)
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
-            "the recipe's spectra": series,
+            "the recording": max(STRETCH, series) + 2 * RAW if recorded else 0,
+            "the recipe's spectra": 0 if recorded else series,
             "series at work": 2 * block * series,
             "Q-transform": TRANSFORM,
             "images at work": MEASURE * 8 * block * shape.channels * shape.image,

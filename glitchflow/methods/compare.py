@@ -43,10 +43,7 @@ FIT_BYTES = 2**28  # of the witnesses' images at most: a hundred channels have f
 BLOCK = 32  # events that methods see at once, at most
 BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
-READ, FILTERED = (
-    3,
-    6,
-)  # copies of what is read, and of a witness's series while a filter goes over it; measured
+FILTERED = 6  # copies of a witness's series while a filter goes over it; measured
 PART = 256  # events of a task at most; so few are not worth a task of their own
 
 
@@ -253,8 +250,8 @@ def scoring(shape: Shape, channels: int, methods: int) -> Memory:
         {
             "Python and libraries": BASE_MEMORY,
             "methods as fitted": 8 * channels * shape.kept_samples,
-            "a shard's images": READ * shape.read("qplot", channels),
-            "its series": READ * kept,
+            "a shard's images": shape.read("qplot", channels),
+            "its series": kept,
             "a block's images": 4 * events * shape.image * (channels + IMAGES * methods),
             "its series at work": 8 * events * shape.kept_samples * (FILTERED * channels + SERIES * methods),
         }

@@ -117,7 +117,7 @@ def memory(content: Content, shape: Shape) -> dict[str, Memory]:
     stage = "generate" if content.source == "simulate" else "ingest"
     batch = Infer().batch
     return {
-        stage: making(shape),
+        stage: making(shape, content.reads_files),
         "scan": surveying(shape, "qplot", Scan().block),
         "baseline, evaluate": scoring(shape, shape.channels, len(METHODS)),
         "infer": predicting(image.KIND, shape, shape.channels, 2, batch),

@@ -37,6 +37,8 @@ def test_the_parts_of_a_task_that_makes_a_shard():
     assert parts["the shard"] == images + series + 16 * 8
     assert parts["its encoding"] == 2 * series
     assert parts["series at work"] == 2 * 16 * 20 * 8192 * 8
+    assert parts["the recording"] == 0
+    assert making(shape_of(ARRAYS), recorded=True).parts["the recording"] == 192 * MIB
     assert making(shape_of({"qplot": ARRAYS["qplot"]})).parts["its encoding"] == 2 * images
 
 
