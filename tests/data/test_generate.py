@@ -443,7 +443,11 @@ def test_recorded_neighbours_share_a_split_also_when_made_anew(ray_session, tmp_
         series = TimeSeries(values, t0=1000, sample_rate=256, name=name)
         series.write(tmp_path / f"{name[:2]}.h5", path=name, format="hdf5")
         sources.append({"name": name, "files": [str(tmp_path / f"{name[:2]}.h5")]})
-    settings = {"derived": [], "split": {"block": 20.0, "test": 0.3, "validation": 0.3}, **SERIES}
+    settings = {
+        "derived": [],
+        "split": {"order": "blocks", "block": 20.0, "test": 0.3, "validation": 0.3},
+        **SERIES,
+    }
     times = list(np.arange(1010.0, 1190.0, 5.0))
     first = ingest(small(tmp_path / "a", **settings, ingest={"channels": sources, "times": times}))
     again = ingest(small(tmp_path / "b", **settings, ingest={"series_from": str(first)}))

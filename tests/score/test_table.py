@@ -165,7 +165,7 @@ def test_blocks_do_not_show():
 
 def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(
-        ValueError, match=r"strain, truth, removed differ in shape: \[\(40, 63\), \(40, 64\)\]"
+        ValueError, match=r"strain, truth, removed, transients differ in shape: \[\(40, 63\), \(40, 64\)\]"
     ):
         measure(replace(made("nothing"), removed=np.zeros((40, 63))))
     with pytest.raises(ValueError, match="energies hold NaN or infinity"):

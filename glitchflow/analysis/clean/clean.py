@@ -89,6 +89,7 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     directory, settings = Path(experiment.workdir) / "clean", experiment.clean
     if directory.exists() and not overwrite:
         raise InputError(f"{directory}: is there already; --overwrite it")
+    interval, signals = Bootstrap(experiment.seed, experiment.evaluate.bootstrap), experiment.harm
     run = open_run(experiment)
     windows = find_windows(run, settings.split)
     source = find_source(run.dataset, experiment.ingest.channels)
@@ -120,8 +121,7 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         }
         (partial / "clean.json").write_text(json.dumps(facts, indent=1))
         if settings.truth and source:
-            interval = Bootstrap(experiment.seed, experiment.evaluate.bootstrap)
-            stretch = _stretch(job, source, Path(settings.truth), partial, experiment.harm)
+            stretch = _stretch(job, source, Path(settings.truth), partial, signals)
             measured = {"stretch": plain(truth.measure(stretch, found.known, found.active, interval))}
             (partial / "metrics.json").write_text(json.dumps(measured, indent=1))
         still_mine()
