@@ -108,7 +108,7 @@ def making(shape: Shape, recorded: bool = False) -> Memory:
             "Python and libraries": BASE_MEMORY,
             "the recording": max(STRETCH, series) + 2 * RAW if recorded else 0,
             "the recipe's spectra": 0 if recorded else series,
-            "series at work": 2 * block * series,
+            "series at work": (1 + (block > 1)) * block * series,  # one event's are not stacked
             "Q-transform": TRANSFORM,
             "images at work": MEASURE * 8 * block * shape.channels * shape.image,
             "the shard": sum(arrays),
