@@ -23,17 +23,20 @@ from glitchflow.twin.front import Front
 CROP = 4.0  # s that a network sees at once: normalised over all of it, it has to be used as it was trained
 MOVED = 1.6  # s that crops are moved by, at most, either way
 # s after the event's GPS time at which half of the crops end: the newest seconds are what is asked for online, and of
-# crops that are only moved one in seven would end in an event
-ENDS = (-1.6, 1.9)
+# crops that are only moved one in seven would end in an event; one that ends much earlier holds nothing of it
+ENDS = (-0.7, 1.9)
+BEFORE, AFTER = (
+    max(CROP / 2 + MOVED, CROP - ENDS[0]),
+    max(CROP / 2 + MOVED, ENDS[1]),
+)  # s that any crop reaches
 MARGIN = 0.5  # s beyond a crop that are prepared too: whitening's past, and the band edges' ringing
 
 
 def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int) -> Reads:
     """Say what a loader reads: prepared series (1 + A + C, n) as long as any crop may need, and crops of them."""
     places = [dataset.recorded_channels.index(name) for name in front.channels]
-    before, after = CROP + max(MOVED, -ENDS[0]), max(CROP / 2 + MOVED, ENDS[1])
     first, last = (
-        round(x * front.rate) for x in (dataset.config.series.duration / 2 - before, before + after)
+        round(x * front.rate) for x in (dataset.config.series.duration / 2 - BEFORE, BEFORE + AFTER)
     )
     return Reads(
         array="series",
@@ -63,7 +66,7 @@ def crop(rate: float, seed: int, values: Tensor, events: NDArray[np.int64], epoc
 
     Where each one is cut is a function of (seed, epoch, event): it does not depend on its batch, or on who makes it.
     """
-    length, middle = round(CROP * rate), round((CROP + max(MOVED, -ENDS[0])) * rate)
+    length, middle = round(CROP * rate), round(BEFORE * rate)
     found = values.new_zeros(*values.shape[:2], length)
     for row, event in enumerate(events.tolist()):
         end = CROP / 2

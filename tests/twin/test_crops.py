@@ -6,12 +6,12 @@ import torch
 
 from glitchflow.data.store.dataset import open_store
 from glitchflow.twin import crops
-from glitchflow.twin.crops import CROP, ENDS, MOVED, crop
+from glitchflow.twin.crops import AFTER, BEFORE, CROP, ENDS, MOVED, crop
 from glitchflow.twin.front import build_front
 
 RATE = 64.0
-LENGTH = round((CROP + MOVED + CROP / 2 + MOVED) * RATE)
-EVENT = round((CROP + MOVED) * RATE)  # the sample of the event's time
+LENGTH = round((BEFORE + AFTER) * RATE)
+EVENT = round(BEFORE * RATE)  # the sample of the event's time
 
 
 def ramps(events):
@@ -46,14 +46,14 @@ def test_half_of_them_end_about_the_event():
 
 
 def test_beyond_the_series_there_are_zeros(dataset_run):
-    """Series of 8 s: a crop that ends 1.6 s before the event begins 1.6 s before the series."""
+    """Series of 8 s: a crop that ends 0.7 s before the event begins 0.7 s before the series."""
     dataset = open_store(dataset_run.dataset)
     front = build_front(dataset, dataset.channels)
     reads = crops.reads(dataset, front, dataset.channels, 1)
     raw = dataset.events("series", np.arange(2), reads.channels)
     out = np.full((2, *reads.shape), np.nan, np.float32)
     reads.fill(list(raw), out)
-    lacking = round((CROP + MOVED - 4) * front.rate)
+    lacking = round((BEFORE - 4) * front.rate)
     assert not out[..., :lacking].any() and np.isfinite(out).all()
     whole = front.prepare(torch.from_numpy(raw.astype(np.float64))).numpy()
     np.testing.assert_allclose(out[..., lacking:], whole[..., : out.shape[-1] - lacking], rtol=0, atol=2e-2)
