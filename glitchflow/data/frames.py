@@ -3,7 +3,8 @@
 Shapes: n = rate x length, one for each channel.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,19 @@ def write_frame(
         made[name] = TimeSeries(values, t0=start, sample_rate=rate, name=name, channel=name)
     temporary = path.with_name(f"{path.name}.partial")
     temporary.unlink(missing_ok=True)
-    try:
+    with said(path, key):
         made.write(str(temporary), format=form)
         temporary.replace(path)
+
+
+@contextmanager
+def said(path: Path, key: str) -> Iterator[None]:
+    """Say in one line what keeps gwpy from writing a file; key: the configuration's for its format.
+
+    Raises `RunError` where no library here writes GWF, or the file system refuses.
+    """
+    try:
+        yield
     except ImportError as error:
         raise RunError(
             f"{path}: no library here writes GWF ({error}); install the extra [gwf], or {key}=hdf5"

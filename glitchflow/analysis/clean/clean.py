@@ -23,6 +23,7 @@ from glitchflow.analysis.opened import Opened, open_run
 from glitchflow.config import Experiment, Harm, Source
 from glitchflow.data import lease, objects, store
 from glitchflow.data.build import BASE_MEMORY
+from glitchflow.data.frames import said
 from glitchflow.data.memory import ENCODING, Memory, Shape
 from glitchflow.data.view import read_series
 from glitchflow.errors import InputError, RunError
@@ -331,11 +332,5 @@ def _write(channel: str, stretch: Stretch, values: Array, directory: Path, frame
         channel=channel,
     )
     options: dict[str, Any] = {"format": "gwf"} if frame else {"format": "hdf5", "path": channel}
-    try:
+    with said(path, "clean.format"):
         series.write(path, **options)
-    except ImportError as error:
-        raise RunError(
-            f"{path}: no library here writes GWF ({error}); install the extra [gwf], or clean.format=hdf5"
-        ) from None
-    except (OSError, RuntimeError) as error:  # lalframe raises the latter
-        raise RunError(f"{path}: cannot be written: {error}") from None
