@@ -103,7 +103,7 @@ def open_beside(directories: Sequence[str], dataset: Dataset) -> dict[str, Datas
 
 def open_predictions(path: Path, dataset: Dataset) -> Dataset:
     """Open the predictions for a dataset. Raises `InputError` where they are for another one, or for fewer events."""
-    predictions = open_store(path)
+    predictions = open_store(path, maker="`glitchflow infer`")
     made_for = predictions.attributes.get("dataset_identity", identity(dataset))
     if made_for != identity(dataset) or predictions.layout != dataset.layout:
         raise InputError(

@@ -81,3 +81,10 @@ def test_a_run_without_predictions_of_this_store_says_how_to_make_them(trained_r
         with pytest.raises(InputError) as error:
             open_beside([others[0], str(there)], dataset)
         assert str(error.value) == words
+
+
+def test_predictions_that_are_missing_are_made_by_infer(dataset_run, tmp_path):
+    run = linked(dataset_run, tmp_path, "dataset.zarr")
+    with pytest.raises(InputError) as refused:
+        open_run(run)
+    assert str(refused.value) == f"{run.predictions}: no store there; make one with `glitchflow infer`"

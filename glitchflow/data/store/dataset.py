@@ -305,9 +305,14 @@ def successor(path: objects.Location) -> objects.Location:
     return objects.beside(path, ".new")
 
 
-def open_store(path: objects.Location, complete: bool = True) -> Dataset:
-    """Open a store. Raises `InputError`: no store there, another schema, or (by default) not complete; `RunError`
-    where its metadata are damaged."""
+def open_store(
+    path: objects.Location, complete: bool = True, maker: str = "`glitchflow generate` or `ingest`"
+) -> Dataset:
+    """Open a store; maker: the command that makes one, for the message.
+
+    Raises `InputError`: no store there, another schema, or (by default) not complete; `RunError` where its metadata are
+    damaged.
+    """
     attributes = root(path)
     if "arrays" not in (attributes or {}):
         path = standing(path)
@@ -315,7 +320,7 @@ def open_store(path: objects.Location, complete: bool = True) -> Dataset:
     if attributes is None:
         if objects.has(path, objects.ROOT) and objects.has(path, FOLDED):
             raise RunError(f"{path}: damaged: its zarr.json is no group's metadata")
-        raise InputError(f"{path}: no store there; make one with `glitchflow generate` or `ingest`")
+        raise InputError(f"{path}: no store there; make one with {maker}")
     known = validated(str(path), attributes)
     dataset = Dataset(str(path), attributes, known)
     sealed = known.version == SCHEMA or known.sha256  # version 1 has no checksum
