@@ -167,13 +167,14 @@ def detector(detector: Detector) -> None:
 
 def _hard(detector: Detector) -> None:
     """What subsystems name exists."""
-    where = "simulate.detector"
+    where, every = "simulate.detector", detector.model_copy(update={"only": []}).names
     for key, names in (
+        ("only", detector.only),
         ("unsafe", [detector.unsafe] if detector.unsafe else []),
         ("faults.dead", detector.faults.dead),
     ):
         for name in names:
-            _known(f"{where}.{key}", name, detector.names, where)
+            _known(f"{where}.{key}", name, every, where)
     for one in detector.subsystems:
         for name in one.hears:
             if name not in LINEAR:

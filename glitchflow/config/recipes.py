@@ -221,6 +221,9 @@ class Detector(Section):
     coupling: Coupling = key(Coupling(), "transfer functions")
     families: Families = key(Families(), "families of transients")
     subsystems: list[Subsystem] = key([], "further witnesses, by the part of the detector they watch")
+    only: list[str] = key(
+        [], "make these witnesses alone, and those that families name, of the same detector; empty: all"
+    )
     rate: float = key(
         0.0,
         "transients in the strain besides, anywhere in a series, of the same families",
@@ -237,13 +240,24 @@ class Detector(Section):
 
     @property
     def names(self) -> list[str]:
-        """Every witness: those of `witnesses`, then those of the subsystems."""
-        return [*self.witnesses, *(name for one in self.subsystems for name in self.sensors(one))]
+        """Every witness that is made: those of `witnesses`, then those of the subsystems."""
+        return self._made([*self.witnesses, *(name for one in self.subsystems for name in self._all(one))])
 
     def sensors(self, subsystem: Subsystem) -> list[str]:
-        """The witnesses of a subsystem."""
+        """The witnesses of a subsystem that are made."""
+        return self._made(self._all(subsystem))
+
+    def telling(self, subsystem: Subsystem) -> list[str]:
+        """Those of them that hear what the subsystem hears."""
+        return self._made(self._all(subsystem)[: subsystem.telling])
+
+    def _all(self, subsystem: Subsystem) -> list[str]:
         prefix = self.strain[: self.strain.find(":") + 1]
         return [f"{prefix}{subsystem.name}_{i + 1}" for i in range(subsystem.count)]
+
+    def _made(self, names: list[str]) -> list[str]:
+        kept = {*self.only, *self.named} if self.only else None
+        return names if kept is None else [name for name in names if name in kept]
 
     @property
     def timeline(self) -> bool:
@@ -268,12 +282,10 @@ class Detector(Section):
         if family == "bilinear":
             return [self.families.bilinear.witnesses[0]]
         if family not in LINEAR:
-            return [self.unsafe] if self.unsafe else []
-        telling = [
-            w for one in self.subsystems if family in one.hears for w in self.sensors(one)[: one.telling]
-        ]
+            return self._made([self.unsafe] if self.unsafe else [])
+        telling = [w for one in self.subsystems if family in one.hears for w in self.telling(one)]
         return getattr(self.families, family).witnesses or [
-            w for w in [*self.witnesses, *telling] if w not in self.slow
+            w for w in [*self._made(self.witnesses), *telling] if w not in self.slow
         ]
 
 

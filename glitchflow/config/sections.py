@@ -219,6 +219,12 @@ class Loader(Section):
         [], "witnesses to train on: names, or a file of them as `scan` writes; empty: all in the store"
     )
     subset: Subset = key(Subset(), "smaller parts of the splits")
+    fresh: int = key(
+        0,
+        "simulated stores: train each epoch on so many events that the store's recipe draws anew, and nothing stores;"
+        " 0: on the train split",
+        ge=0,
+    )
 
 
 class Model(Section):

@@ -8,6 +8,9 @@ events takes B / V from each lane, and a rank of N serves V / N whole lanes. Val
     3. a rank reads its lanes' groups ahead in threads; another one makes the coming batches of them, B / V events of
        each lane a step, copied once and normalised while they are in the processor's cache
 
+With `loader.fresh` the events of an epoch are other ones each time, which the recipe draws (fresh.py) where others are
+read; they are independent as they come, so that lanes are cut from the sequence of their numbers.
+
 Which array that is, what is made of it, and what of that a batch sees, the kind of twin says (`Reads`).
 
 Shapes: B batch, C channel (what is learned first), W witness, S channel that the loss sees, "..." one channel's part of
@@ -27,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow import config
+from glitchflow.data.fresh import fresh
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
@@ -36,6 +40,7 @@ from glitchflow.signal.streams import SHUFFLE, generator
 BLOCK = 4  # neighbouring chunks that are read at once: 8 MB of a store as configured, which hides a disk's latency
 BLOCK_BYTES = 8 * 2**20  # of a block at most where channels have chunks of their own, or one chunk of each
 GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory, 64 MB a lane as configured
+DRAWN = 4  # events drawn anew at once, where no chunks say how many
 READERS = 2  # threads that read groups: one decodes while the other waits for the disk
 AHEAD = 2  # batches made before they are asked for: one may be late without the network waiting
 PIECE = 2**20  # bytes normalised at once: what one pass wrote is still in the processor's cache for the next
@@ -79,7 +84,8 @@ class Loader:
     lanes: int
     seed: int
     dtype: torch.dtype
-    source: Any  # (event, channel, ...) of the whole store: its array, or a copy on a local disk
+    source: Any  # (event, channel, ...) of the whole store: its array, a copy on a local disk, or what draws it anew
+    anew: bool = False  # the source makes what it is asked for: each epoch has events of its own
     cache: NDArray | None = None  # (event, C, ...): the whole split, normalised, where it fits in memory
 
     @property
@@ -167,6 +173,8 @@ class Loader:
     @property
     def _block(self) -> int:
         """Events in a block."""
+        if self.anew:
+            return DRAWN
         chunk = self.dataset.layout.chunk
         if not self._apart:
             return BLOCK * chunk
@@ -176,7 +184,7 @@ class Loader:
     def _apart(self) -> bool:
         """Whether only the channels that are taken are read."""
         array = self.dataset.known.arrays.get(self.reads.array)
-        return array is not None and array.apart
+        return self.anew or (array is not None and array.apart)
 
     @property
     def _selection(self) -> slice | list[int]:
@@ -186,11 +194,15 @@ class Loader:
         return slice(len(channels)) if first else channels
 
     def _lanes(self, epoch: int) -> list[NDArray[np.int64]]:
+        length = len(self.events) // self.lanes
+        if self.anew:
+            return list(
+                (self.events + epoch * len(self.events))[: length * self.lanes].reshape(self.lanes, -1)
+            )
         rng = generator(self.seed, SHUFFLE, epoch)
         blocks = self.events // self._block
         position = rng.permutation(blocks.max() + 1)
         order = self.events[np.argsort(position[blocks], kind="stable")]
-        length = len(order) // self.lanes
         lanes = [order[i * length : (i + 1) * length].copy() for i in range(self.lanes)]
         for lane in lanes:
             for group in self._groups(lane):
@@ -249,6 +261,8 @@ def build_loader(
 
     Raises `InputError` for a split that is empty or smaller than a global batch.
     """
+    if split == "train" and settings.fresh:
+        return _fresh_loader(dataset, settings, reads, seed, dtype)
     events = dataset.indices(split)
     if "valid" in dataset:
         events = events[dataset["valid"][:][events, 0]]
@@ -265,6 +279,18 @@ def build_loader(
     if settings.cache_dir:
         return replace(loader, source=local_copy(dataset, Path(settings.cache_dir), reads.array))
     return loader
+
+
+def _fresh_loader(
+    dataset: Dataset, settings: config.Loader, reads: Reads, seed: int, dtype: torch.dtype
+) -> Loader:
+    """The loader of events that are drawn anew, numbered after those of the store."""
+    if settings.fresh < settings.batch:
+        raise InputError(f"loader.fresh = {settings.fresh}: less than loader.batch = {settings.batch}")
+    among = dataset.recorded_channels if reads.array == "series" else dataset.channels
+    source = fresh(dataset, reads.array, [among[i] for i in reads.channels])
+    events = np.arange(len(dataset), len(dataset) + settings.fresh)
+    return Loader(dataset, events, reads, settings.batch, settings.lanes, seed, dtype, source, anew=True)
 
 
 def choose_channels(names: list[str], witnesses: list[str] | str) -> list[int]:

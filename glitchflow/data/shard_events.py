@@ -222,7 +222,7 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     spread_invalid(valid, recipe.channels, content.derived)
     block: dict[str, Any] = {"qplot": plot.energy.numpy(), "q": plot.q.numpy(), "valid": valid}
     if content.store.series != "none":
-        block["series"] = _kept_series(factory, series)
+        block["series"] = kept_series(factory, series)
     if content.qplot.window == "loudest":
         start = np.array([event.gps for event in events]) - content.series.duration / 2
         block["frequency0"] = np.asarray(plot.frequencies)[:, 0]
@@ -235,7 +235,7 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     return block
 
 
-def _kept_series(factory: Factory, series: NDArray[np.float64]) -> NDArray[np.float64]:
+def kept_series(factory: Factory, series: NDArray[np.float64]) -> NDArray[np.float64]:
     """Those of (B, C, N) series that a store keeps, (B, R, N): 0 where there is NaN, or whoever adds them up would have
     nothing else; `valid` says so already."""
     count = len(factory.kept_channels)  # derived channels come last

@@ -63,7 +63,7 @@ def draw_faults(settings: Detector, seed: int, start: float, end: float) -> list
     Those of witnesses pass, or last all the span where a channel is dead. Those of the strain are losses of lock.
     """
     faults = settings.faults
-    found = [Fault(name, DEAD, start, end) for name in faults.dead]
+    found = [Fault(name, DEAD, start, end) for name in settings.names if name in faults.dead]
     periods = range(max(0, int(start // PERIOD)), int(-(-end // PERIOD)))  # nothing was before GPS 0
     if faults.rate:
         found += [one for period in periods for one in _passing(settings, seed, period)]

@@ -84,7 +84,7 @@ def _hearing(settings: Detector) -> dict[str, list[str]]:
     for one in settings.subsystems:
         if one.bursts or one.shared:
             hearing[SHAKEN + one.name] = [name for name in settings.sensors(one) if name not in settings.slow]
-    return hearing | ({LEAK: [settings.unsafe]} if settings.unsafe else {})
+    return hearing | ({LEAK: [settings.unsafe]} if settings.unsafe in settings.names else {})
 
 
 def _told(settings: Detector, numbers: dict[str, dict[str, Any]]) -> dict[str, Any]:

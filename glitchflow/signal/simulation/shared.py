@@ -46,7 +46,7 @@ def draw_shared(settings: Detector, subsystems: dict[str, Coupling], frequency: 
     for one in settings.subsystems:
         if not one.shared:
             continue
-        coupling, hearing = subsystems[one.name], settings.sensors(one)[: one.telling]
+        coupling, hearing = subsystems[one.name], settings.telling(one)
         rows = np.isin(coupling.places, [0, *(1 + settings.names.index(name) for name in hearing)])
         low, high = one.band
         with np.errstate(divide="ignore"):  # of 4th order at both ends: short enough for a filter of a second
