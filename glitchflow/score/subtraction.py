@@ -8,6 +8,7 @@ as classical noise subtraction is (Davis et al. 2019, CQG 36, 055011), and nothi
 Shapes: E event, F frequency, T time, N sample.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -90,6 +91,16 @@ def left(measured: Measured, method: str, who: Who, interval: Bootstrap) -> Inte
     return bootstrap_ratio(mine["residual2"][who.glitch], mine["witnessed2"][who.glitch], *interval)
 
 
+def left_within(
+    least: float, most: float, measured: Measured, method: str, who: Who, interval: Bootstrap
+) -> Interval:
+    """Returns `left` over those glitches whose w has an SNR from `least` on and below `most`: quiet ones hold little of
+    the sum, and most of what is hard."""
+    snr = np.sqrt(measured[method]["witnessed2"])
+    some = who.glitch & (snr >= least) & (snr < most)
+    return left(measured, method, replace(who, glitch=some), interval)
+
+
 def noise_added(measured: Measured, method: str, who: Who, interval: Bootstrap) -> Interval:
     """Divides the rms of w' - w by the rms of the strain, over quiet events: the other half of `residual`."""
     mine = measured[method]
@@ -133,3 +144,6 @@ def destroyed(measured: Measured, method: str, who: Who, interval: Bootstrap) ->
 
 noise_above_3, noise_above_5 = partial(noise_above, 3.0), partial(noise_above, 5.0)
 snr_left_median, snr_left_p90 = partial(snr_left, 0.5), partial(snr_left, 0.9)
+left_below_12, left_12_20, left_20_35, left_above_35 = (
+    partial(left_within, *within) for within in ((0, 12), (12, 20), (20, 35), (35, np.inf))
+)

@@ -93,6 +93,10 @@ SCORES: dict[str, Score] = {
     for score in (
         Score("residual", "residual", subtraction.residual, "lower", number, _SERIES),
         Score("left", "left of glitches", subtraction.left, "lower", number, _SERIES),
+        Score("left_below_12", "left, SNR < 12", subtraction.left_below_12, "lower", number, _SERIES),
+        Score("left_12_20", "left, SNR 12-20", subtraction.left_12_20, "lower", number, _SERIES),
+        Score("left_20_35", "left, SNR 20-35", subtraction.left_20_35, "lower", number, _SERIES),
+        Score("left_above_35", "left, SNR > 35", subtraction.left_above_35, "lower", number, _SERIES),
         Score("noise_added", "noise added", subtraction.noise_added, "lower", share, _SERIES),
         Score("noise_above_3", "quiet, SNR > 3 added", subtraction.noise_above_3, "lower", share, _SERIES),
         Score("noise_above_5", "quiet, SNR > 5 added", subtraction.noise_above_5, "lower", share, _SERIES),

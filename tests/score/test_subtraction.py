@@ -156,6 +156,21 @@ def test_quantiles_of_what_is_left():
     assert score(subtraction.snr_left_p90, truth, 0 * truth, who).value == 9
 
 
+def test_what_is_left_by_the_snr_of_what_was_there():
+    """Of glitches of SNR 11, 12, 34, 35 and 36 a tenth, two, three, four and five tenths of the amplitude."""
+    glitch, truth = np.arange(6) < 5, np.zeros((6, 4))
+    truth[:5, 0] = 11, 12, 34, 35, 36
+    removed = truth * (1 - np.arange(1, 7) / 10)[:, None]
+    who = Who(glitch, glitch, ~glitch, 32.0)
+    for name, expected in (
+        ("left_below_12", 0.01),
+        ("left_12_20", 0.04),
+        ("left_20_35", 0.09),
+        ("left_above_35", (0.16 * 35**2 + 0.25 * 36**2) / (35**2 + 36**2)),
+    ):
+        assert score(getattr(subtraction, name), truth, removed, who).value == pytest.approx(expected), name
+
+
 @pytest.mark.parametrize(
     ("who", "undefined"),
     [
