@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from glitchflow.config.base import Checkpoint, File, Positive, Section, key
+from glitchflow.config.base import Checkpoint, File, Positive, Range, Section, key
 
 
 class Infer(Section):
@@ -29,6 +29,16 @@ class Evaluate(Section):
     )
     area: float = key(0.5, "smallest area of a cluster", "s Hz", ge=0)
     quiet: float = key(64.0, "quiet time that stands beside each glitch in `residual`", "s", gt=0)
+    band: Range | None = key(
+        None, "band in which the power that is left of recorded data is measured; null: qplot.frange", "Hz"
+    )
+    segment: float | None = key(
+        None,
+        "length of a Wiener filter, and of the segments it is fitted to; null: ten periods of the lowest frequency of"
+        " qplot.frange, and no longer than qplot.span",
+        "s",
+        gt=0,
+    )
     beside: list[str] = key(
         [], "workdirs of other runs, whose networks are scored too: their predictions of this store"
     )

@@ -15,17 +15,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.config import Cluster, Loader
+from glitchflow.config import Cluster, Evaluate, Loader, QPlot, Series
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.loader import choose_channels
 from glitchflow.data.memory import Memory, Shape
 from glitchflow.data.normalise import loudness
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
-from glitchflow.methods import reference
+from glitchflow.methods import method, reference
 from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.images import FIT_PIXELS
-from glitchflow.methods.method import Block, Fit, Read, Series, Train
+from glitchflow.methods.method import Block, Fit, Read, Train
 from glitchflow.methods.table import METHODS, predicted
 from glitchflow.methods.treat import expect, make, read_block
 from glitchflow.progress import say
@@ -40,6 +40,7 @@ from glitchflow.twin.estimate import Estimator, estimator_of
 
 FIT_EVENTS = 4096  # events that image methods are fitted to at most; their likelihood is flat beyond
 FIT_BYTES = 2**28  # of the witnesses' images at most: a hundred channels have fewer events to spare
+PERIODS = 10  # of the lowest frequency in a Wiener filter: it resolves a tenth of it
 BLOCK = 32  # events that methods see at once, at most
 BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
@@ -70,21 +71,46 @@ def fit_methods(
     threshold: float,
     subset: int | None = None,
     predictions: Mapping[str, Read | Subtraction] | None = None,
+    settings: Evaluate = Evaluate(),  # noqa: B008  a section never changes
 ) -> Fit:
     """Fit every method that can be made here to the train split that the network learned from.
 
     threshold: clean.threshold; subset: events of the train split to learn from at most; predictions: what networks
-    say of `dataset`, by method, as `Train` has them.
+    say of `dataset`, by method, as `Train` has them; settings: of Wiener filters, and of the band that is measured.
+    Raises `InputError` where these do not fit the dataset.
     """
     known = predictions or {}
-    train = train_of(basis, threshold, subset, {name: one for name, one in known.items() if callable(one)})
+    segment, band = lengths(settings, dataset.config.series, dataset.config.qplot)
+    read = {name: one for name, one in known.items() if callable(one)}
+    train = train_of(basis, threshold, subset, read, segment)
     if not len(train.target):
         say("no train split to fit methods to: the network is scored beside few others")
     there = {*facts(train, dataset), *known}
     rows = {name: predicted(name, one) for name, one in known.items()}
     methods = {name: row for name, row in {**METHODS, **rows}.items() if row.needs <= there}
     fitted = {name: method.fit(train) for name, method in methods.items()}
-    return Fit(methods, fitted, basis.channels[1:], train.floor)
+    return Fit(methods, fitted, basis.channels[1:], train.floor, band)
+
+
+def lengths(settings: Evaluate, series: Series, qplot: QPlot) -> tuple[float, tuple[float, float]]:
+    """Return the s of a Wiener filter and the band in Hz that is measured, on a store of such series and Q-plots.
+
+    Raises `InputError` where its series are too short or too slow for them.
+    """
+    segment, band = (
+        settings.segment or min(PERIODS / qplot.frange[0], qplot.span),
+        settings.band or qplot.frange,
+    )
+    if segment > series.duration:
+        raise InputError(
+            f"evaluate.segment = {segment:g}: must be at most series.duration = {series.duration:g} s"
+        )
+    if not 0 < band[0] < band[1] <= series.sample_rate / 2:
+        raise InputError(
+            f"evaluate.band = [{band[0]:g}, {band[1]:g}]: must be 0 < low < high <= {series.sample_rate / 2:g} Hz,"
+            " half of series.sample_rate"
+        )
+    return segment, band
 
 
 def compare(
@@ -201,10 +227,13 @@ class Comparison:
             yield name, made.generated, measure(made) | left
 
 
-def train_of(basis: Basis, threshold: float, subset: int | None, predictions: Mapping[str, Read]) -> Train:
+def train_of(
+    basis: Basis, threshold: float, subset: int | None, predictions: Mapping[str, Read], segment: float
+) -> Train:
     """Read the train split that the network learned from, at most its first `subset` events; empty where it is gone.
 
-    What no witness explains is left out, where that is known: it would teach what nothing can predict.
+    What no witness explains is left out, where that is known: it would teach what nothing can predict. segment: s of a
+    Wiener filter.
     """
     training, none = basis.training, np.empty((0, len(basis.channels), 1, 1), np.float32)
     if training is None or not len(training.indices("train")):
@@ -226,7 +255,7 @@ def train_of(basis: Basis, threshold: float, subset: int | None, predictions: Ma
         derived = {item.name for item in training.config.derived}
         names = basis.channels[1:]
         recorded = [place for place, name in enumerate(names) if name not in derived]
-        series = Series(training, events, names, recorded)
+        series = method.Series(training, events, names, recorded, segment)
     witnesses = _clamped(training, seen, places[1:])
     return Train(witnesses, strain, floor, threshold, series, predictions)
 

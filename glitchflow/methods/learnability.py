@@ -51,7 +51,7 @@ class Terms:
             len(dataset),
             self.seed,
             self.loader.model_dump(mode="json", include={"witnesses", "subset"}),
-            self.evaluate.model_dump(mode="json", include={"quiet", "bootstrap"}),
+            self.evaluate.model_dump(mode="json", include={"quiet", "bootstrap", "band", "segment"}),
             self.threshold,
         ]
         return fingerprint(parts)
@@ -95,7 +95,7 @@ def measure(dataset: Dataset, terms: Terms) -> dict[str, Any]:
     basis, events = basis_of(dataset, terms.loader), dataset.indices("validation")[: subset.validation]
     if not len(events):
         raise InputError(f"{dataset.path}: its validation split is empty")
-    fit = fit_methods(dataset, basis, terms.threshold, subset.train)
+    fit = fit_methods(dataset, basis, terms.threshold, subset.train, settings=terms.evaluate)
     scored = compare(dataset, events[:EVENTS], fit, None, terms.cluster)
     interval = Bootstrap(terms.seed, terms.evaluate.bootstrap)
     witnessed = dataset.witnessed_labels

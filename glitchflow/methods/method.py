@@ -20,15 +20,13 @@ from glitchflow.data.store import Dataset
 from glitchflow.data.view import read_series
 from glitchflow.signal.qtransform import Seen
 from glitchflow.signal.types import Array, Energies, Flags, Indices
-from glitchflow.signal.wiener import CrossSpectra, cross_spectra
+from glitchflow.signal.wiener import CrossSpectra, cross_spectra, trimmed_spectra
 from glitchflow.twin.estimate import Shown
 
-SEGMENT = (
-    1.0  # s of a segment of spectra, and of a filter: resolves lines of 1 Hz, and a window holds some of them
-)
 EVENTS = (
     1024  # train events that spectra are summed over: more change a filter's taps by less than their error
 )
+TRIMMED_BYTES = 2**27  # of the spectra that a robust filter is fitted to
 BLOCK = 32  # events whose series are in memory at once
 
 # what a network says of ascending event indices: energies (E, F, T) of the strain, or a series (E, N)
@@ -43,21 +41,44 @@ class Series:
     events: Indices  # ascending indices
     witnesses: list[str]  # those of a block, in its order
     recorded: list[int]  # places among them of those that are not derived from others
+    segment: float  # s of a segment of spectra, and of a filter
 
     @cached_property
     def spectra(self) -> CrossSpectra:
         """Cross spectra of all witnesses and the strain, over events spread over the split: added up once for every
         method that is fitted from them."""
-        events = self.events[:: max(1, len(self.events) // EVENTS)][:EVENTS]
-        length = 2 * round(SEGMENT * self.dataset.config.series.sample_rate / 2)
-        return cross_spectra(self._stretches(events), length)
+        return cross_spectra(self.stretches(EVENTS), self.length)
 
-    def _stretches(self, events: Indices) -> Iterator[tuple[Array, Array]]:
-        """Strain (E, N') and witnesses (E, W, N') of the part of the series that Q-plots show, and half a segment more:
-        averaged over the long quiet rest, a filter would mostly learn the noise."""
-        made, channels = self.dataset.config, [self.dataset.channels[0], *self.witnesses]
+    @cached_property
+    def trimmed(self) -> CrossSpectra:
+        """Cross spectra of the recorded witnesses and the strain, over that half of the time which a filter explains
+        best; see `trimmed_spectra`."""
+        made = self.dataset.config
+        rate, band = made.series.sample_rate, made.qplot.frange
+        kept = 16 * (1 + len(self.recorded)) * 2 * self.window * (band[1] - band[0])  # bytes of an event
+        most = max(1, min(EVENTS, int(TRIMMED_BYTES / kept)))
+        stretches = ((strain, witnesses[:, self.recorded]) for strain, witnesses in self.stretches(most))
+        return trimmed_spectra(stretches, self.length, rate, band)
+
+    @property
+    def length(self) -> int:
+        """Count the samples of a segment: an even number of them."""
+        return 2 * round(self.segment * self.dataset.config.series.sample_rate / 2)
+
+    @property
+    def window(self) -> float:
+        """Return the s of an event's series that filters are fitted to: what Q-plots show, and half a segment more at
+        each end."""
+        made = self.dataset.config
         span = made.qplot.span if made.qplot.window == "fixed" else made.series.duration
-        half = round(min(span + SEGMENT, made.series.duration) * made.series.sample_rate / 2)
+        return min(span + self.segment, made.series.duration)
+
+    def stretches(self, most: int) -> Iterator[tuple[Array, Array]]:
+        """Yield strain (E, N') and witnesses (E, W, N') of so many events at most, spread over the split: their
+        `window` alone, for averaged over the long quiet rest a filter would mostly learn the noise."""
+        events = self.events[:: max(1, len(self.events) // most)][:most]
+        made, channels = self.dataset.config, [self.dataset.channels[0], *self.witnesses]
+        half = round(self.window * made.series.sample_rate / 2)
         middle = made.series.samples // 2
         for start in range(0, len(events), BLOCK):
             values = read_series(self.dataset, events[start : start + BLOCK], channels)
@@ -144,3 +165,4 @@ class Fit:
     fitted: dict[str, Fitted]
     witnesses: list[str]  # that they see
     floor: Array  # (F,) mean energy of the strain where nothing happened
+    band: tuple[float, float]  # Hz, in which the power that is left of recorded data is measured

@@ -66,6 +66,7 @@ METHODS: dict[str, Method] = {
     "linear": Method(images.fit_linear, TRAIN),
     "wiener": Method(partial(wiener.fit, derived=False), SERIES | {"recorded"}),
     "wiener_derived": Method(partial(wiener.fit, derived=True), SERIES | {"derived"}),
+    "wiener_robust": Method(wiener.fit_robust, SERIES | {"recorded"}),
     "wiener_mask": Method(wiener.fit_mask, SERIES),
     ORACLE: Method(oracle.fit, TRAIN | {"truth"}, truth=True),
     "reference": Method(reference.fit, SERIES | {"truth", "couplings"}, truth=True, seeing=False),

@@ -7,7 +7,7 @@
 Shapes: E event, M method, W witness, F frequency, T time, N sample, n sample of the window that is shown.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from glitchflow.methods.method import Block, Fit, Removed, Truth
 from glitchflow.score import metrics
 from glitchflow.score.made import Made
 from glitchflow.score.mask import removal_mask
+from glitchflow.score.power import in_band
 from glitchflow.signal.qtransform import look
 from glitchflow.signal.types import Array, Energies, Indices
 from glitchflow.twin.estimate import Estimator, shown_of
@@ -135,6 +136,7 @@ def make(
     window = _window(block)
     shown = [np.take_along_axis(values, window[:, None], axis=2) for values in (strain[:, None], white)]
     first = len(known)  # 1 or 2 where the truth leads
+    power = None if first else _powers(block, series, fit.band)
     for place, (name, one) in enumerate(taken.items(), first):
         generated = one.generated
         if one.mask is None:  # its own energy, and the noise that it says nothing of
@@ -154,6 +156,7 @@ def make(
                 removed=shown[1][:, place],
                 floor=fit.floor,
                 seeing=fit.methods[name].seeing,
+                power=None if power is None else power[:, [0, 1 + place]],
             ),
         )
 
@@ -190,6 +193,14 @@ def _by_energies(
             name,
             Made(recorded, one.generated, left, wanted, witnessed, None, None, None, fit.floor, seeing),
         )
+
+
+def _powers(block: Block, removed: Sequence[Array], band: tuple[float, float]) -> Array:
+    """Power (E, 1 + M) of the strain in a band over the window, as recorded and less what each method took of it."""
+    assert block.strain is not None, "what has a transform has series"
+    series = block.strain[:, None] - np.stack([np.zeros_like(block.strain), *removed], axis=1)
+    found = in_band(series, block.rate, band)
+    return np.square(np.take_along_axis(found, _window(block)[:, None], axis=2)).sum(axis=2)
 
 
 def _window(block: Block) -> Indices:

@@ -48,6 +48,14 @@ def fit_mask(train: Train) -> Mask:
     return Mask(fit(train, derived=True), train.floor)
 
 
+def fit_robust(train: Train) -> Filter:
+    """Fit the filters of the recorded witnesses to the time that they explain best: not to a witness's own bursts."""
+    series = train.series
+    assert series is not None, "the table of methods says that it needs series"
+    made = series.dataset.config
+    return Filter(fit_wiener(series.trimmed, made.series.sample_rate, made.qplot.frange), series.recorded)
+
+
 def fit(train: Train, derived: bool) -> Filter:
     """Fit the filters of the recorded witnesses, or with `derived` of all, those derived from others among them."""
     series = train.series

@@ -8,7 +8,15 @@ from glitchflow.score.table import SCORES
 HEADLINE = "residual"
 # what a terminal has room for; a column of two is one number with its price
 COLUMNS = (("residual",), ("left", "noise_added"), ("skill",), ("removed", "destroyed"), ("nll",))
-SHARES = ("noise_added", "removed", "destroyed")
+# of recorded data, of which nobody knows what is to go; deleting everything wins the first: its price beside it
+RECORDED = (
+    ("power_left", "snr_kept_median"),
+    ("power_left_median",),
+    ("power_left_gated",),
+    ("made_worse",),
+    ("nll",),
+)
+SHARES = ("noise_added", "removed", "destroyed", "made_worse", "snr_kept_median")
 NAME, WIDTH = 20, 10  # characters of a method's name, and of a column at least
 
 
@@ -24,19 +32,26 @@ def ranked(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def method_lines(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns a line of titles and a line for each method, by `ranked`, of the scores of a family."""
-    titles = [" / ".join(SCORES[score].words for score in column) for column in COLUMNS]
+    recorded = any(_known(of["power_left"]) for of in scores.values())
+    columns = RECORDED if recorded else COLUMNS
+    titles = [" / ".join(SCORES[score].words for score in column) for column in columns]
     widths = [2 + max(WIDTH, len(title)) for title in titles]
     rows = [("", titles)]
     for name in ranked(scores):
         rows.append(
-            (name, [" / ".join(_short(scores[name][score], score) for score in column) for column in COLUMNS])
+            (name, [" / ".join(_short(scores[name][score], score) for score in column) for column in columns])
         )
     lines = [f"{n:<{NAME}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)) for n, cells in rows]
     return [line.rstrip() for line in lines]
 
 
+def _known(interval: Mapping[str, Any]) -> bool:
+    value = interval["value"]
+    return value is not None and value == value
+
+
 def _short(interval: Mapping[str, Any], score: str) -> str:
     value = interval["value"]
-    if value is None or value != value:
+    if not _known(interval):
         return "–"
     return f"{value:.1%}" if score in SHARES else f"{value:.3f}"

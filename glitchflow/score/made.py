@@ -40,13 +40,15 @@ class Made:
     seeing: bool  # whether G was made without a look at the strain: else its likelihood says nothing
     # (E, N) of w the transients; None where they are all of it: no witness shares stationary noise with the strain
     transients: Array | None = None
+    # (E, 2) power of the strain in a band over the window, as recorded and what is left; None where the truth is known
+    power: Array | None = None
 
     def blocks(self) -> Iterator["Made"]:
         """Yields the same, some `BLOCK` events at a time, energies clamped at 0.
 
         Raises ValueError where shapes differ or energies are not finite.
         """
-        arrays = ((name, getattr(self, name)) for name in (*ENERGIES, *SERIES))
+        arrays = ((name, getattr(self, name)) for name in (*ENERGIES, *SERIES, "power"))
         given = {name: value for name, value in arrays if value is not None}
         for group in (ENERGIES, SERIES):
             shapes = {value.shape for name, value in given.items() if name in group}

@@ -18,7 +18,12 @@ from glitchflow.signal.types import Array, Spectrum
 BANDS = 16  # of Allen's chi^2, each with the same share of the template's SNR^2: what he uses in his examples
 
 
-def noise_psd(strain: Array, sample_rate: float, segment: float = 4.0, samples: int | None = None) -> Array:
+SEGMENT = 4.0  # s of a periodogram, where nobody says
+
+
+def noise_psd(
+    strain: Array, sample_rate: float, segment: float = SEGMENT, samples: int | None = None
+) -> Array:
     """Estimates PSDs (..., K) of series (..., N) by the median of Hann-windowed periodograms of `segment` s.
 
     By the median a glitch hardly counts. In squared units of the strain / Hz, one-sided, at the frequencies of a series

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glitchflow.score import metrics, skill, subtraction, survival
+from glitchflow.score import metrics, power, skill, subtraction, survival
 from glitchflow.score.made import Columns, Made, Measured, Who
 from glitchflow.score.statistics import UNDEFINED, Bootstrap, Interval, bootstrap_mean
 
@@ -46,6 +46,7 @@ def likeness(made: Made) -> Columns:
 MEASURES: tuple[Callable[[Made], Columns], ...] = (
     subtraction.series_sums,
     subtraction.energy_sums,
+    power.powers,
     skill.likelihood,
     likeness,
 )
@@ -85,6 +86,7 @@ _SERIES, _PIXELS = (
     frozenset({"residual2", "witnessed2", "strain2"}),
     frozenset({"off", "before", "harm", "quietly"}),
 )
+_POWER = frozenset({"power_left"})
 _LIKELIHOOD, _SIGNALS = frozenset({"nll"}), frozenset({"kept"})
 _ONE, _TWO, _FOUR = (partial(number, form=form) for form in (".1f", ".2f", ".4f"))
 
@@ -102,6 +104,10 @@ SCORES: dict[str, Score] = {
         Score("noise_above_5", "quiet, SNR > 5 added", subtraction.noise_above_5, "lower", share, _SERIES),
         Score("snr_left_median", "SNR left, median", subtraction.snr_left_median, "lower", _ONE, _SERIES),
         Score("snr_left_p90", "SNR left, 90 %", subtraction.snr_left_p90, "lower", _ONE, _SERIES),
+        Score("power_left", "power left", power.power_left, "lower", number, _POWER),
+        Score("power_left_median", "power left, median", power.power_left_median, "lower", number, _POWER),
+        Score("power_left_gated", "power left, gated", power.power_left_gated, "lower", number, _POWER),
+        Score("made_worse", "windows made worse", power.made_worse, "lower", share, _POWER),
         Score("skill", "skill", skill.skill, "higher", number, _LIKELIHOOD),
         Score("nll", "NLL per pixel", skill.mean_nll, "lower", number, _LIKELIHOOD),
         Score("removed", "removed", subtraction.removed, "higher", share, _PIXELS),

@@ -5,14 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glitchflow.config.sections import Cluster, Loader
+from glitchflow.config import Evaluate
+from glitchflow.config.sections import Cluster, Loader, QPlot, Series
 from glitchflow.data.store import dataset as store
+from glitchflow.errors import InputError
 from glitchflow.methods import compare as module
 from glitchflow.methods import treat
 from glitchflow.methods.compare import basis_of, compare, fit_methods
 from glitchflow.methods.method import Method, Removed
 from glitchflow.methods.table import METHODS
 from glitchflow.score.levels import Rule
+from glitchflow.score.power import in_band
 from glitchflow.score.table import measure
 from glitchflow.twin.estimate import estimator_of
 
@@ -126,7 +129,7 @@ def test_what_is_left_of_energies_and_of_series_is_the_same_at_the_ends(opened, 
 
 def test_what_no_witness_explains_teaches_no_method(opened):
     dataset, basis = opened
-    train = module.train_of(basis, 16.0, None, {})
+    train = module.train_of(basis, 16.0, None, {}, 1.0)
     label = dataset.events("label", dataset.indices("train"))
     blip = dataset.labels.index("blip")
     assert len(train.target) == (label != blip).sum() < len(label)
@@ -139,3 +142,45 @@ def test_without_a_train_split_only_what_needs_none_is_compared(opened, capsys):
     assert "no train split to fit methods to" in capsys.readouterr().err
     found = compare(dataset, dataset.indices("test"), fit, RULE, Cluster())
     assert np.isfinite(found.columns["nothing"]["nll"]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"segment": 20}, "evaluate.segment = 20: must be at most series.duration = 8 s"),
+        (
+            {"band": [20, 300]},
+            "evaluate.band = [20, 300]: must be 0 < low < high <= 256 Hz, half of series.sample_rate",
+        ),
+    ],
+)
+def test_lengths_that_a_store_does_not_have(settings, message):
+    series, qplot = Series(duration=8, sample_rate=512), QPlot()
+    with pytest.raises(InputError) as failure:
+        module.lengths(Evaluate.model_validate(settings), series, qplot)
+    assert str(failure.value) == message
+
+
+def test_a_filter_holds_ten_periods_of_the_lowest_frequency_unless_told():
+    series, qplot = Series(duration=900, sample_rate=5), QPlot(frange=(0.01, 0.1), span=300)
+    assert module.lengths(Evaluate(), series, qplot) == (300, (0.01, 0.1)), "no longer than the window"
+    assert module.lengths(Evaluate(), Series(), QPlot()) == (1, (10, 200))
+    assert module.lengths(Evaluate(segment=500, band=(0.02, 0.05)), series, qplot) == (500, (0.02, 0.05))
+
+
+def test_power_is_measured_where_nobody_knows_the_truth(opened, fit):
+    dataset, _ = opened
+    estimator = estimator_of(dataset)
+    block, recorded = treat.read_block(dataset, dataset.indices("test")[:3], fit.witnesses, estimator)
+    assert "power_left" not in measure(dict(treat.make(fit, estimator, block, recorded))["wiener"])
+    unknown = replace(block, truth=None)
+    some = {name: fit.methods[name] for name in ("nothing", "gate", "wiener")}
+    made = dict(treat.make(replace(fit, methods=some), estimator, unknown, recorded))
+    found = {name: measure(one) for name, one in made.items()}
+    np.testing.assert_array_equal(found["nothing"]["power_left"], found["nothing"]["power"])
+    assert (found["gate"]["power_left"] < 0.1 * found["gate"]["power"]).all()
+    w = fit.fitted["wiener"].removed(block).series
+    window = treat._window(block)
+    left = in_band(block.strain - w, block.rate, fit.band)
+    expected = np.square(np.take_along_axis(left, window, axis=1)).sum(axis=1)
+    np.testing.assert_allclose(found["wiener"]["power_left"], expected, rtol=1e-9)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glitchflow.signal.wiener import cross_spectra, fit_wiener
+from glitchflow.signal.wiener import cross_spectra, fit_wiener, trimmed_spectra
 
 RATE, N = 256.0, 1024
 
@@ -71,3 +71,21 @@ def test_what_cannot_be_fitted_is_said():
         cross_spectra([(strain, witnesses)], 2048)
     with pytest.raises(ValueError, match="at least one event"):
         cross_spectra([], 128)
+
+
+def test_bursts_of_a_witness_alone_do_not_silence_a_robust_filter():
+    """A third of the time one witness shows what the strain never sees, and a filter of all of it hardly listens."""
+    strain, witnesses, _ = world()
+    bursts = witnesses.copy()
+    bursts[::3, 0] += 50 * np.random.default_rng(1).standard_normal(bursts[::3, 0].shape)
+    naive = fit_wiener(cross_spectra([(strain, bursts)], 128), RATE, (0, 128))
+    spectra = trimmed_spectra([(strain[:70], bursts[:70]), (strain[70:], bursts[70:])], 128, RATE, (20, 100))
+    robust = fit_wiener(spectra, RATE, (20, 100))
+    clean = fit_wiener(cross_spectra([(strain, witnesses)], 128), RATE, (20, 100))
+    left = [(strain - wiener.predict(witnesses))[:, 128:-128].std() for wiener in (naive, robust, clean)]
+    assert left[0] > 1.3 * left[2] and left[1] == pytest.approx(left[2], rel=0.01), left
+
+
+def test_a_robust_filter_needs_an_event():
+    with pytest.raises(ValueError, match=r"^a Wiener filter needs at least one event$"):
+        trimmed_spectra([], 128, RATE, (0, 128))

@@ -59,7 +59,7 @@ def evaluate(experiment: Experiment) -> Path:
     run = open_run(experiment, settings.beside)
     dataset, basis = run.dataset, run.basis
     events = scored_events(run, settings.split)[: subset.test]
-    fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.methods)
+    fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.methods, settings)
     rule = veto_scores.cluster_rule(dataset, settings)
     scored = compare(dataset, events, fit, rule, experiment.cluster)
     levels = Levels.of(scored.columns, scored.covered)

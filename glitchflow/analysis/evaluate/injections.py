@@ -24,6 +24,7 @@ from glitchflow.analysis.evaluate.signals import BANK, VERDICT, Heard
 from glitchflow.config import Cluster, Harm
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.store import Dataset
+from glitchflow.errors import InputError
 from glitchflow.methods.compare import Comparison, parts_of
 from glitchflow.methods.method import Block, Fit
 from glitchflow.methods.treat import Taken, alone, ask, read_block, take
@@ -31,6 +32,7 @@ from glitchflow.progress import say
 from glitchflow.score import matched
 from glitchflow.score.made import Columns
 from glitchflow.score.metrics import NOISE_ENERGY
+from glitchflow.signal.simulation.families import last_orbit
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.streams import SIGNALS, generator
 from glitchflow.signal.types import Array, Flags, Indices
@@ -48,10 +50,12 @@ def examine(
     """Examine every method by signals in some events, ascending indices.
 
     Returns by method the columns `VERDICT`, (E, S) each, NaN where an event has fewer signals; see `signals.examine`.
-    Nothing where the dataset holds no series, or no signals are asked for.
+    Nothing where the dataset holds no series, or no signals are asked for. Raises `InputError` for signals that no
+    Q-plot shows.
     """
     if "series" not in dataset or not settings.signals:
         return {}
+    _heard(settings, dataset.config.qplot.frange)
     exam = Exam(dataset, fit, settings, seed)
     label = dataset.events("label", events)
     able = exam.over(exam.able, events[np.isin(label, exam.glitches)], cluster, "placing signals")
@@ -67,6 +71,21 @@ def examine(
     exam = replace(exam, counts=counts)
     found = exam.over(exam.examine, np.array(sorted(counts), np.int64), cluster, "examining signals")
     return _columns(events, fit, {event: verdicts for part in found for event, verdicts in part.items()})
+
+
+def _heard(settings: Harm, frange: tuple[float, float]) -> None:
+    """Signals sweep through some of the band."""
+    last = last_orbit(settings.mass[1])
+    if settings.start >= frange[1]:
+        raise InputError(
+            f"harm.start = {settings.start:g}: must be below {frange[1]:g} Hz, the end of the store's qplot.frange;"
+            " harm.signals=0 injects none"
+        )
+    if last <= frange[0]:
+        raise InputError(
+            f"harm.mass = [{settings.mass[0]:g}, {settings.mass[1]:g}]: the heaviest ends at {last:.3g} Hz, below the"
+            f" store's qplot.frange = [{frange[0]:g}, {frange[1]:g}]"
+        )
 
 
 def _columns(events: Indices, fit: Fit, found: Mapping[int, Array]) -> dict[str, Columns]:

@@ -64,7 +64,8 @@ class Heard:
     @cached_property
     def psd(self) -> Array:
         """Return the strain's own PSD (K,)."""
-        return matched.noise_psd(self.strain, self.estimator.engine.sample_rate)
+        engine = self.estimator.engine  # segments as long as the whitening's, where these are of minutes
+        return matched.noise_psd(self.strain, engine.sample_rate, max(matched.SEGMENT, engine.fftlength or 0))
 
     @cached_property
     def own(self) -> Coefficients:

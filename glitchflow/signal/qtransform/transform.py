@@ -88,7 +88,7 @@ class QTransform(nn.Module):
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(CHOICES[name])}")
         self.samples = round(duration * sample_rate)
         self.duration, self.sample_rate = self.samples * (1 / sample_rate), float(sample_rate)
-        self.select, self.invalid, self.dtype = select, invalid, dtype
+        self.select, self.invalid, self.dtype, self.fftlength = select, invalid, dtype, fftlength
         self.limits = None if limits is None else torch.as_tensor(limits, dtype=torch.float64)
         self.whiten = whiten
         self.asd = None if isinstance(whiten, bool) else torch.as_tensor(whiten, dtype=torch.float64)

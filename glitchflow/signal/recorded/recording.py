@@ -30,8 +30,9 @@ STRETCH = 64 * _MIB  # bytes of a stretch, all channels at the common rate; the 
 RAW = 64 * _MIB  # bytes of recorded samples that are worked on at once, and of decoded files that are kept
 UNKNOWN = 16384.0  # Hz that a channel is taken to have before it was read: the fastest there are
 SLOWEST = 8.0  # Hz; of a trend once a second or a minute no series of seconds can be made
+TREND = 16  # times slower than the common rate, where that is slow itself: below it a channel is one of its trends
 LOT = 64  # windows that are read together where nobody says
-MARGIN = 2.0  # s read beyond each end of a stretch: more than half a filter, at the slowest rate too
+MARGIN = 16  # samples of the slowest rate read beyond each end of a stretch: more than half a filter
 
 
 class Gap(InputError):
@@ -153,10 +154,11 @@ def recorded_rates(recording: Recording) -> dict[str, float]:
         rate = recording.rates.get(source.name)
         if rate is None:
             raise InputError(f"ingest.channels {source.name}: {reason}")
-        if rate < SLOWEST:
+        slowest = slowest_rate(recording.series)
+        if rate < slowest:
             raise InputError(
                 f"ingest.channels {source.name}: was recorded at {rate:.4g} Hz, a trend, of which there are no"
-                f" Q-plots; leave it out (at least {SLOWEST:g} Hz)"
+                f" Q-plots; leave it out (at least {slowest:g} Hz)"
             )
     return dict(recording.rates)
 
@@ -196,8 +198,9 @@ def stretch_of(recording: Recording, window: int) -> tuple[int, int]:
 def _read(recording: Recording, first: int, last: int) -> Stretch:
     """All channels over one stretch."""
     rate, whole = recording.series.sample_rate, _whole_seconds(recording.series.sample_rate)
-    begin = math.floor((first / rate - MARGIN) / whole) * whole
-    end = math.ceil((last / rate + MARGIN) / whole) * whole
+    slowest = slowest_rate(recording.series)
+    begin = math.floor((first / rate - MARGIN / slowest) / whole) * whole
+    end = math.ceil((last / rate + MARGIN / slowest) / whole) * whole
     values = np.full((len(recording.sources), last - first), np.nan)
     unread: dict[str, list[tuple[float, float, str]]] = {}
     for lot in _lots(recording, end - begin):
@@ -206,7 +209,7 @@ def _read(recording: Recording, first: int, last: int) -> Stretch:
             if piece.start >= end or piece.stop <= begin:
                 continue
             for c, source, found in zip(lot, some, _decode(recording, piece, some, begin, end)):
-                if not isinstance(found, str) and found.rate < SLOWEST:
+                if not isinstance(found, str) and found.rate < slowest:
                     found = f"{found.rate:.4g} Hz is too slow"
                 if not isinstance(found, str):
                     row = rows.setdefault(c, Row.empty(begin, end, found.rate))
@@ -217,6 +220,11 @@ def _read(recording: Recording, first: int, last: int) -> Stretch:
         for c in list(rows):
             values[c] = rows.pop(c).resampled(first, last, rate)
     return Stretch(first, values, unread)
+
+
+def slowest_rate(series: Series) -> float:
+    """Returns the slowest rate in Hz that a channel may have: 8 Hz, or less where the common rate is so slow."""
+    return min(SLOWEST, series.sample_rate / TREND)
 
 
 def _whole_seconds(rate: float) -> int:

@@ -225,6 +225,12 @@ def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Tran
     return Transient(strain, *instrument.leaked(strain, gps))
 
 
+def last_orbit(mass: float) -> float:
+    """Returns the frequency in Hz at which two equal masses of a chirp mass (solar masses) leave their innermost stable
+    orbit: c^3 / (6^(3/2) pi G M), M = 2^(6/5) Mc."""
+    return 1 / (np.pi * 6**1.5 * SOLAR_MASS * mass * 2**1.2)
+
+
 def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:
     """Computes the Newtonian inspiral (N,) of two equal masses, up to their sum's innermost stable orbit at time 0.
 
@@ -233,8 +239,7 @@ def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:
     m^(-5/8) / pi, amplitude tau^(-1/4): Cutler & Flanagan, PRD 49, 2658 (1994), equations 2.2 and 2.13. It goes on as
     a damped oscillation of Q = pi at its last frequency, so as not to end in a click: no model of the merger.
     """
-    m = SOLAR_MASS * mass
-    last = 1 / (np.pi * 6**1.5 * m * 2**1.2)  # Hz: c^3 / (6^(3/2) pi G M), M = 2^(6/5) Mc
+    m, last = SOLAR_MASS * mass, last_orbit(mass)
     end, begin = (5 / 256 * (np.pi * f) ** (-8 / 3) * m ** (-5 / 3) for f in (last, min(start, last)))
     begin = min(begin, end - 0.95 * float(time[0]))
     left = np.maximum(end - time, end)
