@@ -1,9 +1,11 @@
 """The figure of one event of a store: `glitchflow inspect STORE --event N`.
 
 dataset.zarr      -> the strain above its witnesses
-predictions.zarr  -> recorded, generated (before training where it is stored), residual
+predictions.zarr  -> recorded, generated (before training where it is stored), residual; of a twin that predicts series
+                     what is recorded, removed and left, as series and as Q-plots
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.data import store
-from glitchflow.data.view import axes
+from glitchflow.data.view import axes, strain_engine
 from glitchflow.errors import InputError
 from glitchflow.figures import qplots as plots
+from glitchflow.figures.subtraction import Subtracted
+from glitchflow.figures.subtraction import subtracted as draw_subtracted
 from glitchflow.score import metrics
+from glitchflow.signal.qtransform import look
 
+SERIES = "removed"  # the array of predictions that only a kind that predicts series has
 FAINTEST = 20.0  # a colour scale never ends below, so that noise does not look like a signal
 
 
@@ -53,6 +59,8 @@ def _channels(dataset: store.Dataset, event: int) -> Figure:
 
 def _response(predictions: store.Dataset, event: int) -> Figure:
     dataset = _behind(predictions)
+    if SERIES in predictions:
+        return subtracted(dataset, predictions, [event])
     images = response(dataset, predictions, event, untrained=True)
     title, top = _title(dataset, event), loud(images["recorded"])
     return plots.qplot_row(images, *axes(dataset, event), title, top)
@@ -78,8 +86,35 @@ def response(
         if untrained and "untrained" in predictions:
             images["generated before training"] = np.asarray(predictions["untrained"][event])
         images["generated"] = np.asarray(predictions["qplot"][event])
-        images["residual"] = metrics.subtract(recorded[None], images["generated"][None])[0]
+        images["residual"] = (
+            _subtraction(dataset, predictions, event).energies[-1]
+            if SERIES in predictions
+            else metrics.subtract(recorded[None], images["generated"][None])[0]
+        )
     return images
+
+
+def subtracted(dataset: store.Dataset, predictions: store.Dataset, events: Sequence[int]) -> Figure:
+    """Draw events of which series are predicted: recorded, removed and left, as series and as Q-plots."""
+    return draw_subtracted([_subtraction(dataset, predictions, event) for event in events])
+
+
+def _subtraction(dataset: store.Dataset, predictions: store.Dataset, event: int) -> Subtracted:
+    """One event before and after: through the strain's own whitening filter, plane and row medians."""
+    strain, removed = (
+        np.asarray(values, np.float64) for values in (dataset["series"][event, 0], predictions[SERIES][event])
+    )
+    seen = look(strain_engine(dataset), strain[None])
+    taken = seen.whiten(removed[None, None])[0, 0]
+    series = np.stack([seen.white[0], taken, seen.white[0] - taken])
+    shown = dataset.labels[int(np.asarray(dataset["label"][event]))]
+    return Subtracted(
+        f"event {event}, {shown}",
+        dataset.config.series.sample_rate,
+        series,
+        seen.energies(series[None])[0],
+        *axes(dataset, event),
+    )
 
 
 def loud(strain: NDArray) -> float:

@@ -1,5 +1,6 @@
 """The figures of an evaluation, drawn from its `metrics.json` alone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,14 +11,15 @@ from glitchflow.score.table import SCORES
 
 # those that are drawn, of as many as can be told apart; all are in the tables
 CURVES = (NETWORK, "linear", "mean", UNTRAINED, "oracle", "wiener")
+SUBTRACTING = (NETWORK, "wiener", "wiener_derived", "oracle", "reference")
 BARS = (NETWORK, "linear", "wiener", "loudest_witness", "constant", "oracle", "reference")
 
 
 def figures(result: dict[str, Any]) -> dict[str, Figure]:
-    """Draws figures by name: headline, price, attribution and drift where given, accuracy, cleaned, roc and veto."""
+    """Draws figures by name: headline, left, price, attribution, drift where given, accuracy, cleaned, roc, veto."""
     table = result["thresholds"]
     names = [name for name in CURVES if name in table]
-    drawn = _headline(result) | _price(result)
+    drawn = _headline(result) | _left(result) | _price(result)
     for score, words in (("accuracy", "veto accuracy"), ("cleaned", "events without a cluster")):
         shares = {name: table[name][score] for name in names if score in table[name]}
         drawn[score] = curves.against_threshold(table["thresholds"], shares, words)
@@ -37,14 +39,24 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
 def _headline(result: dict[str, Any]) -> dict[str, Figure]:
     """The residual per family, or the skill where a store has no series."""
     for score, nothing in (("residual", 1.0), ("skill", 0.0)):
-        bars = {
-            family: {n: entry["scores"][n][score] for n in BARS if n in entry["scores"]}
-            for family, entry in result["families"].items()
-            if entry["witnessed"] and entry["scores"][NETWORK][score]["value"] is not None
-        }
-        if bars:
+        if bars := _bars(result, score, BARS):
             return {"headline": curves.by_family(bars, SCORES[score].words, nothing, score == "residual")}
     return {}
+
+
+def _left(result: dict[str, Any]) -> dict[str, Figure]:
+    """What is left of glitches per family, where there are series: quiet time does not hide it."""
+    bars = _bars(result, "left", SUBTRACTING)
+    return {"left": curves.by_family(bars, SCORES["left"].words, 1.0, True)} if bars else {}
+
+
+def _bars(result: dict[str, Any], score: str, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A score by family and method, of the families for which the network has one."""
+    return {
+        family: {n: entry["scores"][n][score] for n in methods if n in entry["scores"]}
+        for family, entry in result["families"].items()
+        if entry["witnessed"] and entry["scores"][NETWORK][score]["value"] is not None
+    }
 
 
 def _price(result: dict[str, Any]) -> dict[str, Figure]:

@@ -78,7 +78,7 @@ def qplot_grid(
             axis.set_ylabel(f"{rows[row]}\nfrequency [Hz]" if rows[row] else "frequency [Hz]", fontsize=9)
         if row == len(rows) - 1:
             axis.set_xlabel("time [s]", fontsize=9)
-        _frequency_axis(axis, frequency)
+        frequency_axis(axis, frequency)
     beyond = "max" if scale.vmax is not None and images.max() > scale.vmax else "neither"
     bar = figure.colorbar(mesh, ax=axes, extend=beyond, pad=0.015, aspect=18 * len(rows) ** 0.8)
     bar.set_label(ENERGY_LABEL, fontsize=9)
@@ -89,7 +89,8 @@ def qplot_grid(
     return figure
 
 
-def _frequency_axis(axis: Axes, frequency: ArrayLike) -> None:
+def frequency_axis(axis: Axes, frequency: ArrayLike) -> None:
+    """Scale an axis of frequencies as they are spaced."""
     if is_logarithmic(frequency):
         axis.set_yscale("log")
         # 1, 2, 5 a decade as plain numbers: a Q-plot seldom spans more than two decades

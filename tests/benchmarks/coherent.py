@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from glitchflow.analysis.event_figure import subtracted
 from glitchflow.data.store import open_store
 from glitchflow.train import checkpoint
 
@@ -70,9 +71,19 @@ def stages(home: Path, seed: int, store: str, overrides: Sequence[str]) -> Resul
         run("evaluate", *own)
     known = json.loads(trained.read_text())
     if "blind" not in known:
+        draw(home, dataset)
         known["blind"] = is_blind(home, dataset)
         trained.write_text(json.dumps(known))
     return json.loads(metrics.read_text()) | known
+
+
+def draw(home: Path, store: str) -> None:
+    """Draws the first test event of each witnessed family, before and after: `subtracted.png`."""
+    dataset, predictions = open_store(store), open_store(home / "predictions.zarr")
+    events = dataset.indices("test")
+    label = np.array(dataset.labels)[dataset.events("label", events)]
+    first = [int(events[label == family][0]) for family in dataset.witnessed_labels if family in label]
+    subtracted(dataset, predictions, first).savefig(home / "subtracted.png", dpi=80)
 
 
 def is_blind(home: Path, store: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from glitchflow.analysis import event_figure
 from glitchflow.analysis.inspect import describe, text
 from glitchflow.analysis.report import charts, events, images
 from glitchflow.analysis.report.finding import at, headline_score, nearest
@@ -45,13 +46,19 @@ def scores(run: Run) -> Values:
         {"family": name, "methods": ranked(entry["scores"]), "score": headline_score(entry), **entry}
         for name, entry in sorted(families, key=lambda item: item[0] != "witnessed")
     ]
-    drawn = [charts.svg(run.figures[name]) for name in ("headline", "price") if name in run.figures]
+    drawn = [charts.svg(run.figures[name]) for name in ("headline", "price", "left") if name in run.figures]
     return {"rows": rows, "charts": drawn, "columns": [[SCORES[name] for name in cell] for cell in CELLS]}
 
 
 def gallery(run: Run) -> Values:
-    """List the events of each family whose Q-plots are shown, chosen by no score."""
-    return {"families": list(events.gallery(run))}
+    """List the events of each family whose Q-plots are shown, chosen by no score; where series are predicted, the first
+    of each that a witness may see is drawn with them."""
+    families, labels = list(events.gallery(run)), run.dataset.labels
+    unseen = [labels[i] for i in (0, *events.unwitnessed(run.dataset))]
+    first = [members[0] for name, members in families if name not in unseen]
+    series = run.predictions is not None and event_figure.SERIES in run.predictions and first
+    drawn = charts.svg(event_figure.subtracted(run.dataset, run.predictions, first)) if series else None
+    return {"families": families, "subtracted": drawn}
 
 
 def thresholds(run: Run) -> Values:

@@ -1,0 +1,42 @@
+"""A subtraction as series and Q-plots: what is drawn is what was given, about its loudest moment."""
+
+import numpy as np
+from matplotlib.collections import QuadMesh
+
+from glitchflow.figures.subtraction import VIEWS, ZOOM, Subtracted, subtracted
+
+RATE, SAMPLES, LOUD = 128.0, 1024, 700
+
+
+def event(name="event 3, burst"):
+    series = np.random.default_rng(0).normal(size=(3, SAMPLES))
+    series[1] = 0
+    series[1, LOUD : LOUD + 4] = 9, -8, 7, -6
+    series[2] = series[0] - series[1]
+    energies = np.random.default_rng(1).exponential(2, (3, 8, 5))
+    return Subtracted(name, RATE, series, energies, np.geomspace(10, 60, 8), np.linspace(-0.5, 0.5, 5))
+
+
+def test_series_are_drawn_about_the_loudest_moment_of_what_is_removed():
+    first, *_ = subtracted([event()]).axes
+    recorded, removed, left = (line.get_xydata() for line in first.lines)
+    middle = (LOUD + 2 - SAMPLES // 2) / RATE
+    np.testing.assert_allclose(first.get_xlim(), (middle - ZOOM / 2, middle + ZOOM / 2), atol=3 / RATE)
+    place = np.rint(recorded[:, 0] * RATE).astype(int) + SAMPLES // 2
+    for line, series in zip((recorded, removed), event().series):
+        np.testing.assert_array_equal(line[:, 1], series[place])
+    offset = left[:, 1] - event().series[2][place]
+    np.testing.assert_allclose(offset, offset[0])
+    assert left[:, 1].max() <= recorded[:, 1].min() + 1e-9, "what is left is beneath, over nothing"
+
+
+def test_an_event_a_row_its_q_plots_on_one_scale():
+    figure = subtracted([event("one"), event("two")])
+    meshes = [c for axis in figure.axes for c in axis.collections if isinstance(c, QuadMesh)]
+    assert len(meshes) == 2 * len(VIEWS)
+    assert len({mesh.norm.vmax for mesh in meshes}) == 1
+    for mesh, image in zip(meshes, [*event().energies, *event().energies], strict=True):
+        np.testing.assert_array_equal(mesh.get_array().ravel(), image.ravel())
+    assert [axis.get_ylabel() for axis in figure.axes[::4]] == ["one\nwhite strain", "two\nwhite strain"]
+    assert [axis.get_title() for axis in figure.axes[1:4]] == list(VIEWS)
+    figure.draw_without_rendering()
