@@ -9,9 +9,11 @@ from helpers import linked, staged
 
 from glitchflow.analysis.clean.clean import clean
 from glitchflow.analysis.evaluate.evaluate import evaluate
+from glitchflow.analysis.event_figure import draw, response
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.opened import open_run
 from glitchflow.analysis.report import report as write_report
+from glitchflow.data.view import strain_engine
 from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.treat import read_block
 from glitchflow.signal.qtransform import look
@@ -69,7 +71,19 @@ def test_it_is_scored_among_the_methods(run):
     assert scores["left"]["value"] > 0 and scores["snr_kept_median"]["value"] > 0.9
     assert scores["skill"]["value"] is None  # what it removes holds strain
     assert "thresholds_tried" not in metrics
-    assert write_report(staged("report", run)).stat().st_size > 10_000
+    page = write_report(staged("report", run)).read_text()
+    assert "with what is removed over it and what is left beneath" in page
+
+
+def test_an_event_is_drawn_before_and_after(opened, tmp_path):
+    """What is left is the cleaned series' energy, not the recorded one turned down."""
+    dataset, predictions = opened.dataset, opened.predictions
+    strain, removed = dataset["series"][3, 0].astype(np.float64), predictions["removed"][3].astype(np.float64)
+    seen = look(strain_engine(dataset), strain[None])
+    expected = seen.energies(seen.whiten((strain - removed)[None, None]))[0, 0]
+    images = response(dataset, predictions, 3)
+    np.testing.assert_allclose(images["residual"], expected, rtol=1e-3, atol=1e-3)
+    assert draw(predictions.path, 3, str(tmp_path / "e.png")).stat().st_size > 10_000
 
 
 def test_clean_subtracts_its_series(run, opened):
