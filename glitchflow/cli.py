@@ -85,8 +85,8 @@ STAGES = {
     "evaluate": Stage(
         "glitchflow.analysis.evaluate.evaluate:evaluate",
         "Score the predictions on the test split, beside every other method: evaluation/.",
-        "workdir seed store.path loader.subset infer.batch evaluate veto clean.threshold harm scan.signals scan.alpha"
-        " cluster",
+        "workdir seed store.path ingest.channels loader.subset infer.batch evaluate veto clean.threshold harm"
+        " scan.signals scan.alpha cluster",
     ),
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 from pydantic import TypeAdapter
 
-from glitchflow.config import Experiment
+from glitchflow.config import Experiment, Source
 from glitchflow.data.identity import EARLIER, identity
 from glitchflow.data.store import Dataset, open_store
 from glitchflow.errors import InputError
@@ -22,7 +23,9 @@ from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.compare import Basis
 from glitchflow.methods.method import Read
 from glitchflow.methods.table import NETWORK, UNTRAINED
+from glitchflow.signal.types import Array, Indices
 from glitchflow.train import checkpoint
+from glitchflow.twin.estimate import shown_of
 from glitchflow.twin.front import Front
 
 ESTIMATE = "estimate"  # the array of predictions that only a kind that predicts series has
@@ -136,3 +139,41 @@ def origin_of(dataset: Dataset, origin: dict[str, str] | None) -> Dataset | None
     except InputError:
         return None
     return other if identity(other) == origin["identity"] else None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Holds events by the time their Q-plots begin; all (E,), times in GPS s."""
+
+    events: Indices
+    series: Array  # where the event's series begins
+    start: Array  # where its Q-plot begins
+    stop: Array
+
+    def near(self, start: float, stop: float) -> Indices:
+        """Return the places of those whose series may reach into a time, by ascending event."""
+        reach = self.start - self.series  # on either side
+        some = np.flatnonzero((self.start - reach < stop) & (self.stop + reach > start))
+        return some[np.argsort(self.events[some])]
+
+
+def windows_of(dataset: Dataset, events: Indices) -> Windows:
+    """Find the times of ascending events."""
+    series = dataset.events("gps", events) - dataset.config.series.duration / 2
+    start, stop = np.array([[shown.start, shown.stop] for shown in shown_of(dataset, events)]).T + series
+    order = np.argsort(start, kind="stable")
+    return Windows(events[order], series[order], start[order], stop[order])
+
+
+def strain_source(dataset: Dataset, channels: Sequence[Source]) -> Source | None:
+    """Find where a dataset's strain was recorded: as the configuration (its `channels`) says now, files may have moved.
+
+    None for synthetic events. Raises `InputError` where nothing names the strain.
+    """
+    if not dataset.recorded:
+        return None
+    name = dataset.channels[0]
+    for source in (*channels, *dataset.config.ingest.channels):
+        if source.name == name:
+            return source
+    raise InputError(f"ingest.channels: does not name {name}, the strain of {dataset.path}")

@@ -47,6 +47,11 @@ class Evaluate(Section):
     groups: dict[str, list[str]] = key(
         {}, "witnesses left out together, by name; empty: each with the channels derived from it"
     )
+    truth: File = key(
+        "",
+        "frames/truth of the `stretch` that the windows are of: what is done to it, by `clean` too, is measured by it;"
+        " empty: none",
+    )
     drift: float = key(
         0.001,
         "share of the training's events beyond each end of the range a witness is trusted in",
@@ -94,9 +99,6 @@ class Clean(Section):
     split: Literal["all", "train", "validation", "test"] = key("all", "events that are cleaned and vetoed")
     format: Literal["", "gwf", "hdf5"] = key(
         "", "of the cleaned strain; empty: GWF where it was read from GWF"
-    )
-    truth: File = key(
-        "", "frames/truth of the `stretch` that is cleaned: what it did is measured; empty: none"
     )
 
 

@@ -6,6 +6,7 @@ MOVED = {
     "qplot.fduration": "whiten.length",
     "qplot.fftlength": "whiten.fftlength",
     "qplot.highpass": "whiten.highpass",
+    "clean.truth": "evaluate.truth",
 }
 
 GONE = {f"simulate.detector.coupling.{name}": "simulate.detector.drift" for name in ("drift", "drift_period")}

@@ -35,6 +35,7 @@ from glitchflow.score.made import Columns
 from glitchflow.score.metrics import NOISE_ENERGY
 from glitchflow.score.sample import Scored, join
 from glitchflow.score.table import measure
+from glitchflow.signal.recorded.recording import Recording
 from glitchflow.signal.types import Array, Energies, Indices
 from glitchflow.twin.estimate import Estimator, estimator_of
 
@@ -72,12 +73,13 @@ def fit_methods(
     subset: int | None = None,
     predictions: Mapping[str, Read | Subtraction] | None = None,
     settings: Evaluate = Evaluate(),  # noqa: B008  a section never changes
+    truth: Recording | None = None,
 ) -> Fit:
     """Fit every method that can be made here to the train split that the network learned from.
 
     threshold: clean.threshold; subset: events of the train split to learn from at most; predictions: what networks
-    say of `dataset`, by method, as `Train` has them; settings: of Wiener filters, and of the band that is measured.
-    Raises `InputError` where these do not fit the dataset.
+    say of `dataset`, by method, as `Train` has them; settings: of Wiener filters, and of the band that is measured;
+    truth: about its events, where it has none itself. Raises `InputError` where settings do not fit the dataset.
     """
     known = predictions or {}
     segment, band = lengths(settings, dataset.config.series, dataset.config.qplot)
@@ -85,11 +87,11 @@ def fit_methods(
     train = train_of(basis, threshold, subset, read, segment)
     if not len(train.target):
         say("no train split to fit methods to: the network is scored beside few others")
-    there = {*facts(train, dataset), *known}
+    there = {*facts(train, dataset), *known} | ({"truth"} if truth else set())
     rows = {name: predicted(name, one) for name, one in known.items()}
     methods = {name: row for name, row in {**METHODS, **rows}.items() if row.needs <= there}
     fitted = {name: method.fit(train) for name, method in methods.items()}
-    return Fit(methods, fitted, basis.channels[1:], train.floor, band)
+    return Fit(methods, fitted, basis.channels[1:], train.floor, band, truth)
 
 
 def lengths(settings: Evaluate, series: Series, qplot: QPlot) -> tuple[float, tuple[float, float]]:
@@ -199,7 +201,9 @@ class Comparison:
         loud = []
         for start in range(0, len(events), self.block):
             some = np.array(events[start : start + self.block])
-            block, recorded = read_block(self.dataset, some, self.fit.witnesses, self.estimator)
+            block, recorded = read_block(
+                self.dataset, some, self.fit.witnesses, self.estimator, self.fit.truth
+            )
             loud.append(loudness(block.energies))
             same: Columns = {}
             if self.rule:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from glitchflow.data.store import Dataset
 from glitchflow.data.view import read_series
 from glitchflow.signal.qtransform import Seen
+from glitchflow.signal.recorded.recording import Recording
 from glitchflow.signal.types import Array, Energies, Flags, Indices
 from glitchflow.signal.wiener import CrossSpectra, cross_spectra, trimmed_spectra
 from glitchflow.twin.estimate import Shown
@@ -166,3 +167,5 @@ class Fit:
     witnesses: list[str]  # that they see
     floor: Array  # (F,) mean energy of the strain where nothing happened
     band: tuple[float, float]  # Hz, in which the power that is left of recorded data is measured
+    # of each event the strain's witnessed and shared part, where frames have them and the store has not
+    truth: Recording | None = None

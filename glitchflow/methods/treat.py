@@ -14,12 +14,14 @@ import numpy as np
 
 from glitchflow.data.store import Dataset
 from glitchflow.data.view import read_series
+from glitchflow.errors import RunError
 from glitchflow.methods.method import Block, Fit, Removed, Truth
 from glitchflow.score import metrics
 from glitchflow.score.made import Made
 from glitchflow.score.mask import removal_mask
 from glitchflow.score.power import in_band
-from glitchflow.signal.qtransform import look
+from glitchflow.signal.qtransform import Seen, look
+from glitchflow.signal.recorded.recording import Recording, cut
 from glitchflow.signal.types import Array, Energies, Indices
 from glitchflow.twin.estimate import Estimator, shown_of
 
@@ -27,10 +29,14 @@ TRUTH = ("witnessed", "witnessed_series", "shared_series")
 
 
 def read_block(
-    dataset: Dataset, events: Indices, witnesses: list[str], estimator: Estimator | None
+    dataset: Dataset,
+    events: Indices,
+    witnesses: list[str],
+    estimator: Estimator | None,
+    frames: Recording | None = None,
 ) -> tuple[Block, Energies]:
     """Read some ascending events with all that methods may ask for, their truth too, and the strain's energies
-    (E, F, T)."""
+    (E, F, T). frames: the truth where the store has none, see `Fit`."""
     optional = [name for name in ("valid", *TRUTH) if name in dataset]
     read = {name: dataset.events(name, events) for name in ("gps", "label", *optional)}
     channels = [dataset.channels[0], *witnesses]
@@ -38,8 +44,11 @@ def read_block(
     energy = np.maximum(dataset.events("qplot", events, places), 0)
     every = np.ones((len(events), len(dataset.channels)), bool)
     values = None if estimator is None else read_series(dataset, events, channels)
+    seen = None if estimator is None or values is None else look(estimator.engine, values[:, 0])
     truth = None
-    if "witnessed" in read:
+    if frames is not None and seen is not None:
+        truth = recorded_truth(frames, events, seen, read["label"])
+    elif "witnessed" in read:
         series, shared = (
             read[name].astype(np.float64) if name in read else None
             for name in ("witnessed_series", "shared_series")
@@ -54,10 +63,19 @@ def read_block(
         valid=read.get("valid", every)[:, places[1:]],
         rate=dataset.config.series.sample_rate,
         shown=shown_of(dataset, events),
-        seen=None if estimator is None or values is None else look(estimator.engine, values[:, 0]),
+        seen=seen,
         truth=truth,
     )
     return block, energy[:, 0]
+
+
+def recorded_truth(frames: Recording, events: Indices, seen: Seen, label: Indices) -> Truth:
+    """Cut the truth about some events from its frames. Raises `RunError` where they have no samples of one."""
+    found = [cut(frames, event) for event in events.tolist()]
+    for reason in (reason for _, gaps in found for reason in gaps.values()):
+        raise RunError(f"evaluate.truth: {reason.removeprefix('ingest.channels ')}")
+    transients, shared = np.stack([values for values, _ in found], axis=1)
+    return Truth(seen.energies(seen.whiten(transients[:, None]))[:, 0], transients, label, shared)
 
 
 def alone(block: Block, place: int, strain: Array) -> Block:

@@ -50,6 +50,28 @@ def _known(interval: Mapping[str, Any]) -> bool:
     return value is not None and value == value
 
 
+def by_residual(stretch: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns what was done to a stretch by method, the best residual first."""
+
+    def place(row: tuple[str, Mapping[str, Any]]) -> float:
+        return row[1]["residual"]["value"] if _known(row[1]["residual"]) else float("inf")
+
+    return sorted(stretch.items(), key=place)
+
+
+def stretch_lines(stretch: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns a line of titles and a line for each method, the best residual first, of what was done to a stretch."""
+    rows = [("", ["residual", "noise added", "volume x time", "vetoed", "efficiency / deadtime"])]
+    for name, found in by_residual(stretch):
+        sizes = [_short(found["volume_time"][way], way) for way in ("cleaned", "vetoed")]
+        veto = found["veto"]
+        caught = f"{veto['efficiency']['value']:.1%} / {veto['deadtime']:.2%}" if veto else "–"
+        left = [_short(found[score], score) for score in ("residual", "noise_added")]
+        rows.append((name, [*left, *sizes, caught]))
+    widths = [2 + max(WIDTH, len(title)) for title in rows[0][1]]
+    return [f"{n:<{NAME}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)) for n, cells in rows]
+
+
 def _short(interval: Mapping[str, Any], score: str) -> str:
     value = interval["value"]
     if not _known(interval):

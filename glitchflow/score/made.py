@@ -79,17 +79,20 @@ def families(
 ) -> dict[str, Who]:
     """Returns the families that occur, by name, and all `witnessed` ones together where there are several.
 
-    The quiet events of a witnessed family are the background. Those of one that no witness sees (background itself,
-    blips, chirps) are its own, since there is as little to remove from them.
+    The quiet events of a witnessed family are the background; where windows lie as they come (no ratio), as far as no
+    glitch reaches into it. Those of one that no witness sees (background itself, blips, chirps) are its own, since
+    there is as little to remove from them.
 
     label: (E,) into `labels`, whose first is background; glitch: (E,) whether w of the transients has SNR >= 1.
     """
+
+    background = label == 0 if ratio is not None else (label == 0) & ~glitch
     masks = {name: label == i for i, name in enumerate(labels)}
     found = {
-        n: Who(m, m & glitch & (n in witnessed), label == 0 if n in witnessed else m, ratio)
+        n: Who(m, m & glitch & (n in witnessed), background if n in witnessed else m, ratio)
         for n, m in masks.items()
     }
     if len(witnessed) > 1:
         together = np.logical_or.reduce([masks[name] for name in witnessed])
-        found["witnessed"] = Who(together, together & glitch, label == 0, ratio)
+        found["witnessed"] = Who(together, together & glitch, background, ratio)
     return {name: who for name, who in found.items() if who.family.any()}

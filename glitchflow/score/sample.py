@@ -30,7 +30,7 @@ class Scored:
         for name, more in columns.items():
             self.columns[name].update(more)
 
-    def families(self, labels: list[str], witnessed: list[str], ratio: float) -> dict[str, Who]:
+    def families(self, labels: list[str], witnessed: list[str], ratio: float | None) -> dict[str, Who]:
         """Returns the events of each family that occurs; see `made.families`.
 
         A glitch is one of which the strain shows something: transients in w of SNR 1 at least, or of a witnessed family

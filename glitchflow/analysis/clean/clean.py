@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from glitchflow.analysis.clean import truth
+from glitchflow.analysis import truth
 from glitchflow.analysis.clean import veto_segments as veto
-from glitchflow.analysis.opened import Opened, open_run
-from glitchflow.config import Experiment, Harm, Source
+from glitchflow.analysis.opened import Opened, Windows, open_run, strain_source, windows_of
+from glitchflow.config import Experiment, Source
 from glitchflow.data import lease, objects, store
 from glitchflow.data.build import BASE_MEMORY
 from glitchflow.data.frames import said
@@ -32,8 +32,15 @@ from glitchflow.progress import say, track
 from glitchflow.score.mask import overlap_share, removal_mask, upsample
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain
-from glitchflow.signal.recorded.frames import pieces, read_file
-from glitchflow.signal.recorded.recording import RAW, STRETCH, Recording, cut, open_recording
+from glitchflow.signal.recorded.frames import coverage, pieces, read_file
+from glitchflow.signal.recorded.recording import (
+    RAW,
+    STRETCH,
+    Recording,
+    cut,
+    open_recording,
+    read_channel,
+)
 from glitchflow.signal.recorded.row import grid_offset
 from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.signal.types import Array, Indices
@@ -46,16 +53,6 @@ COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of
 TILES = (
     24  # numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
 )
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Holds the events that are cleaned, by the time their Q-plots begin; all (E,), times in GPS s."""
-
-    events: Indices
-    series: Array  # where the event's series begins
-    start: Array  # where its Q-plot begins
-    stop: Array
 
 
 @dataclass(frozen=True)
@@ -90,16 +87,16 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     directory, settings = Path(experiment.workdir) / "clean", experiment.clean
     if directory.exists() and not overwrite:
         raise InputError(f"{directory}: is there already; --overwrite it")
-    interval, signals = Bootstrap(experiment.seed, experiment.evaluate.bootstrap), experiment.harm
+    interval = Bootstrap(experiment.seed, experiment.evaluate.bootstrap)
     run = open_run(experiment)
     windows = find_windows(run, settings.split)
-    source = find_source(run.dataset, experiment.ingest.channels)
-    if settings.truth and source is None:
-        raise InputError(
-            f"clean.truth = {settings.truth}: is of a stretch, and {run.dataset.path} is of events"
-        )
-    if settings.truth:
-        truth.tables(Path(settings.truth))  # before hours of cleaning, not after
+    source = strain_source(run.dataset, experiment.ingest.channels)
+    if source is None and "series" not in run.dataset:
+        raise InputError(f"{run.dataset.path}: has no series to clean; generate it with store.series=float32")
+    # before hours of cleaning, not after
+    known = truth.open_truth(
+        run.dataset, experiment.ingest.channels, experiment.evaluate.truth, experiment.harm
+    )
     series = run.dataset.config.series
     recording = open_recording([source], series, windows.series) if source else None
     job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold)
@@ -121,9 +118,8 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
             "predictions": run.predictions.attributes["checkpoints"],
         }
         (partial / "clean.json").write_text(json.dumps(facts, indent=1))
-        if settings.truth and source:
-            stretch = _stretch(job, source, Path(settings.truth), partial, signals)
-            measured = {"stretch": plain(truth.measure(stretch, found.known, found.active, interval))}
+        if known:
+            measured = {"stretch": plain(_measured(known, partial, found, interval))}
             (partial / "metrics.json").write_text(json.dumps(measured, indent=1))
         still_mine()
         objects.replace(partial, directory)
@@ -131,12 +127,18 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     return directory
 
 
-def _stretch(job: Job, source: Source, where: Path, directory: Path, signals: Harm) -> truth.Stretch:
-    """The stretch that was cleaned, with what was written of it."""
-    config, channel = job.run.dataset.config, job.run.dataset.channels[0] + SUFFIX
-    cleaned = Source(name=channel, files=[f"{directory}/{truth.FRAMES}"])
-    rate, band = config.series.sample_rate, config.qplot.frange
-    return truth.Stretch(source, cleaned, where, rate, band, signals.mass, signals.start)
+def _measured(
+    stretch: truth.Stretch, directory: Path, found: veto.Vetoes, interval: Bootstrap
+) -> dict[str, Any]:
+    """What the files of cleaned strain, and the vetoes, did to a stretch."""
+    cleaned = Source(name=stretch.recorded.name + SUFFIX, files=[f"{directory}/{truth.FRAMES}"])
+
+    def left(strain: Array, first: int) -> dict[str, Array]:
+        return {NETWORK: read_channel(cleaned, first, len(strain) / stretch.rate, stretch.rate)}
+
+    spans = truth.spans_of(coverage(cleaned), found.known)
+    columns = {span: truth.second_by_second(stretch, left, span) for span in spans}
+    return truth.measure(stretch, columns, found.known, {NETWORK: found.active}, interval)[NETWORK]
 
 
 def cleaning(shape: Shape, recorded: bool, longest: int) -> Memory:
@@ -174,26 +176,7 @@ def find_windows(run: Opened, chosen: str) -> Windows:
     events = np.flatnonzero(wanted)
     if not len(events):
         raise InputError(f"clean.split = {chosen}: {dataset.path} has no usable event in it")
-    series = np.asarray(dataset["gps"][:])[events] - dataset.config.series.duration / 2
-    start, stop = np.array([[shown.start, shown.stop] for shown in shown_of(run.dataset, events)]).T + series
-    order = np.argsort(start, kind="stable")
-    return Windows(events[order], series[order], start[order], stop[order])
-
-
-def find_source(dataset: store.Dataset, channels: list[Source]) -> Source | None:
-    """Find where the strain was recorded: as the configuration (its `channels`) says now, files may have moved.
-
-    None for synthetic events. Raises `InputError` where nothing names the strain, or no series were kept.
-    """
-    if not dataset.recorded:
-        if "series" not in dataset:
-            raise InputError(f"{dataset.path}: has no series to clean; generate it with store.series=float32")
-        return None
-    name = dataset.channels[0]
-    for source in (*channels, *dataset.config.ingest.channels):
-        if source.name == name:
-            return source
-    raise InputError(f"ingest.channels: does not name {name}, the strain of {dataset.path}")
+    return windows_of(dataset, events)
 
 
 def _clean_strain(job: Job, form: str, directory: Path) -> int:

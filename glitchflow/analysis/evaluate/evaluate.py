@@ -6,6 +6,7 @@
     attribution  which sensor carries each veto
     drift        which events' witnesses are out of the range that the network was trained on
     injections   what every method leaves of signals: injections.py
+    stretch      the same of a stretch whose truth is known, over all its live time: stretch.py
 
 Writes under `evaluation/`: `metrics.json` (every score), `events.csv` and `events.parquet` (a row per event),
 `attribution.csv` (a row per veto that was attributed), and the figures as PNG.
@@ -16,6 +17,8 @@ Shapes: E event that is scored.
 import csv
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,23 +28,24 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from glitchflow.analysis import attribute, drift
+from glitchflow.analysis import attribute, drift, truth
 from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import injections, veto_scores
-from glitchflow.analysis.opened import Opened, open_run
+from glitchflow.analysis.evaluate.stretch import measure as measure_stretch
+from glitchflow.analysis.opened import Opened, open_run, windows_of
 from glitchflow.config import Cluster, Evaluate, Experiment, Scan
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import SKIPPED, Dataset
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
-from glitchflow.methods.compare import compare, fit_methods
+from glitchflow.methods.compare import Comparison, compare, fit_methods
 from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK, thresholded
 from glitchflow.progress import say
 from glitchflow.score import safety
 from glitchflow.score.levels import Levels, threshold_table
-from glitchflow.score.lines import method_lines
+from glitchflow.score.lines import method_lines, stretch_lines
 from glitchflow.score.made import Who
 from glitchflow.score.sample import Scored
 from glitchflow.score.statistics import Bootstrap
@@ -59,9 +63,12 @@ def evaluate(experiment: Experiment) -> Path:
     run = open_run(experiment, settings.beside)
     dataset, basis = run.dataset, run.basis
     events = scored_events(run, settings.split)[: subset.test]
-    fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.methods, settings)
+    stretch = truth.open_truth(dataset, experiment.ingest.channels, settings.truth, experiment.harm)
+    frames = truth.frames_of(stretch, dataset) if stretch else None
+    fit = fit_methods(dataset, basis, experiment.clean.threshold, subset.train, run.methods, settings, frames)
     rule = veto_scores.cluster_rule(dataset, settings)
-    scored = compare(dataset, events, fit, rule, experiment.cluster)
+    rows = rows_of(dataset, settings.quiet, stretch)
+    scored = rows.named(compare(dataset, events, fit, rule, experiment.cluster))
     levels = Levels.of(scored.columns, scored.covered)
     known = dataset.indices("validation")[: subset.validation]
     before = _before(dataset, known, fit, rule, experiment.cluster) if settings.split == "test" else None
@@ -72,32 +79,41 @@ def evaluate(experiment: Experiment) -> Path:
     scored.add(exam(events, fit))
     vetoed = levels.generated[NETWORK] >= settings.veto
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
-    where = directory / "attribution.zarr"
-    lost = attribute.spread(events[vetoed], settings.attribute)
+    lost, where = attribute.spread(events[vetoed], settings.attribute), directory / "attribution.zarr"
     found = attribute.attribute(run, lost, settings, experiment.infer.batch, experiment.cluster, where)
+    treated = Comparison(dataset, fit, None, False), events, veto_scores.at_veto(here, rule, experiment.veto)
     result = {
-        "form": "series" if "series" in dataset else "energies",
-        "split": settings.split,
+        **_about(run, settings),
         "events": len(events),
-        "quiet": settings.quiet,
-        "dataset": dataset.path,
-        "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],
-        "beside": {name: other.attributes["checkpoints"]["qplot"] for name, other in run.beside.items()},
-        **_tables(dataset, scored, levels, (settings, experiment.scan), interval),
+        **_tables(rows, scored, levels, settings, interval),
+        "safety": safety_table(rows.labels, scored, experiment.scan),
+        "stretch": stretch and measure_stretch(stretch, *treated, experiment.cluster, interval),
         "veto": vetoes,
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
     }
+    listed = event_rows(rows.labels, scored, levels, settings.veto)
+    listed["trusted"] = (~moved.flagged if moved else np.ones(len(events), bool)).tolist()
+    listed["carrier"] = found.carriers(events) if found else [""] * len(events)
     if experiment.harm.thresholds and len(known) and not run.subtracts:
         tried = thresholded(fit, experiment.harm.thresholds)
-        again = compare(dataset, known, tried, None, experiment.cluster)
+        again = rows.named(compare(dataset, known, tried, None, experiment.cluster))
         again.add(exam(known, tried))
-        result["thresholds_tried"] = _by_family(dataset, again, settings.quiet, interval)
-    rows = event_rows(dataset, scored, levels, settings.veto)
-    rows["trusted"] = (~moved.flagged).tolist() if moved else [True] * len(events)
-    rows["carrier"] = found.carriers(events) if found else [""] * len(events)
-    return _write(directory, plain(result), {name: rows[name] for name in COLUMNS}, found)
+        result["thresholds_tried"] = rows.table(again, interval)
+    return _write(directory, plain(result), {name: listed[name] for name in COLUMNS}, found)
+
+
+def _about(run: Opened, settings: Evaluate) -> dict[str, Any]:
+    """Which events are scored, and which networks."""
+    return {
+        "form": "series" if "series" in run.dataset else "energies",
+        "split": settings.split,
+        "quiet": settings.quiet,
+        "dataset": run.dataset.path,
+        "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],
+        "beside": {name: other.attributes["checkpoints"]["qplot"] for name, other in run.beside.items()},
+    }
 
 
 def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
@@ -131,37 +147,57 @@ def _before(
     return veto_scores.judge(dataset, events, Levels.of(scored.columns, scored.covered))
 
 
-def _by_family(dataset: Dataset, scored: Scored, quiet: float, interval: Bootstrap) -> dict[str, Any]:
-    families = _families(dataset, scored, quiet)
-    return score_table(scored.columns, families, dataset.witnessed_labels, interval)
+@dataclass(frozen=True)
+class Rows:
+    """Says which rows the tables of scores have: see `made.families`."""
+
+    labels: list[str]
+    witnessed: list[str]
+    ratio: float | None
+    name: Callable[[Indices], Indices] | None  # events -> their families; None: as the store has them
+
+    def named(self, scored: Scored) -> Scored:
+        """Return the same with the families of these rows."""
+        return replace(scored, label=self.name(scored.events)) if self.name else scored
+
+    def of(self, scored: Scored) -> dict[str, Who]:
+        """Return the events of each row."""
+        return scored.families(self.labels, self.witnessed, self.ratio)
+
+    def table(self, scored: Scored, interval: Bootstrap) -> dict[str, Any]:
+        """Tabulate the scores of each row."""
+        return score_table(scored.columns, self.of(scored), self.witnessed, interval)
 
 
-def _families(dataset: Dataset, scored: Scored, quiet: float) -> dict[str, Who]:
-    return scored.families(dataset.labels, dataset.witnessed_labels, quiet / dataset.config.qplot.span)
+def rows_of(dataset: Dataset, quiet: float, stretch: truth.Stretch | None) -> Rows:
+    """Say which families there are, and that `quiet` s stand beside a glitch. Where windows slide over a stretch its
+    truth names them, and quiet time is what there is of it."""
+    if stretch and veto_scores.slides(dataset):
+        return Rows(
+            *truth.families(stretch), None, lambda some: truth.name_events(stretch, windows_of(dataset, some))
+        )
+    ratio = quiet / dataset.config.qplot.span
+    return Rows(dataset.labels, dataset.witnessed_labels, ratio, None)
 
 
 def _tables(
-    dataset: Dataset, scored: Scored, levels: Levels, sections: tuple[Evaluate, Scan], interval: Bootstrap
+    rows: Rows, scored: Scored, levels: Levels, settings: Evaluate, interval: Bootstrap
 ) -> dict[str, Any]:
-    """Scores and shares at every threshold, by family and of all events; the ROC; and what signals move."""
-    settings, signals = sections
-    families = _families(dataset, scored, settings.quiet)
-    quiet = scored.label == 0
-    table = _by_family(dataset, scored, settings.quiet, interval)
+    """Scores and shares at every threshold, by family and of all events; and the ROC."""
+    families, quiet, table = rows.of(scored), scored.label == 0, rows.table(scored, interval)
     for name, entry in table.items():
         entry["thresholds"] = threshold_table(levels, quiet, settings.thresholds, families[name].family)
     return {
         "families": table,
         "thresholds": threshold_table(levels, quiet, settings.thresholds),
         "roc": veto_scores.roc_table(levels, settings.veto),
-        "safety": safety_table(dataset, scored, signals),
     }
 
 
-def safety_table(dataset: Dataset, scored: Scored, settings: Scan) -> dict[str, Any]:
+def safety_table(labels: list[str], scored: Scored, settings: Scan) -> dict[str, Any]:
     """Say by method whether signals, events of the families `scan.signals`, move what it generates: the same test as
     of witnesses, beside background events. None where there are too few of either."""
-    family = np.array(dataset.labels)[scored.label]
+    family = np.array(labels)[scored.label]
     signal, quiet = np.isin(family, settings.signals), scored.label == 0
     answers = {name: columns["answer"] for name, columns in scored.columns.items() if "answer" in columns}
     found = safety.judge(
@@ -188,7 +224,7 @@ COLUMNS = (
 )
 
 
-def event_rows(dataset: Dataset, scored: Scored, levels: Levels, veto: float) -> Columns:
+def event_rows(labels: list[str], scored: Scored, levels: Levels, veto: float) -> Columns:
     """Make the table of events: who each is, how loud recorded and generated, and what the network made of it.
 
     truth, veto   a cluster at the threshold `veto` in the recorded, the generated energy
@@ -202,7 +238,7 @@ def event_rows(dataset: Dataset, scored: Scored, levels: Levels, veto: float) ->
     columns = {
         "event": scored.events,
         "gps": scored.gps,
-        "family": np.array(dataset.labels)[scored.label],
+        "family": np.array(labels)[scored.label],
         "snr": scored.snr.astype(np.float64),
         "nll": values.get(
             "nll", unknown
@@ -231,6 +267,11 @@ def summary(result: dict[str, Any]) -> str:
     for family, entry in result["families"].items():
         lines.append(f"  {family}, {entry['events']} events, {entry['glitches']} glitches")
         lines += [f"    {line}" for line in method_lines(entry["scores"])]
+    if result["stretch"]:
+        lines += [
+            "  the stretch, over all its live time",
+            *(f"    {line}" for line in stretch_lines(result["stretch"])),
+        ]
     if unsafe := [name for name, told in result["safety"].items() if told and told["unsafe"]]:
         lines.append(f"  unsafe, for signals move what they generate: {', '.join(unsafe)}")
     return "\n".join(lines)

@@ -230,7 +230,7 @@ class Exam:
         step = self.comparison.block
         for start in range(0, len(events), step):
             some = np.array(events[start : start + step])
-            yield read_block(self.dataset, some, self.fit.witnesses, self.estimator)[0]
+            yield read_block(self.dataset, some, self.fit.witnesses, self.estimator, self.fit.truth)[0]
 
     def _heard(self, block: Block) -> Iterator[Heard]:
         assert block.strain is not None, "the exam is of datasets with series"

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from igwn_segments import segmentlist
 
 from glitchflow.config import Evaluate, Veto
 from glitchflow.data.store import Dataset
@@ -118,6 +119,16 @@ def cut(judged: Judged, method: str, rule: Rule, settings: Veto) -> Cut:
         watch.vetoed(covered > i, settings.padding, settings.minimum) for i in range(len(rule.thresholds))
     ]
     return Cut(made, [vetoes.tally(one, watch) for one in made])
+
+
+def at_veto(judged: Judged, rule: Rule, settings: Veto) -> tuple[segmentlist, dict[str, segmentlist]]:
+    """Give the time that a split's events cover, and what of it each method's vetoes at `evaluate.veto` take."""
+    i, watch = int(np.searchsorted(rule.thresholds, rule.veto)), judged.watch
+    vetoed = {
+        name: segments.joined(watch.vetoed(covered > i, settings.padding, settings.minimum))
+        for name, covered in judged.levels.covered.items()
+    }
+    return watch.known, vetoed
 
 
 def _chosen(before: Cut) -> Iterator[tuple[int, dict[str, Any]]]:

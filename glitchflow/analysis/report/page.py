@@ -45,7 +45,7 @@ def render(run: Run) -> str:
             workdir=str(run.workdir),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             finding=finding(run),
-            sections=SECTIONS,
+            sections=[s for s in SECTIONS if values[s.name] is not None or not s.only],
             values=values,
             data=payload(run, values),
             evaluate=run.evaluate,

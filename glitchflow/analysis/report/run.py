@@ -3,7 +3,8 @@
 dataset.zarr              -> Run.dataset       baseline.json             -> Run.baseline
 train/metrics.jsonl       -> Run.epochs        train/checkpoints/        -> Run.checkpoint
 predictions.zarr          -> Run.predictions   evaluation/metrics.json   -> Run.result
-evaluation/events.csv     -> Run.scores        scan.json, clean/         -> Run.scan, Run.cleaned, Run.files
+evaluation/events.csv     -> Run.scores        scan.json                 -> Run.scan
+clean/                    -> Run.cleaned, Run.measured, Run.files
 """
 
 import csv
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import Opened, open_predictions
-from glitchflow.analysis.report.written import Cleaned, Judgement, Metrics, Scan
+from glitchflow.analysis.report.written import Cleaned, Judgement, Measured, Metrics, Scan
 from glitchflow.config import Evaluate, Experiment, Report
 from glitchflow.data import objects, store
 from glitchflow.errors import InputError, RunError
@@ -52,6 +53,7 @@ class Run:
     scores: dict[str, NDArray]  # evaluation/events.csv by column, (scored event,) each
     scan: dict[str, Any]
     cleaned: dict[str, Any]  # clean/clean.json
+    measured: dict[str, Any]  # clean/metrics.json
     files: list[str]  # under clean/, relative to workdir
 
     @property
@@ -86,6 +88,7 @@ def gather(experiment: Experiment) -> Run:
         scores=_read_columns(workdir / "evaluation" / "events.csv") if result else {},
         scan=_written(workdir, "scan.json", Scan, "scan"),
         cleaned=_written(workdir, "clean/clean.json", Cleaned, "clean"),
+        measured=_written(workdir, "clean/metrics.json", Measured, "clean"),
         files=sorted(str(p.relative_to(workdir)) for p in (workdir / "clean").rglob("*") if p.is_file()),
     )
 

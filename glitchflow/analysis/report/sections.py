@@ -16,7 +16,7 @@ from glitchflow.analysis.report.run import Run
 from glitchflow.data.generate import provenance
 from glitchflow.data.view import axes, engine_of, read_series
 from glitchflow.figures import curves
-from glitchflow.score.lines import ranked
+from glitchflow.score.lines import by_residual, ranked
 from glitchflow.score.table import SCORES
 from glitchflow.signal.qtransform import whitened
 
@@ -36,6 +36,7 @@ CELLS = (
     ("ssim",),
 )
 KEPT = ("snr_kept_median", "snr_kept_p1", "bias_time", "bias_phase", "bias_mass", "chi2")
+CLEANED = "as clean wrote it"  # its row beside the methods'
 Values = dict[str, Any] | None
 
 
@@ -100,6 +101,20 @@ def kept(run: Run) -> Values:
 
 def _known(scores: dict[str, Any], name: str) -> bool:
     return scores.get(name, {}).get("value") is not None
+
+
+def stretch(run: Run) -> Values:
+    """Tabulate what every method, and what clean wrote, did to a stretch whose truth is known; none without a truth."""
+    found = dict(run.result.get("stretch") or {})
+    if measured := run.measured.get("stretch"):
+        found[CLEANED] = measured
+    if not found:
+        return None
+    rows = by_residual(found)
+    first = rows[0][1]
+    glitches = next((row["veto"]["glitches"] for _, row in rows if row["veto"]), 0)
+    told = {"live": first["live"], "quiet": first["quiet"], "signals": first["volume_time"]["signals"]}
+    return {"rows": rows, "cleaned": CLEANED if measured else "", "glitches": glitches, **told}
 
 
 def attribution(run: Run) -> Values:
@@ -244,6 +259,7 @@ class Section:
     stage: str
     values: Callable[[Run], Values]
     null: tuple[str, str] = ("", "")  # a key of metrics.json that may hold nothing, and what that means
+    only: bool = False  # whether it is left out where it has no values
 
 
 NO_SIGNALS = ("families", "signals are injected into datasets made with store.series=float32")
@@ -252,6 +268,7 @@ NO_RANGE = ("drift", "the training’s ranges are not known")
 SECTIONS = (
     Section("run", "What was run", "", ran),
     Section("scores", "Scores", "evaluate", scores),
+    Section("stretch", "Against the truth of the stretch", "", stretch, only=True),
     Section("gallery", "Recorded, generated, residual", "infer", gallery),
     Section("thresholds", "Against the threshold", "evaluate", thresholds),
     Section("roc", "ROC, and what vetoes cost", "evaluate", roc),

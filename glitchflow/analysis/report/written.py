@@ -3,7 +3,7 @@
 Each is read as `objects.read` reads all: by pydantic, with one line for what is wrong. What is not named here passes.
 """
 
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
@@ -61,6 +61,27 @@ class Veto(TypedDict):
     methods: dict[str, Method]
 
 
+class Stretch(TypedDict):
+    """What a treatment did to a stretch whose truth is known."""
+
+    __pydantic_config__ = ANY  # type: ignore[misc]
+
+    live: float
+    quiet: int
+    residual: Interval
+    noise_added: Interval
+    volume_time: dict[str, Any]
+    veto: dict[str, Any] | None
+
+
+class Measured(TypedDict):
+    """`clean/metrics.json`."""
+
+    __pydantic_config__ = ANY  # type: ignore[misc]
+
+    stretch: Stretch
+
+
 class Metrics(TypedDict):
     """`evaluation/metrics.json`; docs/metrics.schema.json has all of it."""
 
@@ -75,6 +96,7 @@ class Metrics(TypedDict):
     roc: dict[str, dict[str, Any]]
     veto: Veto
     clusters_left: dict[str, dict[str, Interval]]
+    stretch: NotRequired[dict[str, Stretch] | None]
     attribution: dict[str, Any] | None
     drift: dict[str, Any] | None
 
