@@ -42,6 +42,9 @@ class Evaluate(Section):
     beside: list[str] = key(
         [], "workdirs of other runs, whose networks are scored too: their predictions of this store"
     )
+    methods: list[str] = key(
+        [], "methods of your own that are compared too: import paths package.module:function of what fits one"
+    )
     bootstrap: int = key(1000, "resamples behind each interval", gt=0)
     attribute: int = key(2000, "vetoes at most whose witnesses are left out one by one; 0: none", ge=0)
     groups: dict[str, list[str]] = key(
@@ -95,6 +98,10 @@ class Clean(Section):
 
     threshold: float = key(
         16.0, "generated energy from which a pixel is subtracted; below, the strain stays as it is", gt=0
+    )
+    method: str = key(
+        "network",
+        "what is subtracted: the network's, or that of a method that `evaluate` compares, as wiener_robust",
     )
     split: Literal["all", "train", "validation", "test"] = key("all", "events that are cleaned and vetoed")
     format: Literal["", "gwf", "hdf5"] = key(

@@ -25,8 +25,8 @@ from glitchflow.errors import InputError
 from glitchflow.methods import method, reference
 from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.images import FIT_PIXELS
-from glitchflow.methods.method import Block, Fit, Read, Train
-from glitchflow.methods.table import METHODS, predicted
+from glitchflow.methods.method import Block, Fit, Method, Read, Train
+from glitchflow.methods.table import METHODS, predicted, row_of
 from glitchflow.methods.treat import expect, make, read_block
 from glitchflow.progress import say
 from glitchflow.score import levels, safety, skill
@@ -90,8 +90,32 @@ def fit_methods(
     there = {*facts(train, dataset), *known} | ({"truth"} if truth else set())
     rows = {name: predicted(name, one) for name, one in known.items()}
     methods = {name: row for name, row in {**METHODS, **rows}.items() if row.needs <= there}
+    methods |= {name: _able(name, "evaluate.methods", there, dataset) for name in settings.methods}
     fitted = {name: method.fit(train) for name, method in methods.items()}
     return Fit(methods, fitted, basis.channels[1:], train.floor, band, truth)
+
+
+def fit_method(dataset: Dataset, basis: Basis, name: str, threshold: float, settings: Evaluate) -> Fit:
+    """Fit one method alone, that of `clean.method`; see `fit_methods`.
+
+    Raises `InputError` for one that there is not, that needs what is not there, or that is told the truth.
+    """
+    segment, band = lengths(settings, dataset.config.series, dataset.config.qplot)
+    train = train_of(basis, threshold, None, {}, segment)
+    row = _able(name, "clean.method", facts(train, dataset), dataset)
+    if row.truth:
+        raise InputError(f"clean.method = {name}: is told the truth, which nobody knows of a strain")
+    return Fit({name: row}, {name: row.fit(train)}, basis.channels[1:], train.floor, band)
+
+
+def _able(name: str, key: str, there: set[str], dataset: Dataset) -> Method:
+    """A method that is named, where there is all that it needs."""
+    row = row_of(name, key)
+    if lacking := row.needs - there:
+        raise InputError(
+            f"{key} = {name}: needs {', '.join(sorted(lacking))}, which {dataset.path} does not have"
+        )
+    return row
 
 
 def lengths(settings: Evaluate, series: Series, qplot: QPlot) -> tuple[float, tuple[float, float]]:

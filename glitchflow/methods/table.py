@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from glitchflow.config import import_path
 from glitchflow.methods import images, oracle, reference, wiener
 from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.method import Block, Fit, Fitted, Method, Read, Removed
@@ -71,6 +72,22 @@ METHODS: dict[str, Method] = {
     ORACLE: Method(oracle.fit, TRAIN | {"truth"}, truth=True),
     "reference": Method(reference.fit, SERIES | {"truth", "couplings"}, truth=True, seeing=False),
 }
+
+
+def row_of(name: str, key: str) -> Method:
+    """Find a method of the table, or one of a user's own by the import path of the function that fits it.
+
+    Such a function may say by attributes what `Method` has: `needs` (else the train split and series), `blind`, and
+    `seeing`; unless it says that it makes what it expects of the witnesses alone, it counts as one that looks at the
+    strain. key: that names it. Raises `InputError` for another name.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    fit = import_path(name, key, METHODS)
+    said = {one: getattr(fit, one, False) for one in ("blind", "seeing")}
+    return Method(fit, frozenset(getattr(fit, "needs", SERIES)), **said)
+
+
 GUESSES = (
     NOTHING,
     "constant",

@@ -1,9 +1,10 @@
 """Every method on real witnesses, one day left out: `python tests/benchmarks/seafloor.py [--workdir runs/seafloor]`.
 
-Runs configs/seafloor.yaml three times, each time learning from two of the three days and scored on the third: split,
-train, infer, evaluate. Prints what every method leaves of the target's power, and of injected signals, as markdown,
-and writes the same as JSON in the working directory: `seafloor.json`. What is there already is kept, so an interrupted
-run goes on. GLITCHFLOW_TEST_DATA is the directory of the files: docs/seafloor.md.
+Runs configs/seafloor.yaml three times, each time learning from two of the three days and scored on the third:
+`baseline`, or with --network train, infer and evaluate. Prints what every method leaves of the target's power, and of
+injected signals, as markdown, and writes the same as JSON in the working directory: `seafloor.json`, `network.json`.
+What is there already is kept, so an interrupted run goes on. GLITCHFLOW_TEST_DATA is the directory of the files:
+docs/seafloor.md.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ SHOWN = (
 Scores = dict[str, dict[str, dict[str, float | None]]]  # by method, by score: value, low, high
 
 
-def groups(left_out: int) -> str:
-    """The override of `split.groups` by which one day is the test."""
+def groups(left_out: int, name: str) -> str:
+    """The override of `split.groups` by which one day is left out, in the split of that name."""
     pieces = []
     for day in range(len(DAYS)):
         start, stop = START + day * DAY, START + (day + 1) * DAY
-        some = [[start, stop - LAST, "train"], [stop - LAST, stop, "validation"]]
-        pieces += [[start, stop, "test"]] if day == left_out else some
+        learned = [[start, stop - LAST, "train"]]
+        learned += [[stop - LAST, stop, "validation"]] if name == "test" else []
+        pieces += [[start, stop, name]] if day == left_out else learned
     return "split.groups=" + json.dumps(pieces)
 
 
@@ -48,18 +50,20 @@ def run(stage: str, *words: str) -> None:
     subprocess.run([*command, *words], check=True)
 
 
-def day(home: Path, left_out: int, overrides: list[str]) -> dict[str, Any]:
-    """What `evaluate` says of the day that is left out."""
-    metrics = home / DAYS[left_out] / "evaluation" / "metrics.json"
-    if not metrics.exists():
-        own = [f"store.path={home / 'dataset.zarr'}", groups(left_out), *overrides]
+def day(home: Path, left_out: int, network: bool, overrides: list[str]) -> dict[str, Any]:
+    """What `baseline`, or with a network `evaluate`, says of the day that is left out."""
+    where = home / DAYS[left_out]
+    found = where / "evaluation" / "metrics.json" if network else where / "baseline.json"
+    if not found.exists():
+        split = groups(left_out, "test" if network else "validation")
+        own = [f"store.path={home / 'dataset.zarr'}", split, *overrides]
         run("ingest", "--split", f"workdir={home}", *own)
-        for stage in ("train", "infer", "evaluate"):
-            run(stage, f"workdir={home / DAYS[left_out]}", *own)
-    found = json.loads(metrics.read_text())
-    scores = found["families"]["recorded"]["scores"]
+        for stage in ("train", "infer", "evaluate") if network else ("baseline",):
+            run(stage, f"workdir={where}", *own)
+    known = json.loads(found.read_text())
+    scores = known["families"]["recorded"]["scores"]
     return {
-        "events": found["events"],
+        "events": known["events"],
         "scores": {method: {name: row[name] for name in SHOWN} for method, row in scores.items()},
     }
 
@@ -77,15 +81,16 @@ def table(result: dict[str, dict[str, Any]], score: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/seafloor"))
+    parser.add_argument("--network", action="store_true", help="train one too, and examine signals: an hour")
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     home = arguments.workdir.resolve()
-    if not (home / "dataset.zarr").exists():
-        run("ingest", f"workdir={home}", *arguments.overrides)
-    result = {name: day(home, place, arguments.overrides) for place, name in enumerate(DAYS)}
-    for score in SHOWN:
+    run("ingest", f"workdir={home}", *arguments.overrides)
+    network, overrides = arguments.network, arguments.overrides
+    result = {name: day(home, place, network, overrides) for place, name in enumerate(DAYS)}
+    for score in SHOWN if network else SHOWN[:4]:
         print("\n".join(table(result, score)))
-    (home / "seafloor.json").write_text(json.dumps(result, indent=1))
+    (home / ("network.json" if network else "seafloor.json")).write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

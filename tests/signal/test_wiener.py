@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from glitchflow.score.power import in_band
+from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.signal.wiener import cross_spectra, fit_wiener, trimmed_spectra
 
 RATE, N = 256.0, 1024
@@ -89,3 +91,73 @@ def test_bursts_of_a_witness_alone_do_not_silence_a_robust_filter():
 def test_a_robust_filter_needs_an_event():
     with pytest.raises(ValueError, match=r"^a Wiener filter needs at least one event$"):
         trimmed_spectra([], 128, RATE, (0, 128))
+
+
+# -- real witnesses ----------------------------------------------------------------------------------------------
+
+SLOW, DAYS = (
+    5.0,
+    (1014595215, 1014638415, 1014681615, 1014724815, 1014768015, 1014811215),
+)  # Hz, GPS of half days
+QUAKE, LENGTH, BAND = 1015312208, 2500, (0.005, 0.1)
+ENDS = round(1200 * SLOW)  # samples of a day's ends, which were tapered by the source
+
+
+@pytest.fixture(scope="module")
+def seafloor(recorded_data):
+    """Reads (C, N) of a file of the seismometer on the sea floor: vertical, horizontals, pressure gauge."""
+    directory = recorded_data / "m08a"
+    if not directory.is_dir():
+        pytest.skip(f"{directory}: not there, no data of the sea floor to test with")
+
+    def read(start, seconds):
+        found = read_samples(str(directory / f"O-M08A_R-{start}-{seconds}.hdf5"), "", NAMES)
+        return np.stack([found[name].values.astype(float) for name in NAMES])
+
+    return read
+
+
+NAMES = ["M08A:BHZ", "M08A:BH1", "M08A:BH2", "M08A:BDH"]
+
+
+def pieces(days):
+    """Pieces of 1000 s, as events are handed in: strain (E, N), witnesses (E, W, N)."""
+    for day in days:
+        inner = day[:, ENDS : day.shape[1] - ENDS]
+        whole = inner[:, : inner.shape[1] // 5000 * 5000].reshape(4, -1, 5000)
+        yield whole[0], whole[1:].swapaxes(0, 1)
+
+
+@pytest.fixture(scope="module")
+def filters(seafloor):
+    """The third day, and filters of the first two: of all of them, and of what these explain best."""
+    first, second, third = (
+        np.concatenate([seafloor(start, 43200) for start in DAYS[i : i + 2]], axis=1) for i in (0, 2, 4)
+    )
+    naive = fit_wiener(cross_spectra(pieces([first, second]), LENGTH), SLOW, BAND)
+    spectra = trimmed_spectra(pieces([first, second]), LENGTH, SLOW, BAND)
+    return third, naive, fit_wiener(spectra, SLOW, BAND)
+
+
+def test_on_the_sea_floor_bursts_of_the_gauge_cost_a_filter_most_of_what_it_could_remove(filters):
+    third, *both = filters
+    before = in_band(third[0], SLOW, (0.02, 0.05))[ENDS:-ENDS]
+    left = [
+        in_band(third[0] - wiener.predict(third[None, 1:])[0], SLOW, (0.02, 0.05))[ENDS:-ENDS]
+        for wiener in both
+    ]
+    naive, robust = (np.square(after).sum() / np.square(before).sum() for after in left)
+    assert 0.1 < naive < 0.3
+    assert robust < 0.01
+
+
+def test_an_earthquake_stands_out_of_what_is_left(filters, seafloor):
+    """The surface wave of 2012-03-09, hardly above the noise at 10-20 mHz before, is tens of times its rms after."""
+    quake, _, robust = seafloor(QUAKE, 7200), *filters[1:]
+    wave, quiet = (slice(round(a * SLOW), round(b * SLOW)) for a, b in ((2100, 2700), (3300, 6600)))
+    series = quake[0], quake[0] - robust.predict(quake[None, 1:])[0]
+    found = [in_band(one, SLOW, (0.01, 0.02)) for one in series]
+    before, after = (np.abs(one[wave]).max() / one[quiet].std() for one in found)
+    assert before < 3
+    assert after > 40
+    np.testing.assert_allclose(np.abs(found[1][wave]).max(), np.abs(found[0][wave]).max(), rtol=0.2)

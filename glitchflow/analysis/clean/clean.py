@@ -10,8 +10,7 @@ Shapes: E event, N sample of an event's series, M sample of a file, F frequency 
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +18,33 @@ import numpy as np
 
 from glitchflow.analysis import truth
 from glitchflow.analysis.clean import veto_segments as veto
+from glitchflow.analysis.clean.removed import Job, Stretch, removed_of, strain_of
 from glitchflow.analysis.opened import Opened, Windows, open_run, strain_source, windows_of
 from glitchflow.config import Experiment, Source
 from glitchflow.data import lease, objects, store
 from glitchflow.data.build import BASE_MEMORY
 from glitchflow.data.frames import said
 from glitchflow.data.memory import ENCODING, Memory, Shape
-from glitchflow.data.view import read_series
-from glitchflow.errors import InputError, RunError
+from glitchflow.errors import InputError
+from glitchflow.methods.compare import fit_method
 from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say, track
-from glitchflow.score.mask import overlap_share, removal_mask, upsample
+from glitchflow.score.mask import upsample
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain
 from glitchflow.signal.recorded.frames import coverage, pieces, read_file
-from glitchflow.signal.recorded.recording import (
-    RAW,
-    STRETCH,
-    Recording,
-    cut,
-    open_recording,
-    read_channel,
-)
+from glitchflow.signal.recorded.recording import RAW, STRETCH, open_recording, read_channel
 from glitchflow.signal.recorded.row import grid_offset
 from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.signal.types import Array, Indices
-from glitchflow.twin.estimate import PIECE, Estimator, Shown, estimator_of, shown_of
+from glitchflow.twin.estimate import PIECE, Shown, estimator_of, shown_of
 
 SUFFIX = "_CLEAN"
 FRAME = ".gwf"
-REMOVED = "removed"  # the array of predictions that holds series to be subtracted
 COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
 TILES = (
     24  # numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
 )
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Holds strain without a gap, in the file it came from or as one event's series."""
-
-    gps: float  # of the first sample
-    sample_rate: float
-    values: Array  # (M,)
-    unit: str
-    frame: bool  # whether it was read from GWF
-    places: Indices  # among the windows, of those that may reach into it
-
-
-@dataclass(frozen=True)
-class Job:
-    """Holds what every step of cleaning needs."""
-
-    run: Opened
-    estimator: Estimator
-    windows: Windows
-    source: Source | None  # where the strain was recorded; None: synthetic events, whose series are cleaned
-    recording: Recording | None  # the same, and its windows
-    threshold: float  # generated energy from which a pixel is subtracted
 
 
 def clean(experiment: Experiment, overwrite: bool = False) -> Path:
@@ -99,7 +67,11 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     )
     series = run.dataset.config.series
     recording = open_recording([source], series, windows.series) if source else None
-    job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold)
+    method = None
+    if settings.method != NETWORK:
+        name, clustered = settings.method, experiment.evaluate
+        method = fit_method(run.dataset, run.basis, name, settings.threshold, clustered)
+    job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold, method)
     partial = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
     with lease.hold(directory) as still_mine:
         objects.wipe(partial)  # what a run that was killed left
@@ -110,6 +82,7 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         veto.write_flag(found, name, partial)
         facts = {
             "channel": run.dataset.channels[0] + SUFFIX,
+            "method": settings.method,
             "mask": {"threshold": settings.threshold},
             "windows": len(windows.events),
             "treated": treated,
@@ -199,51 +172,13 @@ def _subtract(job: Job, places: Indices, stretch: Stretch, values: Array) -> set
     """Subtract from the values (M,) of a stretch what the windows at `places` remove; those that remove anything."""
     windows = job.windows
     places = places[np.argsort(windows.events[places])]
-    find = _estimated if job.run.subtracts else _masked
     shown = shown_of(job.run.dataset, windows.events[places])
     treated = set()
-    for place, one, removed in zip(places.tolist(), shown, find(job, places, shown, stretch)):
+    for place, one, removed in zip(places.tolist(), shown, removed_of(job, places, shown, stretch)):
         if removed.any():
             _place(job, place, one, removed, stretch, values)
             treated.add(place)
     return treated
-
-
-def _estimated(job: Job, places: Indices, shown: Sequence[Shown], stretch: Stretch) -> Array:
-    """What windows remove (E, N), as the predictions have it; windows that overlap share it."""
-    windows, made = job.windows, job.run.dataset.config.series
-    found = job.run.predictions.events(REMOVED, windows.events[places]).astype(np.float64)
-    times = np.arange(made.samples) / made.sample_rate
-    for i, place in enumerate(places.tolist()):
-        found[i] *= overlap_share(windows.start, windows.stop, place, times + windows.series[place])
-    return found
-
-
-def _masked(job: Job, places: Indices, shown: Sequence[Shown], stretch: Stretch) -> Array:
-    """What windows remove (E, N) by masks made of the energies that the network generated."""
-    windows = job.windows
-    mask = removal_mask(job.run.generated[NETWORK](windows.events[places]), job.threshold)
-    busy = np.flatnonzero(mask.any(axis=(1, 2)))
-    found = np.zeros((len(places), job.run.dataset.config.series.samples))
-    if not len(busy):
-        return found
-    for i, (place, one) in enumerate(zip(places.tolist(), shown)):
-        mask[i] *= overlap_share(windows.start, windows.stop, place, one.time + windows.series[place])
-    strain = _strain(job, places[busy]) if job.source else stretch.values[None]
-    found[busy] = job.estimator.removed(strain, mask[busy], [shown[k] for k in busy.tolist()])
-    return found
-
-
-def _strain(job: Job, places: Indices) -> Array:
-    """The strain (E, N) of the windows at places of ascending events, as their Q-plots were made from it."""
-    dataset, events = job.run.dataset, job.windows.events[places]
-    if "series" in dataset:
-        return read_series(dataset, events, dataset.channels[:1])[:, 0]
-    assert job.recording is not None
-    found = [cut(job.recording, place) for place in places.tolist()]
-    for reason in (reason for _, gaps in found for reason in gaps.values()):
-        raise RunError(f"{dataset.path}: was made from it, but now {reason}")
-    return np.concatenate([values for values, _ in found])
 
 
 def _place(job: Job, place: int, shown: Shown, removed: Array, stretch: Stretch, values: Array) -> None:
@@ -293,7 +228,7 @@ def _events(job: Job) -> Iterator[Stretch]:
     for first in range(0, len(job.windows.events), size):
         places = np.arange(first, min(first + size, len(job.windows.events)))
         places = places[np.argsort(job.windows.events[places])]
-        for place, values in zip(places.tolist(), _strain(job, places)):
+        for place, values in zip(places.tolist(), strain_of(job, places)):
             gps = float(job.windows.series[place])
             yield Stretch(gps, rate, values, "strain", False, np.array([place]))
 

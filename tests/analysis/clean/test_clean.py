@@ -13,12 +13,16 @@ from glitchflow.analysis.clean import clean as module
 from glitchflow.analysis.clean.clean import clean
 from glitchflow.analysis.evaluate.veto_scores import cluster_rule, judge, veto_table
 from glitchflow.analysis.opened import open_run
+from glitchflow.config import Evaluate, Loader
 from glitchflow.data import lease
 from glitchflow.data.generate import ingest
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError, RunError
+from glitchflow.methods.compare import basis_of, fit_method
+from glitchflow.methods.treat import read_block
 from glitchflow.score import levels
 from glitchflow.score.statistics import Bootstrap
+from glitchflow.twin.estimate import estimator_of
 
 START, SECONDS, RATE = 1_000_000_000.0, 48, 1024
 GLITCHES = (
@@ -227,6 +231,53 @@ def test_synthetic_events_are_cleaned_one_by_one(dataset_run, tmp_path):
     assert sum(left) < 0.5 * sum(before)
     assert not (directory / "veto.xml").exists(), "SIM is no detector that LIGO_LW knows"
     assert DataQualityFlag.read(directory / "veto.hdf5").name == "SIM:GLITCHFLOW-VETO:1"
+
+
+def with_method(dataset_run, tmp_path, monkeypatch, name):
+    """The experiment that cleans its test events by a method, beside predictions that no network made."""
+    settings = dataset_run.clean.model_copy(update={"split": "test", "method": name})
+    experiment = linked(dataset_run, tmp_path, "dataset.zarr").model_copy(update={"clean": settings})
+    dataset = store.open_store(experiment.dataset)
+    write_predictions(experiment, np.zeros_like(np.asarray(dataset["witnessed"][:])))
+    opened = open_run(experiment)
+    opened.__dict__["basis"] = basis_of(dataset, Loader())
+    monkeypatch.setattr(module, "open_run", lambda _: opened)
+    return experiment, opened
+
+
+def test_a_method_is_subtracted_in_the_networks_place(dataset_run, tmp_path, monkeypatch):
+    experiment, opened = with_method(dataset_run, tmp_path, monkeypatch, "wiener")
+    directory, dataset = clean(experiment), opened.dataset
+    assert json.loads((directory / "clean.json").read_text())["method"] == "wiener"
+    fit = fit_method(dataset, opened.basis, "wiener", 16.0, Evaluate())
+    events = dataset.indices("test")[:3]
+    block, _ = read_block(dataset, events, fit.witnesses, estimator_of(dataset))
+    time = np.arange(block.strain.shape[1]) / block.rate
+    for gps, strain, w, shown in zip(
+        block.gps, block.strain, fit.fitted["wiener"].removed(block).series, block.shown, strict=True
+    ):
+        path = directory / f"S-SIM_STRAIN_CLEAN-{gps - 4:.0f}-8.hdf5"
+        removed = strain - TimeSeries.read(path, f"{dataset.channels[0]}_CLEAN").value
+        inside = (time >= shown.start) & (time < shown.stop)
+        np.testing.assert_allclose(removed[inside], w[inside], atol=1e-9 * np.abs(strain).max())
+        away = (time < shown.start - 1) | (time > shown.stop + 1)
+        assert not removed[away].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("oracle", "clean.method = oracle: is told the truth, which nobody knows of a strain"),
+        ("untrained", "clean.method = untrained: needs untrained, which PATH does not have"),
+        ("winer", "clean.method = winer: not one of network, "),
+    ],
+)
+def test_methods_that_cannot_clean(dataset_run, tmp_path, monkeypatch, name, message):
+    experiment, opened = with_method(dataset_run, tmp_path, monkeypatch, name)
+    with pytest.raises(InputError) as failure:
+        clean(experiment)
+    assert str(failure.value).startswith(message.replace("PATH", opened.dataset.path))
+    assert not (tmp_path / "clean").exists()
 
 
 def test_what_cannot_be_cleaned_is_said(run, tmp_path):
