@@ -20,13 +20,14 @@ from glitchflow.analysis import truth
 from glitchflow.analysis.clean import veto_segments as veto
 from glitchflow.analysis.clean.removed import Job, Stretch, removed_of, strain_of
 from glitchflow.analysis.opened import Opened, Windows, open_run, strain_source, windows_of
-from glitchflow.config import Experiment, Source
+from glitchflow.config import Clean, Evaluate, Experiment, Source
 from glitchflow.data import lease, objects, store
 from glitchflow.data.build import BASE_MEMORY
 from glitchflow.data.frames import said
 from glitchflow.data.memory import ENCODING, Memory, Shape
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import fit_method
+from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say, track
 from glitchflow.score.mask import upsample
@@ -67,10 +68,7 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     )
     series = run.dataset.config.series
     recording = open_recording([source], series, windows.series) if source else None
-    method = None
-    if settings.method != NETWORK:
-        name, clustered = settings.method, experiment.evaluate
-        method = fit_method(run.dataset, run.basis, name, settings.threshold, clustered)
+    method = _method(run, settings, experiment.evaluate)
     job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold, method)
     partial = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
     with lease.hold(directory) as still_mine:
@@ -98,6 +96,13 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         objects.replace(partial, directory)
     say(f"{treated} of {len(windows.events)} windows treated, deadtime of the vetoes {found.deadtime:.2%}")
     return directory
+
+
+def _method(run: Opened, settings: Clean, lengths: Evaluate) -> Fit | None:
+    """What is subtracted in the network's place; None where that is the network's."""
+    if settings.method == NETWORK:
+        return None
+    return fit_method(run.dataset, run.basis, settings.method, settings.threshold, lengths)
 
 
 def _measured(

@@ -57,8 +57,9 @@ def gallery(run: Run) -> Values:
     families, labels = list(events.gallery(run)), run.dataset.labels
     unseen = [labels[i] for i in (0, *events.unwitnessed(run.dataset))]
     first = [members[0] for name, members in families if name not in unseen]
-    series = run.predictions is not None and event_figure.SERIES in run.predictions and first
-    drawn = charts.svg(event_figure.subtracted(run.dataset, run.predictions, first)) if series else None
+    predictions, drawn = run.predictions, None
+    if predictions is not None and event_figure.SERIES in predictions and first:
+        drawn = charts.svg(event_figure.subtracted(run.dataset, predictions, first))
     return {"families": families, "subtracted": drawn}
 
 
