@@ -6,6 +6,7 @@ this process made, and keeps its files where no other user can enter.
 
 import atexit
 import contextlib
+import ctypes
 import fcntl
 import functools
 import logging
@@ -145,6 +146,13 @@ def threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+def trim() -> None:
+    """Give free memory back to the machine, where the C library can (glibc's): after the Q-plots of many channels it
+    keeps 100 to 200 MiB that lie between arrays in use."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def device() -> str:

@@ -96,23 +96,26 @@ class Shape:
 
 
 def making(shape: Shape, recorded: bool = False) -> Memory:
-    """Of a task that makes a shard: its arrays, Zarr's encoding of the largest of them, and the block at work.
+    """Of a task that makes a shard: its arrays, and the block at work or, when all are made, Zarr's encoding of the
+    largest array, whichever is larger.
 
     recorded: whether it reads files, of which it keeps a stretch of time, what was decoded last, and what is at work.
     """
     arrays = [shape.shard * size for size in shape.arrays.values()]
     series = 8 * shape.channels * shape.samples
     block = min(block_events(shape.channels, shape.samples), shape.shard)
+    at_work = {
+        "series at work": (1 + (block > 1)) * block * series,  # one event's are not stacked
+        "Q-transform": TRANSFORM,
+        "images at work": MEASURE * 8 * block * shape.channels * shape.image,
+    }
+    encoding = {"its encoding": ENCODING * max(arrays)}
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
             "the recording": max(STRETCH, series) + 2 * RAW if recorded else 0,
-            "the recipe's spectra": 0 if recorded else series,
-            "series at work": (1 + (block > 1)) * block * series,  # one event's are not stacked
-            "Q-transform": TRANSFORM,
-            "images at work": MEASURE * 8 * block * shape.channels * shape.image,
             "the shard": sum(arrays),
-            "its encoding": ENCODING * max(arrays),
+            **(at_work if sum(at_work.values()) > sum(encoding.values()) else encoding),
         }
     )
 

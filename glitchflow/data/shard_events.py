@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from glitchflow.cluster import trim
 from glitchflow.data.content import Content
 from glitchflow.data.normalise import mean_log, measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
@@ -32,13 +33,14 @@ from glitchflow.signal.recorded.events import recorded
 from glitchflow.signal.recorded.triggers import Trigger, find_triggers
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.types import Event, Recipe, Transient
-from glitchflow.signal.whiten import estimate_asd
+from glitchflow.signal.whiten import asd_frequencies, estimate_asd
 
 BLOCK = (
     16  # events whose Q-plots are made at once, at most: a task's memory does not depend on the shard's size
 )
 BLOCK_BYTES = 64 * 2**20  # of their series in float64, or one event's
 ASD_EVENTS = 64  # background events that a dataset's ASD is the median of
+ASD_BYTES = 192 * 2**20  # of what is kept of them: of many channels at a high rate they are fewer
 ASD_SEARCH = (
     512  # train events that are made at most to find them, where a recipe does not know labels beforehand
 )
@@ -141,6 +143,7 @@ def make_shard(dataset: Dataset, shard: int) -> None:
         for name in values:
             values[name][start - span.start : indices.stop - span.start] = block[name]
         del block  # before the next one is made, or the shard encoded
+    trim()
     train = values["split"] == SPLITS.index("train")
     sums = {name: np.concatenate([one[name] for one in measured])[train] for name in measured[0]}
     write_shard(dataset, shard, values, statistics(sums), skipped, transients)
@@ -258,8 +261,8 @@ def _check_shapes(events: list[Event], indices: range, wanted: tuple[int, int], 
 def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
     """One amplitude spectral density per channel (C, A), in series units / sqrt(Hz): the median over background events.
 
-    Over the first `ASD_EVENTS` of the train split, or all where there are fewer; where there is none, over the first
-    train events. 0 for a channel that had no data in them; None where no train event can be used. With
+    Over the first `ASD_EVENTS` of the train split, or as many as there are and `ASD_BYTES` hold; where there is none,
+    over the first train events. 0 for a channel that had no data in them; None where no train event can be used. With
     `whiten.asd: file`, what the file says.
     """
     recipe, content = factory.recipe, factory.content
@@ -279,19 +282,29 @@ def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
     quiet: list[NDArray] = []
     loud: list[NDArray] = []
     wanted = (len(recipe.channels), content.series.samples)
+    frequencies = asd_frequencies(content.series.sample_rate, content.whiten.fftlength)
+    most = min(ASD_EVENTS, max(1, ASD_BYTES // (8 * len(recipe.channels) * len(frequencies))))
     for index in candidates:
         event = recipe.event(index)
         _check_shapes([event], range(index, index + 1), wanted, bool(recipe.witnessed))
         found = quiet if event.label == 0 else loud
-        if not event.skipped and len(found) < ASD_EVENTS:
-            series = torch.from_numpy(np.ascontiguousarray(event.series))
-            asd = estimate_asd(series, content.series.sample_rate, content.whiten.fftlength).numpy()
-            asd[~np.ptp(event.series, axis=1).astype(bool)] = np.nan
-            found.append(asd)
-        if len(quiet) == ASD_EVENTS:
+        if not event.skipped and len(found) < most:
+            found.append(_own_asd(content, event.series))
+        del event  # before the next one is made
+        if len(quiet) == most:
             break
     if not quiet and not loud:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a channel that is NaN in all
-        return np.nan_to_num(np.nanmedian(quiet or loud, axis=0))
+        each = (np.nanmedian(rows, axis=0) for rows in zip(*(quiet or loud)))  # of a channel
+        return np.nan_to_num(np.stack(list(each)))
+
+
+def _own_asd(content: Content, series: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ASD of each channel (C, A) of an event's series (C, N), one after the other; NaN where one is constant."""
+    rate, fftlength = content.series.sample_rate, content.whiten.fftlength
+    rows = (torch.from_numpy(np.ascontiguousarray(row)) for row in series)
+    asd = torch.stack([estimate_asd(row, rate, fftlength) for row in rows]).numpy()
+    asd[~np.ptp(series, axis=1).astype(bool)] = np.nan
+    return asd

@@ -79,7 +79,7 @@ class Reference:
         assert block.truth is not None and block.truth.series is not None, (
             "the table says that it needs truth"
         )
-        samples, colour = block.strain.shape[1], self.instrument.colour
+        samples, colour = block.strain.shape[1], self.instrument.spectra.colour()
         frequency = np.arange(samples // 2 + 1, dtype=np.float64) * (block.rate / samples)
         found = np.zeros_like(block.strain)
         there = np.array(self.places) >= 0
@@ -145,7 +145,9 @@ def source(instrument: Instrument, seen: Seen, family: str) -> tuple[Spectrum, A
     """Estimate a disturbance's spectrum (K,) from all witnesses that see it, and the variance of its noise (K,)."""
     coupling = instrument.couplings[family]
     heard = coupling.places[1:]
-    response = coupling.at(seen.gps)[1:] * (seen.valid[heard - 1, None] & (instrument.colour[heard] > 0))
+    response = coupling.at(seen.gps)[1:] * (
+        seen.valid[heard - 1, None] & (instrument.spectra.colour(heard) > 0)
+    )
     seeing = np.square(np.abs(response)).sum(axis=0)
     seeing = np.maximum(seeing, max(DEAF * seeing.max(), SILENT))
     return (response.conj() * seen.spectra[heard]).sum(axis=0) / seeing, 1 / seeing
@@ -178,7 +180,7 @@ def scattered_light(instrument: Instrument, seen: Seen, family: str) -> Predicte
     phase = 4 * np.pi / settings.wavelength * slow(instrument, seen, settings.witness)
     turns = np.arange(1, settings.bounces + 1)[:, None] * phase
     fringes = np.concatenate([np.sin(turns), np.cos(turns) - 1])  # 0 where nothing moves
-    templates = np.fft.irfft(np.fft.rfft(fringes) / instrument.colour[0], n=phase.size)
+    templates = np.fft.irfft(np.fft.rfft(fringes) / instrument.spectra.colour(slice(1))[0], n=phase.size)
     amplitudes = np.linalg.lstsq(templates.T, seen.series(seen.spectra[0]), rcond=None)[0]
     return Predicted(amplitudes @ templates, np.zeros_like(seen.frequency), np.ones_like(phase))
 

@@ -30,13 +30,26 @@ def append_derived(
     """
     if not derived:
         return series
-    rows, known = list(series), list(names)
-    for item in derived:
-        sources = [rows[known.index(channel)] for channel in item.channels]
+    whole = np.empty((len(series) + len(derived), series.shape[1]))
+    whole[: len(series)] = series
+    derive(whole, names, derived, sample_rate, rng)
+    return whole
+
+
+def derive(
+    whole: Array,
+    names: Sequence[str],
+    derived: Sequence[Derived],
+    sample_rate: float,
+    rng: np.random.Generator,
+) -> None:
+    """Does what `append_derived` does in place: whole (C + len(derived), N) holds the channels, and room for more."""
+    known = list(names)
+    for row, item in zip(whole[len(names) :], derived):
+        sources = [whole[known.index(channel)] for channel in item.channels]
         value = _FUNCTIONS[item.function](item, sources, sample_rate)
-        rows.append(value + item.floor * rng.standard_normal(value.size))
+        row[:] = value + item.floor * rng.standard_normal(value.size)
         known.append(item.name)
-    return np.stack(rows)
 
 
 def band_limits(names: Sequence[str], rates: Mapping[str, float], derived: Sequence[Derived]) -> Array | None:

@@ -32,15 +32,15 @@ def event(instrument, family, noise=0.0, missing=()):
     rng = np.random.default_rng(4)
     time = np.arange(SAMPLES) / RATE - SAMPLES / RATE / 2
     made = FAMILIES[family].make(instrument, rng, time, 0.0)
-    recorded = colour(noise * rng.standard_normal((1 + len(WITNESSES), SAMPLES)), instrument.colour)
-    recorded[0] += colour(made.strain[None], instrument.floor[:1])[0]
+    recorded = colour(noise * rng.standard_normal((1 + len(WITNESSES), SAMPLES)), instrument.spectra.colour())
+    recorded[0] += colour(made.strain[None], instrument.floor[None])[0]
     if made.witnesses is not None:
-        recorded[made.places] += colour(made.witnesses, instrument.floor[made.places])
+        recorded[made.places] += colour(made.witnesses, instrument.spectra.floor(made.places))
     for place, moved in (made.motion or {}).items():
         recorded[1 + place] += moved
     valid = np.array([name not in missing for name in WITNESSES])
     wanted = colour(made.strain[None], instrument.above_noise(0.0))[0]
-    return Seen(0.0, FREQUENCY, recorded, np.fft.rfft(recorded) / instrument.colour, valid), wanted
+    return Seen(0.0, FREQUENCY, recorded, np.fft.rfft(recorded) / instrument.spectra.colour(), valid), wanted
 
 
 def left(found, wanted):
@@ -164,9 +164,9 @@ def test_of_sensors_with_drifting_couplings_and_low_rates_it_is_one():
     rng, time = np.random.default_rng(4), np.arange(SAMPLES) / RATE - SAMPLES / RATE / 2
     made, gps = FAMILIES["ringdown"].make(instrument, rng, time, 1e9), 1e9
     recorded = np.zeros((1 + len(settings.names), SAMPLES))
-    recorded[made.places] += colour(made.witnesses, instrument.floor[made.places])
-    white = np.fft.rfft(recorded)
-    spectra = np.divide(white, instrument.colour, out=np.zeros_like(white), where=instrument.colour > 0)
+    recorded[made.places] += colour(made.witnesses, instrument.spectra.floor(made.places))
+    white, colours = np.fft.rfft(recorded), instrument.spectra.colour()
+    spectra = np.divide(white, colours, out=np.zeros_like(white), where=colours > 0)
     seen = Seen(gps, FREQUENCY, recorded, spectra, np.ones(len(settings.names), bool))
     wanted = colour(made.strain[None], instrument.above_noise(gps))[0]
     assert left(predict(instrument, seen, "ringdown").series, wanted) < 1e-5

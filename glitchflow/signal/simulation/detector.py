@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from glitchflow.config import Derived, Detector, Series, Simulate
-from glitchflow.signal.derive import append_derived, spread_invalid
+from glitchflow.signal.derive import derive, spread_invalid
 from glitchflow.signal.simulation.families import FAMILIES, Instrument
 from glitchflow.signal.simulation.faults import UNLOCKED, draw_faults, spoil
 from glitchflow.signal.simulation.instrument import draw_instrument
-from glitchflow.signal.simulation.noise import colour
+from glitchflow.signal.simulation.noise import colour_channels
 from glitchflow.signal.simulation.shared import shared_noise
 from glitchflow.signal.simulation.timeline import Made, add, draw_transients, make, make_happening, shares
 from glitchflow.signal.streams import DERIVED, EVENTS, SHARED, generator
@@ -83,16 +83,19 @@ def _event(constants: _Constants, index: int) -> Event:
     if lost := [one for one in faults if one.kind == UNLOCKED]:
         return _unusable(constants, gps, f"{settings.strain}: not locked at GPS {lost[0].start:.4f}")
     rng = generator(constants.seed, EVENTS, index)
-    values = rng.standard_normal((len(names), series.samples))
+    whole = np.empty((len(names) + len(constants.derived), series.samples))  # with room for what is derived
+    values = whole[: len(names)]
+    rng.standard_normal(out=values)
     values *= instrument.levels.at(gps)[:, None]
-    colour(values, instrument.colour, out=values)
+    colour_channels(values, instrument.spectra)
     shared = _add_shared(constants, values, gps, index)
     made = _transients(constants, rng, gps)
     start = round(begin * series.sample_rate)
     for one in made:
         one.add(values, start)
     spoil(values, names, faults, begin, series.sample_rate)
-    without = ~np.isfinite(values).all(1) | (np.ptp(values, axis=1) == 0)
+    swing = np.ptp(values, axis=1)
+    without = ~np.isfinite(swing) | (swing == 0)
     values[without] = 0
     # the strain has no name here, so that no channel may be derived from it
     sources, floor = ["", *settings.names], generator(constants.seed, DERIVED, index)
@@ -100,8 +103,9 @@ def _event(constants: _Constants, index: int) -> Event:
     spread_invalid(valid, [*names, *(item.name for item in constants.derived)], constants.derived)
     there = [one for one in made if one.snr]
     label, snr = _named(constants, there, start)
+    derive(whole, sources, constants.derived, series.sample_rate, floor)
     return Event(
-        append_derived(values, sources, constants.derived, series.sample_rate, floor),
+        whole,
         _sum([one for one in there if one.witnessed], start, series.samples),
         label,
         gps,
@@ -153,7 +157,7 @@ def _add_shared(constants: _Constants, values: Array, gps: float, index: int) ->
         return None
     rng = generator(constants.seed, SHARED, index)
     white = rng.standard_normal((len(instrument.shared), values.shape[1]))
-    places, heard = shared_noise(instrument.shared, white, gps, instrument.floor)
+    places, heard = shared_noise(instrument.shared, white, gps, instrument.spectra)
     values[places] += heard
     return heard[0]
 

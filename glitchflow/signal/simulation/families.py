@@ -9,12 +9,14 @@ from the transient's centre.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from glitchflow.config import Detector, ScatteredLight, Series
 from glitchflow.signal.simulation.couplings import Coupling
 from glitchflow.signal.simulation.drift import Drift
+from glitchflow.signal.simulation.noise import Spectra
 from glitchflow.signal.simulation.shared import Shared
 from glitchflow.signal.types import Array, Indices, Spectrum
 
@@ -29,8 +31,7 @@ class Instrument:
     settings: Detector
     series: Series
     seed: int
-    colour: Array  # (C, K): multiplies the spectrum of unit white noise
-    floor: Array  # (C, K): the same without power lines: multiplies the spectra of transients
+    spectra: Spectra  # of the noise; without power lines, of transients
     couplings: dict[str, Coupling]  # of the families that reach channels linearly
     subsystems: dict[str, Coupling]  # of what shakes each of those that have bursts or shared noise
     shared: list[Shared]
@@ -40,15 +41,20 @@ class Instrument:
     scattering_drift: Drift
     scatterer: Spectrum | None  # (K,): its motion over what its witness says; None: the same
 
+    @cached_property
+    def floor(self) -> Array:
+        """The strain's noise without power lines (K,): what multiplies the spectra of transients."""
+        return self.spectra.floor(slice(1))[0]
+
     def noise(self, gps: float) -> Array:
         """Returns what multiplies the spectrum of unit white noise in the strain (K,): its own noise and the shared."""
-        own = self.colour[0] * self.levels.at(gps)[0]
-        heard = [np.abs(self.floor[0] * one.at(gps)[0]) for one in self.shared]
+        own = self.spectra.colour(slice(1))[0] * self.levels.at(gps)[0]
+        heard = [np.abs(self.floor * one.at(gps)[0]) for one in self.shared]
         return np.sqrt(sum(np.square(part) for part in [own, *heard])) if heard else own
 
     def above_noise(self, gps: float) -> Array:
         """Returns the floor over all of the strain's noise (1, K): what lines and shared noise take of an SNR."""
-        return self.floor[:1] / self.noise(gps)
+        return self.floor[None] / self.noise(gps)
 
     def place(self, witness: str) -> int:
         """Returns a witness's place among the witnesses."""
@@ -141,7 +147,7 @@ def _scattered_light(instrument: Instrument, rng: Random, time: Array, gps: floa
         if instrument.scatterer is None
         else np.fft.irfft(instrument.scatterer * np.fft.rfft(said), n=said.size)
     )
-    stray = _stray_light(settings, x, rng.uniform(0, 2 * np.pi), instrument.floor[0])
+    stray = _stray_light(settings, x, rng.uniform(0, 2 * np.pi), instrument.floor)
     gain = instrument.scattering * float(instrument.scattering_drift.at(gps)[0])
     if settings.reflectivity:
         gain *= float(np.exp(settings.reflectivity * rng.standard_normal()))
@@ -221,14 +227,14 @@ def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Tran
     settings = instrument.settings.families.chirp
     mass = np.exp(rng.uniform(*np.log(settings.mass)))
     h = inspiral(time, mass, rng.uniform(0, 2 * np.pi), settings.start)
-    strain = _whitened(h, instrument.floor[0])
+    strain = _whitened(h, instrument.floor)
     return Transient(strain, *instrument.leaked(strain, gps))
 
 
 def last_orbit(mass: float) -> float:
     """Returns the frequency in Hz at which two equal masses of a chirp mass (solar masses) leave their innermost stable
     orbit: c^3 / (6^(3/2) pi G M), M = 2^(6/5) Mc."""
-    return 1 / (np.pi * 6**1.5 * SOLAR_MASS * mass * 2**1.2)
+    return 1 / (np.pi * 6**1.5 * (SOLAR_MASS * mass) * 2**1.2)
 
 
 def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:

@@ -12,7 +12,7 @@ from glitchflow.config import Detector, Series
 from glitchflow.signal.simulation.couplings import draw_coupling, draw_deaf, draw_drift
 from glitchflow.signal.simulation.drift import Drift, draw_wander
 from glitchflow.signal.simulation.families import FAMILIES, Instrument, draw_scatterer, scattering_gain
-from glitchflow.signal.simulation.noise import channel_asds
+from glitchflow.signal.simulation.noise import channel_spectra
 from glitchflow.signal.simulation.shared import draw_shared
 from glitchflow.signal.streams import COUPLINGS, generator
 
@@ -29,7 +29,7 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
     samples, rate = series.samples, series.sample_rate
     frequency = np.arange(samples // 2 + 1, dtype=np.float64) * (rate / samples)
     slopes = np.array([random(f"slope {w}").uniform(*settings.noise.slope) for w in settings.names])
-    colour, floor = (asd * np.sqrt(rate / 2) for asd in channel_asds(settings, frequency, slopes))
+    spectra = channel_spectra(settings, frequency, slopes, rate)
     deaf = draw_deaf(settings, random)
     drawn = {
         source: draw_coupling(settings, source, [w for w in hearing if w not in deaf], series, seed, random)
@@ -45,7 +45,8 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
     }
     light, gain, scatterer = settings.families.scattered_light, 0.0, None
     if light.weight:
-        gain = scattering_gain(settings, np.arange(samples) / rate - series.duration / 2, floor[0])
+        time = np.arange(samples) / rate - series.duration / 2
+        gain = scattering_gain(settings, time, spectra.floor(slice(1))[0])
         scatterer, error = draw_scatterer(light, frequency, random("scatterer"))
         table["scattered_light"] = {"witness": light.witness, "strain_amplitude": gain}
         table["scattered_light"] |= {"calibration_error": error} if scatterer is not None else {}
@@ -56,8 +57,7 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
         settings=settings,
         series=series,
         seed=seed,
-        colour=colour,
-        floor=floor,
+        spectra=spectra,
         couplings={name: couplings[name] for name in FAMILIES if name in couplings},
         subsystems=subsystems,
         shared=draw_shared(settings, subsystems, frequency),

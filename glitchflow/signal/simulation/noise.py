@@ -5,46 +5,88 @@ Shapes: C channel (the strain first), N sample, K frequency = N // 2 + 1. ASDs a
 
 import glob
 import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from glitchflow.config import Detector, Noise
 from glitchflow.errors import InputError
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Indices
 
 KEY = "simulate.detector.noise"
 PIECE = 2**19  # samples coloured at once
 ROLL = 0.8  # of its Nyquist frequency, from where on a decimation filter takes from a channel (scipy's and gwpy's, too)
 
 
-def channel_asds(settings: Detector, frequency: Array, slopes: Array) -> tuple[Array, Array]:
-    """Returns the ASDs of all channels with power lines and without, each (C, K) at the frequencies (K,).
+@dataclass(frozen=True)
+class Spectra:
+    """Says what multiplies the spectrum of unit white noise in each channel. A row is made when it is asked for, in a
+    small part of the time that filtering by it takes: those of 500 channels need more memory than all their series.
 
-    Each has a colour of its own. A witness's noise falls as f^-slope, slopes (C - 1,); that of a slow motion's witness
-    is the sensor's, white.
+    Each channel has a colour of its own. A witness's noise falls as f^-slope; that of a slow motion's witness is the
+    sensor's, white, without lines.
+    """
+
+    frequency: Array  # (K,) Hz
+    strain: Array  # (K,): the strain's ASD without lines
+    slopes: Array  # (C - 1,)
+    slow: Mapping[int, float]  # by channel: the sensor's ASD
+    lines: Array  # (K,): what power lines make of an ASD
+    passbands: Array  # (kinds, K): what a channel's own rate leaves of it
+    kind: Indices  # (C,) of passband
+    unit: float  # of a sampled series over an ASD's
+
+    def floor(self, rows: slice | Indices = slice(None)) -> Array:
+        """Returns some channels' rows without power lines (any, K)."""
+        return self._rows(rows, np.ones(1))
+
+    def colour(self, rows: slice | Indices = slice(None)) -> Array:
+        """Returns some channels' rows with power lines (any, K)."""
+        return self._rows(rows, self.lines)
+
+    def _rows(self, rows: slice | Indices, lines: Array) -> Array:
+        channels = np.arange(self.kind.size)[rows]
+        found = np.empty((channels.size, self.frequency.size))
+        for row, channel in zip(found, channels.tolist()):
+            row[:] = self.slow.get(channel, 0.0) or self._asd(channel) * lines
+            row *= self.passbands[self.kind[channel]]
+            row *= self.unit
+        return found
+
+    def _asd(self, channel: int) -> Array:
+        return _power_law(self.frequency, self.slopes[channel - 1]) if channel else self.strain
+
+
+def channel_spectra(settings: Detector, frequency: Array, slopes: Array, rate: float) -> Spectra:
+    """Returns the spectra of all channels at the frequencies (K,) in Hz of series of this rate in Hz; slopes (C - 1,).
+
     Raises `InputError` for a curve or recorded data that cannot be read.
     """
-    noise, families = settings.noise, settings.families
-    floor = np.stack([strain_asd(noise, frequency), *(_power_law(frequency, slope) for slope in slopes)])
-    asd = floor * (1 + noise.line_height * lorentzians(frequency, settings.lines, noise.line_width))
-    for family, name in (
-        (families.scattered_light, families.scattered_light.witness),
-        (families.bilinear, families.bilinear.witnesses[1]),
-    ):
-        if family.weight:
-            place = 1 + settings.names.index(name)
-            asd[place] = floor[place] = family.sensor_noise
-    below = passbands(settings, frequency)
-    return asd * below, floor * below
-
-
-def passbands(settings: Detector, frequency: Array) -> Array:
-    """Returns what each channel's own rate leaves of it (C, K) at frequencies (K,) in Hz: nothing above its half."""
+    noise, families, names = settings.noise, settings.families, [settings.strain, *settings.names]
+    slow = {
+        names.index(name): family.sensor_noise
+        for family, name in (
+            (families.scattered_light, families.scattered_light.witness),
+            (families.bilinear, families.bilinear.witnesses[1]),
+        )
+        if family.weight
+    }
+    lines = 1 + noise.line_height * lorentzians(frequency, settings.lines, noise.line_width)
     nyquist = {name: one.rate / 2 for one in settings.subsystems for name in settings.sensors(one)}
-    half = np.array([nyquist.get(name, np.inf) for name in [settings.strain, *settings.names]])[:, None]
+    halves, kind = np.unique([nyquist.get(name, np.inf) for name in names], return_inverse=True)
+    passbands = np.stack([_passband(frequency, half) for half in halves])
+    strain, unit = strain_asd(noise, frequency), float(np.sqrt(rate / 2))
+    return Spectra(frequency, strain, slopes, slow, lines, passbands, kind, unit)
+
+
+def _passband(frequency: Array, half: float) -> Array:
+    """What a channel's own rate leaves of it (K,) at frequencies (K,) in Hz: nothing above its half."""
+    if np.isinf(half):
+        return np.ones_like(frequency)
     edge = np.clip((1 - frequency / half) / (1 - ROLL), 0.0, 1.0)
-    return np.where(np.isinf(half), 1.0, np.sin(0.5 * np.pi * edge) ** 2)
+    return np.sin(0.5 * np.pi * edge) ** 2
 
 
 def strain_asd(noise: Noise, frequency: Array) -> Array:
@@ -64,17 +106,26 @@ def advanced_detector_asd(frequency: Array) -> Array:
     return np.sqrt(1e-49 * (x**-4.14 - 5 * x**-2 + 111 * (1 - x**2 + 0.5 * x**4) / (1 + 0.5 * x**2)))
 
 
-def colour(white: Array, response: Array, out: Array | None = None) -> Array:
+def colour(white: Array, response: Array) -> Array:
     """Filters series (..., N) whose noise is white with unit variance by the responses (..., K), some rows at a time:
-    of many channels, nothing but the series themselves is in memory. out: where to, which may be `white` itself."""
+    of many channels, nothing but the series themselves is in memory."""
     rows, shape = white.reshape(-1, white.shape[-1]), (*white.shape[:-1], response.shape[-1])
     gains = np.broadcast_to(response, shape).reshape(-1, shape[-1])
-    found = np.empty_like(rows) if out is None else out.reshape(rows.shape)
-    step = max(1, PIECE // rows.shape[-1])
-    for first in range(0, len(rows), step):
-        some = slice(first, first + step)
+    found = np.empty_like(rows)
+    for some in _pieces(*rows.shape):
         found[some] = np.fft.irfft(np.fft.rfft(rows[some]) * gains[some], n=rows.shape[-1])
     return found.reshape(white.shape)
+
+
+def colour_channels(values: Array, spectra: Spectra) -> None:
+    """Filters the series (C, N) of all channels, unit white noise, by the spectra, in place."""
+    for some in _pieces(*values.shape):
+        values[some] = np.fft.irfft(np.fft.rfft(values[some]) * spectra.colour(some), n=values.shape[-1])
+
+
+def _pieces(rows: int, samples: int) -> Iterator[slice]:
+    step = max(1, PIECE // samples)
+    return (slice(first, first + step) for first in range(0, rows, step))
 
 
 def _advanced(noise: Noise, frequency: Array) -> Array:

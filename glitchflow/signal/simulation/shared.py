@@ -15,7 +15,7 @@ import numpy as np
 from glitchflow.config import Detector
 from glitchflow.errors import InputError
 from glitchflow.signal.simulation.couplings import Coupling
-from glitchflow.signal.simulation.noise import lorentzians
+from glitchflow.signal.simulation.noise import Spectra, lorentzians
 from glitchflow.signal.types import Array, Indices, Spectrum
 
 
@@ -62,14 +62,14 @@ def draw_shared(settings: Detector, subsystems: dict[str, Coupling], frequency: 
     return found
 
 
-def shared_noise(shared: list[Shared], white: Array, gps: float, floor: Array) -> tuple[Indices, Array]:
+def shared_noise(shared: list[Shared], white: Array, gps: float, spectra: Spectra) -> tuple[Indices, Array]:
     """Make the shared noise at a GPS time: the channels (S,) that hear any, the strain's 0 first, and what each hears.
 
-    white: unit white noise, a row for each of `shared`, (len(shared), N); floor: (C, K), the channels' own. The series
+    white: unit white noise, a row for each of `shared`, (len(shared), N); spectra: the channels' own. The series
     (S, N) are in each channel's unit.
     """
     places = np.unique(np.concatenate([one.places for one in shared]))
-    heard = np.zeros((places.size, floor.shape[1]), complex)
+    heard = np.zeros((places.size, white.shape[1] // 2 + 1), complex)
     for one, spectrum in zip(shared, np.fft.rfft(white)):
         heard[np.searchsorted(places, one.places)] += one.at(gps) * spectrum
-    return places, np.fft.irfft(heard * floor[places], n=white.shape[-1])
+    return places, np.fft.irfft(heard * spectra.floor(places), n=white.shape[-1])

@@ -30,7 +30,7 @@ from glitchflow.signal.simulation.drift import Drift
 from glitchflow.signal.simulation.families import Instrument
 from glitchflow.signal.simulation.faults import UNLOCKED, Fault, draw_faults, spoil
 from glitchflow.signal.simulation.instrument import draw_instrument
-from glitchflow.signal.simulation.noise import channel_asds
+from glitchflow.signal.simulation.noise import channel_spectra
 from glitchflow.signal.simulation.timeline import Happening, Made, add, draw_transients, make_happening
 from glitchflow.signal.streams import INJECTED, NOISE, generator
 from glitchflow.signal.types import Array, Spectrum
@@ -125,14 +125,16 @@ def draw_stretch(settings: Detector, stretch: Stretch, sample_rate: float, seed:
     instrument, table = draw_instrument(settings, Series(duration=2 * REACH, sample_rate=rates[0]), seed)
     wide, _ = draw_instrument(settings, Series(duration=WHOLE, sample_rate=rates[0]), seed)
     slopes = np.array([table["witness_noise_slopes"][name] for name in settings.names])
+    shared = [
+        _finite(one.coupling.response * one.shape * wide.spectra.floor(one.places), rates[0])
+        for one in wide.shared
+    ]
     filters = dict[int, Spectrum]()
     for rate in set(rates):
         frequency = np.arange(WHOLE * rate // 2 + 1, dtype=np.float64) / WHOLE
-        asds = channel_asds(settings, frequency, slopes)[0] * np.sqrt(rate / 2)
-        filters |= {i: _finite(asds[i], rate) for i, one in enumerate(rates) if one == rate}
-    shared = [
-        _finite(one.coupling.response * one.shape * wide.floor[one.places], rates[0]) for one in wide.shared
-    ]
+        spectra = channel_spectra(settings, frequency, slopes, rate)
+        mine = (i for i, one in enumerate(rates) if one == rate)
+        filters |= {i: _finite(spectra.colour(slice(i, i + 1))[0], rate) for i in mine}
     return StretchMaker(stretch, rates, instrument, [filters[i] for i in range(len(rates))], shared)
 
 

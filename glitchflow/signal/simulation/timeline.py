@@ -128,10 +128,10 @@ def make(
     white = colour(made.strain[None], instrument.above_noise(gps))[0]
     norm = float(np.linalg.norm(white))
     scale = snr / norm if made.scaled else 1.0
-    strain = colour(scale * made.strain[None], instrument.floor[:1])[0]
+    strain = colour(scale * made.strain[None], instrument.floor[None])[0]
     heard = {}
     if made.witnesses is not None:
-        series = colour(scale * made.witnesses, instrument.floor[made.places])
+        series = colour(scale * made.witnesses, instrument.spectra.floor(made.places))
         heard = {int(place): row for place, row in zip(made.places, series)}
     heard |= {1 + place: moved for place, moved in (made.motion or {}).items()}
     seen = family.witnessed and any(row.any() for row in heard.values())

@@ -6,9 +6,15 @@ from gwpy.timeseries import TimeSeries
 from helpers import detector_recipe
 from scipy.signal import welch
 
-from glitchflow.config.recipes import Noise
+from glitchflow.config.recipes import Detector, Noise, Subsystem
 from glitchflow.errors import InputError
-from glitchflow.signal.simulation.noise import advanced_detector_asd, strain_asd
+from glitchflow.signal.simulation import noise
+from glitchflow.signal.simulation.noise import (
+    advanced_detector_asd,
+    channel_spectra,
+    colour_channels,
+    strain_asd,
+)
 
 RATE = 512
 ACC = "SIM:ACC"
@@ -70,8 +76,8 @@ def test_estimated_from_recorded_data(tmp_path):
     path = str(tmp_path / "recorded.hdf5")
     white = 1e-21 * np.random.default_rng(0).standard_normal(256 * 1024)
     TimeSeries(white, sample_rate=1024, t0=1e9, name="X:STRAIN").write(path, path="X:STRAIN")
-    noise = Noise(psd="recorded", files=[path], channel="X:STRAIN")
-    found = strain_asd(noise, np.linspace(0, 256, 200))
+    settings = Noise(psd="recorded", files=[path], channel="X:STRAIN")
+    found = strain_asd(settings, np.linspace(0, 256, 200))
     assert np.median(found) == pytest.approx(1e-21 / np.sqrt(512), rel=0.03)
     np.testing.assert_allclose(found, 1e-21 / np.sqrt(512), rtol=0.5)
 
@@ -98,3 +104,26 @@ def test_a_missing_file_and_a_missing_key_are_named(tmp_path):
         Noise(psd="file")
     with pytest.raises(ValueError, match="files: psd = advanced takes none"):
         Noise(files=["x"])
+
+
+def test_rows_made_when_they_are_asked_for_are_those_of_all_channels():
+    settings = Detector(subsystems=[Subsystem(name="PEM", count=2, rate=64.0)], lines=[60.0])
+    frequency, slopes = np.arange(1025) / 4, np.linspace(0.2, 1.4, len(settings.names))
+    spectra = channel_spectra(settings, frequency, slopes, RATE)
+    colour, floor = spectra.colour(), spectra.floor()
+    assert colour.shape == (1 + len(settings.names), frequency.size)
+    for rows in (np.array([5, 0, 3]), slice(2, 4)):
+        np.testing.assert_array_equal(spectra.colour(rows), colour[rows])
+        np.testing.assert_array_equal(spectra.floor(rows), floor[rows])
+    unit = np.sqrt(RATE / 2)
+    np.testing.assert_allclose(floor[0], unit * advanced_detector_asd(frequency))
+    np.testing.assert_allclose(floor[1], unit * np.maximum(frequency, 1.0) ** -slopes[0])
+    line = frequency == 60
+    np.testing.assert_allclose(colour[:3, line], (1 + settings.noise.line_height) * floor[:3, line])
+    slow = 1 + settings.names.index(settings.families.scattered_light.witness)
+    np.testing.assert_array_equal(colour[slow], floor[slow])  # white, without lines
+    assert (floor[5:, frequency >= 32] == 0).all()  # beyond half of their own rate
+    white = np.random.default_rng(0).standard_normal((len(colour), 2048))
+    filtered = white.copy()
+    colour_channels(filtered, spectra)
+    np.testing.assert_array_equal(filtered, noise.colour(white, colour))

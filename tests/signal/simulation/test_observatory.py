@@ -30,7 +30,10 @@ def happened(observatory):
         made = make_happening(instrument, drawn)
         for channel, series in made.heard.items():
             if channel not in slow:  # a slow motion's SNR is not in the band
-                spectrum, colour = np.fft.rfft(series), instrument.colour[channel]
+                spectrum, colour = (
+                    np.fft.rfft(series),
+                    instrument.spectra.colour(slice(channel, channel + 1))[0],
+                )
                 white = np.divide(spectrum, colour, out=np.zeros_like(spectrum), where=colour > 0)
                 loudness = float(np.linalg.norm(np.fft.irfft(white, n=series.size)))
                 found.append((made.snr, loudness if drawn.family != "bilinear" else 0.0))

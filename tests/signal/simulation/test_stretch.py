@@ -9,7 +9,7 @@ from glitchflow.config import Detector, Series, Stretch
 from glitchflow.errors import InputError
 from glitchflow.signal.simulation.faults import KINDS
 from glitchflow.signal.simulation.instrument import draw_instrument
-from glitchflow.signal.simulation.noise import channel_asds
+from glitchflow.signal.simulation.noise import channel_spectra
 from glitchflow.signal.simulation.stretch import (
     BLOCK,
     NO_DATA,
@@ -177,7 +177,7 @@ def test_the_noise_has_the_detectors_spectrum_across_seams(tmp_path):
     _, table = draw_instrument(experiment.simulate.detector, Series(duration=8, sample_rate=RATE), 3)
     slopes = np.array(list(table["witness_noise_slopes"].values()))
     frequency = np.fft.rfftfreq(8 * RATE, 1 / RATE)
-    asds, _ = channel_asds(experiment.simulate.detector, frequency, slopes)
+    asds = channel_spectra(experiment.simulate.detector, frequency, slopes, 2.0).colour()
     for channel, asd in zip(quiet.channels, asds):
         blocks = channel.reshape(28, BLOCK * RATE)
         seams = np.roll(channel, BLOCK // 2 * RATE)[BLOCK * RATE :].reshape(27, BLOCK * RATE)
@@ -208,7 +208,7 @@ def test_a_matched_filter_finds_the_snr_of_each_row(tmp_path):
     for transient in alone:
         first = (int(transient.gps) - 8 - whole.start) * RATE
         h = np.fft.rfft(added[first : first + 16 * RATE])
-        asd, _ = channel_asds(easy.settings, np.fft.rfftfreq(16 * RATE, 1 / RATE), np.zeros(2))
+        asd = channel_spectra(easy.settings, np.fft.rfftfreq(16 * RATE, 1 / RATE), np.zeros(2), 2.0).colour()
         density = np.abs(h / RATE) ** 2 / asd[0] ** 2
         rho = np.sqrt(4 * (density.sum() - density[[0, -1]].sum() / 2) / 16)
         assert transient.snr == pytest.approx(rho, rel=1e-6)
