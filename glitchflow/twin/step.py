@@ -1,0 +1,144 @@
+"""One step of a coherent twin along the time line: recorded samples come in, what is removed comes out.
+
+    the last seconds + block --front--> a crop that ends with it --network, fit--> y, w' --whitening undone--> of the
+    block that ended `settle` earlier, in the strain's unit, and of a moment after it, which gives way to the next crop
+
+A block is always taken from the crop that ends `settle` after it: what comes out depends on the samples of that crop
+and of the one before, and not on where a run began, or for how long it has run. A state that is kept goes on bit by
+bit.
+
+Shapes: R recorded channel (the strain first), A template, C input, N sample of a crop, n of a block, f of a fade.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from glitchflow.errors import InputError
+from glitchflow.signal.types import Array
+from glitchflow.twin.coherent import generate
+from glitchflow.twin.crops import CROP, MARGIN
+from glitchflow.twin.front import Front
+from glitchflow.twin.kind import Trained
+
+LEAD = 0.5  # s of known strain before a block: the whitening's past, and as much again for the network to see
+FADE = 0.0625  # s over which one crop's prediction gives way to the next one's, and treatment begins and ends
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """Holds a twin, the samples of a block, and of the time that passes until it is said what is removed of one."""
+
+    trained: Trained
+    block: int
+    settle: int
+
+    @property
+    def front(self) -> Front:
+        """How the twin prepares recorded channels."""
+        assert isinstance(self.trained.normalisation, Front), "a coherent twin's"
+        return self.trained.normalisation
+
+    @property
+    def crop(self) -> int:
+        """Count the samples that the network sees at once, N."""
+        return round(CROP * self.front.rate)
+
+    @property
+    def reach(self) -> int:
+        """Count the samples that a state keeps: a crop, and what its whitening and its band edges need before it."""
+        return self.crop + round(MARGIN * self.front.rate)
+
+    @property
+    def fade(self) -> int:
+        """Count the samples f that two crops share: those after a block that are known when it comes out."""
+        return min(round(FADE * self.front.rate), self.settle, self.block)
+
+
+@dataclass(frozen=True)
+class State:
+    """Holds what the next step depends on."""
+
+    end: int  # number of the sample that comes next, counted from GPS 0 at the twin's rate
+    recent: Array  # (R, reach) the last samples, NaN where there were none
+    said: Array  # (2, f) y and w' after the last block, as its crop had them
+
+
+@dataclass(frozen=True)
+class Step:
+    """Holds what is known of a block, in the strain's unit; zeros where nothing is said."""
+
+    start: int  # number of its first sample, counted from GPS 0 at the twin's rate
+    estimate: Array  # (n,) y, from witnesses alone
+    removed: Array  # (n,) w' = y + q
+    treated: bool  # whether the strain is known for long enough, and to the end of the crop
+    silent: tuple[str, ...]  # witnesses that have gaps in the crop, and say nothing in it
+    p: Array | None = None  # probability of a glitch, where it is asked for
+
+
+def stepper(trained: Trained, block: float, settle: float, where: str) -> Stepper:
+    """Prepare steps of `block` s that come out `settle` s after their end. where: the section that says so.
+
+    Raises `InputError` for what is no whole number of samples, or leaves too little of a crop before a block.
+    """
+    rate = trained.normalisation.rate if isinstance(trained.normalisation, Front) else 0.0
+    for name, value in (("block", block), ("settle", settle)):
+        if abs(value * rate - round(value * rate)) > 1e-6:
+            raise InputError(f"{where}.{name} = {value:g}: must be a whole number of samples at {rate:g} Hz")
+    if round(block * rate) < 1 or block + settle + LEAD > CROP:
+        raise InputError(
+            f"{where}.block = {block:g}, {where}.settle = {settle:g}: the twin sees {CROP:g} s at once, of which they"
+            f" may take {CROP - LEAD:g}"
+        )
+    return Stepper(trained, round(block * rate), round(settle * rate))
+
+
+def begin(steps: Stepper, end: int) -> State:
+    """Begin before sample number `end`, with nothing known; blocks come out on the grid if (end - settle) % block is 0."""
+    channels = len(steps.front.channels)
+    return State(end, np.full((channels, steps.reach), np.nan), np.zeros((2, steps.fade)))
+
+
+def step(steps: Stepper, state: State, samples: Array) -> tuple[State, Step]:
+    """Take the next recorded samples (R, n) float64, NaN where there are none; say what is removed of a block before.
+
+    A gap in the strain is passed through, from the block whose crop meets it until `LEAD` s after it; a gap in a
+    witness silences that witness while a crop meets it.
+    """
+    recent = np.concatenate([state.recent, samples], axis=1)[:, -steps.reach :]
+    end, stop = state.end + steps.block, steps.reach - steps.settle
+    unknown = np.flatnonzero(~np.isfinite(recent[0]))
+    first = int(unknown[-1]) + 1 if unknown.size else 0
+    treated = first + round(LEAD * steps.front.rate) <= stop - steps.block
+    known = recent[:, first:].copy()
+    gaps = ~np.isfinite(known).all(axis=1)
+    known[gaps] = 0
+    new = np.zeros((2, steps.block + steps.fade))
+    if treated:
+        new = _predict(steps, known)[:, stop - steps.block - first : stop + steps.fade - first]
+    ramp = np.sin(np.pi / 2 * (np.arange(steps.fade) + 0.5) / max(1, steps.fade)) ** 2
+    out = new[:, : steps.block].copy()
+    out[:, : steps.fade] = ramp * out[:, : steps.fade] + (1 - ramp) * state.said
+    silent = tuple(name for name, gap in zip(steps.front.channels, gaps.tolist()) if gap)
+    said = Step(end - steps.settle - steps.block, out[0], out[1], treated, silent)
+    return State(end, recent, new[:, steps.block :]), said
+
+
+@torch.inference_mode()
+def _predict(steps: Stepper, known: Array) -> Array:
+    """y and w' (2, N') of recorded samples (R, N') without gaps, in the strain's unit, of the crop that ends with them;
+    zeros before it."""
+    front, network = steps.front, steps.trained.network
+    prepared = front.prepare(torch.from_numpy(known)[None])
+    there = min(steps.crop, known.shape[1])
+    crop = prepared.new_zeros(*prepared.shape[:2], steps.crop)
+    crop[..., steps.crop - there :] = prepared[..., prepared.shape[-1] - there :]
+    found = generate(network, front, crop.to(next(network.parameters())))
+    white = torch.stack([found["estimate"][0], found["removed"][0]]).double().cpu().numpy()
+    unit = front.undo(white)
+    whole = np.zeros((2, known.shape[1]))
+    whole[:, known.shape[1] - there :] = unit[:, steps.crop - there :]
+    return whole

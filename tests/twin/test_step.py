@@ -1,0 +1,133 @@
+"""Steps along the time line: what comes out is what the twin says of each block, whoever runs it, from wherever."""
+
+import numpy as np
+import pytest
+import torch
+from fronts import FRONT, RATE
+from torch import nn
+
+from glitchflow.errors import InputError
+from glitchflow.twin import coherent
+from glitchflow.twin.kind import Trained
+from glitchflow.twin.step import LEAD, Stepper, begin, step, stepper
+
+BLOCK, BLOCKS = 256, 24
+FIRST = 2000 * BLOCK  # number of the first sample
+
+
+class First(nn.Module):
+    """Estimates what its first input shows, after four templates."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, given):
+        return self.gain * given[:, 4:5]
+
+
+@pytest.fixture
+def steps() -> Stepper:
+    return stepper(Trained(coherent.KIND, First(), FRONT.channels, FRONT), 1, 0.25, "clean")
+
+
+def recorded(seed=1) -> np.ndarray:
+    """(R, n) noise, and a slow motion."""
+    values = np.random.default_rng(seed).standard_normal((3, (BLOCKS + 1) * BLOCK))
+    time = np.arange(values.shape[1]) / RATE
+    values[2] = 0.25 + 0.3 * np.sin(2 * np.pi * 0.5 * time)
+    return values
+
+
+def run(steps: Stepper, values: np.ndarray, start: int = 0):
+    """Every step from block `start` on: blocks come out on the grid."""
+    state, said = begin(steps, FIRST + start * BLOCK + steps.settle), []
+    for k in range(start, BLOCKS):
+        state, one = step(steps, state, values[:, k * BLOCK + steps.settle : (k + 1) * BLOCK + steps.settle])
+        said.append(one)
+    return said
+
+
+def joined(said, name: str) -> np.ndarray:
+    return np.concatenate([getattr(one, name) for one in said])
+
+
+def test_blocks_follow_each_other_on_the_grid(steps):
+    assert [one.start for one in run(steps, recorded())] == [FIRST + k * BLOCK for k in range(BLOCKS)]
+
+
+@pytest.mark.parametrize("settle, limit", [(0.25, 0.02), (0.5, 0.01), (1, 0.005)])
+def test_the_estimate_is_in_the_strain_what_the_network_says_of_its_white_channels(steps, settle, limit):
+    values, steps = recorded(), stepper(steps.trained, 1, settle, "clean")
+    out = joined(run(steps, values), "estimate")
+    white = FRONT.strain(torch.from_numpy(out)[None])
+    wanted = FRONT.prepare(torch.from_numpy(values)[None])[:, 5, : len(out)]
+    for _ in range(3):  # as often as what comes out was brought into the band
+        wanted = FRONT.limit(wanted)
+    inside = slice(8 * BLOCK, -2 * BLOCK)
+    left, all_of_it = (white - wanted)[0, inside], wanted[0, inside]
+    assert left.std() < limit * all_of_it.std(), "seams, where a crop's end cuts the band's edges"
+
+
+def test_what_comes_out_does_not_depend_on_where_a_run_began(steps):
+    values = recorded()
+    early, late = run(steps, values), run(steps, values, start=7)
+    for a, b in zip(early[14:], late[7:], strict=True):
+        np.testing.assert_array_equal(a.estimate, b.estimate)
+        np.testing.assert_array_equal(a.removed, b.removed)
+
+
+def test_the_estimate_is_blind_to_the_strain_and_the_fit_is_not(steps):
+    values, other = recorded(), recorded()
+    other[0] = recorded(seed=2)[0]
+    a, b = run(steps, values), run(steps, other)
+    np.testing.assert_array_equal(joined(a, "estimate"), joined(b, "estimate"))
+    assert not np.array_equal(joined(a, "removed"), joined(b, "removed"))
+
+
+def test_a_gap_in_the_strain_is_passed_through(steps):
+    values = recorded()
+    values[0, 12 * BLOCK + 10 : 12 * BLOCK + 20] = np.nan
+    said = run(steps, values)
+    treated = [k for k, one in enumerate(said) if not one.treated]
+    # of a block whose crop ends in the gap or LEAD after it; the first ones have not enough before them
+    assert treated == [0, 11, 12] and LEAD == 0.5
+    assert np.abs(said[11].removed[: steps.fade]).max() > 0, "the one before gives way to nothing"
+    assert not said[11].removed[steps.fade :].any() and not said[12].removed.any()
+    undisturbed = run(steps, recorded())
+    np.testing.assert_array_equal(said[10].removed, undisturbed[10].removed)
+    np.testing.assert_array_equal(said[20].removed, undisturbed[20].removed)
+
+
+def test_a_gap_in_a_witness_costs_the_witness(steps):
+    values, silent = recorded(), recorded()
+    values[1, 12 * BLOCK + 10 : 12 * BLOCK + 20] = np.nan
+    silent[1] = 0
+    said, without = run(steps, values), run(steps, silent)
+    assert all(one.treated for one in said[1:])
+    assert [k for k, one in enumerate(said) if one.silent] == [11, 12, 13, 14, 15]
+    assert said[12].silent == ("FAST",)
+    np.testing.assert_array_equal(said[14].removed, without[14].removed)
+    np.testing.assert_array_equal(said[20].removed, run(steps, recorded())[20].removed)
+
+
+def test_no_settling_means_no_fade(steps):
+    steps = stepper(steps.trained, 0.5, 0, "online")
+    assert steps.fade == 0
+    _, said = step(steps, begin(steps, FIRST), recorded()[:, :128])
+    assert said.start == FIRST and not said.treated and said.removed.shape == (128,)
+
+
+@pytest.mark.parametrize(
+    "block, settle, message",
+    [
+        (0.3, 1, "clean.block = 0.3: must be a whole number of samples at 256 Hz"),
+        (1, 0.001, "clean.settle = 0.001: must be a whole number of samples at 256 Hz"),
+        (3, 1, "clean.block = 3, clean.settle = 1: the twin sees 4 s at once, of which they may take 3.5"),
+        (0, 1, "clean.block = 0, clean.settle = 1: the twin sees 4 s at once, of which they may take 3.5"),
+    ],
+)
+def test_what_does_not_fit_a_crop_is_refused(steps, block, settle, message):
+    with pytest.raises(InputError) as error:
+        stepper(steps.trained, block, settle, "clean")
+    assert str(error.value) == message
