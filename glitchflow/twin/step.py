@@ -97,7 +97,7 @@ def stepper(trained: Trained, block: float, settle: float, where: str) -> Steppe
 
 
 def begin(steps: Stepper, end: int) -> State:
-    """Begin before sample number `end`, with nothing known; blocks come out on the grid if (end - settle) % block is 0."""
+    """Begin before sample number `end`, with nothing known: on the grid where (end - settle) % block is 0."""
     channels = len(steps.front.channels)
     return State(end, np.full((channels, steps.reach), np.nan), np.zeros((2, steps.fade)))
 
