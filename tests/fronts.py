@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from glitchflow.twin.front import Front, Product, Scatter
 
@@ -26,3 +27,14 @@ def recorded(seed=1):
     given = torch.randn(2, 3, SAMPLES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     given[:, 2] = 0.25 + 0.3 * torch.sin(2 * torch.pi * 0.5 * TIME)
     return given
+
+
+class First(nn.Module):
+    """A network that estimates what its first input shows, after four templates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return self.gain * given[:, 4:5]

@@ -166,14 +166,16 @@ def windows_of(dataset: Dataset, events: Indices) -> Windows:
 
 
 def strain_source(dataset: Dataset, channels: Sequence[Source]) -> Source | None:
-    """Find where a dataset's strain was recorded: as the configuration (its `channels`) says now, files may have moved.
+    """Find where a dataset's strain was recorded, as `sources_of` does; None for synthetic events."""
+    return sources_of(dataset, channels, dataset.channels[:1])[0] if dataset.recorded else None
 
-    None for synthetic events. Raises `InputError` where nothing names the strain.
-    """
-    if not dataset.recorded:
-        return None
-    name = dataset.channels[0]
-    for source in (*channels, *dataset.config.ingest.channels):
-        if source.name == name:
-            return source
-    raise InputError(f"ingest.channels: does not name {name}, the strain of {dataset.path}")
+
+def sources_of(dataset: Dataset, channels: Sequence[Source], names: Sequence[str]) -> list[Source]:
+    """Find where channels of a dataset were recorded: as the configuration (its `channels`) says now, for files may
+    have moved, or else as the store says. Raises `InputError` where nothing names one."""
+    known = {source.name: source for source in (*dataset.config.ingest.channels, *channels)}
+    for name in names:
+        if name not in known:
+            what = "the strain" if name == dataset.channels[0] else "a channel"
+            raise InputError(f"ingest.channels: does not name {name}, {what} of {dataset.path}")
+    return [known[name] for name in names]

@@ -104,6 +104,13 @@ class Clean(Section):
         "what is subtracted: the network's, or that of a method that `evaluate` compares, as wiener_robust",
     )
     split: Literal["all", "train", "validation", "test"] = key("all", "events that are cleaned and vetoed")
+    block: float = key(2.0, "a coherent twin: samples of the time line that are treated at once", "s", gt=0)
+    settle: float = key(
+        1.0,
+        "a coherent twin: what it has to see of the time after a block before it says what to remove",
+        "s",
+        ge=0,
+    )
     format: Literal["", "gwf", "hdf5"] = key(
         "", "of the cleaned strain; empty: GWF where it was read from GWF"
     )

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fronts import FRONT, recorded
-from torch import nn
+from fronts import FRONT, First, recorded
 from two_workers import train_on_two
 
 from glitchflow.config.sections import Loader, Model, Train
@@ -23,17 +22,6 @@ from glitchflow.train.workers import World
 from glitchflow.twin import coherent, kinds
 from glitchflow.twin.crops import CROP
 from glitchflow.twin.kind import Trained
-
-
-class First(nn.Module):
-    """Estimates what its first input shows, after four templates."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(()))
-
-    def forward(self, given):
-        return self.gain * given[:, 4:5]
 
 
 @pytest.fixture

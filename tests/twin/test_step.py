@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fronts import FRONT, RATE
-from torch import nn
+from fronts import FRONT, RATE, First
 
 from glitchflow.errors import InputError
 from glitchflow.twin import coherent
@@ -13,17 +12,6 @@ from glitchflow.twin.step import LEAD, Stepper, begin, step, stepper
 
 BLOCK, BLOCKS = 256, 24
 FIRST = 2000 * BLOCK  # number of the first sample
-
-
-class First(nn.Module):
-    """Estimates what its first input shows, after four templates."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(()))
-
-    def forward(self, given):
-        return self.gain * given[:, 4:5]
 
 
 @pytest.fixture

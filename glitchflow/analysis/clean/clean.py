@@ -1,47 +1,48 @@
 """Cleaned strain and veto segments over the original time span: what the network generates is subtracted.
 
-    1. each event's generated energies -> a gain mask -> what it removes from the strain, at the dataset's rate
-    2. overlapping windows share what they remove, so that one fades into the next
-    3. at the recorded file's own rate, tapered into the treated windows, subtracted in float64
-    4. a file of cleaned strain for each file that was read (synthetic: for each event), and the vetoes
+    recorded files, a coherent twin    --line.py--> the whole time line, block by block
+    windows, whatever says what to do  --windows.py--> each event's window
+    --files.py--> a file of cleaned strain for each file that was read (synthetic: for each event); and the vetoes
 
-Shapes: E event, N sample of an event's series, M sample of a file, F frequency and T time of a Q-plot.
+Shapes: M sample of a file.
 """
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from igwn_segments import segment, segmentlist
 
 from glitchflow.analysis import truth
 from glitchflow.analysis.clean import veto_segments as veto
-from glitchflow.analysis.clean.removed import Job, Stretch, removed_of, strain_of
-from glitchflow.analysis.opened import Opened, Windows, open_run, strain_source, windows_of
+from glitchflow.analysis.clean.line import clean_line, open_line
+from glitchflow.analysis.clean.removed import Job
+from glitchflow.analysis.clean.windows import clean_windows
+from glitchflow.analysis.opened import Opened, Windows, open_run, sources_of, strain_source, windows_of
 from glitchflow.config import Clean, Evaluate, Experiment, Source
 from glitchflow.data import lease, objects, store
 from glitchflow.data.build import BASE_MEMORY
-from glitchflow.data.frames import said
 from glitchflow.data.memory import ENCODING, Memory, Shape
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import fit_method
 from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK
-from glitchflow.progress import say, track
-from glitchflow.score.mask import upsample
+from glitchflow.progress import say
+from glitchflow.score import segments
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain
-from glitchflow.signal.recorded.frames import coverage, pieces, read_file
+from glitchflow.signal.recorded.frames import coverage, pieces
 from glitchflow.signal.recorded.recording import RAW, STRETCH, open_recording, read_channel
-from glitchflow.signal.recorded.row import grid_offset
 from glitchflow.signal.recorded.samples import read_samples
-from glitchflow.signal.types import Array, Indices
-from glitchflow.twin.estimate import PIECE, Shown, estimator_of, shown_of
+from glitchflow.signal.recorded.segments import usable_time
+from glitchflow.signal.types import Array
+from glitchflow.train import checkpoint
+from glitchflow.twin.estimate import PIECE, estimator_of
+from glitchflow.twin.step import stepper
 
-SUFFIX = "_CLEAN"
-FRAME = ".gwf"
+SUFFIX, NOISE = "_CLEAN", "_NOISE"
 COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
 TILES = (
     24  # numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
@@ -74,7 +75,7 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     with lease.hold(directory) as still_mine:
         objects.wipe(partial)  # what a run that was killed left
         objects.make_directory(partial)
-        treated = _clean_strain(job, settings.format, partial)
+        treated = _written(job, experiment, partial)
         found = veto.find_vetoes(run, np.sort(windows.events), experiment.evaluate, experiment.veto)
         name = f"{run.dataset.channels[0].partition(':')[0]}:{experiment.veto.tag}:{experiment.veto.version}"
         veto.write_flag(found, name, partial)
@@ -96,6 +97,25 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         objects.replace(partial, directory)
     say(f"{treated} of {len(windows.events)} windows treated, deadtime of the vetoes {found.deadtime:.2%}")
     return directory
+
+
+def _written(job: Job, experiment: Experiment, directory: Path) -> int:
+    """Write the files of cleaned strain; return how many windows lost anything."""
+    settings, windows, channel = experiment.clean, job.windows, job.run.dataset.channels[0]
+    if job.source is None or job.method or not job.run.subtracts:
+        return clean_windows(job, channel + SUFFIX, settings.format, directory)
+    trained = checkpoint.open_checkpoint(job.run.network).trained()
+    steps = stepper(trained, settings.block, settings.settle, "clean")
+    sources = sources_of(job.run.dataset, experiment.ingest.channels, steps.front.channels)
+    spans = segments.joined(np.stack([windows.start, windows.stop], axis=1))
+    if settings.split == "all":
+        covered = segmentlist(segment(*span) for span in coverage(job.source))
+        ingest = experiment.ingest if experiment.ingest.channels else job.run.dataset.config.ingest
+        spans = covered.coalesce() & usable_time(ingest)
+    line = open_line(steps, sources, spans)
+    cleaned = clean_line(line, job.source, (channel + SUFFIX, channel + NOISE), settings.format, directory)
+    edges = segments.ends(cleaned)
+    return int(sum(((windows.start < stop) & (windows.stop > start)).sum() for start, stop in edges))
 
 
 def _method(run: Opened, settings: Clean, lengths: Evaluate) -> Fit | None:
@@ -155,105 +175,3 @@ def find_windows(run: Opened, chosen: str) -> Windows:
     if not len(events):
         raise InputError(f"clean.split = {chosen}: {dataset.path} has no usable event in it")
     return windows_of(dataset, events)
-
-
-def _clean_strain(job: Job, form: str, directory: Path) -> int:
-    """Write every cleaned stretch; returns how many windows lost anything."""
-    treated: set[int] = set()
-    channel, block = job.run.dataset.channels[0] + SUFFIX, job.estimator.block
-    with track(len(job.windows.events), "cleaning", "windows") as advance:
-        for stretch in _stretches(job):
-            values = stretch.values.copy()
-            for first in range(0, len(stretch.places), block):
-                places = stretch.places[first : first + block]
-                treated |= _subtract(job, places, stretch, values)
-                advance(len(places))
-            frame = form == "gwf" if form else stretch.frame
-            _write(channel, stretch, values, directory, frame)
-    return len(treated)
-
-
-def _subtract(job: Job, places: Indices, stretch: Stretch, values: Array) -> set[int]:
-    """Subtract from the values (M,) of a stretch what the windows at `places` remove; those that remove anything."""
-    windows = job.windows
-    places = places[np.argsort(windows.events[places])]
-    shown = shown_of(job.run.dataset, windows.events[places])
-    treated = set()
-    for place, one, removed in zip(places.tolist(), shown, removed_of(job, places, shown, stretch)):
-        if removed.any():
-            _place(job, place, one, removed, stretch, values)
-            treated.add(place)
-    return treated
-
-
-def _place(job: Job, place: int, shown: Shown, removed: Array, stretch: Stretch, values: Array) -> None:
-    """Subtract what one window removes, (N,) at the dataset's rate, at the samples of a stretch."""
-    series, settle = job.run.dataset.config.series, job.estimator.settle
-    begin = float(job.windows.series[place])
-    if job.source:
-        begin += grid_offset(stretch.gps, stretch.sample_rate)
-    # of the stretch, in the series; a thousandth of a sample is what GPS times in double precision may be off by
-    first = math.ceil((begin - stretch.gps) * stretch.sample_rate - 1e-3)
-    delay = stretch.gps + first / stretch.sample_rate - begin
-    fine = upsample(removed, series.duration, stretch.sample_rate, delay)
-    fine = fine * shown.taper(np.arange(len(fine)) / stretch.sample_rate + delay, settle)
-    low, high = max(first, 0), min(first + len(fine), len(values))
-    inside = np.flatnonzero(fine[low - first : high - first])
-    if len(inside):
-        touched = slice(low + inside[0], low + inside[-1] + 1)
-        values[touched] -= fine[touched.start - first : touched.stop - first]
-
-
-# -- the strain as it was recorded -------------------------------------------------------------------------------
-
-
-def _stretches(job: Job) -> Iterator[Stretch]:
-    """Every stretch of strain that a window lies in."""
-    windows, settle = job.windows, job.estimator.settle
-    if job.source is None:
-        yield from _events(job)
-        return
-    for piece in pieces(job.source):
-        reach = (windows.start - settle < piece.stop) & (windows.stop + settle > piece.start)
-        if reach.any():
-            data = read_file(job.source, piece.path)
-            yield Stretch(
-                data.start,
-                data.rate,
-                data.values.astype(np.float64, copy=False),
-                data.unit,
-                piece.path.endswith(FRAME),
-                np.flatnonzero(reach),
-            )
-
-
-def _events(job: Job) -> Iterator[Stretch]:
-    """The series of every synthetic event; read by as many as a chunk of the store holds."""
-    size, rate = job.run.dataset.layout.chunk, job.run.dataset.config.series.sample_rate
-    for first in range(0, len(job.windows.events), size):
-        places = np.arange(first, min(first + size, len(job.windows.events)))
-        places = places[np.argsort(job.windows.events[places])]
-        for place, values in zip(places.tolist(), strain_of(job, places)):
-            gps = float(job.windows.series[place])
-            yield Stretch(gps, rate, values, "strain", False, np.array([place]))
-
-
-def _write(channel: str, stretch: Stretch, values: Array, directory: Path, frame: bool) -> None:
-    """One file of cleaned strain, named as LIGO-T010150 asks: detector, description, GPS start, whole seconds."""
-    from gwpy.timeseries import TimeSeries
-
-    start = math.floor(stretch.gps)
-    seconds = math.ceil(stretch.gps + len(values) / stretch.sample_rate - 1e-6) - start
-    described = channel.replace(":", "_").replace("-", "_")
-    path = directory / f"{channel[0]}-{described}-{start}-{seconds}{FRAME if frame else '.hdf5'}"
-    series = TimeSeries(
-        values,
-        t0=stretch.gps,
-        sample_rate=stretch.sample_rate,
-        unit=stretch.unit,
-        name=channel,
-        channel=channel,
-    )
-    options: dict[str, Any] = {"format": "gwf"} if frame else {"format": "hdf5", "path": channel}
-    with said(path, "clean.format"):
-        series.write(path, **options)

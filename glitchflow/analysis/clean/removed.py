@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glitchflow.analysis.clean.files import Stretch
 from glitchflow.analysis.opened import Opened, Windows
 from glitchflow.config import Source
 from glitchflow.data.memory import Shape
@@ -23,18 +24,6 @@ from glitchflow.signal.types import Array, Indices
 from glitchflow.twin.estimate import Estimator, Shown
 
 REMOVED = "removed"  # the array of predictions that holds series to be subtracted
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Holds strain without a gap, in the file it came from or as one event's series."""
-
-    gps: float  # of the first sample
-    sample_rate: float
-    values: Array  # (M,)
-    unit: str
-    frame: bool  # whether it was read from GWF
-    places: Indices  # among the windows, of those that may reach into it
 
 
 @dataclass(frozen=True)

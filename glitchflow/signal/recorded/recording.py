@@ -197,7 +197,7 @@ def stretch_of(recording: Recording, window: int) -> tuple[int, int]:
 
 def _read(recording: Recording, first: int, last: int) -> Stretch:
     """All channels over one stretch."""
-    rate, whole = recording.series.sample_rate, _whole_seconds(recording.series.sample_rate)
+    rate, whole = recording.series.sample_rate, whole_seconds(recording.series.sample_rate)
     slowest = slowest_rate(recording.series)
     begin = math.floor((first / rate - MARGIN / slowest) / whole) * whole
     end = math.ceil((last / rate + MARGIN / slowest) / whole) * whole
@@ -227,8 +227,8 @@ def slowest_rate(series: Series) -> float:
     return min(SLOWEST, series.sample_rate / TREND)
 
 
-def _whole_seconds(rate: float) -> int:
-    """The shortest time in whole seconds that is a whole number of samples."""
+def whole_seconds(rate: float) -> int:
+    """Returns the shortest time in whole seconds that is a whole number of samples at `rate` in Hz."""
     return Fraction(rate).limit_denominator(1000).denominator
 
 

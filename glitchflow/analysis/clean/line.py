@@ -1,0 +1,206 @@
+"""Cleaning by a coherent twin: recorded files of any length, block by block along the time line.
+
+    spans to be cleaned --> blocks on a grid of GPS time --recorded channels at the twin's rate, step.py--> y, w'
+    --at a file's own rate, brought in at the ends of spans--> subtracted in float64, file by file
+
+No sample outside of the spans changes. What comes out of a block does not depend on the files or the spans around it.
+
+Shapes: R recorded channel, n sample of a block, N sample at the twin's rate, M sample of a file.
+"""
+
+import csv
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from igwn_segments import segment, segmentlist
+from scipy.signal import firwin, kaiserord, resample_poly
+
+from glitchflow.analysis.clean.files import Stretch, read_piece, write
+from glitchflow.config import Series, Source
+from glitchflow.progress import track
+from glitchflow.signal.recorded.frames import pieces
+from glitchflow.signal.recorded.recording import Recording, cut, open_recording, whole_seconds
+from glitchflow.signal.recorded.row import grid_offset
+from glitchflow.signal.types import Array
+from glitchflow.twin.front import EDGE
+from glitchflow.twin.step import Step, Stepper, begin, step
+
+ENDS = 0.25  # s over which treatment begins and ends, inside a span
+RIPPLE = 100.0  # dB by which interpolation damps what is not in the band
+STUCK = 0.125  # s of one value from which strain is none, as the 0 that is written without lock
+LOT = 32  # blocks that are read together
+SECONDS = "seconds.csv"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Holds a twin, the time that it cleans, and the recorded channels it reads."""
+
+    steps: Stepper
+    spans: segmentlist  # GPS s
+    blocks: tuple[int, ...]  # numbers of the blocks that are made, ascending, counted from GPS 0
+    recording: Recording  # whose windows are what comes in for each of these
+
+
+def open_line(steps: Stepper, sources: Sequence[Source], spans: segmentlist) -> Line:
+    """Lay blocks over the spans, with what has to come before and after them. sources: of the twin's channels."""
+    rate, block = steps.front.rate, steps.block
+    before, found = -(-steps.reach // block) + 1, set()
+    for start, stop in spans:
+        first, last = (
+            math.floor(edge * rate / block) for edge in (start - _reach(steps), stop + _reach(steps))
+        )
+        found |= set(range(first - before, last + 1))
+    blocks = tuple(sorted(found))
+    series = Series(duration=block / rate, sample_rate=rate)
+    starts = (np.array(blocks) * block + steps.settle) / rate
+    return Line(steps, spans, blocks, open_recording(sources, series, starts, LOT))
+
+
+def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, directory: Path) -> segmentlist:
+    """Write the files of the strain that spans reach into, cleaned, and what was removed second by second.
+
+    names: of the cleaned channel and of the estimate beside it. Returns the time that was cleaned.
+    """
+    said, held, cleaned = _said(line), deque[Step](), segmentlist()
+    with (
+        (directory / SECONDS).open("w", newline="", encoding="utf-8") as file,
+        track(len(line.blocks), "cleaning", "blocks") as advance,
+    ):
+        table = csv.writer(file)
+        table.writerow(["gps", "cleaned", "removed_rms", "why"])
+        for stretch in _files(strain, line.spans):
+            begin, end = stretch.gps - _reach(line.steps), stretch.stop + _reach(line.steps)
+            for one in said:
+                held.append(one)
+                advance(1)
+                if _stop(line, one) >= end:
+                    break
+            while held and _stop(line, held[0]) < begin:
+                held.popleft()
+            weight = _weight(line.spans, stretch)
+            estimate, removed = (
+                weight * _at(line, list(held), name, stretch) for name in ("estimate", "removed")
+            )
+            write(dict(zip(names, (stretch.values - removed, estimate))), stretch, directory, form)
+            table.writerows(_seconds(line, list(held), stretch, weight, removed))
+            cleaned |= (
+                _treated(line, list(held)) & segmentlist([segment(stretch.gps, stretch.stop)]) & line.spans
+            )
+    return cleaned
+
+
+def _files(strain: Source, spans: segmentlist) -> Iterator[Stretch]:
+    """The files that spans reach into."""
+    for piece in pieces(strain):
+        if spans.intersects_segment(segment(piece.start, piece.stop)):
+            yield read_piece(strain, piece)
+
+
+def _said(line: Line) -> Iterator[Step]:
+    """What the twin says of every block; it begins anew where blocks do not follow each other."""
+    steps, state = line.steps, None
+    for k, block in enumerate(line.blocks):
+        if state is None or block != line.blocks[k - 1] + 1:
+            state = begin(steps, block * steps.block + steps.settle)
+        values, gaps = cut(line.recording, k)
+        values[[c for c, source in enumerate(line.recording.sources) if source.name in gaps]] = np.nan
+        values[np.ptp(values, axis=1) == 0] = np.nan  # a channel that is stuck says nothing
+        if _longest_run(values[0]) > STUCK * steps.front.rate:
+            values[0] = np.nan
+        state, one = step(steps, state, values)
+        yield one
+
+
+def _longest_run(values: Array) -> int:
+    """Count the samples of the longest run of one value in (n,)."""
+    edges = np.flatnonzero(np.concatenate([[True], np.diff(values) != 0, [True]]))
+    return int(np.diff(edges).max())
+
+
+def _stop(line: Line, one: Step) -> float:
+    return (one.start + line.steps.block) / line.steps.front.rate
+
+
+def _treated(line: Line, said: Sequence[Step]) -> segmentlist:
+    """The time of the blocks that something is removed of."""
+    rate = line.steps.front.rate
+    return segmentlist(segment(one.start / rate, _stop(line, one)) for one in said if one.treated).coalesce()
+
+
+# -- from the twin's rate to a file's ------------------------------------------------------------------------------
+
+
+def _reach(steps: Stepper) -> float:
+    """The s on either side of a sample that its interpolation takes samples of."""
+    return math.ceil(_order(steps) / 2 + 1) / steps.front.rate
+
+
+def _order(steps: Stepper) -> int:
+    """The samples at the twin's rate that a filter spans which keeps its band, edges too, and damps its images."""
+    high = steps.front.band[1] * (1 + EDGE)
+    return kaiserord(RIPPLE, 2 * (1 - 2 * high / steps.front.rate))[0]
+
+
+@lru_cache(maxsize=8)
+def _filter(up: int, down: int, order: int) -> Array:
+    return firwin(order * up | 1, 1 / max(up, down), window=("kaiser", kaiserord(RIPPLE, 0.5)[1]))
+
+
+def _at(line: Line, said: Sequence[Step], name: str, stretch: Stretch) -> Array:
+    """What was said (M,) at the samples of a file; 0 where nothing was."""
+    rate, whole = line.steps.front.rate, whole_seconds(line.steps.front.rate)
+    begin = math.floor((stretch.gps - _reach(line.steps)) / whole) * whole
+    end = math.ceil((stretch.stop + _reach(line.steps)) / whole) * whole
+    first, series = round(begin * rate), np.zeros(round((end - begin) * rate))
+    for one in said:
+        low, high = max(one.start, first), min(one.start + line.steps.block, first + len(series))
+        if low < high:
+            series[low - first : high - first] = getattr(one, name)[low - one.start : high - one.start]
+    ratio = Fraction(stretch.sample_rate / rate).limit_denominator(2**16)
+    up, down = ratio.numerator, ratio.denominator
+    if (up, down) != (1, 1):
+        series = resample_poly(series, up, down, window=_filter(up, down, _order(line.steps)))
+    place = round((stretch.gps - grid_offset(stretch.gps, stretch.sample_rate) - begin) * stretch.sample_rate)
+    return series[place : place + len(stretch.values)]
+
+
+def _weight(spans: segmentlist, stretch: Stretch) -> Array:
+    """The share (M,) of what is said that is taken: 1 inside of spans, 0 outside, with ramps inside of their ends."""
+    middle = (
+        stretch.gps + (np.arange(len(stretch.values)) + 0.5) / stretch.sample_rate
+    )  # of each sample's time
+    found = np.zeros(len(middle))
+    for start, stop in spans:
+        if start < stretch.stop and stop > stretch.gps:
+            inside = np.minimum(middle - start, stop - middle) / min(ENDS, (stop - start) / 2)
+            found = np.maximum(found, np.sin(np.pi / 2 * np.clip(inside, 0, 1)) ** 2)
+    return found
+
+
+# -- what is told of it --------------------------------------------------------------------------------------------
+
+
+def _seconds(
+    line: Line, said: Sequence[Step], stretch: Stretch, weight: Array, removed: Array
+) -> Iterator[tuple[int, int, str, str]]:
+    """Rows of `seconds.csv`: GPS second, whether all of it was cleaned, rms of what was removed, and why not more."""
+    rate = line.steps.front.rate
+    number = np.floor(stretch.gps + np.arange(len(weight)) / stretch.sample_rate + 1e-9).astype(np.int64)
+    for second in range(int(number[0]), int(number[-1]) + 1):
+        part = slice(*np.searchsorted(number, (second, second + 1)))
+        blocks = [one for one in said if one.start / rate < second + 1 and _stop(line, one) > second]
+        silent = sorted({name for one in blocks for name in one.silent})
+        why = [f"without {' '.join(silent)}"] * bool(silent)
+        if not weight[part].any():
+            why = ["not chosen"]
+        elif not all(one.treated for one in blocks):
+            why = ["a gap in the strain"]
+        whole = bool((weight[part] > 0).all()) and all(one.treated for one in blocks)
+        yield second, int(whole), f"{np.sqrt(np.mean(np.square(removed[part]))):.6g}", ", ".join(why)

@@ -1,0 +1,95 @@
+"""Cleaning window by window: what each event's window removes, at the rate of the file that it was cut from.
+
+    1. masks, estimated series, or a method's --removed.py--> what windows remove, at the dataset's rate
+    2. windows that overlap share what they remove, so that one fades into the next
+    3. at the recorded file's own rate, tapered into the treated windows, subtracted in float64
+
+Shapes: E event, N sample of an event's series, M sample of a file.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from glitchflow.analysis.clean.files import Stretch, read_piece, write
+from glitchflow.analysis.clean.removed import Job, removed_of, strain_of
+from glitchflow.progress import track
+from glitchflow.score.mask import upsample
+from glitchflow.signal.recorded.frames import pieces
+from glitchflow.signal.recorded.row import grid_offset
+from glitchflow.signal.types import Array, Indices
+from glitchflow.twin.estimate import Shown, shown_of
+
+
+def clean_windows(job: Job, channel: str, form: str, directory: Path) -> int:
+    """Write every file that windows lie in, cleaned; return how many windows lost anything."""
+    treated: set[int] = set()
+    block = job.estimator.block
+    with track(len(job.windows.events), "cleaning", "windows") as advance:
+        for stretch in _stretches(job):
+            values = stretch.values.copy()
+            for first in range(0, len(stretch.places), block):
+                places = stretch.places[first : first + block]
+                treated |= _subtract(job, places, stretch, values)
+                advance(len(places))
+            write({channel: values}, stretch, directory, form)
+    return len(treated)
+
+
+def _subtract(job: Job, places: Indices, stretch: Stretch, values: Array) -> set[int]:
+    """Subtract from the values (M,) of a stretch what the windows at `places` remove; those that remove anything."""
+    windows = job.windows
+    places = places[np.argsort(windows.events[places])]
+    shown = shown_of(job.run.dataset, windows.events[places])
+    treated = set()
+    for place, one, removed in zip(places.tolist(), shown, removed_of(job, places, shown, stretch)):
+        if removed.any():
+            _place(job, place, one, removed, stretch, values)
+            treated.add(place)
+    return treated
+
+
+def _place(job: Job, place: int, shown: Shown, removed: Array, stretch: Stretch, values: Array) -> None:
+    """Subtract what one window removes, (N,) at the dataset's rate, at the samples of a stretch."""
+    series, settle = job.run.dataset.config.series, job.estimator.settle
+    begin = float(job.windows.series[place])
+    if job.source:
+        begin += grid_offset(stretch.gps, stretch.sample_rate)
+    # of the stretch, in the series; a thousandth of a sample is what GPS times in double precision may be off by
+    first = math.ceil((begin - stretch.gps) * stretch.sample_rate - 1e-3)
+    delay = stretch.gps + first / stretch.sample_rate - begin
+    fine = upsample(removed, series.duration, stretch.sample_rate, delay)
+    fine = fine * shown.taper(np.arange(len(fine)) / stretch.sample_rate + delay, settle)
+    low, high = max(first, 0), min(first + len(fine), len(values))
+    inside = np.flatnonzero(fine[low - first : high - first])
+    if len(inside):
+        touched = slice(low + inside[0], low + inside[-1] + 1)
+        values[touched] -= fine[touched.start - first : touched.stop - first]
+
+
+# -- the strain as it was recorded -------------------------------------------------------------------------------
+
+
+def _stretches(job: Job) -> Iterator[Stretch]:
+    """Every stretch of strain that a window lies in."""
+    windows, settle = job.windows, job.estimator.settle
+    if job.source is None:
+        yield from _events(job)
+        return
+    for piece in pieces(job.source):
+        reach = (windows.start - settle < piece.stop) & (windows.stop + settle > piece.start)
+        if reach.any():
+            yield read_piece(job.source, piece, np.flatnonzero(reach))
+
+
+def _events(job: Job) -> Iterator[Stretch]:
+    """The series of every synthetic event; read by as many as a chunk of the store holds."""
+    size, rate = job.run.dataset.layout.chunk, job.run.dataset.config.series.sample_rate
+    for first in range(0, len(job.windows.events), size):
+        places = np.arange(first, min(first + size, len(job.windows.events)))
+        places = places[np.argsort(job.windows.events[places])]
+        for place, values in zip(places.tolist(), strain_of(job, places)):
+            gps = float(job.windows.series[place])
+            yield Stretch(gps, rate, values, "strain", False, places=np.array([place]))

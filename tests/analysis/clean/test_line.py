@@ -1,0 +1,176 @@
+"""Cleaning along the time line: recorded files of any length, at any rate, with and without gaps."""
+
+import csv
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from fronts import FRONT, First
+from igwn_segments import segment, segmentlist
+
+from glitchflow.analysis.clean.files import Stretch, write
+from glitchflow.analysis.clean.line import clean_line, open_line
+from glitchflow.config import Source
+from glitchflow.signal.recorded.samples import read_samples
+from glitchflow.twin import coherent
+from glitchflow.twin.kind import Trained
+from glitchflow.twin.step import Stepper, stepper
+
+START, LENGTH = 1_000_000_000, 64  # GPS s, s
+RATES = {"S": 1024.0, "FAST": 512.0, "SLOW": 64.0}
+NAMES = ("S_CLEAN", "S_NOISE")
+
+
+def values_of(name: str) -> np.ndarray:
+    """What a channel shows of the same process at any rate: tones within the band."""
+    time = np.arange(round(LENGTH * RATES[name])) / RATES[name]
+    if name == "SLOW":
+        return 0.25 + 0.1 * np.sin(2 * np.pi * 0.5 * time)
+    tones = sum(np.sin(2 * np.pi * f * time + f) * (1 + 0.5 * np.sin(0.3 * time)) for f in (31.3, 47.7, 71.1))
+    return tones + (0.5 * np.sin(2 * np.pi * 5 * time) if name == "S" else 0)
+
+
+def record(directory: Path, cuts, change=lambda name, values: values, dtype="float32") -> dict[str, Source]:
+    """Files of all channels, from one of `cuts` (s after START) to the next."""
+    for begin, end in pairwise(cuts):
+        path = directory / f"S-ALL-{int(START + begin)}-{int(np.ceil(end) - np.floor(begin))}.hdf5"
+        with h5py.File(path, "w") as file:
+            for name, rate in RATES.items():
+                part = slice(round(begin * rate), round(end * rate))
+                data = file.create_dataset(name, data=change(name, values_of(name))[part].astype(dtype))
+                data.attrs.update(x0=START + begin, dx=1 / rate, unit="m")
+    return {name: Source(name=name, files=[f"{directory}/*.hdf5"]) for name in RATES}
+
+
+@pytest.fixture
+def steps() -> Stepper:
+    return stepper(Trained(coherent.KIND, First(), FRONT.channels, FRONT), 2, 1, "clean")
+
+
+def cleaned(tmp_path, steps, spans, cuts=(0, 16, 32, 48, 64), name="a", **recorded):
+    """The cleaned strain and the estimate over all files, and the rows of seconds.csv."""
+    files, out = tmp_path / f"{name}_recorded", tmp_path / f"{name}_clean"
+    files.mkdir()
+    out.mkdir()
+    sources = record(files, cuts, **recorded)
+    line = open_line(steps, list(sources.values()), spans)
+    live = clean_line(line, sources["S"], NAMES, "", out)
+    found = {}
+    for path in sorted(out.glob("*.hdf5")):
+        for channel, one in read_samples(str(path), "", NAMES).items():
+            found.setdefault(channel, []).append(one.values)
+    with (out / "seconds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {channel: np.concatenate(parts) for channel, parts in found.items()}, rows, live
+
+
+def whole(start=0, stop=LENGTH) -> segmentlist:
+    return segmentlist([segment(START + start, START + stop)])
+
+
+def test_what_the_twin_says_is_subtracted_at_the_files_own_rate(tmp_path, steps):
+    found, _, live = cleaned(tmp_path, steps, whole())
+    strain, rate = values_of("S").astype("float32"), RATES["S"]
+    assert found["S_CLEAN"].dtype == found["S_NOISE"].dtype == np.float32, "as it was recorded"
+    inside = slice(round(16 * rate), round(48 * rate))
+    # First says that the white strain shows what the white witness does: filters undo and do 1 / (2 - z + z^2 / 2)
+    fast = torch.from_numpy(values_of("FAST")[::2].copy())[None]
+    white = FRONT.limit(4.0 * fast)
+    wanted = torch.from_numpy(FRONT.undo(white.numpy()))[0].numpy()
+    middle = slice(16 * 256, 48 * 256)
+    estimate = found["S_NOISE"][::4]
+    assert np.abs(estimate[middle] - wanted[middle]).max() < 0.01 * np.abs(wanted[middle]).max()
+    removed = strain.astype(float) - found["S_CLEAN"]
+    assert removed[inside].std() > 0.5 * strain.std()
+    assert live == whole(2, 62), "blocks whose crop the files hold"
+
+
+def test_nothing_outside_of_the_spans_changes(tmp_path, steps):
+    found, rows, live = cleaned(tmp_path, steps, whole(20, 27.5) | whole(40, 44))
+    rate = RATES["S"]
+    strain = values_of("S").astype("float32")[16 * 1024 : 48 * 1024]  # of files that spans reach into
+    time = 16 + np.arange(len(strain)) / rate
+    outside = ~(((time >= 20) & (time < 27.5)) | ((time >= 40) & (time < 44)))
+    np.testing.assert_array_equal(found["S_CLEAN"][outside], strain[outside])
+    assert not found["S_NOISE"][outside].any()
+    changed = time[np.flatnonzero(found["S_CLEAN"] != strain)]
+    assert changed.min() < 20.1 and changed.max() > 43.9, "all of the spans"
+    assert live == whole(20, 27.5) | whole(40, 44)
+    assert [int(row["gps"]) - START for row in rows if row["why"] == ""] == [*range(20, 28), *range(40, 44)]
+    assert [int(row["gps"]) - START for row in rows if row["cleaned"] == "1"] == [
+        *range(20, 27),
+        *range(40, 44),
+    ]
+    assert {row["removed_rms"] for row in rows if row["why"] == "not chosen"} == {"0"}
+
+
+def test_it_does_not_matter_how_the_time_is_cut_into_files_or_spans(tmp_path, steps):
+    a, *_ = cleaned(tmp_path, steps, whole(10, 60))
+    b, *_ = cleaned(tmp_path, steps, whole(30, 60), cuts=(0, 7, 29, 31, 64), name="b")
+    later = slice(-round(33 * RATES["S"]), -round(4 * RATES["S"]))
+    np.testing.assert_array_equal(a["S_CLEAN"][later], b["S_CLEAN"][later])
+    np.testing.assert_array_equal(a["S_NOISE"][later], b["S_NOISE"][later])
+
+
+def test_gaps_are_told_second_by_second(tmp_path, steps):
+    def spoil(name, values):
+        values = values.copy()
+        if name == "FAST":
+            values[round(20.2 * RATES[name])] = np.nan
+        if name == "S":
+            values[round(40.2 * RATES[name]) : round(42.6 * RATES[name])] = 0  # no lock
+        return values
+
+    found, rows, live = cleaned(tmp_path, steps, whole(), change=spoil)
+    why = {int(row["gps"]) - START: row["why"] for row in rows}
+    assert {second for second, words in why.items() if words == "without FAST"} == {*range(18, 24)}
+    assert {s for s, words in why.items() if words == "a gap in the strain"} == {0, 1, *range(38, 44), 62, 63}
+    np.testing.assert_array_equal(found["S_CLEAN"][(41 * 1024) : (42 * 1024)], 0)
+    assert live == whole(2, 38) | whole(44, 62)
+
+
+def test_files_of_less_than_a_second_are_numbered_and_may_begin_anywhere(tmp_path, steps):
+    cuts = (0, 10.25, 10.5, 10.75, 40.3125, LENGTH)
+    found, *_ = cleaned(tmp_path, steps, whole(), cuts=(0, 16, 32, 48, 64))
+    other, out = tmp_path / "odd", tmp_path / "out"
+    other.mkdir()
+    out.mkdir()
+    for begin, end in pairwise(cuts):
+        inner = other / str(begin)
+        inner.mkdir()
+        record(inner, (begin, end))
+    sources = {name: Source(name=name, files=[f"{other}/*/*.hdf5"]) for name in RATES}
+    clean_line(open_line(steps, list(sources.values()), whole()), sources["S"], NAMES, "", out)
+    assert sorted(path.name for path in out.glob("*.hdf5")) == [
+        "S-S_CLEAN-1000000000-11.hdf5",
+        "S-S_CLEAN-1000000010-1.hdf5",
+        "S-S_CLEAN-1000000010-31.hdf5",
+        "S-S_CLEAN-1000000040-24.hdf5",
+        "S-S_CLEAN_2-1000000010-1.hdf5",
+    ]
+    parts = [read_samples(str(path), "", NAMES)["S_CLEAN"] for path in out.glob("*.hdf5")]
+    parts.sort(key=lambda one: one.start)
+    np.testing.assert_array_equal(np.concatenate([one.values for one in parts]), found["S_CLEAN"])
+
+
+@pytest.mark.parametrize("form", ["gwf", "hdf5"])
+def test_two_files_in_one_second_and_one_between_seconds(tmp_path, form):
+    for gps in (1000000000.0, 1000000000.5, 1000000001.25):
+        values = np.full(512, gps)
+        write(
+            {"X:S_CLEAN": values, "X:S_NOISE": -values},
+            Stretch(gps, 1024.0, values, "m", False),
+            tmp_path,
+            form,
+        )
+    found = sorted(tmp_path.iterdir())
+    assert len(found) == 3
+    for path in found:
+        read = read_samples(str(path), "", ["X:S_CLEAN", "X:S_NOISE"])
+        one = read["X:S_CLEAN"]
+        assert not isinstance(one, str), one
+        assert one.start == one.values[0] and len(one.values) == 512 and one.unit == "m"
+        assert (read["X:S_NOISE"].values == -one.values).all()
