@@ -61,9 +61,14 @@ class Opened:
     @property
     def network(self) -> Path:
         """Find the checkpoint that made the predictions, also where a run's workdir was moved."""
-        path = Path(self.predictions.attributes["checkpoints"]["qplot"]["path"])
-        moved = Path(self.predictions.path).parent / "train" / "checkpoints" / path.name
-        return moved if moved.exists() and not path.exists() else path
+        return _checkpoint(self.predictions)
+
+    @property
+    def networks(self) -> dict[str, Path]:
+        """Find the same of every network of which there are predictions, by method."""
+        return {
+            name: _checkpoint(found) for name, found in {NETWORK: self.predictions, **self.beside}.items()
+        }
 
     @cached_property
     def basis(self) -> Basis:
@@ -113,6 +118,13 @@ def open_predictions(path: Path, dataset: Dataset) -> Dataset:
             f"{predictions.path}: is of another dataset than {dataset.path}, or of fewer events; run `glitchflow infer`"
         )
     return predictions
+
+
+def _checkpoint(predictions: Dataset) -> Path:
+    """Where the network of predictions is."""
+    path = Path(predictions.attributes["checkpoints"]["qplot"]["path"])
+    moved = Path(predictions.path).parent / "train" / "checkpoints" / path.name
+    return moved if moved.exists() and not path.exists() else path
 
 
 def _subtraction(predictions: Dataset) -> Subtraction:

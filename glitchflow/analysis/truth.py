@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 from igwn_segments import segmentlist
+from pydantic import BaseModel
 
 from glitchflow.analysis.opened import Windows, strain_source
-from glitchflow.config import Harm, Source
+from glitchflow.config import Detector, Harm, Source
+from glitchflow.data import objects
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.score import matched, segments, subtraction
@@ -45,6 +47,21 @@ Span = tuple[int, int]  # GPS seconds
 Treated = Callable[
     [Array, int], Mapping[str, Array]
 ]  # strain (N,) from a GPS second on -> what is left, by treatment
+
+
+class _Simulate(BaseModel):
+    detector: Detector
+
+
+class _Config(BaseModel):
+    seed: int
+    simulate: _Simulate
+
+
+class _Made(BaseModel):
+    """What of `stretch.json` is needed; the rest passes."""
+
+    config: _Config
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,12 @@ def frames_of(stretch: Stretch, dataset: Dataset) -> Recording:
     series = dataset.config.series
     starts = [event_start(series, gps) for gps in np.asarray(dataset["gps"][:]).tolist()]
     return open_recording(stretch.parts, series, starts, dataset.layout.shard)
+
+
+def detector_of(stretch: Stretch) -> tuple[Detector, int] | None:
+    """Read which detector, with which seed, a stretch was made from; None where the truth does not say."""
+    found = objects.read(stretch.truth, "stretch.json", _Made)
+    return found and (found.config.simulate.detector, found.config.seed)
 
 
 def families(stretch: Stretch) -> tuple[list[str], list[str]]:

@@ -62,16 +62,36 @@ def read_qplots(origin: Origin, events: Sequence[int], channels: Sequence[str]) 
 
 def read_series(origin: Origin, events: Sequence[int], channels: Sequence[str]) -> Iterator[Image]:
     """Make the Q-plots of events anew, with the present `qplot`, from a store that kept its series."""
-    dataset, content = _dataset(origin), origin.content
+    dataset, columns = _dataset(origin), [_dataset(origin).channels.index(channel) for channel in channels]
+    key = _stored(dataset, origin.content, channels)
+    for event in sorted(events):
+        series = dataset.all_series(np.array([event]))[0, columns]
+        yield _transform(_engine(key), event, series, _dead(dataset, event)[columns])
+
+
+def images(
+    dataset: Dataset, events: NDArray[np.int64], series: NDArray, channels: Sequence[str]
+) -> NDArray[np.float32]:
+    """The Q-plots (E, C, F, T) of events of a store, of series (E, C, N) of these channels that are handed in."""
+    key, columns = _stored(dataset, dataset.config, channels), [dataset.channels.index(c) for c in channels]
+    found = [
+        _transform(_engine(key), event, one, _dead(dataset, event)[columns]).energy
+        for event, one in zip(events.tolist(), series)
+    ]
+    return np.stack(found)
+
+
+def _stored(dataset: Dataset, content: Content, channels: Sequence[str]) -> "_Settings":
+    """The transform that the content asks for, of series that a store kept."""
     columns = [dataset.channels.index(channel) for channel in channels]
     asd = dataset["asd"][:][columns] if content.whiten.asd == "dataset" else None
-    rates = dataset.attributes.get("rates", {})
-    key = _settings(content.model_copy(update={"series": dataset.config.series}), channels, rates, asd)
-    for event in sorted(events):
-        dead = ~(dataset["valid"][event] if "valid" in dataset else np.ones(len(dataset.channels), bool))
-        yield _transform(
-            _engine(key), event, dataset.all_series(np.array([event]))[0, columns], dead[columns]
-        )
+    series = content.model_copy(update={"series": dataset.config.series})
+    return _settings(series, channels, dataset.attributes.get("rates", {}), asd)
+
+
+def _dead(dataset: Dataset, event: int) -> NDArray[np.bool_]:
+    """Which of all channels (C,) have no data in an event."""
+    return ~(dataset["valid"][event] if "valid" in dataset else np.ones(len(dataset.channels), bool))
 
 
 def _dataset(origin: Origin) -> Dataset:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from glitchflow.score.safety import answer, judge
+from glitchflow.score.safety import answer, judge, judge_moved
+from glitchflow.score.statistics import Bootstrap
 
 
 def test_ranks_by_hand():
@@ -43,3 +44,18 @@ def test_what_is_generated_where_the_strain_is_loudest():
     recorded[0, 1, 2] = recorded[1, 2, 0] = 9
     generated[0, :, 2], generated[1, :, 1] = [1, 2, 6], 50
     np.testing.assert_array_equal(answer(generated, recorded), [3, 0])
+
+
+def test_pairs_that_differ_are_judged_by_how_far_they_do():
+    interval, energy = Bootstrap(1, 200), np.full(20, 100.0)
+    none = judge_moved(np.zeros(20), energy, 0.01, interval)
+    assert (none.p, none.effect.value, none.unsafe) == (1.0, 0.0, False)
+    little = judge_moved(np.linspace(0.4, 0.6, 20), energy, 0.01, interval)
+    assert little.p == pytest.approx(2.0**-20)  # all of 20 signs
+    assert little.effect.value == pytest.approx(0.005) and not little.unsafe
+    much = judge_moved(np.full(20, 5.0), energy, 0.01, interval)
+    assert much.effect.value == 0.05 and much.unsafe
+    assert much.told()["by"] == "injection"
+    assert not judge_moved(np.full(4, 5.0), energy[:4], 0.01, interval).unsafe  # too few to say
+    both = judge_moved(np.tile([50.0, -49.0], 10), energy, 0.01, interval)
+    assert both.p > 0.01 and not both.unsafe

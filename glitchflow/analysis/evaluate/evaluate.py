@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis import attribute, drift, truth
 from glitchflow.analysis.attribute import Attribution
-from glitchflow.analysis.evaluate import injections, veto_scores
+from glitchflow.analysis.evaluate import injections, safety, veto_scores
 from glitchflow.analysis.evaluate.stretch import measure as measure_stretch
 from glitchflow.analysis.opened import Opened, open_run, windows_of
-from glitchflow.config import Cluster, Evaluate, Experiment, Scan
+from glitchflow.config import Cluster, Evaluate, Experiment
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import SKIPPED, Dataset
@@ -43,7 +43,6 @@ from glitchflow.methods.compare import Comparison, compare, fit_methods
 from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK, thresholded
 from glitchflow.progress import say
-from glitchflow.score import safety
 from glitchflow.score.levels import Levels, threshold_table
 from glitchflow.score.lines import method_lines, stretch_lines
 from glitchflow.score.made import Who
@@ -81,12 +80,14 @@ def evaluate(experiment: Experiment) -> Path:
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
     lost, where = attribute.spread(events[vetoed], settings.attribute), directory / "attribution.zarr"
     found = attribute.attribute(run, lost, settings, experiment.infer.batch, experiment.cluster, where)
+    scanned, instrument = experiment.scan, safety.instrument_of(dataset, stretch)
+    moves = safety.inject(run, events, instrument, experiment.harm, scanned.alpha, interval)
     treated = Comparison(dataset, fit, None, False), events, veto_scores.at_veto(here, rule, experiment.veto)
     result = {
         **_about(run, settings),
         "events": len(events),
         **_tables(rows, scored, levels, settings, interval),
-        "safety": safety_table(rows.labels, scored, experiment.scan),
+        "safety": safety.tell(rows.labels, scored, scanned) | moves,
         "stretch": stretch and measure_stretch(stretch, *treated, experiment.cluster, interval),
         "veto": vetoes,
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
@@ -192,18 +193,6 @@ def _tables(
         "thresholds": threshold_table(levels, quiet, settings.thresholds),
         "roc": veto_scores.roc_table(levels, settings.veto),
     }
-
-
-def safety_table(labels: list[str], scored: Scored, settings: Scan) -> dict[str, Any]:
-    """Say by method whether signals, events of the families `scan.signals`, move what it generates: the same test as
-    of witnesses, beside background events. None where there are too few of either."""
-    family = np.array(labels)[scored.label]
-    signal, quiet = np.isin(family, settings.signals), scored.label == 0
-    answers = {name: columns["answer"] for name, columns in scored.columns.items() if "answer" in columns}
-    found = safety.judge(
-        [a[signal] for a in answers.values()], [a[quiet] for a in answers.values()], settings.alpha
-    )
-    return {name: one.told() if one else None for name, one in zip(answers, found, strict=True)}
 
 
 COLUMNS = (

@@ -166,7 +166,10 @@ class Dataset:
 
     def all_series(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Series (E, C, N) of all channels at ascending event indices; those of derived channels are made anew."""
-        kept = self.events("series", indices).astype(np.float64, copy=False)
+        return self.derived(indices, self.events("series", indices).astype(np.float64, copy=False))
+
+    def derived(self, indices: NDArray[np.int64], kept: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same, of series (E, recorded channel, N) as they are handed in."""
         if len(self.recorded_channels) == len(self.channels):
             return kept
         names, made = ["", *self.recorded_channels[1:]], self.config
