@@ -80,14 +80,12 @@ def evaluate(experiment: Experiment) -> Path:
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
     lost, where = attribute.spread(events[vetoed], settings.attribute), directory / "attribution.zarr"
     found = attribute.attribute(run, lost, settings, experiment.infer.batch, experiment.cluster, where)
-    scanned, instrument = experiment.scan, safety.instrument_of(dataset, stretch)
-    moves = safety.inject(run, events, instrument, experiment.harm, scanned.alpha, interval)
+    moves = safety.inject(run, events, stretch, experiment.harm, experiment.scan.alpha, interval)
     treated = Comparison(dataset, fit, None, False), events, veto_scores.at_veto(here, rule, experiment.veto)
     result = {
-        **_about(run, settings),
-        "events": len(events),
+        **_about(run, settings, events),
         **_tables(rows, scored, levels, settings, interval),
-        "safety": safety.tell(rows.labels, scored, scanned) | moves,
+        "safety": safety.tell(rows.labels, scored, experiment.scan) | moves,
         "stretch": stretch and measure_stretch(stretch, *treated, experiment.cluster, interval),
         "veto": vetoes,
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
@@ -105,11 +103,12 @@ def evaluate(experiment: Experiment) -> Path:
     return _write(directory, plain(result), {name: listed[name] for name in COLUMNS}, found)
 
 
-def _about(run: Opened, settings: Evaluate) -> dict[str, Any]:
+def _about(run: Opened, settings: Evaluate, events: Indices) -> dict[str, Any]:
     """Which events are scored, and which networks."""
     return {
         "form": "series" if "series" in run.dataset else "energies",
         "split": settings.split,
+        "events": len(events),
         "quiet": settings.quiet,
         "dataset": run.dataset.path,
         "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],

@@ -65,7 +65,7 @@ def instrument_of(dataset: Dataset, stretch: truth.Stretch | None) -> Instrument
 def inject(
     run: Opened,
     events: Indices,
-    instrument: Instrument | None,
+    stretch: truth.Stretch | None,
     settings: Harm,
     alpha: float,
     interval: Bootstrap,
@@ -75,7 +75,7 @@ def inject(
     Nothing where the detector is not known, where it leaks and the store has no series, and of a network that is not
     there any more.
     """
-    dataset = run.dataset
+    dataset, instrument = run.dataset, instrument_of(run.dataset, stretch)
     if instrument is None or (instrument.leak is not None and "series" not in dataset):
         return {}
     networks = {name: path for name, path in run.networks.items() if path.exists()}
@@ -138,10 +138,10 @@ class Injection:
 
     def leaked(self, events: Indices, kept: Array, signal: Array) -> Array:
         """Add signals to the strain of series (E, R, N), and what they make the unsafe witness say to that one's."""
-        found, names, floor = kept.copy(), self.dataset.recorded_channels, self.instrument.floor
+        found, names, floor = kept.copy(), self.dataset.recorded_channels, self.instrument.spectra.floor
         found[:, 0] += signal
         spectra = np.fft.rfft(signal)
-        white = np.divide(spectra, floor[0], where=floor[0] > 0, out=np.zeros_like(spectra))
+        white = np.divide(spectra, own := floor(slice(1))[0], where=own > 0, out=np.zeros_like(spectra))
         strain = np.fft.irfft(white, n=signal.shape[1])
         for i, gps in enumerate(self.dataset.events("gps", events).tolist()):
             said, places = self.instrument.leaked(strain[i], gps)
@@ -149,7 +149,9 @@ class Injection:
             for place, series in zip(places.tolist(), said):
                 witness = self.instrument.settings.names[place - 1]
                 if witness in names:
-                    heard = np.fft.irfft(np.fft.rfft(series) * floor[place], n=series.size)
+                    heard = np.fft.irfft(
+                        np.fft.rfft(series) * floor(slice(place, place + 1))[0], n=series.size
+                    )
                     found[i, names.index(witness)] += heard
         return found
 

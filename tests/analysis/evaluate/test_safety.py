@@ -64,9 +64,8 @@ def run_of(dataset, tmp_path, *names: str):
 def told(unsafe, tmp_path, monkeypatch, witness: str) -> dict:
     experiment, dataset = unsafe
     monkeypatch.setattr(module, "load_network", lambda path: twin(dataset, witness))
-    instrument = instrument_of(dataset, None)
     run = run_of(dataset, tmp_path, "network")
-    return inject(run, np.arange(24), instrument, experiment.harm, 0.01, INTERVAL)["network"]
+    return inject(run, np.arange(24), None, experiment.harm, 0.01, INTERVAL)["network"]
 
 
 def test_a_twin_of_an_unsafe_witness_fails(unsafe, tmp_path, monkeypatch):
@@ -96,7 +95,8 @@ def test_what_leaks_is_what_the_detector_says(unsafe):
     assert not change[:, names.index("SIM:SUS")].any()
     place = 1 + instrument.place("SIM:ACC")
     response = instrument.leak.at(float(dataset["gps"][1]))[1]
-    wanted = np.fft.rfft(signal[0]) / instrument.floor[0] * response * instrument.floor[place]
+    floor = instrument.spectra.floor(slice(None))
+    wanted = np.fft.rfft(signal[0]) / floor[0] * response * floor[place]
     heard = np.fft.rfft(change[0, names.index("SIM:ACC")])
     # at the Nyquist frequency a series keeps the real part
     np.testing.assert_allclose(heard[:-1], wanted[:-1], rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
@@ -110,7 +110,6 @@ def test_images_made_of_stored_series_are_those_of_the_store(unsafe):
 
 def test_where_no_witness_hears_signals_nothing_is_asked(tmp_path):
     experiment, dataset = stored(tmp_path, "", "none")
-    instrument, run = instrument_of(dataset, None), run_of(dataset, tmp_path, "network")
-    found = inject(run, np.arange(24), instrument, experiment.harm, 0.01, INTERVAL)
+    run = run_of(dataset, tmp_path, "network")
+    found = inject(run, np.arange(24), None, experiment.harm, 0.01, INTERVAL)
     assert found == {"network": UNMOVED.told()}
-    assert inject(run, np.arange(24), None, experiment.harm, 0.01, INTERVAL) == {}
