@@ -1,0 +1,167 @@
+"""How long a trained twin lives: `python tests/benchmarks/lifetime.py [key=value ...] [--hours 6] [--workdir DIR]`.
+
+Makes hours of one stretch whose couplings and noise drift (configs/stretch.yaml), and asks every method that is fitted
+what it leaves of the witnessed noise in each hour, plain sums over its live time (`residual`, and `noise_added`):
+
+    stale       fitted to hour 1 alone
+    retrained   fitted to the hour before, the network on from its last weights
+
+Prints a table of hours, writes it as JSON and draws it. What is done is kept, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from glitchflow.cli import app
+from glitchflow.cluster import session
+from glitchflow.train import checkpoint
+
+CONFIG = Path(__file__).parents[2] / "configs" / "stretch.yaml"
+START, HOUR = 1_400_000_000, 3600
+METHODS = ("network", "linear", "wiener", "wiener_derived")
+SCORES = ("residual", "noise_added")
+TWIN = (
+    "whiten.asd=dataset",
+    "whiten.filter=prediction",
+    "model.name=coherent",
+    "loader.batch=16",
+    "train.loss=l2",
+    "train.epochs=12",
+    "train.warmup=50",
+    "train.lr=3e-3",
+    "train.precision=bfloat16",
+    "harm.signals=0",
+    "evaluate.attribute=0",
+    "baseline.refuse=false",
+)
+
+Table = dict[str, dict[int, dict[str, Any]]]  # by stale or retrained, by hour: method -> score -> number
+
+
+def stage(name: str, settings: Sequence[str]) -> None:
+    """One stage, as its command runs it, in this process: Ray, which takes longer to start than to work, stays."""
+    print(f"== {name} {' '.join(settings)}", flush=True)
+    app([name, str(CONFIG), *settings], prog_name="glitchflow", standalone_mode=False)
+
+
+class Run:
+    """The directories of a run, and what is made in them once."""
+
+    def __init__(self, home: Path, seconds: int, overrides: Sequence[str]) -> None:
+        self.home, self.seconds, self.overrides = home, seconds, (*TWIN, *overrides)
+
+    def once(self, done: Path, name: str, *settings: str) -> None:
+        if not done.exists():
+            stage(name, (*self.overrides, *settings))
+            done.touch()
+
+    def directory(self, name: str) -> Path:
+        """A workdir, in which the frames are where the configuration looks for them."""
+        where = self.home / name
+        where.mkdir(exist_ok=True)
+        if not (where / "frames").exists():
+            (where / "frames").symlink_to("../frames")
+        return where
+
+    def hour(self, k: int) -> Path:
+        """Hour k as a dataset, whose windows lie side by side."""
+        where, start = self.directory(f"hour{k}"), START + (k - 1) * self.seconds
+        times = f"ingest.times={{start: {start + 4}, end: {start + self.seconds - 4}}}"
+        self.once(where / "ingested", "ingest", f"workdir={where}", times)
+        return where
+
+    def twin(self, k: int, last: Path | None) -> Path:
+        """A network trained on hour k; from the weights of `last`, where there is one."""
+        hour, where = self.hour(k), self.directory(f"twin{k}")
+        origin = []
+        if last:
+            best = checkpoint.find(last / "train" / "checkpoints", "best").path
+            origin = [f"train.init_from={best}", "train.init_normalisation=new", "train.epochs=4"]
+        self.once(
+            where / "trained", "train", f"workdir={where}", f"store.path={hour / 'dataset.zarr'}", *origin
+        )
+        return where
+
+    def scored(self, twin: Path, k: int) -> dict[str, Any]:
+        """What every method, fitted to what the network was trained on, does in hour k."""
+        hour, where = self.hour(k), self.directory(f"{twin.name}_hour{k}")
+        own = (f"workdir={where}", f"store.path={hour / 'dataset.zarr'}")
+        self.once(where / "inferred", "infer", *own, f"infer.checkpoint={twin}")
+        truth = (f"evaluate.truth={self.home / 'frames' / 'truth'}", "evaluate.split=all")
+        self.once(where / "evaluated", "evaluate", *own, *truth)
+        found = json.loads((where / "evaluation" / "metrics.json").read_text())["stretch"]
+        return {m: {s: found[m][s]["value"] for s in SCORES} for m in METHODS if m in found}
+
+
+def lifetime(run: Run, hours: int) -> Table:
+    run.once(
+        run.home / "stretched", "stretch", f"workdir={run.home}", f"stretch.duration={hours * run.seconds}"
+    )
+    first = run.twin(1, None)
+    table: Table = {"stale": {}, "retrained": {}}
+    last = first
+    for k in range(2, hours + 1):
+        table["stale"][k] = run.scored(first, k)
+        table["retrained"][k] = run.scored(last, k)
+        last = run.twin(k, last)
+    return table
+
+
+def shown(table: Table, score: str) -> str:
+    """Markdown: a row an hour; of each method stale / retrained."""
+    methods = [m for m in METHODS if any(m in row for row in table["stale"].values())]
+    lines = [
+        f"\n{score}, stale / retrained\n",
+        "| hour | " + " | ".join(methods) + " |",
+        "|---" * (len(methods) + 1) + "|",
+    ]
+    for hour in table["stale"]:
+        cells = [
+            " / ".join(f"{table[how][hour][m][score]:.3g}" for how in ("stale", "retrained")) for m in methods
+        ]
+        lines.append(f"| {hour} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(table: Table, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for k, method in enumerate(METHODS):
+        for how, line in (("stale", "-"), ("retrained", "--")):
+            values = {hour: row[method]["residual"] for hour, row in table[how].items() if method in row}
+            axes.plot(
+                list(values), list(values.values()), line, color=f"C{k}", marker="o", label=f"{method}, {how}"
+            )
+    axes.axhline(1, color="0.7", linewidth=0.8)
+    axes.set(xlabel="hour after the first one", ylabel="residual (1: nothing done)", yscale="log")
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/lifetime"))
+    parser.add_argument("--hours", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=HOUR, help="of what is called an hour")
+    arguments = parser.parse_args()
+    home = arguments.workdir.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    with session():
+        table = lifetime(Run(home, arguments.seconds, arguments.overrides), arguments.hours)
+    print("\n".join(shown(table, score) for score in SCORES))
+    (home / "lifetime.json").write_text(json.dumps(table, indent=1))
+    draw(table, home / "lifetime.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
