@@ -232,11 +232,13 @@ class Comparison:
             same: Columns = {}
             if self.rule:
                 same, where = levels.recorded_columns(recorded, self.rule)
+                column = safety.loudest(recorded)
+                same["loudest"] = column.astype(np.float64)
                 covered[levels.RECORDED].append(where)
             for name, generated, found in self._found(block, recorded):
                 if self.rule and generated is not None:
                     level, where = levels.generated_columns(generated, self.rule)
-                    found |= level | {"answer": safety.answer(generated, recorded)}
+                    found |= level | {"answer": safety.answer(generated, column)}
                     covered[name].append(where)
                 columns[name].append(found | same)
         return Part(

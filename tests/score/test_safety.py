@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glitchflow.score.safety import answer, judge, judge_moved
+from glitchflow.score.safety import answer, judge, judge_moved, loudest
 from glitchflow.score.statistics import Bootstrap
 
 
@@ -43,7 +43,34 @@ def test_what_is_generated_where_the_strain_is_loudest():
     recorded, generated = np.ones((2, 3, 4), np.float32), np.zeros((2, 3, 4), np.float32)
     recorded[0, 1, 2] = recorded[1, 2, 0] = 9
     generated[0, :, 2], generated[1, :, 1] = [1, 2, 6], 50
-    np.testing.assert_array_equal(answer(generated, recorded), [3, 0])
+    np.testing.assert_array_equal(loudest(recorded), [2, 0])
+    np.testing.assert_array_equal(answer(generated, loudest(recorded)), [3, 0])
+
+
+def test_only_the_same_places_are_compared():
+    """Something that is louder at some places whatever happens says nothing; of one place it is the plain test."""
+    rng = np.random.default_rng(1)
+    place = rng.integers(3, 6, 80), rng.integers(0, 8, 200)  # signals lie in the middle
+    shape = np.array([1.0, 1, 1, 5, 6, 5, 1, 1])
+    blind = [shape[p] for p in place]
+    assert judge([blind[0]], [blind[1]], 0.01)[0].unsafe, "it looks like an answer"
+    (found,) = judge([blind[0]], [blind[1]], 0.01, place)
+    assert (found.auc, found.p, found.unsafe) == (0.5, 1.0, False)
+    assert found.signals == 80 and found.background == np.isin(place[1], place[0]).sum()
+    heard = [shape[p] + rng.exponential(size=len(p)) + (2 if i == 0 else 0) for i, p in enumerate(place)]
+    assert judge([heard[0]], [heard[1]], 0.01, place)[0].unsafe
+    same = np.zeros(80, int), np.zeros(200, int)
+    assert judge([heard[0]], [heard[1]], 0.01, same) == judge([heard[0]], [heard[1]], 0.01)
+
+
+def test_places_do_not_flag_by_chance():
+    wrong = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        place = rng.integers(0, 10, 60), rng.integers(0, 10, 120)
+        values = [rng.exponential(size=len(p)).round(1) + p for p in place]  # ties, and a shape
+        wrong += judge([values[0]], [values[1]], 0.05, place)[0].unsafe
+    assert 2 <= wrong <= 20, "5 % of 200, within three standard deviations"
 
 
 def test_pairs_that_differ_are_judged_by_how_far_they_do():

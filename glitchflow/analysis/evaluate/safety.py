@@ -42,12 +42,20 @@ UNMOVED = safety.Moved(0, Interval(0.0, 0.0, 0.0), 1.0, False)  # where no witne
 
 def tell(labels: list[str], scored: Scored, settings: Scan) -> dict[str, Any]:
     """Say by method whether signals, events of the families `scan.signals`, move what it generates: the same test as
-    of witnesses, beside background events. None where there are too few of either."""
+    of witnesses, beside background events whose strain is loudest in the same column. None where there are too few."""
     family = np.array(labels)[scored.label]
     signal, quiet = np.isin(family, settings.signals), scored.label == 0
     answers = {name: columns["answer"] for name, columns in scored.columns.items() if "answer" in columns}
+    if not answers:
+        return {}
+    place = next(columns["loudest"] for columns in scored.columns.values() if "loudest" in columns).astype(
+        np.int64
+    )
     found = safety.judge(
-        [a[signal] for a in answers.values()], [a[quiet] for a in answers.values()], settings.alpha
+        [a[signal] for a in answers.values()],
+        [a[quiet] for a in answers.values()],
+        settings.alpha,
+        (place[signal], place[quiet]),
     )
     return {name: one and {"by": "events", **one.told()} for name, one in zip(answers, found, strict=True)}
 
