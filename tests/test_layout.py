@@ -23,6 +23,7 @@ ORDER = [
     "train",
     "analysis",
     "site",
+    "testing",
     "command",
     "cli",
 ]

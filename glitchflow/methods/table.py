@@ -1,13 +1,13 @@
 """The table of methods: everything that is compared, in the order in which it is shown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from glitchflow.config import import_path
 from glitchflow.methods import images, oracle, reference, wiener
 from glitchflow.methods.coherent import Subtraction
-from glitchflow.methods.method import Block, Fit, Fitted, Method, Read, Removed
+from glitchflow.methods.method import Block, Fit, Fitted, Method, Read, Removed, Train
 from glitchflow.score.mask import removal_mask
 from glitchflow.signal.types import Array
 
@@ -77,14 +77,18 @@ METHODS: dict[str, Method] = {
 def row_of(name: str, key: str) -> Method:
     """Find a method of the table, or one of a user's own by the import path of the function that fits it.
 
-    Such a function may say by attributes what `Method` has: `needs` (else the train split and series), `blind`, and
-    `seeing`; unless it says that it makes what it expects of the witnesses alone, it counts as one that looks at the
-    strain. key: that names it. Raises `InputError` for another name.
+    key: that names it. Raises `InputError` for another name.
     """
-    if name in METHODS:
-        return METHODS[name]
-    fit = import_path(name, key, METHODS)
-    said = {one: getattr(fit, one, False) for one in ("blind", "seeing")}
+    return METHODS.get(name) or own(import_path(name, key, METHODS))
+
+
+def own(fit: Callable[[Train], Fitted]) -> Method:
+    """Make the row of a function that fits a user's own method.
+
+    It may say by attributes what `Method` has: `needs` (else the train split and series), `blind`, and `seeing`; unless
+    it says that it makes what it expects of the witnesses alone, it counts as one that looks at the strain.
+    """
+    said = {name: getattr(fit, name, False) for name in ("blind", "seeing")}
     return Method(fit, frozenset(getattr(fit, "needs", SERIES)), **said)
 
 
