@@ -486,6 +486,37 @@ def test_recorded_data_without_witnessed_families(alter):
     render(run)
 
 
+def test_a_stretch_is_told_by_evaluates_methods_and_by_what_clean_wrote(alter):
+    """One table, the best residual first; without a truth there is no such section."""
+    interval = {"value": 0.5, "low": 0.4, "high": 0.6}
+    row = {
+        "live": 534.0,
+        "quiet": 246,
+        "residual": interval,
+        "noise_added": interval,
+        "volume_time": {"signals": 16, "background": 477, "cleaned": interval, "vetoed": interval},
+        "veto": {
+            "efficiency": interval,
+            "efficiency_witnessed": interval,
+            "deadtime": 0.034574,
+            "efficiency_over_deadtime": 15.7,
+            "use_percentage": interval,
+            "significance": 39.0,
+            "glitches": 88,
+            "segments": 44,
+        },
+    }
+    gate = row | {"residual": {"value": 4.65, "low": 4.0, "high": 5.0}, "veto": None}
+    run = alter(lambda result: result.update(stretch={"gate": gate, "network": row}))
+    better = row | {"residual": {"value": 0.25, "low": 0.2, "high": 0.3}}
+    page = render(dataclasses.replace(run, measured={"stretch": better}))
+    section = page.split('<section id="stretch"')[1].split("</section>")[0]
+    named = re.findall(r'<th scope="row">(.*)', section)
+    assert named == ["as clean wrote it", "network", "gate"]
+    assert "534&nbsp;s" in section and "88 glitches" in section and "3.5%" in section
+    assert 'id="stretch"' not in render(dataclasses.replace(run, result=run.result | {"stretch": None}))
+
+
 def test_charts_follow_the_pages_colours(gathered, full):
     chart, again = (charts.svg(figures(gathered.result)["accuracy"]) for _ in range(2))
     assert chart.startswith("<svg viewBox=")
