@@ -3,11 +3,13 @@
 Where weights, normalisation and progress come from, in this order:
     1. the last checkpoint of this run: everything
     2. `train.init_from`: the weights, and the normalisation unless `train.init_normalisation = new`
-    3. nothing: drawn from the seed, normalised with the store's statistics
+    3. nothing: drawn from the seed, and what the kind finds in the train split; normalised with the store's statistics
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +103,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     meta = _meta(kind, training, dataset, channels, normalisation)
     dtype = torch.float64 if settings.precision == "float64" else torch.float32
     model = kinds.network_of(kind, meta["model"], normalisation, meta["shape"]).to(world.device, dtype)
-    if origin := last or first:
-        origin.load_into(model, world.device)
+    _load(model, last or first, partial(kind.start, model, normalisation, dataset), world)
     kind.finish(model, normalisation, settings.loss)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -135,6 +136,15 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
         meta=meta,
         directory=directory,
     )
+
+
+def _load(model: nn.Module, origin: Checkpoint | None, start: Callable[[], None], world: World) -> None:
+    """The weights of a checkpoint; without one what can be known before any step, found on rank 0: the others get its
+    weights when the network is wrapped."""
+    if origin:
+        origin.load_into(model, world.device)
+    elif world.rank == 0:
+        start()
 
 
 def _meta(

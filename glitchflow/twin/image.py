@@ -236,6 +236,7 @@ KIND = Kind(
     sees=lambda normalisation: (len(normalisation.offset) - 1, {}),
     reads=reads,
     loss=loss,
+    start=lambda network, normalisation, dataset: None,
     finish=finish,
     groups=groups,
     predict=predict,

@@ -61,6 +61,8 @@ class Kind:
     sees: Callable[[Any], tuple[int, dict[str, Any]]]
     reads: Callable[[Dataset, Any, Sequence[str], int], Reads]  # of these channels, with this seed
     loss: Callable[[str, Any], Loss]  # by `train.loss`, of values prepared so
+    # gives a network whose weights were drawn what can be known of them before any step, from a dataset's train split
+    start: Callable[[nn.Module, Any, Dataset], None]
     # gives a network the last step that its `train.loss` asks for, once it has its weights
     finish: Callable[[nn.Module, Any, str], None]
     # the weights to train, as AdamW's groups; `factor`: of the learning rate
