@@ -81,7 +81,9 @@ def table(result: dict[str, dict[str, Any]], score: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/seafloor"))
-    parser.add_argument("--network", action="store_true", help="train one too, and examine signals: an hour")
+    parser.add_argument(
+        "--network", action="store_true", help="train one too, and examine signals: much longer"
+    )
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     home = arguments.workdir.resolve()
