@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from glitchflow.data.store import Dataset
 from glitchflow.data.view import read_series
+from glitchflow.signal.derive import band_limits
 from glitchflow.signal.qtransform import Seen
 from glitchflow.signal.recorded.recording import Recording
 from glitchflow.signal.types import Array, Energies, Flags, Indices
@@ -28,6 +29,7 @@ EVENTS = (
     1024  # train events that spectra are summed over: more change a filter's taps by less than their error
 )
 TRIMMED_BYTES = 2**27  # of the spectra that a robust filter is fitted to
+ROLL = 0.8  # of its Nyquist frequency, from where on a decimation filter takes from a channel
 BLOCK = 32  # events whose series are in memory at once
 
 # what a network says of ascending event indices: energies (E, F, T) of the strain, or a series (E, N)
@@ -60,6 +62,13 @@ class Series:
         most = max(1, min(EVENTS, int(TRIMMED_BYTES / kept)))
         stretches = ((strain, witnesses[:, self.recorded]) for strain, witnesses in self.stretches(most))
         return trimmed_spectra(stretches, self.length, rate, band)
+
+    @property
+    def highest(self) -> Array:
+        """Return the frequency (W,) in Hz up to which each witness is whole: its own rate's, less the roll-off."""
+        made, names = self.dataset.config, self.witnesses
+        limits = band_limits(names, self.dataset.attributes.get("rates", {}), made.derived)
+        return ROLL * (np.full(len(names), np.inf) if limits is None else limits)
 
     @property
     def length(self) -> int:

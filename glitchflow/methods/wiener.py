@@ -53,7 +53,9 @@ def fit_robust(train: Train) -> Filter:
     series = train.series
     assert series is not None, "the table of methods says that it needs series"
     made = series.dataset.config
-    return Filter(fit_wiener(series.trimmed, made.series.sample_rate, made.qplot.frange), series.recorded)
+    highest = series.highest[series.recorded]
+    wiener = fit_wiener(series.trimmed, made.series.sample_rate, made.qplot.frange, highest)
+    return Filter(wiener, series.recorded)
 
 
 def fit(train: Train, derived: bool) -> Filter:
@@ -62,4 +64,5 @@ def fit(train: Train, derived: bool) -> Filter:
     assert series is not None, "the table of methods says that it needs series"
     places = list(range(len(series.witnesses))) if derived else series.recorded
     made = series.dataset.config
-    return Filter(fit_wiener(series.spectra.of(places), made.series.sample_rate, made.qplot.frange), places)
+    spectra, highest = series.spectra.of(places), series.highest[places]
+    return Filter(fit_wiener(spectra, made.series.sample_rate, made.qplot.frange, highest), places)

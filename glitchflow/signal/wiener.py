@@ -100,14 +100,19 @@ def trimmed_spectra(
     return CrossSpectra(*whole, length)
 
 
-def fit_wiener(spectra: CrossSpectra, sample_rate: float, band: tuple[float, float]) -> Wiener:
+def fit_wiener(
+    spectra: CrossSpectra, sample_rate: float, band: tuple[float, float], highest: Array | None = None
+) -> Wiener:
     """Fits the filters that predict the strain best, in the mean square, from the witnesses together.
 
-    band: Hz, outside which the filters, as long as a segment, are zero. At each frequency H = <w* w^T>^-1 <w* s>,
-    averaged over segments: Allen, Hua & Ottewill, arXiv:gr-qc/9909083; Davis et al., CQG 36, 055011 (2019).
+    band: Hz, outside which the filters, as long as a segment, are zero; highest: (W,) Hz, above which each witness has
+    nothing to say, for what its own rate holds ends there: a filter would make a prediction of its rounding. At each
+    frequency H = <w* w^T>^-1 <w* s>, averaged over segments: Allen, Hua & Ottewill, arXiv:gr-qc/9909083; Davis et al.,
+    CQG 36, 055011 (2019).
     """
-    length, transfer = spectra.length, _transfer(spectra.power, spectra.cross)
-    frequency = np.fft.rfftfreq(length, 1 / sample_rate)
+    length, frequency = spectra.length, np.fft.rfftfreq(spectra.length, 1 / sample_rate)
+    said = None if highest is None else (frequency[:, None] <= highest).astype(float)
+    transfer = _transfer(spectra.power, spectra.cross, said)
     transfer[(frequency < band[0]) | (frequency > band[1])] = 0
     taps = np.fft.fftshift(np.fft.irfft(transfer.T, length), axes=1)
     return Wiener(taps * np.sqrt(get_window("hann", length)))  # what wraps around at the ends is no filter
@@ -128,11 +133,15 @@ def _products(strain: Spectrum, witnesses: Spectrum) -> tuple[Spectrum, Spectrum
     )
 
 
-def _transfer(power: Spectrum, cross: Spectrum) -> Spectrum:
-    """Transfer functions (K, W) of the witnesses, scaled by their own power: those of any unit are equals."""
-    unit = np.sqrt(np.maximum(np.einsum("faa->fa", power).real, np.finfo(float).tiny))
-    scaled = power / (unit[:, :, None] * unit[:, None, :]) + RIDGE * np.eye(power.shape[1])
-    return np.linalg.solve(scaled, (cross / unit)[:, :, None])[:, :, 0] / unit
+def _transfer(power: Spectrum, cross: Spectrum, said: Array | None = None) -> Spectrum:
+    """Transfer functions (K, W) of the witnesses, scaled by their own power: those of any unit are equals.
+
+    said: (K, W) 0 where a witness says nothing, else 1.
+    """
+    own = np.einsum("faa->fa", power).real
+    unit = (1.0 if said is None else said) / np.sqrt(np.maximum(own, np.finfo(float).tiny))
+    scaled = power * unit[:, :, None] * unit[:, None, :] + RIDGE * np.eye(power.shape[1])
+    return np.linalg.solve(scaled, (cross * unit)[:, :, None])[:, :, 0] * unit
 
 
 def _segments(series: Array, window: Array) -> Spectrum:

@@ -161,3 +161,26 @@ def test_an_earthquake_stands_out_of_what_is_left(filters, seafloor):
     assert before < 3
     assert after > 40
     np.testing.assert_allclose(np.abs(found[1][wave]).max(), np.abs(found[0][wave]).max(), rtol=0.2)
+
+
+def test_a_witness_says_nothing_above_what_its_own_rate_holds():
+    """Witnesses that end at 40 Hz, but for rounding, beside one that tells: the others must not be made loud."""
+    rng = np.random.default_rng(7)
+    strain, told = (rng.standard_normal((40, 2048)) for _ in range(2))
+    slow = np.fft.rfft(rng.standard_normal((40, 6, 2048)))
+    slow[..., np.fft.rfftfreq(2048, 1 / RATE) > 40] *= 1e-7
+    witnesses = np.concatenate([told[:, None], np.fft.irfft(slow, 2048)], axis=1)
+    strain = strain + 2 * told
+    spectra = cross_spectra([(strain[:30], witnesses[:30])], 128)
+    highest = np.array([np.inf, *[32.0] * 6])
+    naive, whole = (fit_wiener(spectra, RATE, (10, 120), limit) for limit in (None, highest))
+    alone = fit_wiener(spectra.of([0]), RATE, (10, 120))
+    left = [
+        np.var(strain[30:] - wiener.predict(some))
+        for wiener, some in (
+            (naive, witnesses[30:]),
+            (whole, witnesses[30:]),
+            (alone, witnesses[30:, :1]),
+        )
+    ]
+    assert left[0] > 3 * left[2] and left[1] < 1.1 * left[2]
