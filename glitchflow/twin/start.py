@@ -101,7 +101,8 @@ def merged(seen: Tensor, noise: Tensor, group: Tensor, ahead: int, taps: int) ->
         own, costs = [explained(part) for part in parts], {}
         for i, j in combinations(range(len(parts)), 2):
             more = explained(parts[i] | parts[j])[0] - own[i][0] - own[j][0]
-            costs[i, j] = more / min(own[i][1], own[j][1])
+            worth = min(own[i][1], own[j][1])
+            costs[i, j] = more / worth if worth > 0 else 0.0  # a group that explains nothing keeps no filter
         i, j = min(costs, key=costs.__getitem__)
         if not costs[i, j] < ALIKE:
             break

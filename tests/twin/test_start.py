@@ -57,6 +57,15 @@ def test_an_event_in_the_wrong_group_goes_to_its_own():
     assert (group == kind).double().mean() in (0.0, 1.0)
 
 
+def test_a_group_in_which_nothing_is_loud_is_joined_to_another():
+    seen, kind = bursts()
+    seen[:10, 1:] *= 0.01  # its inputs say nothing
+    fine = torch.where(torch.arange(EVENTS) < 10, 2, kind)
+    group = start.merged(seen, torch.ones(2, seen.shape[-1]), fine, AHEAD, TAPS)
+    assert group.unique().numel() == 2
+    assert (group == kind)[10:].double().mean() in (0.0, 1.0)
+
+
 def test_no_more_groups_than_there_are():
     seen, _ = bursts()
     assert start.groups(seen[:3], 8, AHEAD, TAPS).unique().numel() <= 3
