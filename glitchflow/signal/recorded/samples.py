@@ -1,4 +1,7 @@
-"""Channels out of one frame file: HDF5 by h5py, everything else by gwpy.
+"""Channels out of one frame file: HDF5 by h5py, GWF by LALFrame where it is there, everything else by gwpy.
+
+Each of LALFrame's questions about a channel, its type among them, decodes all of its samples: gwpy asks for the type,
+and reads by a stream, which decodes them twice more. What LALFrame refuses gwpy is asked for, which says why.
 
 HDF5 is read here and not by gwpy, which reads a dataset whole where a part is asked for, runs what it finds pickled
 among its attributes, and does not know PyCBC's.
@@ -7,8 +10,9 @@ Shapes: N sample.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 # by a file's suffix, where no format is given
+GWF = ("gwf", "gwf.lalframe")
 FORMATS = {".gwf": "gwf", ".h5": "hdf5", ".hdf5": "hdf5", ".hdf": "hdf5"}
 # attributes that say when a dataset begins, and how far apart its samples are, in s: gwpy's, GWOSC's, PyCBC's
 LAYOUTS = (("x0", "dx"), ("Xstart", "Xspacing"), ("start_time", "delta_t"))
+SEAM = 0.01  # samples that frames may lie apart: GPS times in double precision are no better
 GWOSC, GWOSC_STRAIN = "hdf5.gwosc", "strain/Strain"  # holds one strain and no channel name
 
 
@@ -39,6 +45,8 @@ class Samples:
 
 
 Read = dict[str, Samples | str]  # by channel; in words, why one cannot be read
+# by channel, LALFrame's number for the type of its samples, which the next file is taken to have
+_types: dict[str, int] = {}
 
 
 def read_samples(
@@ -50,7 +58,7 @@ def read_samples(
     costs itself, with the reason in words. What comes back may begin up to 1 s earlier and end up to 1 s later.
     """
     form = form or FORMATS.get(Path(path).suffix.lower(), "")
-    reader = _read_hdf5 if form.startswith("hdf5") else _read_gwpy
+    reader = _read_hdf5 if form.startswith("hdf5") else _read_gwf if form in GWF else _read_gwpy
     try:
         found = reader(path, form, channels, start, stop)
     except Exception as error:  # noqa: BLE001  gwpy, h5py and their backends raise anything on a bad file
@@ -76,6 +84,54 @@ def _checked(found: Samples | str) -> Samples | str:
     return found
 
 
+def _read_gwf(path: str, form: str, channels: Sequence[str], start: float, stop: float) -> Read:
+    try:
+        return _read_lalframe(path, channels, start, stop)
+    except (ImportError, RuntimeError):  # another library is there, or what it reads is none of its frames
+        return _read_gwpy(path, form, channels, start, stop)
+
+
+def _read_lalframe(path: str, channels: Sequence[str], start: float, stop: float) -> Read:
+    """Over whole seconds. Raises `RuntimeError` for what it cannot read, and where frames do not follow each other."""
+    import lal
+    import lalframe
+
+    low = math.floor(start) if math.isfinite(start) else start
+    high = math.ceil(stop) if math.isfinite(stop) else stop
+    file, frames = lalframe.FrFileOpenURL(path), []
+    for frame in range(lalframe.FrFileQueryNFrame(file)):
+        begin = float(lalframe.FrFileQueryGTime(lal.LIGOTimeGPS(), file, frame))
+        if begin < high and begin + lalframe.FrFileQueryDt(file, frame) > low:
+            frames.append(frame)
+    if not frames:
+        raise RuntimeError(f"{path} has nothing of GPS {start:g} to {stop:g}")
+    return {name: _joined(list(_frames(file, name, frames)), low, high) for name in channels}
+
+
+def _frames(file: Any, channel: str, frames: list[int]) -> Iterator[Samples]:
+    """A channel in some frames of an open file."""
+    import lalframe
+    from gwpy.timeseries import TimeSeries
+    from gwpy.utils.lal import find_typed_function
+
+    if channel not in _types:
+        _types[channel] = lalframe.FrFileQueryChanType(file, channel, frames[0])
+    reader = find_typed_function(_types[channel], "FrFileRead", "TimeSeries", module=lalframe)
+    for frame in frames:
+        yield _from_gwpy(TimeSeries.from_lal(reader(file, channel, frame), copy=False))
+
+
+def _joined(parts: list[Samples], start: float, stop: float) -> Samples:
+    """What frames that follow each other have of GPS [start, stop)."""
+    first, (_, end) = parts[0], parts[-1].span
+    for before, after in pairwise(parts):
+        if after.rate != before.rate or abs(after.start - before.span[1]) * before.rate > SEAM:
+            raise RuntimeError(f"the frame of GPS {after.start:g} does not follow the one before it")
+    low, late = (round(max(0.0, t) * first.rate) for t in (start - first.start, end - stop))
+    values = np.concatenate([one.values for one in parts]) if len(parts) > 1 else first.values
+    return Samples(first.start + low / first.rate, first.rate, values[low : len(values) - late], first.unit)
+
+
 def _read_gwpy(path: str, form: str, channels: Sequence[str], start: float, stop: float) -> Read:
     from gwpy.timeseries import TimeSeries, TimeSeriesDict
 
@@ -87,10 +143,11 @@ def _read_gwpy(path: str, form: str, channels: Sequence[str], start: float, stop
         found = TimeSeriesDict.read(path, list(channels), **options)
     else:
         found = {name: TimeSeries.read(path, name, **options) for name in channels}
-    return {
-        name: Samples(float(one.t0.value), float(one.sample_rate.value), one.value, str(one.unit))
-        for name, one in found.items()
-    }
+    return {name: _from_gwpy(one) for name, one in found.items()}
+
+
+def _from_gwpy(one: Any) -> Samples:
+    return Samples(float(one.t0.value), float(one.sample_rate.value), one.value, str(one.unit))
 
 
 def _read_hdf5(path: str, form: str, channels: Sequence[str], start: float, stop: float) -> Read:
