@@ -214,7 +214,8 @@ def main() -> int:
     arguments = parser.parse_args()
     home = arguments.workdir.resolve()
     if arguments.render:
-        records = [json.loads(path.read_text()) for path in arguments.render]
+        read = [json.loads(path.read_text()) for path in arguments.render]
+        records = [one for found in read for one in (found if isinstance(found, list) else [found])]
     else:
         records = [
             scored(task, TASKS[task], home / f"{task}{seed}", seed, arguments.overrides)

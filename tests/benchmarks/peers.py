@@ -9,7 +9,8 @@ what it hands back is scored as every method is.
               them overflow. The step of the adapting ones is chosen on the validation split
 
 Prints a table by the scores of docs/scores.md, with whether a method sees the target when it is applied and, of one
-that did not run, its error; writes peers.json, whose records are as challenge.py's. What is there is kept.
+that did not run, its error; writes peers.json, whose records are as challenge.py's. What a peer has said is kept, so an
+interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ TRAIN, VALIDATION, FEW = (
     50,
 )  # events: fitted to, tuned on, and of a filter that is fitted anew for each
 TAPS = 128  # 0.25 s at 512 Hz: the longest that keeps the polynomial filter within minutes
+MIDDLE = 8.0  # s of an event that a filter is applied to which is fitted anew for each
+LIMIT = 600.0  # s in which a peer has to answer
 STEPS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of an adapting filter, as a share of the largest stable one
 SHOWN = ("residual", "left", "noise_added", "noise_above_5", "snr_left_median", "snr_left_p90")
 
@@ -85,7 +88,12 @@ def ask(python: Path, peer: str, home: Path, job: Mapping[str, Any]) -> tuple[di
 
 
 def _checked(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        raise NotRun(f"no answer in {LIMIT / 60:g} minutes") from None
+    if done.returncode < 0:  # what it said before is no reason
+        raise NotRun(f"ended by signal {-done.returncode}")
     if done.returncode:
         raise NotRun(last_line(done.stderr) or f"exit status {done.returncode}")
 
@@ -213,9 +221,28 @@ def franc(python: Path, home: Path, filter: Filter, dataset: Dataset) -> tuple[S
         span = round(dataset.config.qplot.span * dataset.config.series.sample_rate)
         about["step"] = step = best_step(made["said"], tried["apply"][:, 0], span)
     events = data.events("test", FEW if filter.few else None)
-    job = {**common, "apply": data.series(events), "steps": np.array([step])}
+    series = data.series(events)
+    middle = slice(None)
+    if filter.few:
+        half = round(MIDDLE / 2 * dataset.config.series.sample_rate)
+        middle = slice(series.shape[-1] // 2 - half, series.shape[-1] // 2 + half)
+    job = {**common, "apply": series[..., middle], "steps": np.array([step])}
     made, about["minutes"] = ask(python, "franc", home, job)
-    return Said(events, data.white.colour(made["said"][0])), about
+    said = np.zeros(series[:, 0].shape)
+    said[:, middle] = made["said"][0]
+    return Said(events, data.white.colour(said)), about
+
+
+def kept(python: Path, home: Path, name: str, dataset: Dataset) -> tuple[Said, dict[str, float]]:
+    """What a filter says, asked once. Raises `NotRun`."""
+    file = home / f"{name.replace(' ', '_').replace(',', '')}.npz"
+    if not file.exists():
+        said, about = franc(python, home, FILTERS[name], dataset)
+        partial = file.with_suffix(".partial.npz")
+        np.savez(partial, events=said.events, series=said.series, about=json.dumps(about))
+        partial.replace(file)
+    with np.load(file) as found:
+        return Said(found["events"], found["series"]), json.loads(str(found["about"]))
 
 
 def best_step(said: Array, target: Array, span: int) -> float:
@@ -306,7 +333,7 @@ def subtraction(store: str, home: Path) -> list[challenge.Record]:
         print(f"== {name}", flush=True)
         about[name] = {"sees": filter.sees}
         try:
-            said[name], more = franc(environment(home, "franc"), home, filter, dataset)
+            said[name], more = kept(environment(home, "franc"), home, name, dataset)
             about[name] |= more
         except NotRun as reason:
             about[name]["error"] = str(reason)
