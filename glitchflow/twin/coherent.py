@@ -44,7 +44,7 @@ LATER = 0.25
 FADE = 0.5  # s over which one crop's prediction gives way to the next one's
 # the bank's learning rate over that of the gates: it starts at what events say (start.py), and faster it forgets that
 # within the warm-up (`validation_left` after 275 steps at 0.5 and 2: .16, .19)
-FASTER = 0.5
+PACE = 0.5
 BETAS = (0.9, 0.98)  # of AdamW: the gradient of rare loud events is remembered for 50 steps
 SHOWN = 0.125  # s of the windows of the spectrograms that a training draws
 QUIET = 1.0  # SNR from which what is witnessed in an event is one to be left
@@ -98,11 +98,11 @@ def finish(network: nn.Module, front: Front, loss: str) -> None:
 
 
 def groups(network: nn.Module) -> list[dict[str, Any]]:
-    """Share out the weights to be trained: the gates, and the bank, which learns faster and is not drawn to 0."""
+    """Share out the weights to be trained: the gates, and the bank, at a pace of its own and not drawn to 0."""
     gates = [weight for name, weight in network.named_parameters() if not name.startswith("bank.")]
     bank = [weight for name, weight in network.named_parameters() if name.startswith("bank.")]
-    fast = {"params": bank, "factor": FASTER, "weight_decay": 0.0, "betas": BETAS}
-    return [{"params": gates, "betas": BETAS}, *([fast] if bank else [])]
+    filters = {"params": bank, "factor": PACE, "weight_decay": 0.0, "betas": BETAS}
+    return [{"params": gates, "betas": BETAS}, *([filters] if bank else [])]
 
 
 # -- how a training is scored ------------------------------------------------------------------------------------

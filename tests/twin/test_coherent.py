@@ -141,14 +141,14 @@ def test_a_training_learns_and_is_scored(run):
     assert (run / "figures").is_dir()
 
 
-def test_the_bank_learns_faster_and_is_not_drawn_to_zero(dataset_run, tmp_path):
+def test_the_bank_has_a_pace_of_its_own_and_is_not_drawn_to_zero(dataset_run, tmp_path):
     learner = setup.prepare(training(dataset_run), open_store(dataset_run.dataset), World(), tmp_path)
     gates, bank = learner.optimizer.param_groups
-    assert [len(bank["params"]), bank["factor"], bank["weight_decay"]] == [1, 5.0, 0.0]
+    assert [len(bank["params"]), bank["factor"], bank["weight_decay"]] == [1, 0.5, 0.0]
     assert gates["weight_decay"] > 0 and gates["betas"] == bank["betas"] == (0.9, 0.98)
     meter = loop.Meter.of(learner.progress, learner.world)
     loop.step(learner, meter, learner.train.epoch(0))
-    assert bank["lr"] == 5 * gates["lr"]
+    assert bank["lr"] == gates["lr"] / 2
 
 
 def test_resuming_gives_the_same_bits(dataset_run, run, tmp_path):
