@@ -94,7 +94,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     """Build the network, and load the last checkpoint of `directory` where there is one."""
     settings, kind = training.train, kinds.of(training.model.name)
     chosen = choose_channels(dataset.channels, training.loader.witnesses)
-    channels = [dataset.channels[i] for i in chosen]
+    channels = kind.channels(dataset, [dataset.channels[i] for i in chosen])
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
     _fits(last, first, channels, dataset, directory)

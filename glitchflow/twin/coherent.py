@@ -50,6 +50,12 @@ SHOWN = 0.125  # s of the windows of the spectrograms that a training draws
 QUIET = 1.0  # SNR from which what is witnessed in an event is one to be left
 
 
+def channels(dataset: Dataset, chosen: list[str]) -> list[str]:
+    """Name what is read where these are chosen: them, and what the derived ones among them are made from."""
+    made = {one.name: one.channels for one in dataset.config.derived}
+    return list(dict.fromkeys([*chosen, *(source for name in chosen for source in made.get(name, ()))]))
+
+
 def front(dataset: Dataset, _name: str, channels: Sequence[str]) -> Front:
     """Find how these channels are prepared; `loader.normalise` is about images."""
     return build_front(dataset, channels)
@@ -308,6 +314,7 @@ KIND = Kind(
     models=COHERENT_MODELS,
     array="series",
     truth="witnessed_series",
+    channels=channels,
     normalisation=front,
     about=about,
     sees=sees,

@@ -231,6 +231,7 @@ KIND = Kind(
     models=IMAGE_MODELS,
     array=ARRAY,
     truth="witnessed",
+    channels=lambda _dataset, chosen: chosen,
     normalisation=normalisation,
     about=about,
     sees=lambda normalisation: (len(normalisation.offset) - 1, {}),

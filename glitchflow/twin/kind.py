@@ -52,6 +52,8 @@ class Kind:
     ]  # the networks of this kind, by their name in a configuration
     array: str  # of the store that they take and learn from
     truth: str  # of the store: what of the strain is witnessed, which scores of a validation may know
+    # what a network has to be given, strain and witnesses, where these are chosen from a dataset
+    channels: Callable[[Dataset, list[str]], list[str]]
     # by `loader.normalise`, of the strain and witnesses named
     normalisation: Callable[[Dataset, str, Sequence[str]], Prepared]
     # what of a dataset a network of these channels depends on, for its checkpoint: `geometry` must be the same wherever

@@ -11,6 +11,7 @@ from scipy.signal import lfilter
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
 from glitchflow.twin import front as module
+from glitchflow.twin import kinds
 from glitchflow.twin.front import Front, Product, build_front, fit
 
 MIDDLE = slice(512, -512)
@@ -107,6 +108,13 @@ def test_what_is_made_of_a_store(built):
     assert [(one.motion, one.wavelength, len(one.scales)) for one in built.scatters] == [(2, 1.064, 2)]
     assert built.seen == 5 and built.problem(4) == ""
     assert module.WIDTHS[0] <= built.prior <= module.WIDTHS[-1]
+
+
+def test_what_a_chosen_channel_is_derived_from_is_read_too(dataset):
+    chosen = ["SIM:STRAIN", "SIM:ACC", "SIM:FRINGE"]
+    assert kinds.KINDS["coherent"].channels(dataset, chosen) == [*chosen, "SIM:SUS"]
+    assert kinds.KINDS["image"].channels(dataset, chosen) == chosen
+    assert build_front(dataset, [*chosen, "SIM:SUS"]).channels == ["SIM:STRAIN", "SIM:ACC", "SIM:SUS"]
 
 
 def test_what_is_made_of_a_store_is_white_and_scaled(built, dataset):
