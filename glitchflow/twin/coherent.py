@@ -70,8 +70,8 @@ def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
 
 def sees(front: Front) -> tuple[int, dict[str, Any]]:
     """Say how many channels a network sees, and what it has to know of them."""
-    highest = front.band[1] * (1 + EDGE)
-    return front.seen, {"templates": front.templates, "rate": front.rate, "highest": highest}
+    highest = front.band[1] * (1 + EDGE) * front.slower  # to a network all is played so much faster
+    return front.seen, {"templates": front.templates, "rate": front.unit, "highest": highest}
 
 
 # -- what it learns ----------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def loss(name: str, front: Front) -> Loss:
     """
     if name != "l2":
         raise InputError(f"train.loss = {name}: a coherent twin is trained with l2, the power that it leaves")
-    late = slice(*(-round(edge * front.rate) for edge in LATE))
+    late = slice(*(-round(edge * front.unit) for edge in LATE))
 
     def power(generated: Tensor, target: Tensor) -> Tensor:
         left = (target[:, 0] - removed(front, generated, target)).square()
@@ -119,15 +119,15 @@ TALLIED = ("left", "witnessed", "added", "quiet")
 def energies(front: Front, value: Tensor) -> Tensor:
     """Compute the energies (B, F, T) of a strain as recorded or generated (B, ..., n), on the CPU: those of a short
     Fourier transform, in units of a Q-plot's."""
-    spectra = Stft(round(SHOWN / 2 * front.rate)).to(value.device)(value[:, 0].float())
+    spectra = Stft(round(SHOWN / 2 * front.unit)).to(value.device)(value[:, 0].float())
     return (spectra.abs().square() * NOISE_ENERGY).cpu()
 
 
 def axes(front: Front) -> tuple[NDArray, NDArray]:
     """Return frequencies (F,) in Hz and times (T,) in s from the event of what `energies` gives of a crop."""
-    hop = round(SHOWN / 2 * front.rate)
-    frames = -(-round(CROP * front.rate) // hop)
-    return np.arange(hop) * (front.rate / (2 * hop)), np.arange(frames) * (hop / front.rate) - CROP / 2
+    hop, half = round(SHOWN / 2 * front.unit), CROP / 2 * front.slower
+    frames = -(-round(CROP * front.unit) // hop)
+    return np.arange(hop) * (front.rate / (2 * hop)), np.arange(frames) * (hop / front.rate) - half
 
 
 def tally(front: Front, generated: Tensor, target: Tensor, witnessed: Tensor | None) -> dict[str, float]:
@@ -141,7 +141,7 @@ def tally(front: Front, generated: Tensor, target: Tensor, witnessed: Tensor | N
     strain, taken = target[:, 0].double().cpu(), removed(front, generated, target).double().cpu()
     truth = front.strain(witnessed.double())
     half, middle, centre = (
-        round(x * front.rate / 2) for x in (front.span, CROP, truth.shape[-1] / front.rate)
+        round(x / 2) for x in (front.span * front.rate, CROP * front.unit, truth.shape[-1])
     )
     shown, there = slice(middle - half, middle + half), slice(centre - half, centre + half)
     w, s, taken = truth[:, there], strain[:, shown], taken[:, shown]
@@ -262,7 +262,7 @@ def by_crops(
     Crops of the length that was trained on are laid side by side over the span that is judged and a little more, each
     giving way to the next; 0 beyond them.
     """
-    samples, length, fade = prepared.shape[-1], *(round(x * front.rate) for x in (CROP, FADE))
+    samples, length, fade = prepared.shape[-1], *(round(x * front.unit) for x in (CROP, FADE))
     hop = length - fade
     count = math.ceil((round(front.span * front.rate) + fade) / hop)
     ramp = torch.sin(torch.pi / 2 * (torch.arange(fade, dtype=torch.float64) + 0.5) / fade).square()
@@ -306,7 +306,7 @@ def example(events: int, shape: Sequence[int]) -> Tensor:
 
 def program_shape(front: Front, _shape: Sequence[int]) -> tuple[int, ...]:
     """Return the shape (R, n) of what a program takes of one event."""
-    return len(front.channels), round(CROP * front.rate)
+    return len(front.channels), round(CROP * front.unit)
 
 
 KIND = Kind(
@@ -346,7 +346,7 @@ KIND = Kind(
             "input": ["event", "channel", "sample"],
             "output": ["event", "estimate, removed", "sample"],
             "unit": "the strain whitened by `taps` (scipy.signal.lfilter([1], taps, x) undoes it) within qplot.frange;"
-            f" the first {CROP / 8:g} s of a crop, whose past is not known, are of no use; float32",
+            f" the first {CROP / 8 * front.slower:g} s of a crop, whose past is not known, are of no use; float32",
         },
     ),
 )

@@ -35,23 +35,22 @@ MARGIN = 0.5  # s beyond a crop that are prepared too: whitening's past, and the
 def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int) -> Reads:
     """Say what a loader reads: prepared series (1 + A + C, n) as long as any crop may need, and crops of them."""
     places = [dataset.recorded_channels.index(name) for name in front.channels]
-    first, last = (
-        round(x * front.rate) for x in (dataset.config.series.duration / 2 - BEFORE, BEFORE + AFTER)
-    )
+    middle = dataset.config.series.duration * front.rate / 2
+    first, last = round(middle - BEFORE * front.unit), round((BEFORE + AFTER) * front.unit)
     return Reads(
         array="series",
         channels=places,
         fill=partial(_fill, front, first),
         shape=(1 + front.seen, last),
         targets=1 + front.templates,
-        view=partial(crop, front.rate, seed),
+        view=partial(crop, front.unit, seed),
     )
 
 
 def _fill(front: Front, first: int, series: Sequence[NDArray], out: NDArray) -> None:
     """Write the prepared samples (B, 1 + A + C, n) from `first` on of recorded series (R, N) each; 0 where there are
     none."""
-    raw, margin = np.stack(series).astype(np.float64), round(MARGIN * front.rate)
+    raw, margin = np.stack(series).astype(np.float64), round(MARGIN * front.unit)
     start, stop = max(0, first - margin), min(raw.shape[-1], first + out.shape[-1] + margin)
     out[:] = 0
     prepared = front.prepare(torch.from_numpy(np.ascontiguousarray(raw[..., start:stop]))).numpy()
@@ -61,18 +60,19 @@ def _fill(front: Front, first: int, series: Sequence[NDArray], out: NDArray) -> 
     ]
 
 
-def crop(rate: float, seed: int, values: Tensor, events: NDArray[np.int64], epoch: int | None) -> Tensor:
+def crop(unit: float, seed: int, values: Tensor, events: NDArray[np.int64], epoch: int | None) -> Tensor:
     """Cut crops (B, 1 + A + C, n) out of what `reads` gives of some events, around the event where `epoch` is None.
 
-    Where each one is cut is a function of (seed, epoch, event): it does not depend on its batch, or on who makes it.
+    unit: samples in a second of these lengths, `Front.unit`. Where each one is cut is a function of (seed, epoch,
+    event): it does not depend on its batch, or on who makes it.
     """
-    length, middle = round(CROP * rate), round(BEFORE * rate)
+    length, middle = round(CROP * unit), round(BEFORE * unit)
     found = values.new_zeros(*values.shape[:2], length)
     for row, event in enumerate(events.tolist()):
         end = CROP / 2
         if epoch is not None:
             rng = generator(seed, CROPS, epoch, event)
             end = rng.uniform(*ENDS) if rng.random() < 0.5 else CROP / 2 + rng.uniform(-MOVED, MOVED)
-        start = middle + round(end * rate) - length
+        start = middle + round(end * unit) - length
         found[row] = values[row, :, start : start + length]
     return found

@@ -8,7 +8,9 @@ Recorded channels alone are read: of a derived channel only its definition is us
 the same wherever the twin is used: the filters are those of the store that it was trained on.
 
 Shapes: B event, R recorded channel (the strain first), A template, C input, N sample, n sample of a part of it.
-Units: series in their own units come in, white ones (unit variance in quiet time) go out; s and Hz.
+Units: series in their own units come in, white ones (unit variance in quiet time) go out; s and Hz. Lengths in s are
+those for a band from 10 Hz; where it begins lower all of them, here and wherever a `Front` is used, are `slower` times
+as long.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from glitchflow.errors import InputError
 from glitchflow.signal.prediction import design_prediction
 from glitchflow.signal.types import Array, Indices
 
+LOW = 10.0  # Hz, where a band begins that lengths are given for: in one from below they are longer, as periods are
+LONG = 8.0  # s of a series that the crops of a training reach: lengths may grow until these fill it
 PAST = 0.25  # s that a prediction filter looks back: 2.6 % of the band's power is left in lines
 EDGE = 0.05  # of the band's limits, over which it ends
 # s of the slow channels' low-pass, a Savitzky-Golay filter of order 3: it keeps their motion up to about 17 Hz, and
@@ -82,6 +86,12 @@ class Front:
     scatters: list[Scatter]
     offsets: list[float]  # (R,) mean of each channel over train events: what a slow one swings about
     prior: float = 1.0  # standard deviation of a template's amplitude before anything is known
+    slower: float = 1.0  # times that all lengths are those for a band from 10 Hz
+
+    @property
+    def unit(self) -> float:
+        """Return the samples in what is a second for a band from 10 Hz: those of all lengths are counted by it."""
+        return self.rate * self.slower
 
     @property
     def templates(self) -> int:
@@ -102,6 +112,7 @@ class Front:
             return "is not of its channels"
         scales = [
             self.prior,
+            self.slower,
             *(p.scale for p in self.products),
             *(s for one in self.scatters for s in one.scales),
         ]
@@ -142,7 +153,7 @@ class Front:
     def limit(self, series: Tensor) -> Tensor:
         """Keep of (..., N) what is inside the band, with cosine edges just outside it: twice is once within it."""
         samples = series.shape[-1]
-        size = samples + round(self.rate)  # beyond the longest edge's ringing of note
+        size = samples + round(self.unit)  # beyond the longest edge's ringing of note
         frequency = torch.arange(size // 2 + 1, dtype=series.dtype, device=series.device) * (self.rate / size)
         (low, high), past = self.band, torch.zeros_like(frequency)
         for edge, beyond in ((low, low - frequency), (high, frequency - high)):
@@ -169,7 +180,7 @@ class Front:
 
     def _slow(self, series: Tensor) -> Tensor:
         """Low-pass (B, N), both ends held."""
-        half = max(2, round(SMOOTH / 2 * self.rate))
+        half = max(2, round(SMOOTH / 2 * self.unit))
         taps = torch.from_numpy(savgol_coeffs(2 * half + 1, 3)).to(series)
         held = torch.nn.functional.pad(series[:, None], (half, half), mode="replicate")
         return torch.nn.functional.conv1d(held, taps[None, None])[:, 0]
@@ -224,6 +235,14 @@ def build_front(dataset: Dataset, channels: Sequence[str]) -> Front:
     return _with_prior(_scaled(front, dataset, train[:: max(1, len(train) // SCALED)][:SCALED]), dataset)
 
 
+def slowness(low: float, duration: float) -> float:
+    """Return how many times longer than here lengths are where a band begins at `low` Hz, in series of `duration` s.
+
+    1 from 10 Hz on: what lies above 20 Hz has lines as narrow, and transients as long, whatever is left out below.
+    """
+    return max(1.0, min(LOW / low, duration / LONG))
+
+
 def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) -> Front:
     """The filters, and what is made of which channel."""
     made, place = dataset.config, {name: k for k, name in enumerate(names)}
@@ -239,9 +258,10 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
     slow = {one.slow for one in products} | {one.motion for one in scatters}
     fast = {one.fast for one in products}
     asd = torch.from_numpy(dataset["asd"][:][[dataset.channels.index(name) for name in names]])
-    rate = made.series.sample_rate
+    rate, duration = made.series.sample_rate, made.series.duration
+    slower = slowness(made.qplot.frange[0], duration)
     try:
-        taps = design_prediction(asd, made.series.duration, rate, PAST).taps
+        taps = design_prediction(asd, duration, rate, PAST * slower).taps
     except ValueError as error:
         raise InputError(f"{dataset.path}: whiten.fftlength: {error}") from None
     return Front(
@@ -254,6 +274,7 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
         products=products,
         scatters=scatters,
         offsets=[0.0] * len(names),
+        slower=slower,
     )
 
 

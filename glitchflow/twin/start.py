@@ -45,7 +45,7 @@ def spectra(front: Front, dataset: Dataset) -> tuple[Tensor, Tensor]:
     """
     train = dataset.indices("train")
     events = train[:: max(1, -(-len(train) // EVENTS))]
-    length, margin = 2 * round(SPAN / 2 * front.rate), round(MARGIN * front.rate)
+    length, margin = 2 * round(SPAN / 2 * front.unit), round(MARGIN * front.unit)
     window = torch.hann_window(length, dtype=torch.float64)
     found = []
     for start in range(0, len(events), BLOCK):

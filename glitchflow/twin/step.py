@@ -24,8 +24,9 @@ from glitchflow.twin.crops import CROP, MARGIN
 from glitchflow.twin.front import Front
 from glitchflow.twin.kind import Trained
 
-LEAD = 0.5  # s of known strain before a block: the whitening's past, and as much again for the network to see
-FADE = 0.0625  # s over which one crop's prediction gives way to the next one's, and treatment begins and ends
+# s for a band from 10 Hz, as in front.py
+LEAD = 0.5  # of known strain before a block: the whitening's past, and as much again for the network to see
+FADE = 0.0625  # over which one crop's prediction gives way to the next one's, and treatment begins and ends
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,17 @@ class Stepper:
     @property
     def crop(self) -> int:
         """Count the samples that the network sees at once, N."""
-        return round(CROP * self.front.rate)
+        return round(CROP * self.front.unit)
 
     @property
     def reach(self) -> int:
         """Count the samples that a state keeps: a crop, and what its whitening and its band edges need before it."""
-        return self.crop + round(MARGIN * self.front.rate)
+        return self.crop + round(MARGIN * self.front.unit)
 
     @property
     def fade(self) -> int:
         """Count the samples f that two crops share: those after a block that are known when it comes out."""
-        return min(round(FADE * self.front.rate), self.settle, self.block)
+        return min(round(FADE * self.front.unit), self.settle, self.block)
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,16 @@ def stepper(trained: Trained, block: float, settle: float, where: str) -> Steppe
 
     Raises `InputError` for what is no whole number of samples, or leaves too little of a crop before a block.
     """
-    rate = trained.normalisation.rate if isinstance(trained.normalisation, Front) else 0.0
+    front = trained.normalisation
+    assert isinstance(front, Front), "a coherent twin's"
+    rate, seen, lead = front.rate, CROP * front.slower, LEAD * front.slower
     for name, value in (("block", block), ("settle", settle)):
         if abs(value * rate - round(value * rate)) > 1e-6:
             raise InputError(f"{where}.{name} = {value:g}: must be a whole number of samples at {rate:g} Hz")
-    if round(block * rate) < 1 or block + settle + LEAD > CROP:
+    if round(block * rate) < 1 or block + settle + lead > seen:
         raise InputError(
-            f"{where}.block = {block:g}, {where}.settle = {settle:g}: the twin sees {CROP:g} s at once, of which they"
-            f" may take {CROP - LEAD:g}"
+            f"{where}.block = {block:g}, {where}.settle = {settle:g}: the twin sees {seen:g} s at once, of which they"
+            f" may take {seen - lead:g}"
         )
     return Stepper(trained, round(block * rate), round(settle * rate))
 
@@ -112,7 +115,7 @@ def step(steps: Stepper, state: State, samples: Array) -> tuple[State, Step]:
     end, stop = state.end + steps.block, steps.reach - steps.settle
     unknown = np.flatnonzero(~np.isfinite(recent[0]))
     first = int(unknown[-1]) + 1 if unknown.size else 0
-    treated = first + round(LEAD * steps.front.rate) <= stop - steps.block
+    treated = first + round(LEAD * steps.front.unit) <= stop - steps.block
     known = recent[:, first:].copy()
     gaps = ~np.isfinite(known).all(axis=1)
     known[gaps] = 0

@@ -10,6 +10,7 @@ from scipy.signal import lfilter
 
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
+from glitchflow.twin import coherent
 from glitchflow.twin import front as module
 from glitchflow.twin import kinds
 from glitchflow.twin.front import Front, Product, build_front, fit
@@ -92,6 +93,37 @@ def test_nothing_is_learned_through_the_fit():
     assert not fit(torch.randn(1, 2, 50), rest, 1.0).requires_grad
 
 
+@pytest.mark.parametrize(
+    "low, duration, wanted",
+    [(10, 16, 1), (10, 4, 1), (20, 16, 1), (5, 16, 2), (5, 12, 1.5), (0.005, 3600, 450), (0.005, 1e6, 2000)],
+)
+def test_lengths_grow_with_the_longest_period_as_far_as_series_go(low, duration, wanted):
+    assert module.slowness(low, duration) == wanted
+
+
+def test_a_band_from_lower_is_one_from_10_hz_played_slower():
+    """Sample by sample: a network cannot tell a band of 0.02-0.09 Hz from one of 20-90 Hz."""
+    slow = replace(FRONT, rate=FRONT.rate / 1000, band=(0.02, 0.09), span=2000.0, slower=1000.0)
+    given = recorded()
+    assert slow.unit == FRONT.unit
+    torch.testing.assert_close(slow.prepare(given), FRONT.prepare(given))
+    white = FRONT.prepare(given)[:, 5].numpy()
+    np.testing.assert_allclose(slow.undo(white), FRONT.undo(white))
+    (_, more), (_, wanted) = coherent.sees(slow), coherent.sees(FRONT)
+    assert more == pytest.approx(wanted)
+    found, known = (coherent.axes(one) for one in (slow, FRONT))
+    np.testing.assert_allclose(found[0] * 1000, known[0])
+    np.testing.assert_allclose(found[1] / 1000, known[1])
+    strain, y = FRONT.prepare(given)[:, :1, :1024], torch.zeros(2, 1, 1024)
+    one, other = (coherent.loss("l2", replace(front, scatters=[]))(y, strain) for front in (slow, FRONT))
+    assert one == other
+    crops = [
+        coherent.by_crops(front, FRONT.prepare(given), lambda crop: {"y": crop[:, 5]})["y"]
+        for front in (slow, FRONT)
+    ]
+    np.testing.assert_array_equal(*crops)
+
+
 @pytest.fixture(scope="module")
 def dataset(dataset_run):
     return open_store(dataset_run.dataset)
@@ -106,7 +138,7 @@ def test_what_is_made_of_a_store(built):
     assert built.channels == ["SIM:STRAIN", "SIM:ACC", "SIM:SUS"]
     assert built.inputs == [1] and not built.products  # a scatterer that nothing else needs is no input
     assert [(one.motion, one.wavelength, len(one.scales)) for one in built.scatters] == [(2, 1.064, 2)]
-    assert built.seen == 5 and built.problem(4) == ""
+    assert built.seen == 5 and built.problem(4) == "" and built.slower == 1
     assert module.WIDTHS[0] <= built.prior <= module.WIDTHS[-1]
 
 
