@@ -79,7 +79,8 @@ def trained_loudness(basis: Basis) -> Array | None:
     if not len(events):
         return None
     places = [basis.training.channels.index(name) for name in basis.channels[1:]]
-    return np.array(loudness_quantiles(loudness(basis.training.events("qplot", events, places))))
+    blocks = basis.training.blocks(events, "qplot", channels=places)
+    return np.array(loudness_quantiles(np.concatenate([loudness(energy) for _, (energy,) in blocks])))
 
 
 def trusted_range(known: Array, beyond: float) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -168,14 +168,17 @@ class Writer:
             raise RunError(f"{self.path}: {len(left)} shards are missing, the first is {left[0]}")
         self.check()
         with objects.writing(self.path, "cannot be finished"):
-            fresh = self._fresh()
-            columns = {name: array for name, array in self.arrays.items() if array.column}
-            sums = {name: self._write_column(name, array, fresh) for name, array in columns.items()}
+            columns = {name: self._column(name) for name, array in self.arrays.items() if array.column}
+            bare: dict[int, Marker] = {}
+            rows = [_rows([])]
+            for k, marker in self._fresh():
+                for name, column in columns.items():
+                    column.put(self.layout.span(k), marker.column(name, self.arrays[name]))
+                rows.append(_rows(marker.transients))
+                bare[k] = marker.model_copy(update={"columns": {}, "transients": []})
+            sums = {name: column.close() for name, column in columns.items()}
             if self.dataset.known.tables:
-                sums |= self._write_transients(fresh)
-            bare = {
-                k: marker.model_copy(update={"columns": {}, "transients": []}) for k, marker in fresh.items()
-            }
+                sums |= self._write_transients([*bare], [np.concatenate(some) for some in zip(*rows)])
             shards = dict(sorted((self._folded() | bare).items()))
             self._fold(shards, sums)
         return list(shards.values())
@@ -226,8 +229,9 @@ class Writer:
 
     # -- its parts -----------------------------------------------------------------------------------------------
 
-    def _fresh(self) -> dict[int, Marker]:
-        """The markers that are not folded yet, by shard."""
+    def _fresh(self) -> Iterator[tuple[int, Marker]]:
+        """The markers that are not folded yet, by ascending shard, a few in memory at a time: all of 10^6 events and
+        500 channels are 9 GB."""
         where = self.dataset.path
         names = {name for name in objects.names(where, MARKERS) if name != FOLDED}
         shards = [k for k in range(self.layout.shards) if marker_name(k) in names]
@@ -236,31 +240,19 @@ class Writer:
             return objects.parse(where, marker_name(k), objects.get(where, marker_name(k)) or b"", Marker)
 
         with ThreadPoolExecutor(READERS) as pool:
-            return dict(zip(shards, pool.map(read, shards)))
+            for start in range(0, len(shards), READERS):
+                some = shards[start : start + READERS]
+                yield from zip(some, pool.map(read, some))
 
-    def _write_column(self, name: str, spec: Array, fresh: Mapping[int, Marker]) -> list[str]:
-        """Put a column's new values into its chunks; the checksum of each chunk. What is there already stays."""
-        array, sums = self.dataset.raw(name, "r+"), []
-        length, size = array.chunks[0], self.layout.shard
-        for start in range(0, len(self.dataset), length):
-            span = slice(start, min(start + length, len(self.dataset)))
-            shards = [k for k in fresh if span.start <= k * size < span.stop]
-            value = np.array(array[span])
-            for k in shards:
-                some = self.layout.span(k)
-                value[some.start - start : some.stop - start] = fresh[k].column(name, spec)
-            if shards:
-                array.with_config({"write_empty_chunks": True})[span] = value
-            sums.append(digest(value))
-        return sums
+    def _column(self, name: str) -> "_Column":
+        array: Any = self.dataset.raw(name, "r+").with_config({"write_empty_chunks": True})
+        return _Column(array, self.layout.events, array.chunks[0])
 
-    def _write_transients(self, fresh: Mapping[int, Marker]) -> dict[str, list[str]]:
+    def _write_transients(self, fresh: list[int], new: list[NDArray]) -> dict[str, list[str]]:
         """The table of transients, by event; rows of shards that were made again replace those that were there."""
         arrays = {name: self.dataset.raw(name, "r+") for name, _ in TRANSIENTS}
         old = [np.asarray(array[:]) for array in arrays.values()]
-        kept = (old[0] >= 0) & ~np.isin(old[0] // self.layout.shard, list(fresh))
-        rows = [row for marker in fresh.values() for row in marker.transients]
-        new = [np.array([row[i] for row in rows], dtype=kind) for i, (_, kind) in enumerate(TRANSIENTS)]
+        kept = (old[0] >= 0) & ~np.isin(old[0] // self.layout.shard, fresh)
         joined = [np.concatenate([a[kept], b]) for a, b in zip(old, new)]
         order = np.argsort(joined[0], kind="stable")
         sums = {}
@@ -298,6 +290,45 @@ class Writer:
 
 
 # -- parts -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Column:
+    """A column that is being filled, by ascending shard: a chunk of it is in memory. What is there already stays."""
+
+    array: Any
+    events: int
+    length: int  # events of a chunk
+    sums: list[str] = field(default_factory=list)  # the checksums of the chunks that are done
+    value: NDArray | None = None  # of the chunk at work, once something was put into it
+
+    def put(self, events: slice, values: NDArray) -> None:
+        """Put the values of a shard's events."""
+        while len(self.sums) < events.start // self.length:
+            self._next()
+        begin = len(self.sums) * self.length
+        if self.value is None:
+            self.value = np.array(self.array[begin : begin + self.length])
+        self.value[events.start - begin : events.stop - begin] = values
+
+    def close(self) -> list[str]:
+        """The checksum of each chunk, when all is put."""
+        while len(self.sums) * self.length < self.events:
+            self._next()
+        return self.sums
+
+    def _next(self) -> None:
+        begin = len(self.sums) * self.length
+        span = slice(begin, min(begin + self.length, self.events))
+        if self.value is not None:
+            self.array[span] = self.value
+        self.sums.append(digest(self.array[span] if self.value is None else self.value))
+        self.value = None
+
+
+def _rows(transients: list[tuple[int, int, float, float, bool]]) -> list[NDArray]:
+    """The columns of rows of the table."""
+    return [np.array([row[i] for row in transients], dtype=kind) for i, (_, kind) in enumerate(TRANSIENTS)]
 
 
 def _there(target: objects.Location, agrees: Callable[[Dataset], None], replaceable: bool) -> Dataset | None:

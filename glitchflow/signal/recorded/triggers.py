@@ -97,15 +97,17 @@ def _quiet(ingest: Ingest, usable: segmentlist, half: float, seed: int, events: 
     covered = segmentlist(segment(a, b) for a, b in coverage(strain_of(ingest))) & usable
     stretches = np.array([(a + half, b - half) for a, b in covered if b - a > 2 * half])
     lengths = stretches[:, 1] - stretches[:, 0] if len(stretches) else np.zeros(0)
-    rng, found = generator(seed, BACKGROUND), list[float]()
-    for _ in range(TRIES * ingest.background if lengths.sum() else 0):
-        place = rng.uniform(0, lengths.sum())
-        stretch = int(np.searchsorted(np.cumsum(lengths), place))
-        gps = float(stretches[stretch, 1] - (np.cumsum(lengths)[stretch] - place))
-        if not len(events) or np.abs(events - gps).min() >= ingest.quiet:
-            found.append(gps)
-        if len(found) == ingest.background:
-            return [Trigger(gps, "background", float("nan")) for gps in found]
+    rng, found, ends = generator(seed, BACKGROUND), list[float](), np.cumsum(lengths)
+    sorted_events = np.concatenate([[-np.inf], np.sort(events), [np.inf]])
+    for _ in range(TRIES if lengths.sum() else 0):
+        places = rng.uniform(0, lengths.sum(), ingest.background)
+        stretch = np.searchsorted(ends, places)
+        gps = stretches[stretch, 1] - (ends[stretch] - places)
+        after = np.searchsorted(sorted_events, gps)
+        far = np.minimum(sorted_events[after] - gps, gps - sorted_events[after - 1]) >= ingest.quiet
+        found += gps[far].tolist()
+        if len(found) >= ingest.background:
+            return [Trigger(one, "background", float("nan")) for one in found[: ingest.background]]
     raise InputError(
         f"ingest.background = {ingest.background}: only {len(found)} times {ingest.quiet:g} s away from every event"
         f" in what the files of {strain_of(ingest).name} cover"
