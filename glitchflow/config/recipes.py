@@ -247,6 +247,11 @@ class Detector(Section):
         """The witnesses of a subsystem that are made."""
         return self._made(self._all(subsystem))
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """The own sample rate in Hz of each witness that has one: a subsystem's."""
+        return {name: one.rate for one in self.subsystems for name in self.sensors(one)}
+
     def telling(self, subsystem: Subsystem) -> list[str]:
         """Those of them that hear what the subsystem hears."""
         return self._made(self._all(subsystem)[: subsystem.telling])

@@ -162,7 +162,7 @@ class Split(Section):
     )
     guard: float | None = key(
         None,
-        "time: events within so much before the next split are in none; null: series.duration",
+        "events within so much before one of another split are in none; null: series.duration",
         "s",
         ge=0,
     )

@@ -1,8 +1,8 @@
 """Which events a twin learns from, is chosen by, and is scored on.
 
     simulated   by a random number of each event's own: later events never change it
-    recorded    by time: the first are learned from and the last are scored, with a guard band between them; or shuffled
-                blocks of time; or as pieces of time are named. By quota, so that no split is empty
+    recorded    by time: the first are learned from and the last are scored; or shuffled blocks of time; with a guard
+                band between splits. By quota, so that no split is empty. Or as pieces of time are named
 
 Shapes: E event.
 """
@@ -35,9 +35,18 @@ def splits_of_times(split: Split, seed: int, duration: float, times: Array) -> S
     """The split of recorded events at GPS `times` (E,), as `split` wants it. duration: s of a series."""
     if split.groups:
         return by_groups(split, duration, times)
+    guard = split.guard if split.guard is not None else duration
     if split.order == "blocks":
-        return by_blocks(split, seed, np.floor(times / split.block).astype(np.int64))
-    return by_time(split, split.guard if split.guard is not None else duration, times)
+        blocks = by_blocks(split, seed, np.floor(times / split.block).astype(np.int64))
+        found = guarded(blocks, guard, times)
+        if set(blocks.tolist()) - set(found.tolist()):
+            say(
+                f"split.order = blocks: split.guard = {guard:g} s leaves a split of blocks of split.block ="
+                f" {split.block:g} s empty; all are in the train split"
+            )
+            found[:] = SPLITS.index("train")
+        return found
+    return by_time(split, guard, times)
 
 
 def own_split(split: Split, seed: int, key: int) -> int:
@@ -103,6 +112,18 @@ def by_blocks(split: Split, seed: int, keys: Indices) -> Splits:
         chosen[block] = int(np.argmax(lack))
         given[chosen[block]] += sizes[block]
     return chosen[place]
+
+
+def guarded(found: Splits, guard: float, times: Array) -> Splits:
+    """Take out of their splits the events (E,) that an event of another one follows within `guard` s."""
+    order = np.argsort(times, kind="stable")
+    split, ordered = found[order], times[order]
+    ends = np.append(np.flatnonzero(np.diff(split)), len(split) - 1)  # of each run of one split
+    last = ends[np.searchsorted(ends, np.arange(len(split)))]
+    following = np.append(ordered, np.inf)[last + 1]
+    kept = found.copy()
+    kept[order[following - ordered < guard - 1e-6]] = UNSPLIT
+    return kept
 
 
 def by_groups(split: Split, duration: float, times: Array) -> Splits:

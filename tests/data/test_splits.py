@@ -71,6 +71,31 @@ def test_blocks_are_never_cut_and_no_split_is_empty(count):
     assert count < 10 or (found != other).any()
 
 
+def test_blocks_have_a_guard_band_between_them():
+    """No event of one split lies within it of one of another, and the one that comes first gives way."""
+    times = 1e9 + np.random.default_rng(1).permutation(3.0 * np.arange(600))
+    blocks = splits_of_times(Split(order="blocks", guard=0.0), 1, 8.0, times)
+    found = splits_of_times(Split(order="blocks"), 1, 8.0, times)
+    for event in np.flatnonzero(found == UNSPLIT):
+        others = times[(blocks != blocks[event]) & (times > times[event])]
+        assert others.min() - times[event] < 8
+    kept = found != UNSPLIT
+    assert (found[kept] == blocks[kept]).all()
+    apart = np.abs(times[:, None] - times)[(found[:, None] != found) & kept & kept[:, None]]
+    assert apart.min() >= 8
+    assert 0 < (~kept).sum() < 40
+
+
+def test_blocks_too_short_for_a_guard_band_are_all_learned_from(capsys):
+    times = 1e9 + 100.0 * np.arange(40)
+    found = splits_of_times(Split(order="blocks", block=100.0, guard=4000.0), 1, 8.0, times)
+    assert (found == TRAIN).all()
+    assert (
+        "split.guard = 4000 s leaves a split of blocks of split.block = 100 s empty"
+        in capsys.readouterr().err
+    )
+
+
 def test_one_block_is_learned_from():
     assert by_blocks(Split(), 1, np.zeros(7, np.int64)).tolist() == [TRAIN] * 7
 

@@ -68,9 +68,7 @@ def detector(simulate: Simulate, series: Series, derived: list[Derived], seed: i
 
 def _rates(settings: Detector, rate: float) -> dict[str, Any]:
     """The rates in Hz of the channels whose own is below the series'."""
-    slower = {
-        name: one.rate for one in settings.subsystems for name in settings.sensors(one) if one.rate < rate
-    }
+    slower = {name: own for name, own in settings.rates.items() if own < rate}
     return {"rates": slower} if slower else {}
 
 

@@ -74,7 +74,7 @@ def channel_spectra(settings: Detector, frequency: Array, slopes: Array, rate: f
         if family.weight
     }
     lines = 1 + noise.line_height * lorentzians(frequency, settings.lines, noise.line_width)
-    nyquist = {name: one.rate / 2 for one in settings.subsystems for name in settings.sensors(one)}
+    nyquist = {name: rate / 2 for name, rate in settings.rates.items()}
     halves, kind = np.unique([nyquist.get(name, np.inf) for name in names], return_inverse=True)
     passbands = np.stack([_passband(frequency, half) for half in halves])
     strain, unit = strain_asd(noise, frequency), float(np.sqrt(rate / 2))

@@ -140,8 +140,7 @@ def draw_stretch(settings: Detector, stretch: Stretch, sample_rate: float, seed:
 
 def channel_rates(settings: Detector, sample_rate: float) -> list[int]:
     """Returns the rate of each channel (C,) in Hz. Raises `InputError` for one that is not a whole number."""
-    own = {name: one.rate for one in settings.subsystems for name in settings.sensors(one)}
-    given = {name: own.get(name, sample_rate) for name in [settings.strain, *settings.names]}
+    given = {name: settings.rates.get(name, sample_rate) for name in [settings.strain, *settings.names]}
     for name, rate in given.items():
         if rate != int(rate):
             raise InputError(f"{name}: a stretch takes rates of whole numbers of Hz, not {rate:g}")
