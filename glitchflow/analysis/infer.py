@@ -24,7 +24,7 @@ from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
-from glitchflow.twin.kind import Kind, Trained
+from glitchflow.twin.kind import Kind, Trained, together, working
 
 COPIED = ("gps", "label", "split", "frequency0", "time0")  # so that predictions can be read alone
 ABOUT = {
@@ -75,7 +75,8 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
 def predicting(kind: Kind, shape: Shape, channels: int, written: int, batch: int) -> Memory:
     """Project what a task holds that predicts a shard with a network of so many channels: what it reads, what is
     `written` of each event, and a batch at work."""
-    one = 4 * shape.part(kind.array)
+    numbers = shape.part(kind.array)
+    one, events = 4 * numbers, min(together(kind, channels, numbers, batch), shape.shard)
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
@@ -83,7 +84,7 @@ def predicting(kind: Kind, shape: Shape, channels: int, written: int, batch: int
             "what is read": shape.read(kind.array, channels),
             "what is written": one * shape.shard * written * kind.outputs,
             "its encoding": one * shape.shard * ENCODING,
-            "a batch at work": one * min(batch, shape.shard) * (kind.activations + 2 * channels),
+            "a batch at work": events * working(kind, channels, numbers),
         }
     )
 

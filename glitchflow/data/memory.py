@@ -87,9 +87,15 @@ class Shape:
     def read(self, name: str, channels: int) -> int:
         """Bytes that it takes to read some channels of a shard: all are, where they are not apart, and compared with a
         checksum whole."""
-        whole = self.shard * self.arrays[name]
-        some = whole * min(channels, self._all(name)) // self._all(name)
-        return some if self.apart else whole + some
+        some = self.shard * self._some(name, channels)
+        return some if self.apart else self.shard * self.arrays[name] + some
+
+    def block(self, name: str, channels: int) -> int:
+        """Bytes of an event as it is read with its neighbours: with all channels, where they are not apart."""
+        return self._some(name, channels) if self.apart else self.arrays[name]
+
+    def _some(self, name: str, channels: int) -> int:
+        return self.arrays[name] * min(channels, self._all(name)) // self._all(name)
 
     def _all(self, name: str) -> int:
         return self.recorded if name == "series" else self.channels
@@ -99,10 +105,12 @@ def making(shape: Shape, recorded: bool = False) -> Memory:
     """Of a task that makes a shard: its arrays, and the block at work or, when all are made, Zarr's encoding of the
     largest array, whichever is larger.
 
-    recorded: whether it reads files, of which it keeps a stretch of time, what was decoded last, and what is at work.
+    recorded: whether it reads files, of which it keeps a stretch of time, what was decoded last, and what is at work;
+    no more than its events last, at the dataset's rate.
     """
     arrays = [shape.shard * size for size in shape.arrays.values()]
     series = 8 * shape.channels * shape.samples
+    whole = shape.shard * series
     block = min(block_events(shape.channels, shape.samples), shape.shard)
     at_work = {
         "series at work": (1 + (block > 1)) * block * series,  # one event's are not stacked
@@ -113,7 +121,7 @@ def making(shape: Shape, recorded: bool = False) -> Memory:
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
-            "the recording": max(STRETCH, series) + 2 * RAW if recorded else 0,
+            "the recording": max(series, min(STRETCH, whole)) + 2 * min(RAW, whole) if recorded else 0,
             "the shard": sum(arrays),
             **(at_work if sum(at_work.values()) > sum(encoding.values()) else encoding),
         }

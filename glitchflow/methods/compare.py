@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.config import Cluster, Evaluate, Loader, QPlot, Series
-from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
+from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.loader import choose_channels
 from glitchflow.data.memory import Memory, Shape
 from glitchflow.data.normalise import loudness
@@ -25,6 +25,7 @@ from glitchflow.errors import InputError
 from glitchflow.methods import method, reference
 from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.images import FIT_PIXELS
+from glitchflow.methods.memory import FIT_BYTES, FIT_EVENTS, block_events, scoring
 from glitchflow.methods.method import Block, Fit, Method, Read, Train
 from glitchflow.methods.table import METHODS, predicted, row_of
 from glitchflow.methods.treat import expect, make, read_block
@@ -39,13 +40,7 @@ from glitchflow.signal.recorded.recording import Recording
 from glitchflow.signal.types import Array, Energies, Indices
 from glitchflow.twin.estimate import Estimator, estimator_of
 
-FIT_EVENTS = 4096  # events that image methods are fitted to at most; their likelihood is flat beyond
-FIT_BYTES = 2**28  # of the witnesses' images at most: a hundred channels have fewer events to spare
 PERIODS = 10  # of the lowest frequency in a Wiener filter: it resolves a tenth of it
-BLOCK = 32  # events that methods see at once, at most
-BLOCK_BYTES = 64 * 2**20  # of their images and series
-IMAGES, SERIES = 6, 4  # of a method's that are held at once
-FILTERED = 6  # copies of a witness's series while a filter goes over it; measured
 PART = 256  # events of a task at most; so few are not worth a task of their own
 
 
@@ -294,27 +289,6 @@ def _clamped(dataset: Dataset, events: Indices, places: list[int]) -> Energies:
     """Energies (E, C, F, T), at least 0, of some channels."""
     energy = dataset.events("qplot", events, places)
     return np.maximum(energy, 0, out=energy)
-
-
-def block_events(channels: int, image: int, samples: int) -> int:
-    """Count the events that methods see at once, of so many channels, pixels and samples (0: there are no series)."""
-    return min(BLOCK, max(1, BLOCK_BYTES // (channels * (4 * image + 8 * samples))))
-
-
-def scoring(shape: Shape, channels: int, methods: int) -> Memory:
-    """Project what a task holds that scores so many methods, which see so many channels, the strain among them."""
-    events = block_events(channels, shape.image, shape.kept_samples)
-    kept = shape.read("series", channels) if shape.kept_samples else 0
-    return Memory(
-        {
-            "Python and libraries": BASE_MEMORY,
-            "methods as fitted": 8 * channels * shape.kept_samples,
-            "a shard's images": shape.read("qplot", channels),
-            "its series": kept,
-            "a block's images": 4 * events * shape.image * (channels + IMAGES * methods),
-            "its series at work": 8 * events * shape.kept_samples * (FILTERED * channels + SERIES * methods),
-        }
-    )
 
 
 def facts(train: Train, dataset: Dataset) -> set[str]:

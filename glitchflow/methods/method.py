@@ -29,6 +29,7 @@ EVENTS = (
     1024  # train events that spectra are summed over: more change a filter's taps by less than their error
 )
 TRIMMED_BYTES = 2**27  # of the spectra that a robust filter is fitted to
+READ_BYTES = 2**26  # of the series that spectra are made of at once
 ROLL = 0.8  # of its Nyquist frequency, from where on a decimation filter takes from a channel
 BLOCK = 32  # events whose series are in memory at once
 
@@ -90,9 +91,15 @@ class Series:
         made, channels = self.dataset.config, [self.dataset.channels[0], *self.witnesses]
         half = round(self.window * made.series.sample_rate / 2)
         middle = made.series.samples // 2
-        for start in range(0, len(events), BLOCK):
-            values = read_series(self.dataset, events[start : start + BLOCK], channels)
+        step = read_at_once(len(channels), made.series.samples)
+        for start in range(0, len(events), step):
+            values = read_series(self.dataset, events[start : start + step], channels)
             yield values[:, 0, middle - half : middle + half], values[:, 1:, middle - half : middle + half]
+
+
+def read_at_once(channels: int, samples: int) -> int:
+    """Count the events whose series filters are fitted to at once."""
+    return int(np.clip(READ_BYTES // (8 * channels * samples), 1, BLOCK))
 
 
 @dataclass(frozen=True)

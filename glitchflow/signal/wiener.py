@@ -14,6 +14,7 @@ from scipy.signal import get_window
 from glitchflow.signal.types import Array, Spectrum
 
 STEPS = 20  # of a robust fit at most: a dozen are usual
+ROOM = 2**26  # bytes of witnesses' matrices that are solved at once
 RIDGE = 1e-6  # of each witness's own power: no effect on a real coupling, finite where witnesses are alike
 
 
@@ -43,6 +44,8 @@ class CrossSpectra:
     def of(self, places: Sequence[int]) -> "CrossSpectra":
         """Returns those of some of the witnesses."""
         some = np.asarray(places)
+        if np.array_equal(some, np.arange(self.cross.shape[1])):
+            return self
         return CrossSpectra(self.power[:, some[:, None], some], self.cross[:, some], self.length)
 
 
@@ -56,7 +59,11 @@ def cross_spectra(blocks: Iterable[tuple[Array, Array]], length: int) -> CrossSp
     for strain, witnesses in blocks:
         s, w = spectra_of(strain, witnesses, length)
         more = np.einsum("easf,ebsf->fab", w.conj(), w), np.einsum("easf,esf->fa", w.conj(), s)
-        power, cross = more if power is None else (power + more[0], cross + more[1])
+        if power is None or cross is None:
+            power, cross = more
+        else:
+            power += more[0]
+            cross += more[1]
     if power is None or cross is None:
         raise ValueError("a Wiener filter needs at least one event")
     return CrossSpectra(power, cross, length)
@@ -140,8 +147,14 @@ def _transfer(power: Spectrum, cross: Spectrum, said: Array | None = None) -> Sp
     """
     own = np.einsum("faa->fa", power).real
     unit = (1.0 if said is None else said) / np.sqrt(np.maximum(own, np.finfo(float).tiny))
-    scaled = power * unit[:, :, None] * unit[:, None, :] + RIDGE * np.eye(power.shape[1])
-    return np.linalg.solve(scaled, (cross * unit)[:, :, None])[:, :, 0] * unit
+    wanted, found = (cross * unit)[:, :, None], np.empty_like(cross)
+    step = max(1, ROOM // power[0].nbytes)  # of hundreds of witnesses, a copy of the matrices is a GB
+    for some in (slice(first, first + step) for first in range(0, len(power), step)):
+        scaled = power[some] * unit[some, :, None]
+        scaled *= unit[some, None, :]
+        scaled += RIDGE * np.eye(power.shape[1])
+        found[some] = np.linalg.solve(scaled, wanted[some])[:, :, 0]
+    return found * unit
 
 
 def _segments(series: Array, window: Array) -> Spectrum:

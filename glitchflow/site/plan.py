@@ -11,25 +11,16 @@ from statistics import mean
 
 import numpy as np
 
-from glitchflow.analysis.clean.clean import cleaning, longest_file
-from glitchflow.analysis.infer import predicting
-from glitchflow.analysis.scan import surveying
 from glitchflow.cluster import available_cpus
-from glitchflow.config import Experiment, Scan, Store
-from glitchflow.config.analysis import Infer
+from glitchflow.config import Experiment, Store
 from glitchflow.data.build import MIB, Job, on_every_cpu
 from glitchflow.data.content import Content, Source, content_of
 from glitchflow.data.generate import fixed_arrays, store_arrays
-from glitchflow.data.memory import Memory, Shape, making, refuse_oversize
+from glitchflow.data.memory import Memory, Shape, refuse_oversize
 from glitchflow.data.shard_events import make_block, make_factory
 from glitchflow.data.store import TRANSIENTS, Array, Layout, choose_layout
-from glitchflow.data.stretch import framing
 from glitchflow.errors import InputError
-from glitchflow.methods.compare import scoring
-from glitchflow.methods.table import METHODS
-from glitchflow.signal.simulation.stretch import channel_rates
-from glitchflow.train.memory import learning
-from glitchflow.twin import image, kinds
+from glitchflow.site.memory import of_processes, of_tasks, refuse_what_does_not_fit
 
 SECONDS = 5.0  # of calibration on every CPU
 
@@ -42,13 +33,8 @@ class Size:
     shards: int
     bytes: int
     files: int  # files and directories: what an inode quota counts
-    memory: Mapping[str, Memory]  # that a task holds, by stage; the first one is what makes the dataset
     shape: Shape
-
-    @property
-    def largest(self) -> int:
-        """Bytes that a task of any stage holds at most."""
-        return max(one.total for one in self.memory.values())
+    channels: list[str]
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,13 @@ class Plan:
     seconds_per_event: float  # of one core, when all work
     nodes: int
     cores: int  # per node
-    after: Mapping[str, Memory] = field(default_factory=dict)  # by what else is done: what one process holds
+    tasks: Mapping[str, Memory] = field(default_factory=dict)  # that one holds, by stage
+    processes: Mapping[str, Memory] = field(default_factory=dict)  # that one holds which works by itself
+
+    @property
+    def largest(self) -> int:
+        """Bytes that a task of any stage holds at most."""
+        return max(one.total for one in self.tasks.values())
 
     @property
     def core_hours(self) -> float:
@@ -92,9 +84,11 @@ def plan(
         raise InputError(f"--nodes {nodes} --cores {cores}: at least 1 each")
     content = content_to_plan(experiment, source)
     size = measure(content)
-    job = Job(partial(_time_events, content), "calibration", next(iter(size.memory.values())).total)
+    tasks, processes = (of(experiment, content, size.shape, size.channels) for of in (of_tasks, of_processes))
+    refuse_what_does_not_fit({**tasks, **processes})
+    job = Job(partial(_time_events, content), "calibration", next(iter(tasks.values())).total)
     seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
-    return Plan(size, seconds, nodes, cores or available_cpus(), beside(experiment, content, size.shape))
+    return Plan(size, seconds, nodes, cores or available_cpus(), tasks, processes)
 
 
 def measure(content: Content) -> Size:
@@ -109,43 +103,7 @@ def measure(content: Content) -> Size:
     axes += [1] * len(TRANSIENTS) if not factory.recipe.recorded else []
     files = count_files(layout, arrays, axes) + (2 if factory.recipe.notes else 0)
     shape = Shape.of(content, arrays, layout)
-    return Size(layout.events, layout.shards, size, files, memory(content, shape), shape)
-
-
-def memory(content: Content, shape: Shape) -> dict[str, Memory]:
-    """What a task of each stage holds of a dataset that is to be made, with all its witnesses and methods."""
-    stage = "generate" if content.source == "simulate" else "ingest"
-    batch = Infer().batch
-    return {
-        stage: making(shape, content.reads_files),
-        "scan": surveying(shape, "qplot", Scan().block),
-        "baseline, evaluate": scoring(shape, shape.channels, len(METHODS)),
-        "infer": predicting(image.KIND, shape, shape.channels, 2, batch),
-    }
-
-
-def beside(experiment: Experiment, content: Content, shape: Shape) -> dict[str, Memory]:
-    """What one process holds that does the rest: a worker that trains a network of images, the one that cleans, a task
-    of a stretch.
-
-    Raises `InputError` as these stages would.
-    """
-    found, series, model = {}, content.series, experiment.model.model_dump() | {"seed": 0}
-    if kinds.of(experiment.model.name) is image.KIND:
-        seen = (shape.channels - 1, *content.qplot.shape)
-        network = kinds.build_network(model, seen[0], seen[1:])
-        share = -(-experiment.loader.batch // experiment.train.workers)
-        found["a worker of train"] = learning(shape, content.split, experiment.loader, share, network, seen)
-    channels, detector = content.ingest.channels, content.simulate.detector
-    recorded = content.source == "ingest" and bool(channels)
-    if recorded or shape.kept_samples:
-        longest = longest_file(channels[0]) if recorded else series.samples
-        found["clean"] = cleaning(shape, recorded, longest)
-    if content.source == "simulate" and content.simulate.recipe == "detector":
-        heard = sum(1 + one.telling for one in detector.subsystems if one.shared)
-        rates = channel_rates(detector, series.sample_rate)
-        found["a task of stretch"] = framing(rates, heard, experiment.stretch)
-    return found
+    return Size(layout.events, layout.shards, size, files, shape, list(factory.recipe.channels))
 
 
 def content_to_plan(experiment: Experiment, source: Source | None = None) -> Content:
@@ -182,9 +140,9 @@ def describe(settings: Store, found: Plan) -> str:
         f"{size.events} events in {size.shards} shards, {gigabytes:.2f} GB, {size.files} files and directories",
         f"{found.core_hours:.2f} core-hours ({found.seconds_per_event * 1e3:.1f} ms an event on a core)",
         f"{_duration(found.hours)} on {found.nodes} node(s) of {found.cores} core(s), each with"
-        f" {size.largest / MIB:.0f} MiB",
-        *(f"a task of {stage}: {one}" for stage, one in size.memory.items()),
-        *(f"{process}: {one}" for process, one in found.after.items()),
+        f" {found.largest / MIB:.0f} MiB",
+        *(f"a task of {stage}: {one}" for stage, one in found.tasks.items()),
+        *(f"{process}: {one}" for process, one in found.processes.items()),
     ]
     if settings.quota_gb is not None and gigabytes > settings.quota_gb:
         lines.append(f"warning: {gigabytes:.2f} GB is beyond store.quota_gb = {settings.quota_gb:g}")

@@ -1,6 +1,6 @@
 """The memory that a worker of a training is projected to hold.
 
-Shapes: C channel (the strain first), W witness, F frequency, T time.
+Shapes: W witness, "..." one channel's part of an event.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from glitchflow.config import Loader, Split
 from glitchflow.data.build import BASE_MEMORY, MIB
 from glitchflow.data.loader import AHEAD, BLOCK, GROUP
 from glitchflow.data.memory import Memory, Shape
+from glitchflow.twin.kind import Needs
 
 STATE = 5  # copies of the weights: themselves, gradients, AdamW's two moments, and what a checkpoint is written from
 BATCHES = AHEAD + 2  # those made ahead, the one at work, and the one that is being made
@@ -21,8 +22,11 @@ LIBRARIES = 160 * MIB  # torch's compiler, which AdamW imports, tensorboard, and
 GB = 1e9
 
 
-def saved(network: nn.Module, shape: Sequence[int]) -> int:
-    """Count the bytes that a network keeps of one event (W, F, T) until its gradients are known."""
+def saved(network: nn.Module, shape: Sequence[int], half: bool = False) -> int:
+    """Count the bytes that a network keeps of one event (W, ...) until its gradients are known.
+
+    half: whether its convolutions are of bfloat16.
+    """
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -30,7 +34,8 @@ def saved(network: nn.Module, shape: Sequence[int]) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    low = torch.autocast("cpu", torch.bfloat16, enabled=half)
+    with low, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = network(torch.zeros(1, *shape))
     for weight in network.parameters():
         kept.pop(weight.untyped_storage().data_ptr(), None)
@@ -39,21 +44,30 @@ def saved(network: nn.Module, shape: Sequence[int]) -> int:
 
 
 def learning(
-    shape: Shape, split: Split, loader: Loader, share: int, network: nn.Module, seen: tuple[int, ...]
+    shape: Shape, split: Split, loader: Loader, share: int, network: nn.Module, needs: Needs, half: bool
 ) -> Memory:
-    """Project what a worker holds that trains a network on images (W, F, T), of which it sees `share` at once."""
-    one, validation = 4 * (1 + seen[0]) * shape.image, split.validation
+    """Project what a worker holds that trains a network of a kind that `needs` so much of each event, `share` at once.
+
+    half: whether with bfloat16. What it starts from is found before, and given back.
+    """
+    one, validation = 4 * needs.kept, split.validation
     sizes = [one * round(shape.events * part) for part in (1 - validation - split.test, validation)]
     cached = [size for size in sizes if size <= loader.cache_gb * GB]
     lanes = -(-loader.lanes * share // loader.batch)
-    ahead = 0 if sizes[0] in cached else 2 * lanes * GROUP * BLOCK * shape.chunk * one
+    block = BLOCK * shape.chunk * shape.block(needs.array, needs.channels)
+    ahead = 0 if sizes[0] in cached else 2 * lanes * GROUP * block
+    weights = STATE * 4 * sum(weight.numel() for weight in network.parameters())
+    parts = {
+        "splits in memory": sum(cached),
+        "what is read": shape.read(needs.array, needs.channels) + ahead,
+        "batches": BATCHES * share * 4 * needs.batch,
+        "weights": weights,
+        "activations": int(GRADIENTS * share * saved(network, needs.given, half)),
+    }
+    first = {"what it starts from": needs.start, "weights": weights}
     return Memory(
         {
             "Python and libraries": BASE_MEMORY + LIBRARIES,
-            "splits in memory": sum(cached),
-            "what is read": shape.read("qplot", 1 + seen[0]) + ahead,
-            "batches": BATCHES * share * one,
-            "weights": STATE * 4 * sum(weight.numel() for weight in network.parameters()),
-            "activations": int(GRADIENTS * share * saved(network, seen)),
+            **(first if sum(first.values()) > sum(parts.values()) else parts),
         }
     )

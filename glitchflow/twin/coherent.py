@@ -31,10 +31,10 @@ from glitchflow.model.bank import Stft
 from glitchflow.signal.qtransform import look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin.crops import CROP, reads
-from glitchflow.twin.front import EDGE, Front, build_front, fit
+from glitchflow.twin.front import EDGE, PREPARING, Front, build_front, fit
 from glitchflow.twin.geometry import geometry
 from glitchflow.twin.kind import Exported, Kind, Loss, Replaced, Trained
-from glitchflow.twin.start import begin
+from glitchflow.twin.start import begin, needs
 
 # s before the end that count once more, for the online use: what follows settles there
 LATE = (0.55, 0.25)
@@ -327,8 +327,10 @@ KIND = Kind(
     infer=infer,
     quiet=quiet,
     arrays=arrays,
+    needs=needs,
     outputs=5,
     activations=130,  # measured with the default network, five witnesses, and 64 events of 16 s at once
+    preparing=2 * PREPARING,  # float64
     energies=energies,
     axes=lambda _dataset, front: axes(front),
     tallied=TALLIED,

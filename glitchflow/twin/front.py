@@ -16,7 +16,7 @@ as long.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -42,6 +42,11 @@ BOUNCES = 2  # templates of these many reflections at least: the second is a six
 SCALED = 256  # train events that scales are the rms of
 WIDTHS = np.geomspace(0.001, 2, 34)  # of the templates' prior that are tried
 JUDGED = 256  # validation events that they are compared on
+AT_ONCE = (
+    2**25
+)  # bytes of recorded series, float64, that are prepared at once: four hundred channels have few events
+EVENTS = 64  # of them at most
+PREPARING = 11  # copies of these that are held while they are prepared: spectra, products, white and limited; measured
 
 
 @dataclass(frozen=True)
@@ -243,9 +248,12 @@ def slowness(low: float, duration: float) -> float:
     return max(1.0, min(LOW / low, duration / LONG))
 
 
-def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) -> Front:
-    """The filters, and what is made of which channel."""
-    made, place = dataset.config, {name: k for k, name in enumerate(names)}
+def arranged(
+    names: Sequence[str], derived: Sequence[Derived]
+) -> tuple[list[int], list[Product], list[Scatter]]:
+    """Say what is made of recorded channels, the strain first: places of the witnesses that a bank takes as they are,
+    products and scatterers, unscaled."""
+    place = {name: k for k, name in enumerate(names)}
     products = [
         Product(place[a], place[b]) for a, b in (d.channels for d in derived if d.function == "product")
     ]
@@ -257,6 +265,13 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
     scatters = [Scatter(motion, length, (1.0,) * count) for (motion, length), count in lights.items()]
     slow = {one.slow for one in products} | {one.motion for one in scatters}
     fast = {one.fast for one in products}
+    return [k for k in range(1, len(names)) if k not in slow or k in fast], products, scatters
+
+
+def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) -> Front:
+    """The filters, and what is made of which channel."""
+    made = dataset.config
+    inputs, products, scatters = arranged(names, derived)
     asd = torch.from_numpy(dataset["asd"][:][[dataset.channels.index(name) for name in names]])
     rate, duration = made.series.sample_rate, made.series.duration
     slower = slowness(made.qplot.frange[0], duration)
@@ -270,7 +285,7 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
         span=made.qplot.span,
         channels=names,
         taps=taps.tolist(),
-        inputs=[k for k in range(1, len(names)) if k not in slow or k in fast],
+        inputs=inputs,
         products=products,
         scatters=scatters,
         offsets=[0.0] * len(names),
@@ -280,9 +295,10 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
 
 def _scaled(front: Front, dataset: Dataset, events: Indices) -> Front:
     """With the scales and offsets of some train events."""
-    series = read(front, dataset, events)
-    front = replace(front, offsets=series.nan_to_num().mean(dim=(0, 2)).tolist())
-    rms = front.prepare(series).square().mean(dim=(0, 2)).sqrt()
+    means = [series.nan_to_num().mean(dim=2) for series in read(front, dataset, events)]
+    front = replace(front, offsets=torch.cat(means).mean(dim=0).tolist())
+    powers = [front.prepare(series).square().mean(dim=2) for series in read(front, dataset, events)]
+    rms = torch.cat(powers).mean(dim=0).sqrt()
     pairs = (
         rms[1 : 1 + front.templates].unflatten(0, (-1, 2)).square().mean(1).sqrt()
         if front.templates
@@ -310,11 +326,14 @@ def _with_prior(front: Front, dataset: Dataset) -> Front:
     events = dataset.indices("validation")[:JUDGED]
     if not front.templates or not len(events):
         return front
-    prepared = front.prepare(read(front, dataset, events))
     half = round(front.span * front.rate)  # twice the span, as a crop is
-    middle = prepared.shape[-1] // 2
-    shown = prepared[..., max(0, middle - half) : middle + half]
-    templates, strain = shown[:, 1 : 1 + front.templates], shown[:, 0]
+    parts = []
+    for series in read(front, dataset, events):
+        middle = series.shape[-1] // 2
+        inside = slice(max(0, middle - half), middle + half)
+        parts.append(front.prepare(series)[:, : 1 + front.templates, inside].clone())
+    shown = torch.cat(parts)
+    templates, strain = shown[:, 1:], shown[:, 0]
     power, product = templates @ templates.mT, (templates @ strain[..., None])[..., 0]
     unit = torch.eye(power.shape[-1], dtype=power.dtype)
     evidence = []
@@ -325,7 +344,16 @@ def _with_prior(front: Front, dataset: Dataset) -> Front:
     return replace(front, prior=float(WIDTHS[int(np.argmax(evidence))]))
 
 
-def read(front: Front, dataset: Dataset, events: Indices) -> Tensor:
-    """Read the recorded series (E, R, N) that a front takes of ascending events, float64."""
+def read(front: Front, dataset: Dataset, events: Indices) -> Iterator[Tensor]:
+    """Read the recorded series (E, R, N) that a front takes of ascending events, float64, as many as are prepared at
+    once."""
     places = [dataset.recorded_channels.index(name) for name in front.channels]
-    return torch.from_numpy(dataset.events("series", events, places).astype(np.float64))
+    step = together(len(places), dataset.config.series.samples)
+    for first in range(0, len(events), step):
+        some = dataset.events("series", events[first : first + step], places)
+        yield torch.from_numpy(some.astype(np.float64))
+
+
+def together(channels: int, samples: int) -> int:
+    """Count the events that are prepared at once, of so many recorded channels and samples."""
+    return int(np.clip(AT_ONCE // (8 * channels * samples), 1, EVENTS))

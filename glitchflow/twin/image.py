@@ -5,6 +5,7 @@ Shapes: B event of a batch, C channel (the strain first), W witness, F frequency
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glitchflow.data.content import Content
 from glitchflow.data.loader import Reads
 from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store.dataset import Dataset
@@ -24,7 +26,7 @@ from glitchflow.model.loss import OF_ENERGIES, Loss
 from glitchflow.score import metrics, skill
 from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin.geometry import geometry
-from glitchflow.twin.kind import Exported, Kind, Replaced, Trained
+from glitchflow.twin.kind import Exported, Kind, Needs, Replaced, Trained
 
 ARRAY = "qplot"
 MASK = metrics.RECORDED_LEVEL  # energy at which masks are compared while training
@@ -56,6 +58,13 @@ def _fill(normalisation: Normalisation, images: Sequence[NDArray], out: NDArray)
     for row, image in zip(out, images, strict=True):
         row[:] = image
     normalisation.apply_in_place(out)
+
+
+def needs(content: Content, channels: Sequence[str], _train: int) -> Needs:
+    """Say what a training on images of these channels will hold."""
+    shape = (len(channels) - 1, *content.qplot.shape)
+    numbers = len(channels) * math.prod(content.qplot.shape)
+    return Needs(ARRAY, len(channels), shape, {}, numbers, numbers)
 
 
 def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
@@ -244,8 +253,10 @@ KIND = Kind(
     infer=infer,
     quiet=quiet,
     arrays=arrays,
+    needs=needs,
     outputs=1,
     activations=195,  # measured with the default network
+    preparing=2,
     energies=energies,
     axes=axes,
     tallied=TALLIED,

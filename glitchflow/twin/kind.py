@@ -10,19 +10,24 @@ frequency and time), F frequency, T time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glitchflow.data.content import Content
 from glitchflow.data.loader import Reads
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array
 from glitchflow.signal.types import Indices
 from glitchflow.twin.front import Front
+
+AT_WORK = 2**29  # bytes that a network's batch may hold, besides what is read and written
 
 Loss = Callable[[Any, Tensor], Tensor]  # (what the network puts out, the target (B, S, ...)) -> scalar
 Prepared = Normalisation | Front
@@ -37,6 +42,19 @@ class Exported:
     example: Callable[[int, Sequence[int]], Tensor]  # of so many events (B, ...), the shape of one given
     shape: Callable[[Any, Sequence[int]], tuple[int, ...]]  # of one event, from the checkpoint's `shape`
     about: Callable[[Any], Mapping[str, Any]]  # axes and units of what it takes and gives
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Says what a training holds that is to be on some channels of a dataset; numbers of one event."""
+
+    array: str  # of the store that is read
+    channels: int  # that are read of it
+    given: tuple[int, ...]  # the shape of what its network sees
+    options: Mapping[str, Any]  # of its model that follow
+    kept: int  # that a loader keeps where a split is in memory
+    batch: int  # of a batch
+    start: int = 0  # bytes that are held before the first step
 
 
 @dataclass(frozen=True)
@@ -74,10 +92,13 @@ class Kind:
     # what each witness shows when nothing happens, of these (quiet) events: (W, ...)
     quiet: Callable[[Dataset, Any, Sequence[str], Indices], NDArray]
     arrays: Callable[[Dataset], dict[str, Array]]  # what `infer` gives for the events of a dataset
+    # what a training on these channels of a dataset of so many train events will hold
+    needs: Callable[[Content, Sequence[str], int], Needs]
     outputs: int  # such parts that `infer` holds of an event that it has predicted
     activations: (
         int  # numbers that a network holds for each number of one channel's part of an event, at most
     )
+    preparing: int  # and that are held of each channel while its part is prepared
     energies: Callable[[Any, Tensor], Tensor]  # the strain as generated or recorded -> (B, F, T), on the CPU
     axes: Callable[[Dataset, Any], tuple[NDArray, NDArray]]  # Hz and s of these
     # scores of a validation: sums over events, by name, of what is generated, the target and the truth, if it is known,
@@ -87,6 +108,16 @@ class Kind:
     scores: Callable[[Mapping[str, float]], dict[str, float]]
     metric: str  # of them, or validation_loss: what a sweep compares by unless it says otherwise
     exported: Exported
+
+
+def working(kind: Kind, channels: int, numbers: int) -> int:
+    """Count the bytes that predicting one event holds, of so many channels of so many numbers."""
+    return 4 * numbers * (kind.activations + kind.preparing * channels)
+
+
+def together(kind: Kind, channels: int, numbers: int, batch: int) -> int:
+    """Count the events that are predicted at once: `batch`, or of many channels as many as there is room for."""
+    return int(np.clip(AT_WORK // working(kind, channels, numbers), 1, batch))
 
 
 @dataclass(frozen=True)
@@ -116,5 +147,8 @@ class Trained:
     def infer(
         self, dataset: Dataset, events: Indices, batch: int, replaced: Replaced = None
     ) -> dict[str, NDArray]:
-        """The kind's arrays of ascending events of a dataset, (event, ...) each; see `predict`."""
-        return self.kind.infer(self, dataset, events, batch, replaced)
+        """The kind's arrays of ascending events of a dataset, (event, ...) each; see `predict`. Of many channels fewer
+        events than `batch` are asked about at a time."""
+        numbers = math.prod(dataset[self.kind.array].shape[2:])
+        some = together(self.kind, len(self.channels), numbers, batch)
+        return self.kind.infer(self, dataset, events, some, replaced)

@@ -9,19 +9,21 @@ Neither families nor the witnessed part are known to it: how disturbances couple
 Shapes: E event, C input, N sample, F frequency, K filter, P tap.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
+from glitchflow.data.content import Content
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.model.bank import Coherent
-from glitchflow.twin.crops import MARGIN
-from glitchflow.twin.front import Front, read
+from glitchflow.twin.crops import AFTER, BEFORE, CROP, MARGIN
+from glitchflow.twin.front import EDGE, PREPARING, Front, arranged, read, slowness, together
+from glitchflow.twin.kind import Needs
 
 EVENTS = 2048  # of the train split that are looked at: groups of a dozen loud ones are still found
 SPAN = 2.0  # s in the middle of an event: a transient lasts less, and a filter a tenth of it
-BLOCK = 64  # events prepared at once
 ROWS = 12.0  # Hz over which loudness is meant: a burst fills about as many
 ROUNDS = 6  # turns of grouping and fitting for each number of groups: later ones move few events
 WORST = 6  # a new group starts with one event of so many, those of which the most is left
@@ -34,6 +36,8 @@ NOTHING = (
     1e-3  # of the greatest noise: where inputs have less, outside their band, there is nothing to be heard
 )
 SILENT = 0.1  # power of a disturbance over the noise below which nothing is known of its path
+SEEN = 2.5  # copies of the spectra that are held at once
+MATRICES = 4  # of inputs by inputs at each frequency: cross powers, and what solving them takes
 FAINT = 0.1  # of a filter's median response: where it passes less, its noise is not brought to unit variance
 
 
@@ -48,8 +52,7 @@ def spectra(front: Front, dataset: Dataset) -> tuple[Tensor, Tensor]:
     length, margin = 2 * round(SPAN / 2 * front.unit), round(MARGIN * front.unit)
     window = torch.hann_window(length, dtype=torch.float64)
     found = []
-    for start in range(0, len(events), BLOCK):
-        raw = read(front, dataset, events[start : start + BLOCK])
+    for raw in read(front, dataset, events):
         first = max(0, (raw.shape[-1] - length) // 2 - margin)
         prepared = front.prepare(raw[..., first : first + length + 2 * margin])[..., margin : margin + length]
         chosen = torch.cat([prepared[:, :1], prepared[:, 1 + front.templates :]], dim=1)
@@ -57,6 +60,7 @@ def spectra(front: Front, dataset: Dataset) -> tuple[Tensor, Tensor]:
             torch.fft.rfft(chosen * (window / window.square().sum().sqrt()), length).to(torch.complex64)
         )
     whole = torch.cat(found)
+    del found
     power = _smooth(whole[:, 1:])
     order = power.amax(dim=(1, 2)).argsort(descending=True, stable=True)
     loud, quiet = order[: -(-len(order) // 2)], order[-(-len(order) * 3 // 4) :]
@@ -182,6 +186,40 @@ def of_unit_noise(filters: Tensor, size: int, ahead: int) -> Tensor:
     gain = response.abs().square().sum(1, keepdim=True).sqrt()
     least = FAINT * gain.median(dim=-1, keepdim=True).values
     return _taps(response / torch.maximum(gain, least), ahead, filters.shape[-1])
+
+
+def starting(events: int, channels: int, inputs: int, samples: int, rate: float) -> int:
+    """Count the bytes that are held until a bank has its first taps, of so many train events of recorded channels."""
+    rows, looked = round(SPAN / 2 * rate) + 1, min(events, EVENTS)
+    prepared = PREPARING * 8 * together(channels, samples) * channels * samples
+    seen = 8 * looked * (1 + inputs) * rows
+    return max(int(SEEN * seen) + MATRICES * 16 * rows * inputs**2, seen + prepared)
+
+
+def needs(content: Content, channels: Sequence[str], train: int) -> Needs:
+    """Say what a training on series of these channels will hold: crops, and what a bank starts from."""
+    derived = {one.name: one for one in content.derived if one.name in channels}
+    names, series = [name for name in channels if name not in derived], content.series
+    inputs, products, scatters = arranged(names, list(derived.values()))
+    templates, taken = sum(2 * len(one.scales) for one in scatters), len(inputs) + len(products)
+    slower = slowness(content.qplot.frange[0], series.duration)
+    unit = series.sample_rate * slower
+    crop, reach = (round(seconds * unit) for seconds in (CROP, BEFORE + AFTER))
+    options = {
+        "templates": templates,
+        "rate": unit,
+        "highest": content.qplot.frange[1] * (1 + EDGE) * slower,
+    }
+    seen = templates + taken
+    return Needs(
+        array="series",
+        channels=len(names),
+        given=(seen, crop),
+        options=options,
+        kept=(1 + seen) * reach,
+        batch=(1 + seen) * (reach + crop),
+        start=starting(train, len(names), taken, series.samples, unit),
+    )
 
 
 @torch.no_grad()

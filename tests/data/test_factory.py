@@ -174,7 +174,8 @@ def test_the_plans_numbers_are_those_of_the_store(dataset_run, monkeypatch):
 
 def test_quotas_are_warned_of(tmp_path):
     experiment = small(tmp_path, store={"quota_gb": 1, "quota_files": 100})
-    found = Plan(Size(1000, 10, 2 * 10**9, 200, {"generate": Memory({"all": 600 * 2**20})}, None), 0.01, 1, 4)
+    tasks = {"generate": Memory({"all": 600 * 2**20})}
+    found = Plan(Size(1000, 10, 2 * 10**9, 200, None, []), 0.01, 1, 4, tasks)
     text = describe(experiment.store, found)
     assert "on 1 node(s) of 4 core(s), each with 600 MiB" in text
     assert "a task of generate: 600 MiB = all 600" in text

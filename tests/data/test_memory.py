@@ -38,7 +38,9 @@ def test_the_parts_of_a_task_that_makes_a_shard():
     assert parts["series at work"] == 2 * 16 * 20 * 8192 * 8
     assert "its encoding" not in parts  # which begins when all is made, and takes less
     assert parts["the recording"] == 0
-    assert making(shape_of(ARRAYS), recorded=True).parts["the recording"] == 192 * MIB
+    assert making(shape_of(ARRAYS), recorded=True).parts["the recording"] == 3 * 16 * 20 * 8192 * 8
+    long = Shape.of(content_of(Experiment(series={"duration": 64}), "ingest"), ARRAYS, Layout(1000, 4, 16))
+    assert making(long, recorded=True).parts["the recording"] == 192 * MIB
     large = ARRAYS | {"series": Array(("recorded_channel", "sample"), (18, 131072), "float32")}
     assert making(shape_of(large)).parts["its encoding"] == 2 * 16 * series
 

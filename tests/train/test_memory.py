@@ -1,13 +1,17 @@
 """What a worker of a training is projected to hold."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from glitchflow.config import Loader, Split
 from glitchflow.data.memory import Shape
 from glitchflow.train.memory import learning, saved
+from glitchflow.twin.kind import Needs
 
 MIB = 2**20
 SEEN = (3, 64, 64)  # witnesses, frequency, time
+NEEDS = Needs("qplot", 4, SEEN, {}, 4 * 64 * 64, 4 * 64 * 64)
 
 
 def shape(events: int) -> Shape:
@@ -23,12 +27,26 @@ def test_what_gradients_need_is_counted_once_and_without_weights():
 
 def test_splits_are_held_where_they_fit_and_else_the_groups_of_lanes_read_ahead():
     network, event = nn.Conv2d(3, 1, 1), 4 * 4 * 64 * 64
-    few = learning(shape(1000), Split(), Loader(), 32, network, SEEN).parts
+    few = learning(shape(1000), Split(), Loader(), 32, network, NEEDS, False).parts
     assert few["splits in memory"] == (750 + 100) * event
     assert few["what is read"] == 2 * 32 * event  # a shard, and what is taken of it
     assert few["batches"] == 4 * 32 * event
     assert few["weights"] == 5 * 4 * 4
-    many = learning(shape(10**6), Split(), Loader(cache_gb=6.6), 16, network, SEEN).parts
+    many = learning(shape(10**6), Split(), Loader(cache_gb=6.6), 16, network, NEEDS, False).parts
     assert many["splits in memory"] == 100_000 * event  # of the validation split alone
     assert many["what is read"] == (2 * 32 + 2 * 2 * 4 * 4 * 4) * event
     assert many["activations"] == 1.25 * 16 * 4 * 64 * 64 * 3
+
+
+def test_what_a_network_starts_from_counts_where_it_takes_more_than_its_training():
+    network, known = nn.Conv2d(3, 1, 1), shape(1000)
+    parts = learning(known, Split(), Loader(), 32, network, replace(NEEDS, start=2**32), False).parts
+    assert parts["what it starts from"] == 2**32
+    assert "activations" not in parts
+    less = learning(known, Split(), Loader(), 32, network, replace(NEEDS, start=1), False).parts
+    assert "what it starts from" not in less
+
+
+def test_a_network_of_low_precision_keeps_less():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 8, 3))
+    assert saved(network, SEEN, half=True) < 0.8 * saved(network, SEEN)

@@ -10,9 +10,8 @@ from scipy.signal import lfilter
 
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
-from glitchflow.twin import coherent
+from glitchflow.twin import coherent, kinds
 from glitchflow.twin import front as module
-from glitchflow.twin import kinds
 from glitchflow.twin.front import Front, Product, build_front, fit
 
 MIDDLE = slice(512, -512)
@@ -151,7 +150,7 @@ def test_what_a_chosen_channel_is_derived_from_is_read_too(dataset):
 
 def test_what_is_made_of_a_store_is_white_and_scaled(built, dataset):
     events = dataset.indices("train")
-    prepared = built.prepare(module.read(built, dataset, events))
+    prepared = built.prepare(torch.cat([*module.read(built, dataset, events)]))
     quiet = prepared[torch.from_numpy(dataset.events("label", events) == 0)]
     share = (built.band[1] - built.band[0]) / (built.rate / 2)
     power = quiet[:, :, 256:].square().mean((0, 2))

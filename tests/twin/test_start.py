@@ -107,7 +107,7 @@ class Store:
         self.recorded_channels = FRONT.channels
         self.series = rng.standard_normal((64, 3, SAMPLES))
         self.series[:32, :2, SAMPLES // 2 : SAMPLES // 2 + 8] += 40 * np.array([1, -1] * 4)
-        self.config = SimpleNamespace()
+        self.config = SimpleNamespace(series=SimpleNamespace(samples=SAMPLES))
 
     def indices(self, split):
         return np.arange(64)

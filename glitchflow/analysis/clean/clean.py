@@ -23,8 +23,6 @@ from glitchflow.analysis.clean.windows import clean_windows
 from glitchflow.analysis.opened import Opened, Windows, open_run, sources_of, strain_source, windows_of
 from glitchflow.config import Clean, Evaluate, Experiment, Source
 from glitchflow.data import lease, objects, store
-from glitchflow.data.build import BASE_MEMORY
-from glitchflow.data.memory import ENCODING, Memory, Shape
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import fit_method
 from glitchflow.methods.method import Fit
@@ -33,20 +31,15 @@ from glitchflow.progress import say
 from glitchflow.score import segments
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain
-from glitchflow.signal.recorded.frames import coverage, pieces
-from glitchflow.signal.recorded.recording import RAW, STRETCH, open_recording, read_channel
-from glitchflow.signal.recorded.samples import read_samples
+from glitchflow.signal.recorded.frames import coverage
+from glitchflow.signal.recorded.recording import open_recording, read_channel
 from glitchflow.signal.recorded.segments import usable_time
 from glitchflow.signal.types import Array
 from glitchflow.train import checkpoint
-from glitchflow.twin.estimate import PIECE, estimator_of
+from glitchflow.twin.estimate import estimator_of
 from glitchflow.twin.step import stepper
 
 SUFFIX, NOISE = "_CLEAN", "_NOISE"
-COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
-TILES = (
-    24  # numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
-)
 
 
 def clean(experiment: Experiment, overwrite: bool = False) -> Path:
@@ -137,33 +130,6 @@ def _measured(
     spans = truth.spans_of(coverage(cleaned), found.known)
     columns = {span: truth.second_by_second(stretch, left, span) for span in spans}
     return truth.measure(stretch, columns, found.known, {NETWORK: found.active}, interval)[NETWORK]
-
-
-def cleaning(shape: Shape, recorded: bool, longest: int) -> Memory:
-    """Project what cleaning holds, which works by itself: file after file, some windows at once.
-
-    longest: samples of the strain's longest file; of synthetic events, of one.
-    """
-    read = STRETCH + 2 * RAW if recorded and not shape.kept_samples else 0
-    return Memory(
-        {
-            "Python and libraries": BASE_MEMORY,
-            "windows as recorded": read + (shape.read("series", 1) if shape.kept_samples else 0),
-            "predictions": 4 * ENCODING * shape.shard * shape.image,
-            "a file": COPIES * 8 * longest,
-            "windows at work": TILES * 8 * PIECE,
-        }
-    )
-
-
-def longest_file(source: Source) -> int:
-    """Count the samples of the longest file of a channel. Raises `InputError` where it cannot be read."""
-    piece = max(pieces(source), key=lambda piece: piece.stop - piece.start)
-    name = source.channel or source.name
-    found = read_samples(piece.path, source.format, [name], piece.start, piece.start + 1)[name]
-    if isinstance(found, str):
-        raise InputError(f"ingest.channels {source.name}: {piece.path} cannot be read: {found}")
-    return round(found.rate * (piece.stop - piece.start))
 
 
 def find_windows(run: Opened, chosen: str) -> Windows:

@@ -14,7 +14,7 @@ from glitchflow.config import Source
 from glitchflow.data.memory import Shape
 from glitchflow.data.view import read_series
 from glitchflow.errors import RunError
-from glitchflow.methods.compare import block_events
+from glitchflow.methods.memory import block_events
 from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK
 from glitchflow.methods.treat import read_block, take

@@ -22,7 +22,7 @@ from glitchflow.analysis.opened import Opened
 from glitchflow.config import Harm, Scan
 from glitchflow.data.event_images import images
 from glitchflow.data.store import Dataset
-from glitchflow.methods.compare import block_events
+from glitchflow.methods.memory import block_events
 from glitchflow.progress import say
 from glitchflow.score import matched, safety
 from glitchflow.score.metrics import NOISE_ENERGY

@@ -62,10 +62,7 @@ class Timeline:
     @property
     def memory(self) -> Memory:
         """Project the bytes that a task holds at most: a comparison's, and a piece of the stretch by every method."""
-        methods = len(self.comparison.fit.methods)
-        piece = 8 * (BLOCK + 2 * MARGIN) * round(self.stretch.rate)
-        parts = self.comparison.memory.parts
-        return Memory({**parts, "a piece of the stretch": (HELD + methods) * piece})
+        return on_a_stretch(self.comparison.memory, self.stretch.rate, len(self.comparison.fit.methods))
 
     def measured(self, span: Span) -> dict[str, Columns]:
         """Return each method's numbers for the seconds of a span."""
@@ -109,6 +106,12 @@ class Timeline:
         """What a window answers for at times in s from the begin of its series."""
         windows = self.windows
         return overlap_share(windows.start, windows.stop, int(place), time + windows.series[place])
+
+
+def on_a_stretch(comparison: Memory, rate: float, methods: int) -> Memory:
+    """Project what a task holds that measures a span: what it takes to score events, and a piece by every method."""
+    piece = 8 * (BLOCK + 2 * MARGIN) * round(rate)
+    return Memory({**comparison.parts, "a piece of the stretch": (HELD + methods) * piece})
 
 
 def _subtract(series: Array, first: int, values: Array) -> None:

@@ -1,0 +1,81 @@
+"""The memory that cleaning is projected to hold, a process by itself: file after file, some windows or blocks at once.
+
+Shapes: R recorded channel, N sample.
+"""
+
+from glitchflow.analysis.clean.line import LOT
+from glitchflow.analysis.infer import KERNELS
+from glitchflow.config import Clean, Source
+from glitchflow.data.build import BASE_MEMORY
+from glitchflow.data.memory import ENCODING, Memory, Shape
+from glitchflow.errors import InputError
+from glitchflow.methods.memory import scoring
+from glitchflow.signal.recorded.frames import pieces
+from glitchflow.signal.recorded.recording import RAW, STRETCH
+from glitchflow.signal.recorded.samples import read_samples
+from glitchflow.twin.estimate import PIECE
+from glitchflow.twin.kind import Kind, working
+
+COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
+# numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
+TILES = 24
+
+
+def by_masks(shape: Shape, recorded: bool, longest: int) -> Memory:
+    """Project what cleaning holds by masks of what a network of images generated.
+
+    longest: samples of the strain's longest file; of synthetic events, of one.
+    """
+    kept = shape.read("series", 1) if shape.kept_samples else 0
+    return _cleaning(
+        longest,
+        {
+            "windows as recorded": kept + (STRETCH + 2 * RAW if recorded and not kept else 0),
+            "predictions": 4 * ENCODING * shape.shard * shape.image,
+            "windows at work": TILES * 8 * PIECE,
+        },
+    )
+
+
+def by_series(shape: Shape, longest: int) -> Memory:
+    """Project what cleaning simulated events holds by what a coherent network predicted."""
+    predictions = 4 * ENCODING * shape.shard * shape.samples
+    return _cleaning(longest, {"what is read": shape.read("series", 1), "predictions": predictions})
+
+
+def by_method(shape: Shape, channels: int, longest: int) -> Memory:
+    """Project what cleaning holds by a method that was fitted to so many channels, a block of events at once."""
+    parts = scoring(shape, channels, 1).parts
+    return _cleaning(longest, {name: size for name, size in parts.items() if size != BASE_MEMORY})
+
+
+def along(settings: Clean, kind: Kind, channels: int, times: tuple[float, int], longest: int) -> Memory:
+    """Project what cleaning holds along the time line, by a coherent network of so many recorded channels.
+
+    times: rate in Hz, and samples that the network sees at once.
+    """
+    rate, crop = times
+    lot = round(LOT * settings.block * rate)
+    return _cleaning(
+        longest,
+        {
+            "torch's kernels": KERNELS,
+            "the recording": STRETCH + 2 * RAW,
+            "blocks read together": 8 * channels * lot,
+            "a crop at work": working(kind, channels, crop),
+        },
+    )
+
+
+def _cleaning(longest: int, parts: dict[str, int]) -> Memory:
+    return Memory({"Python and libraries": BASE_MEMORY, "a file": COPIES * 8 * longest, **parts})
+
+
+def longest_file(source: Source) -> int:
+    """Count the samples of the longest file of a channel. Raises `InputError` where it cannot be read."""
+    piece = max(pieces(source), key=lambda piece: piece.stop - piece.start)
+    name = source.channel or source.name
+    found = read_samples(piece.path, source.format, [name], piece.start, piece.start + 1)[name]
+    if isinstance(found, str):
+        raise InputError(f"ingest.channels {source.name}: {piece.path} cannot be read: {found}")
+    return round(found.rate * (piece.stop - piece.start))

@@ -1,0 +1,124 @@
+"""What a task of each stage, and each process that works by itself, is projected to hold, by name; and a refusal of
+what this machine has not.
+
+Nothing is made for it: it follows from the configuration, and from what is known of a dataset before there is one.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from glitchflow.analysis.clean import memory as cleaning
+from glitchflow.analysis.clean.memory import longest_file
+from glitchflow.analysis.evaluate.stretch import on_a_stretch
+from glitchflow.analysis.infer import predicting
+from glitchflow.analysis.scan import surveying
+from glitchflow.config import Experiment
+from glitchflow.data.content import Content
+from glitchflow.data.loader import choose_channels
+from glitchflow.data.memory import Memory, Shape, making
+from glitchflow.data.stretch import framing
+from glitchflow.errors import InputError
+from glitchflow.methods.compare import lengths
+from glitchflow.methods.memory import fitting, scoring
+from glitchflow.methods.table import METHODS, NETWORK
+from glitchflow.signal.simulation.stretch import channel_rates
+from glitchflow.train.memory import learning
+from glitchflow.twin import kinds
+from glitchflow.twin.kind import Needs
+
+# the key that makes it smaller, by the stage
+SMALLER = {
+    "generate": "store.shard_mb",
+    "ingest": "store.shard_mb",
+    "scan": "scan.block",
+    "baseline, evaluate": "store.shard_mb",
+    "evaluate's stretch": "store.shard_mb",
+    "evaluate's driver": "loader.witnesses (what `scan` has chosen)",
+    "infer": "infer.batch",
+    "a worker of train": "loader.batch or loader.witnesses (what `scan` has chosen)",
+    "clean": "loader.witnesses (what `scan` has chosen)",
+    "stretch": "stretch.frame",
+}
+
+
+def of_tasks(
+    experiment: Experiment, content: Content, shape: Shape, names: Sequence[str]
+) -> dict[str, Memory]:
+    """Project what a task holds, by stage, of a dataset with these channels; that which makes it comes first.
+
+    Raises `InputError` as these stages would.
+    """
+    kind, detector = kinds.of(experiment.model.name), content.simulate.detector
+    chosen = [names[place] for place in choose_channels(list(names), experiment.loader.witnesses)]
+    needs = kind.needs(content, chosen, shape.events)
+    scored = scoring(shape, len(chosen), len(METHODS) + len(experiment.evaluate.methods))
+    found = {
+        "generate" if content.source == "simulate" else "ingest": making(shape, content.reads_files),
+        "scan": surveying(shape, "qplot", experiment.scan.block),
+        "baseline, evaluate": scored,
+        "infer": predicting(
+            kind, shape, needs.channels, 1 + experiment.infer.untrained, experiment.infer.batch
+        ),
+    }
+    if experiment.evaluate.truth:
+        found["evaluate's stretch"] = on_a_stretch(scored, content.series.sample_rate, len(METHODS))
+    if content.source == "simulate" and content.simulate.recipe == "detector":
+        heard = sum(1 + one.telling for one in detector.subsystems if one.shared)
+        rates = channel_rates(detector, content.series.sample_rate)
+        found["stretch"] = framing(rates, heard, experiment.stretch)
+    return found
+
+
+def of_processes(
+    experiment: Experiment, content: Content, shape: Shape, names: Sequence[str]
+) -> dict[str, Memory]:
+    """Project what a process holds that works by itself: a worker of a training, what fits methods, what cleans.
+
+    Raises `InputError` as these stages would.
+    """
+    kind, train = kinds.of(experiment.model.name), 1 - content.split.validation - content.split.test
+    chosen = [names[place] for place in choose_channels(list(names), experiment.loader.witnesses)]
+    needs, found = kind.needs(content, chosen, round(shape.events * train)), dict[str, Memory]()
+    wiener = lengths(experiment.evaluate, content.series, content.qplot)
+    found["evaluate's driver"] = fitting(shape, content, len(chosen), wiener)
+    if kind.array in shape.arrays:
+        found["a worker of train"] = _training(experiment, content, shape, needs)
+    source = next(iter(content.ingest.channels), None) if content.source == "ingest" else None
+    if source or shape.kept_samples:
+        longest = longest_file(source) if source else None
+        found["clean"] = _cleaning(experiment, shape, needs, len(chosen), longest)
+    return found
+
+
+def _training(experiment: Experiment, content: Content, shape: Shape, needs: Needs) -> Memory:
+    """Of a worker: the network is built, for what it keeps is counted in it."""
+    model, loader, train = experiment.model.model_dump() | {"seed": 0}, experiment.loader, experiment.train
+    model["options"] = {**model["options"], **needs.options}
+    network = kinds.build_network(model, needs.given[0], needs.given[1:])
+    share = -(-loader.batch // train.workers)
+    return learning(shape, content.split, loader, share, network, needs, train.precision == "bfloat16")
+
+
+def _cleaning(
+    experiment: Experiment, shape: Shape, needs: Needs, channels: int, longest: int | None
+) -> Memory:
+    """Of the way in which an experiment cleans; longest: samples of the longest recorded file."""
+    kind, settings, samples = kinds.of(experiment.model.name), experiment.clean, longest or shape.samples
+    if settings.method != NETWORK:
+        return cleaning.by_method(shape, channels, samples)
+    if kind.array == "qplot":
+        return cleaning.by_masks(shape, longest is not None, samples)
+    if longest is None:
+        return cleaning.by_series(shape, samples)
+    times = experiment.series.sample_rate, needs.given[-1]
+    return cleaning.along(settings, kind, needs.channels, times, samples)
+
+
+def refuse_what_does_not_fit(found: Mapping[str, Memory]) -> None:
+    """Raise `InputError` for what holds more than this machine has, by name, with the key that makes it smaller."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for stage, needed in found.items():
+        if needed.total > there:
+            raise InputError(
+                f"{stage}: {needed}; this machine has {there / 2**20:,.0f} MiB; a smaller {SMALLER[stage]} takes less"
+            )
