@@ -15,6 +15,7 @@ BLOCK = 32  # events that methods see at once, at most
 BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
 FILTERED = 6  # copies of a witness's series while a filter goes over it; measured
+SPECTRA = 3  # of all witnesses with each other: their sum, a block's share, and a robust filter's
 FITTED = 4  # copies of the series that filters are fitted to: as read, in double precision, and their segments' spectra
 
 
@@ -51,12 +52,12 @@ def fitting(
     train = int(shape.events * (1 - content.split.validation - content.split.test))
     most = FIT_BYTES // (4 * shape.image)
     strain, seen = min(most, FIT_EVENTS, train), min(most // channels, FIT_PIXELS // columns, train)
-    rows = {"one": segment * content.series.sample_rate / 2 + 1, "robust": segment * (band[1] - band[0]) + 1}
+    rows = segment * (content.qplot.frange[1] - content.qplot.frange[0]) + 1
     window = min(content.qplot.span + segment, content.series.duration)
     most_segments = int(min(train, EVENTS) * 16 * channels * 2 * window * (band[1] - band[0]))
     block = read_at_once(channels, content.series.samples)
     filters = {
-        "cross spectra": int(16 * witnesses**2 * (2 * rows["one"] + rows["robust"])),
+        "cross spectra": int(SPECTRA * 16 * witnesses**2 * rows),
         "segments of a robust filter": 2 * min(TRIMMED_BYTES, most_segments),
         "series at work": FITTED * 8 * block * channels * content.series.samples,
     }

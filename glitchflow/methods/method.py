@@ -22,7 +22,7 @@ from glitchflow.signal.derive import band_limits
 from glitchflow.signal.qtransform import Seen
 from glitchflow.signal.recorded.recording import Recording
 from glitchflow.signal.types import Array, Energies, Flags, Indices
-from glitchflow.signal.wiener import CrossSpectra, cross_spectra, trimmed_spectra
+from glitchflow.signal.wiener import CrossSpectra, cross_spectra, inside_of, trimmed_spectra
 from glitchflow.twin.estimate import Shown
 
 EVENTS = (
@@ -49,9 +49,11 @@ class Series:
 
     @cached_property
     def spectra(self) -> CrossSpectra:
-        """Cross spectra of all witnesses and the strain, over events spread over the split: added up once for every
-        method that is fitted from them."""
-        return cross_spectra(self.stretches(EVENTS), self.length)
+        """Cross spectra of all witnesses and the strain in `qplot.frange`, over events spread over the split: added up
+        once for every method that is fitted from them."""
+        made = self.dataset.config
+        inside = inside_of(self.length, made.series.sample_rate, made.qplot.frange)
+        return cross_spectra(self.stretches(EVENTS), self.length, inside)
 
     @cached_property
     def trimmed(self) -> CrossSpectra:

@@ -2,7 +2,7 @@
 
     witnesses and strain of the train split --cross spectra--> one FIR filter per witness --> predicted strain
 
-Shapes: E event, W witness, N sample, L samples of a segment, K = L // 2 + 1 frequencies.
+Shapes: E event, W witness, N sample, L samples of a segment, K frequencies: of L // 2 + 1 those in a band.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,24 +40,36 @@ class CrossSpectra:
     power: Spectrum  # (K, W, W)
     cross: Spectrum  # (K, W)
     length: int  # L
+    first: int = 0  # of the K frequencies, among all L // 2 + 1
 
     def of(self, places: Sequence[int]) -> "CrossSpectra":
         """Returns those of some of the witnesses."""
         some = np.asarray(places)
         if np.array_equal(some, np.arange(self.cross.shape[1])):
             return self
-        return CrossSpectra(self.power[:, some[:, None], some], self.cross[:, some], self.length)
+        return CrossSpectra(self.power[:, some[:, None], some], self.cross[:, some], self.length, self.first)
 
 
-def cross_spectra(blocks: Iterable[tuple[Array, Array]], length: int) -> CrossSpectra:
+def inside_of(length: int, sample_rate: float, band: tuple[float, float]) -> slice:
+    """Returns which frequencies of a segment lie in a band (Hz, both ends inside): W^2 numbers at each of the others
+    would be for nothing."""
+    frequency = np.fft.rfftfreq(length, 1 / sample_rate)
+    low, high = np.searchsorted(frequency, band[0]), np.searchsorted(frequency, band[1], side="right")
+    return slice(int(low), int(high))
+
+
+def cross_spectra(
+    blocks: Iterable[tuple[Array, Array]], length: int, inside: slice = slice(0, None)
+) -> CrossSpectra:
     """Adds up the cross spectra of Hann-windowed segments that overlap by half (Welch).
 
-    blocks: (strain (E, N), witnesses (E, W, N)), the stretches that are to be cleaned, some events at a time;
-    length: samples of a segment. Raises ValueError for stretches shorter than a segment, or no event.
+    blocks: (strain (E, N), witnesses (E, W, N)), the stretches that are to be cleaned, some events at a time; length:
+    samples of a segment; inside: the frequencies that are kept. Raises ValueError for stretches shorter than a segment,
+    or no event.
     """
     power, cross = None, None
     for strain, witnesses in blocks:
-        s, w = spectra_of(strain, witnesses, length)
+        s, w = (part[..., inside] for part in spectra_of(strain, witnesses, length))
         more = np.einsum("easf,ebsf->fab", w.conj(), w), np.einsum("easf,esf->fa", w.conj(), s)
         if power is None or cross is None:
             power, cross = more
@@ -66,7 +78,7 @@ def cross_spectra(blocks: Iterable[tuple[Array, Array]], length: int) -> CrossSp
             cross += more[1]
     if power is None or cross is None:
         raise ValueError("a Wiener filter needs at least one event")
-    return CrossSpectra(power, cross, length)
+    return CrossSpectra(power, cross, length, inside.start)
 
 
 def trimmed_spectra(
@@ -81,13 +93,12 @@ def trimmed_spectra(
     whatever it holds. From all segments they would not start: a filter of these listens to nothing.
     Holds the spectra of all segments in the band. Blocks and errors as of `cross_spectra`; nothing outside of the band.
     """
-    frequency = np.fft.rfftfreq(length, 1 / sample_rate)
-    inside = np.flatnonzero((frequency >= band[0]) & (frequency <= band[1]))
-    strains, parts = [], []
+    inside, strains, parts = inside_of(length, sample_rate, band), [], []
+    count = inside.stop - inside.start
     for strain, witnesses in blocks:
         s, w = spectra_of(strain, witnesses, length)
-        strains.append(s[..., inside].reshape(-1, len(inside)))
-        parts.append(w[..., inside].swapaxes(0, 1).reshape(w.shape[1], -1, len(inside)))
+        strains.append(s[..., inside].reshape(-1, count))
+        parts.append(w[..., inside].swapaxes(0, 1).reshape(w.shape[1], -1, count))
     if not strains:
         raise ValueError("a Wiener filter needs at least one event")
     s, w = np.concatenate(strains), np.concatenate(parts, axis=1)  # (S, K), (W, S, K)
@@ -102,9 +113,7 @@ def trimmed_spectra(
         before, kept = kept, np.sort(np.argsort(share, kind="stable")[:half])
         if np.array_equal(before, kept):
             break
-    whole = np.zeros((len(frequency), len(w), len(w)), complex), np.zeros((len(frequency), len(w)), complex)
-    whole[0][inside], whole[1][inside] = power, cross
-    return CrossSpectra(*whole, length)
+    return CrossSpectra(power, cross, length, inside.start)
 
 
 def fit_wiener(
@@ -117,10 +126,13 @@ def fit_wiener(
     frequency H = <w* w^T>^-1 <w* s>, averaged over segments: Allen, Hua & Ottewill, arXiv:gr-qc/9909083; Davis et al.,
     CQG 36, 055011 (2019).
     """
-    length, frequency = spectra.length, np.fft.rfftfreq(spectra.length, 1 / sample_rate)
+    length, count = spectra.length, len(spectra.power)
+    there = slice(spectra.first, spectra.first + count)
+    whole = np.fft.rfftfreq(length, 1 / sample_rate)
+    frequency, transfer = whole[there], np.zeros((len(whole), spectra.cross.shape[1]), complex)
     said = None if highest is None else (frequency[:, None] <= highest).astype(float)
-    transfer = _transfer(spectra.power, spectra.cross, said)
-    transfer[(frequency < band[0]) | (frequency > band[1])] = 0
+    transfer[there] = _transfer(spectra.power, spectra.cross, said)
+    transfer[(whole < band[0]) | (whole > band[1])] = 0
     taps = np.fft.fftshift(np.fft.irfft(transfer.T, length), axes=1)
     return Wiener(taps * np.sqrt(get_window("hann", length)))  # what wraps around at the ends is no filter
 

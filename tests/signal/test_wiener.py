@@ -5,7 +5,7 @@ import pytest
 
 from glitchflow.score.power import in_band
 from glitchflow.signal.recorded.samples import read_samples
-from glitchflow.signal.wiener import cross_spectra, fit_wiener, trimmed_spectra
+from glitchflow.signal.wiener import cross_spectra, fit_wiener, inside_of, trimmed_spectra
 
 RATE, N = 256.0, 1024
 
@@ -49,6 +49,18 @@ def test_nothing_outside_the_band():
     frequency = np.fft.rfftfreq(1024, 1 / RATE)
     assert gain[(frequency > 35) & (frequency < 55)].min() > 1.8
     assert gain[(frequency < 25) | (frequency > 65)].max() < 0.05
+
+
+def test_what_lies_in_a_band_is_all_that_its_filters_need():
+    strain, witnesses, _ = world(50)
+    inside = inside_of(128, RATE, (30, 60))
+    some, whole = cross_spectra([(strain, witnesses)], 128, inside), cross_spectra([(strain, witnesses)], 128)
+    frequency = np.fft.rfftfreq(128, 1 / RATE)[inside]
+    assert 30 <= frequency[0] < 32
+    assert 58 < frequency[-1] <= 60
+    assert len(some.power) == len(frequency) < len(whole.power)
+    found, expected = (fit_wiener(one, RATE, (30, 60)).taps for one in (some, whole))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 def test_identical_witnesses_share_the_work():
