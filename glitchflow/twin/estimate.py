@@ -49,7 +49,8 @@ class Shown:
     def taper(self, time: Array, settle: float) -> Array:
         """Compute weights at `time` (N,): 1 inside the window, down to 0 over `settle` s beyond each end, then
         exactly 0."""
-        outside = np.maximum(np.maximum(self.start - time, time - self.stop), 0) / settle
+        beyond = np.maximum(np.maximum(self.start - time, time - self.stop), 0)
+        outside = beyond / max(settle, 1e-9)  # of data that are not whitened nothing is spoiled
         return np.where(outside < 1, np.cos(np.pi / 2 * np.minimum(outside, 1)) ** 2, 0.0)
 
 

@@ -101,6 +101,8 @@ def test_a_taper_is_one_inside_and_exactly_zero_beyond():
     assert not taper[(time <= 2) | (time >= 6)].any()
     assert taper[time == 2.5] == pytest.approx(0.5)
     assert np.abs(np.diff(taper)).max() < 2 / RATE
+    sharp = SHOWN.taper(time, 0.0)  # of data that are not whitened nothing settles
+    assert sharp.tolist() == ((time >= 3) & (time <= 5)).astype(float).tolist()
 
 
 def test_events_are_treated_alike_however_they_are_grouped(engine, strain):
