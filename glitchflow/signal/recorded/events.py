@@ -54,6 +54,8 @@ def recorded(
     starts = [event_start(series, trigger.gps) for trigger in triggers]
     recording = open_recording(sources, series, starts, lot)
     rates = {} if lot else recorded_rates(recording)
+    # what is noted was noted when the store was begun: no task needs another copy
+    listed = [] if lot else [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in triggers]
     return Recipe(
         events=len(triggers),
         channels=[*(c.name for c in sources), *(d.name for d in derived)],
@@ -64,7 +66,7 @@ def recorded(
         split_key=int,
         recorded=True,
         times=np.array([trigger.gps for trigger in triggers]),
-        notes={"triggers": [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in triggers]},
+        notes={"triggers": listed},
         label=lambda i: labels.index(triggers[i].label),
         attributes={"rates": {name: rate for name, rate in rates.items() if rate < series.sample_rate}},
     )

@@ -20,7 +20,7 @@ from glitchflow.signal.types import Array
 TRIES = 1000  # draws for each quiet time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trigger:
     """Holds one time to look at."""
 
