@@ -46,10 +46,12 @@ def run_tasks(
     parts: Mapping[Any, int],
     cluster: Cluster,
     check: Callable[[], None] = lambda: None,
+    keep: Callable[[Any, Any], Any] = lambda part, returned: returned,
 ) -> dict[Any, Any]:
     """Call `job.make(part)` in a Ray task for each part; returns what each returned, in the order of `parts`.
 
-    parts: each with its size, in the job's unit. Tasks whose worker or node died are tried again. The first error of a
+    parts: each with its size, in the job's unit. keep: called here with a part and what it returned, as it comes; gives
+    what is kept of that. Tasks whose worker or node died are tried again. The first error of a
     task, or of `check`, which is called all the time, ends the run when the tasks at work are done.
     Raises `RunError` where no node has the memory that a task needs, or a task's process died again and again.
     """
@@ -73,7 +75,7 @@ def run_tasks(
                 check()
                 for reference in ready:
                     part = running.pop(reference)
-                    found[part] = _result(reference, job, part)
+                    found[part] = keep(part, _result(reference, job, part))
                     advance(parts[part])
         except Exception:
             # what is being written is finished first, so that nothing writes behind the caller's back. (Ray's cancel

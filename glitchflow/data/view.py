@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from glitchflow.data.scratch import scratch
 from glitchflow.data.store import Dataset
 from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.types import Array, Indices
@@ -27,7 +28,8 @@ def column_edges(dataset: Dataset, events: Indices) -> Array:
     some = events[:1] if "time" in dataset else events  # where all show the same
     times = np.stack([axes(dataset, event)[1] for event in some.tolist()])
     edges = np.append(times, 2 * times[:, -1:] - times[:, -2:-1], axis=1)
-    return dataset.events("gps", events)[:, None] + edges
+    found = scratch((len(events), edges.shape[1]))
+    return np.add(dataset.events("gps", events)[:, None], edges, out=found)
 
 
 def engine_of(dataset: Dataset, channels: Sequence[str], invalid: str = "raise") -> QTransform:

@@ -9,7 +9,7 @@ Shapes: E event that is scored, M method, W witness, F frequency, T time, N samp
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.loader import choose_channels
 from glitchflow.data.memory import Memory, Shape
 from glitchflow.data.normalise import loudness
+from glitchflow.data.scratch import scratch
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.methods import method, reference
@@ -145,24 +146,14 @@ def compare(
     """
     say(f"{', '.join(fit.methods)}: {len(events)} events")
     comparison = Comparison(dataset, fit, rule, whole)
-    parts = list(parts_of(dataset, events))
+    parts, found = list(parts_of(dataset, events)), Gathered(events)
     if len(parts) > 1:
         job = Job(comparison.score, "scoring", comparison.memory.total)
-        found = list(run_tasks(job, {part: len(part) for part in parts}, cluster).values())
+        run_tasks(job, {part: len(part) for part in parts}, cluster, keep=found.put)
     else:
-        found = [comparison.score(part) for part in parts]
+        found.put(parts[0], comparison.score(parts[0]))
     about = {name: dataset.events(name, events) for name in ("label", "gps", "snr")}
-    # taken out of the parts as they are joined: of many events, two copies are more than there is room for
-    return Scored(
-        events,
-        **about,
-        loudness=np.concatenate([part.loudness for part in found]),
-        columns={name: join([part.columns.pop(name) for part in found]) for name in list(found[0].columns)},
-        covered={
-            name: np.concatenate([part.covered.pop(name) for part in found])
-            for name in list(found[0].covered)
-        },
-    )
+    return Scored(events, **about, loudness=found.loudness, columns=found.columns, covered=found.covered)
 
 
 def parts_of(dataset: Dataset, events: Indices) -> Iterator[tuple[int, ...]]:
@@ -184,6 +175,34 @@ class Part:
     loudness: Array
     columns: dict[str, Columns]
     covered: dict[str, NDArray[np.uint8]]
+
+
+@dataclass
+class Gathered:
+    """Puts the numbers of all parts together, as they come: of 10^6 events they are more than memory should hold."""
+
+    events: Indices  # (E,) ascending
+    loudness: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    columns: dict[str, Columns] = field(default_factory=dict)
+    covered: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def put(self, events: tuple[int, ...], part: Part) -> None:
+        """Put the numbers of some of the events, ascending, in their place."""
+        whole = len(self.events)
+        if not self.columns:
+            self.loudness = scratch((whole, part.loudness.shape[1]))
+            for name, columns in part.columns.items():
+                self.columns[name] = dict(zip(columns, scratch((len(columns), whole))))
+            for name, where in part.covered.items():
+                self.covered[name] = scratch((whole, where.shape[1]), where.dtype)
+        first = int(np.searchsorted(self.events, events[0]))
+        mine = slice(first, first + len(events))
+        self.loudness[mine] = part.loudness
+        for name, columns in part.columns.items():
+            for column, values in columns.items():
+                self.columns[name][column][mine] = values
+        for name, where in part.covered.items():
+            self.covered[name][mine] = where
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from igwn_segments import segment, segmentlist
 
 from glitchflow.signal.types import Array, Flags, Indices
 
+BLOCK = 16384  # events whose columns are looked at together
+
 
 def joined(spans: Array) -> segmentlist:
     """Returns the segments (S, 2) of GPS s sorted, with those that touch or overlap made one."""
@@ -21,9 +23,13 @@ def covered_spans(covered: Flags, edges: Array) -> Array:
 
     edges: (E, T + 1) of the columns in GPS s. A span ends where its window ends.
     """
-    step = np.diff(np.pad(covered, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    (event, first), (_, stop) = np.nonzero(step == 1), np.nonzero(step == -1)
-    return np.stack([edges[event, first], edges[event, stop]], axis=1)
+    found = [np.zeros((0, 2))]
+    for start in range(0, len(covered), BLOCK):  # steps of 10^6 events whole would be 500 MB
+        some = slice(start, start + BLOCK)
+        step = np.diff(np.pad(covered[some], ((0, 0), (1, 1))).astype(np.int8), axis=1)
+        (event, first), (_, stop) = np.nonzero(step == 1), np.nonzero(step == -1)
+        found.append(np.stack([edges[some][event, first], edges[some][event, stop]], axis=1))
+    return np.concatenate(found)
 
 
 def veto_segments(spans: Array, known: segmentlist, padding: float, minimum: float) -> segmentlist:

@@ -28,7 +28,7 @@ from glitchflow.signal.types import Array, Flags, Indices
 # Four to an octave, from where noise alone has no clusters any more to the loudest glitches: steps of 19 %, below what
 # the level of one event says about the next
 THRESHOLDS = 2.0 ** np.arange(1, 14.25, 0.25)
-BLOCKS = 4096  # of events at most, drawn together: resamples of 10^6 events one by one would take 8 GB
+BLOCKS = 4096  # of events, or of time, at most: resamples of 10^6 events one by one would take 8 GB
 SHIFTS = 1000  # at most, of which each counts every glitch
 FIGURES = {  # of hveto and iDQ: a sum over events, divided by another
     "efficiency": ("caught", "glitches"),
@@ -87,7 +87,9 @@ class Watch:
         events = len(self.edges)
         if not self.block:
             return np.arange(events) * min(events, BLOCKS) // events
-        return np.unique(np.floor(self.edges[:, 0] / self.block), return_inverse=True)[1]
+        number = np.unique(np.floor(self.edges[:, 0] / self.block), return_inverse=True)[1]
+        count = int(number.max(initial=0)) + 1
+        return number * min(count, BLOCKS) // count
 
     def vetoed(self, covered: Flags, padding: float, minimum: float) -> Array:
         """Returns the veto segments (V, 2) of columns (E, T) that clusters cover; see `segments.veto_segments`."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from igwn_segments import segment, segmentlist
 
+from glitchflow.score import segments
 from glitchflow.score.segments import (
     covered_spans,
     deadtime,
@@ -28,7 +29,9 @@ def test_nothing_stays_nothing():
     assert np.isnan(deadtime(nothing, nothing))
 
 
-def test_spans_of_covered_columns_end_with_their_window():
+@pytest.mark.parametrize("block", [1, 2, 64])
+def test_spans_of_covered_columns_end_with_their_window(monkeypatch, block):
+    monkeypatch.setattr(segments, "BLOCK", block)
     covered = np.zeros((3, 10), bool)
     covered[0, 2:5] = covered[0, 9] = covered[1, 0] = True
     edges = np.array([[100.0], [101.0], [200.0]]) + np.arange(11) / 10

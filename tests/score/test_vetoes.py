@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from glitchflow.score import vetoes
 from glitchflow.score.vetoes import (
     THRESHOLDS,
     Watch,
@@ -163,3 +164,12 @@ def test_pglitch_is_the_share_of_glitches_where_that_rises():
     np.testing.assert_allclose(found.loglike(np.array([1.0])), np.log(0.1 / 0.9 * 0.575 / 0.425))
     assert calibrate(rank, glitch & False) is None
     assert calibrate(rank, glitch | True) is None
+
+
+def test_blocks_of_time_are_no_more_than_can_be_drawn():
+    """A month has more blocks of 64 s than resamples have room for: neighbours are drawn together then."""
+    blocks = watch(stride=1.0, block=1.0, events=3 * vetoes.BLOCKS).blocks
+    assert blocks.tolist() == (np.arange(3 * vetoes.BLOCKS) // 3).tolist()
+    few = watch(stride=1.0, block=2.0, events=100).blocks
+    assert len(np.unique(few)) == few.max() + 1
+    assert np.bincount(few).max() == 2

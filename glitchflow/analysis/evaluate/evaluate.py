@@ -51,7 +51,8 @@ from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain, score_table
 from glitchflow.signal.types import Indices
 
-Columns = dict[str, list[Any]]
+Columns = dict[str, NDArray]
+LINES = 4096  # rows that are Python's numbers at once
 
 
 def evaluate(experiment: Experiment) -> Path:
@@ -81,20 +82,21 @@ def evaluate(experiment: Experiment) -> Path:
     lost, where = attribute.spread(events[vetoed], settings.attribute), directory / "attribution.zarr"
     found = attribute.attribute(run, lost, settings, experiment.infer.batch, experiment.cluster, where)
     moves = safety.inject(run, events, stretch, experiment.harm, experiment.scan.alpha, interval)
-    treated = Comparison(dataset, fit, None, False), events, veto_scores.at_veto(here, rule, experiment.veto)
+    treated = Comparison(dataset, fit, None, False), events
+    cuts = partial(veto_scores.at_veto, here, rule, experiment.veto)
     result = {
         **_about(run, settings, events),
         **_tables(rows, scored, levels, settings, interval),
         "safety": safety.tell(rows.labels, scored, experiment.scan) | moves,
-        "stretch": stretch and measure_stretch(stretch, *treated, experiment.cluster, interval),
+        "stretch": stretch and measure_stretch(stretch, *treated, cuts(), experiment.cluster, interval),
         "veto": vetoes,
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
     }
     listed = event_rows(rows.labels, scored, levels, settings.veto)
-    listed["trusted"] = (~moved.flagged if moved else np.ones(len(events), bool)).tolist()
-    listed["carrier"] = found.carriers(events) if found else [""] * len(events)
+    listed["trusted"] = ~moved.flagged if moved else np.ones(len(events), bool)
+    listed["carrier"] = np.array(found.carriers(events) if found else [""] * len(events))
     if experiment.harm.thresholds and len(known) and not run.subtracts:
         tried = thresholded(fit, experiment.harm.thresholds)
         again = rows.named(compare(dataset, known, tried, None, experiment.cluster))
@@ -223,7 +225,7 @@ def event_rows(labels: list[str], scored: Scored, levels: Levels, veto: float) -
     unknown = np.full(len(scored.events), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         left = values.get("residual2", unknown) / values.get("witnessed2", unknown)
-    columns = {
+    return {
         "event": scored.events,
         "gps": scored.gps,
         "family": np.array(labels)[scored.label],
@@ -239,14 +241,12 @@ def event_rows(labels: list[str], scored: Scored, levels: Levels, veto: float) -
         "iou": values["iou"],
         "left": np.where(np.isfinite(left), left, np.nan),
     }
-    return {name: column.tolist() for name, column in columns.items()}
 
 
 def attribution_rows(found: Attribution) -> Columns:
     """List the level of what is generated for each attributed event without each witness and group."""
-    columns: Columns = {"event": found.events.tolist()}
-    columns |= {f"without {name}": found.level[:, v].tolist() for v, name in enumerate(found.variants)}
-    return columns
+    levels = {f"without {name}": found.level[:, v] for v, name in enumerate(found.variants)}
+    return {"event": found.events} | levels
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -292,7 +292,9 @@ def write_csv(path: Path, columns: Columns) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        for row in zip(*columns.values()):
-            writer.writerow(
-                f"{v:.6g}" if isinstance(v, float) and name != "gps" else v for name, v in zip(columns, row)
+        for start in range(0, len(next(iter(columns.values()))), LINES):
+            some = [column[start : start + LINES].tolist() for column in columns.values()]
+            writer.writerows(
+                [f"{v:.6g}" if isinstance(v, float) and name != "gps" else v for name, v in zip(columns, row)]
+                for row in zip(*some)
             )

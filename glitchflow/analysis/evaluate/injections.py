@@ -23,6 +23,7 @@ from glitchflow.analysis.evaluate import signals
 from glitchflow.analysis.evaluate.signals import BANK, VERDICT, Heard
 from glitchflow.config import Cluster, Harm
 from glitchflow.data.build import Job, run_tasks
+from glitchflow.data.scratch import scratch
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Comparison, parts_of
@@ -91,7 +92,8 @@ def _heard(settings: Harm, frange: tuple[float, float]) -> None:
 def _columns(events: Indices, fit: Fit, found: Mapping[int, Array]) -> dict[str, Columns]:
     """By method and name, from the verdicts (S, M, `VERDICT`) on the signals of each event that has any."""
     most = max((len(verdicts) for verdicts in found.values()), default=1)
-    table = np.full((len(fit.methods), len(VERDICT), len(events), most), np.nan)
+    table = scratch((len(fit.methods), len(VERDICT), len(events), most))
+    table[:] = np.nan
     for place, event in enumerate(events.tolist()):
         if event in found:
             table[:, :, place, : len(found[event])] = found[event].transpose(1, 2, 0)

@@ -4,7 +4,7 @@ Shapes: E event that is scored, V veto segment, S threshold, F frequency, T time
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ def veto_table(
         points = [_point(here, curves, i, rule, test.watch) | row for i, row in chosen]
         methods[name] = {
             "curves": {figure: _lists(curve) for figure, curve in curves.items()},
-            "segments": [len(one) for one in here.segments],
+            "segments": here.counts,
             "at_veto": _point(
                 here, curves, int(np.searchsorted(rule.thresholds, rule.veto)), rule, test.watch
             ),
@@ -89,7 +89,7 @@ def veto_table(
             "rank": None if validation is None else rank_table(validation, test, name),
         }
         caught[name] = {
-            f"caught_{row['percent']}": _caught(here.segments[i], test.watch.glitch)
+            f"caught_{row['percent']}": _caught(here.segments(i), test.watch.glitch)
             for i, row in chosen
             if row["cost"] == COSTS[0]
         }
@@ -106,19 +106,28 @@ def veto_table(
 
 @dataclass(frozen=True)
 class Cut:
-    """Holds what a method's vetoes take out of a split at each threshold tried, (S,) both."""
+    """Holds what a method's vetoes take out of a split at each threshold tried, S of them."""
 
-    segments: list[Array]  # (V, 2) each
+    segments: Callable[
+        [int], Array
+    ]  # (V, 2) at the i-th threshold, made anew: all of 10^6 events are too many
+    counts: list[int]  # V
     tallies: list[vetoes.Tally]
 
 
 def cut(judged: Judged, method: str, rule: Rule, settings: Veto) -> Cut:
     """Veto a split's events by a method, at each threshold tried."""
     watch, covered = judged.watch, judged.levels.covered[method]
-    made = [
-        watch.vetoed(covered > i, settings.padding, settings.minimum) for i in range(len(rule.thresholds))
-    ]
-    return Cut(made, [vetoes.tally(one, watch) for one in made])
+
+    def segments_at(i: int) -> Array:
+        return watch.vetoed(covered > i, settings.padding, settings.minimum)
+
+    counts, tallies = [], []
+    for i in range(len(rule.thresholds)):
+        vetoed = segments_at(i)
+        counts.append(len(vetoed))
+        tallies.append(vetoes.tally(vetoed, watch))
+    return Cut(segments_at, counts, tallies)
 
 
 def at_veto(judged: Judged, rule: Rule, settings: Veto) -> tuple[segmentlist, dict[str, segmentlist]]:
@@ -136,7 +145,7 @@ def _chosen(before: Cut) -> Iterator[tuple[int, dict[str, Any]]]:
     for cost, (percent, most) in itertools.product(COSTS, QUOTED.items()):
         i = vetoes.lowest_threshold(before.tallies, cost, most)
         if i is not None:
-            resolvable = len(before.segments[i]) >= RESOLVABLE_EVENTS
+            resolvable = before.counts[i] >= RESOLVABLE_EVENTS
             yield i, {"cost": cost, "percent": percent, "resolvable": resolvable}
 
 
@@ -146,9 +155,9 @@ def _point(
     """hveto's and iDQ's figures at the i-th threshold."""
     return {
         "threshold": float(rule.thresholds[i]),
-        "segments": len(here.segments[i]),
+        "segments": here.counts[i],
         **{figure: asdict(curve.at(i)) for figure, curve in curves.items()},
-        "chance": asdict(vetoes.chance(here.segments[i], watch)),
+        "chance": asdict(vetoes.chance(here.segments(i), watch)),
     }
 
 
