@@ -92,7 +92,7 @@ STAGES = {
         "glitchflow.analysis.clean.clean:clean",
         "Subtract the generated noise from the strain, and write it with the veto segments: clean/.",
         "workdir seed store.path ingest clean veto evaluate harm",
-        ("overwrite",),
+        ("overwrite", "force"),
     ),
     "report": Stage(
         "glitchflow.analysis.report:report",

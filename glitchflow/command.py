@@ -36,6 +36,7 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
     "nodes": (int, typer.Option("--nodes", help="Nodes of the cluster to plan for."), 1),
     "cores": (int | None, typer.Option("--cores", help="Cores of each; default: as here."), None),
     "overwrite": (bool, typer.Option("--overwrite", help="Replace what this stage wrote before."), False),
+    "force": (bool, typer.Option("--force", help="Also where validation says that it does harm."), False),
     "shard": (int | None, typer.Option("--shard", help="Make this shard alone, again."), None),
     "verify": (
         bool,

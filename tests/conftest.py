@@ -109,6 +109,28 @@ def trained_run(dataset_run: Experiment, once: Callable) -> Experiment:
 
 
 @pytest.fixture(scope="session")
+def series_run(dataset_run: Experiment, once: Callable) -> Experiment:
+    """The same dataset with a small coherent twin, inferred and evaluated. Read only."""
+    from glitchflow.analysis.evaluate.evaluate import evaluate
+    from glitchflow.analysis.infer import infer
+    from glitchflow.train.loop import train
+    from glitchflow.train.setup import training_of
+
+    def at(directory: Path) -> Experiment:
+        model = {"name": "coherent", "width": 4, "options": {"experts": 2, "sensors": 1}}
+        return small(directory, store={"series": "float64"}, model=model, train={"loss": "l2", "workers": 1})
+
+    def make(directory: Path) -> None:
+        linked(dataset_run, directory, "dataset.zarr")
+        experiment = at(directory)
+        train(training_of(experiment), directory / "train")
+        infer(staged("infer", experiment))
+        evaluate(staged("evaluate", experiment))
+
+    return at(once("series", make))
+
+
+@pytest.fixture(scope="session")
 def recorded_data() -> Path:
     """Directory of the GW150914 files."""
     directory = os.environ.get("GLITCHFLOW_TEST_DATA", "")

@@ -32,7 +32,7 @@ from glitchflow.signal.types import Recipe
 
 
 def small(workdir: Path, **changes: object) -> Experiment:
-    """The quickstart made small: 96 events of 8 s at 256 Hz in 16 shards, 16 x 16 pixels."""
+    """A quickstart made small, of a network of images: 96 events of 8 s at 256 Hz in 16 shards, 16 x 16 pixels."""
     values: dict = {
         "workdir": str(workdir),
         "seed": 3,

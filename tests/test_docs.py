@@ -38,7 +38,6 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "launch/README.md", "containers/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-RUN = ("quickstart", "synthetic")  # configurations in whose place the small run stands, trained and evaluated
 # endings that make words with points a file, not a key
 FILES = {"csv", "hdf5", "html", "json", "parquet", "png", "py", "xml", "yaml", "zarr"}
 HOWS = {"", "again", "data", "long", "cluster", "install", "make"}
@@ -83,18 +82,23 @@ COMMANDS = [
 
 
 @pytest.fixture
-def desk(trained_run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, made like a clone's, in which copies of the small run stand for the pages' runs.
+def desk(
+    series_run: Experiment, trained_run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The working directory, made like a clone's, in which copies of small runs stand for the pages' runs.
 
     `configs/mine.yaml` is of events that no network was trained on.
     """
     (tmp_path / "docs").mkdir()
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    for name in RUN:
-        shutil.copytree(trained_run.workdir, tmp_path / "runs" / name)
-        here = trained_run.model_copy(update={"workdir": f"runs/{name}"})
+    for name, run in (
+        ("quickstart", series_run),
+        ("synthetic", trained_run),
+    ):  # a coherent twin, one of images
+        shutil.copytree(run.workdir, tmp_path / "runs" / name)
+        here = run.model_copy(update={"workdir": f"runs/{name}"})
         (tmp_path / "configs" / f"{name}.yaml").write_text(here.model_dump_json())  # which YAML understands
-    mine = trained_run.model_copy(update={"workdir": "runs/mine", "seed": 4})
+    mine = series_run.model_copy(update={"workdir": "runs/mine", "seed": 4})
     (tmp_path / "configs" / "mine.yaml").write_text(mine.model_dump_json())
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,17 +1,20 @@
 """One step of a coherent twin along the time line: recorded samples come in, what is removed comes out.
 
-    the last seconds + block --front--> a crop that ends with it --network, fit--> y, w' --whitening undone--> of the
-    block that ended `settle` earlier, in the strain's unit, and of a moment after it, which gives way to the next crop
+    the last seconds + block --front--> a crop that ends with it --network, fit--> y, w' --guard.py, whitening
+    undone--> of the block that ended `settle` earlier, in the strain's unit, and of a moment after it, which gives way
+    to the next crop
 
 A block is always taken from the crop that ends `settle` after it: what comes out depends on the samples of that crop
-and of the one before, and not on where a run began, or for how long it has run. A state that is kept goes on bit by
-bit.
+and of the one before, and not on where a run began, or for how long it has run; but for bands that were made louder
+over the last minute, which are passed through. A state that is kept goes on bit by bit.
 
-Shapes: R recorded channel (the strain first), A template, C input, N sample of a crop, n of a block, f of a fade.
+Shapes: R recorded channel (the strain first), A template, C input, N sample of a crop, n of a block, f of a fade,
+B band and K block that guard.py remembers.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +22,13 @@ import torch
 
 from glitchflow.errors import InputError
 from glitchflow.signal.types import Array
+from glitchflow.twin import guard
 from glitchflow.twin.coherent import generate
 from glitchflow.twin.crops import CROP, MARGIN
 from glitchflow.twin.front import Front
 from glitchflow.twin.kind import Trained
 
+Band = tuple[float, float]  # Hz
 # s for a band from 10 Hz, as in front.py
 LEAD = 0.5  # of known strain before a block: the whitening's past, and as much again for the network to see
 FADE = 0.0625  # over which one crop's prediction gives way to the next one's, and treatment begins and ends
@@ -36,6 +41,7 @@ class Stepper:
     trained: Trained
     block: int
     settle: int
+    louder: float = guard.LOUDER  # share of its power by which a band may be made louder
 
     @property
     def front(self) -> Front:
@@ -66,6 +72,7 @@ class State:
     end: int  # number of the sample that comes next, counted from GPS 0 at the twin's rate
     recent: Array  # (R, reach) the last samples, NaN where there were none
     said: Array  # (2, f) y and w' after the last block, as its crop had them
+    heard: Array  # (K, 2, B) power of the last blocks, before and after: see `guard.powers`
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,9 @@ class Step:
     removed: Array  # (n,) w' = y + q
     treated: bool  # whether the strain is known for long enough, and to the end of the crop
     silent: tuple[str, ...]  # witnesses that have gaps in the crop, and say nothing in it
+    passed: tuple[
+        tuple[float, float], ...
+    ] = ()  # Hz, bands that nothing is removed of, as it made them louder
     p: Array | None = None  # probability of a glitch, where it is asked for
 
 
@@ -102,7 +112,8 @@ def stepper(trained: Trained, block: float, settle: float, where: str) -> Steppe
 def begin(steps: Stepper, end: int) -> State:
     """Begin before sample number `end`, with nothing known: on the grid where (end - settle) % block is 0."""
     channels = len(steps.front.channels)
-    return State(end, np.full((channels, steps.reach), np.nan), np.zeros((2, steps.fade)))
+    recent, said = np.full((channels, steps.reach), np.nan), np.zeros((2, steps.fade))
+    return State(end, recent, said, np.zeros((0, 2, guard.BANDS)))
 
 
 def step(steps: Stepper, state: State, samples: Array) -> tuple[State, Step]:
@@ -119,29 +130,49 @@ def step(steps: Stepper, state: State, samples: Array) -> tuple[State, Step]:
     known = recent[:, first:].copy()
     gaps = ~np.isfinite(known).all(axis=1)
     known[gaps] = 0
-    new = np.zeros((2, steps.block + steps.fade))
+    new, heard = np.zeros((2, steps.block + steps.fade)), state.heard
+    passed: tuple[Band, ...] = ()
     if treated:
-        new = _predict(steps, known)[:, stop - steps.block - first : stop + steps.fade - first]
+        white = _predict(steps, known)
+        heard, passed = _watch(steps, heard, white)
+        there = slice(stop - steps.block - first, stop + steps.fade - first)
+        new = _unit(steps, white[1:], known.shape[1])[:, there]
     ramp = np.sin(np.pi / 2 * (np.arange(steps.fade) + 0.5) / max(1, steps.fade)) ** 2
     out = new[:, : steps.block].copy()
     out[:, : steps.fade] = ramp * out[:, : steps.fade] + (1 - ramp) * state.said
     silent = tuple(name for name, gap in zip(steps.front.channels, gaps.tolist()) if gap)
-    said = Step(end - steps.settle - steps.block, out[0], out[1], treated, silent)
-    return State(end, recent, new[:, steps.block :]), said
+    said = Step(end - steps.settle - steps.block, out[0], out[1], treated, silent, passed)
+    return State(end, recent, new[:, steps.block :], heard), said
 
 
 @torch.inference_mode()
 def _predict(steps: Stepper, known: Array) -> Array:
-    """y and w' (2, N') of recorded samples (R, N') without gaps, in the strain's unit, of the crop that ends with them;
-    zeros before it."""
+    """The strain, y and w' (3, N), white, of the crop that ends with recorded samples (R, N') without gaps."""
     front, network = steps.front, steps.trained.network
     prepared = front.prepare(torch.from_numpy(known)[None])
     there = min(steps.crop, known.shape[1])
     crop = prepared.new_zeros(*prepared.shape[:2], steps.crop)
     crop[..., steps.crop - there :] = prepared[..., prepared.shape[-1] - there :]
     found = generate(network, front, crop.to(next(network.parameters())))
-    white = torch.stack([found["estimate"][0], found["removed"][0]]).double().cpu().numpy()
-    unit = front.undo(white)
-    whole = np.zeros((2, known.shape[1]))
-    whole[:, known.shape[1] - there :] = unit[:, steps.crop - there :]
+    return torch.stack([crop[0, 0], found["estimate"][0], found["removed"][0]]).double().cpu().numpy()
+
+
+def _watch(steps: Stepper, heard: Array, white: Array) -> tuple[Array, tuple[Band, ...]]:
+    """Remember what removing does to a block of the crop (3, N), and take bands that were made louder out of w'."""
+    rate, limits = steps.front.rate, guard.edges(steps.front.band)
+    stop, blocks = steps.crop - steps.settle, math.ceil(guard.MEMORY * rate / steps.block)
+    strain, _, removed = white[:, stop - steps.block : stop]
+    now = guard.powers(strain, removed, rate, limits)
+    heard = np.concatenate([heard, now[None]])[-blocks:]
+    bands = guard.louder(heard, blocks, steps.louder)
+    if bands.any():
+        white[2] = guard.without(white[2], rate, limits, bands)
+    return heard, tuple(zip(limits[:-1][bands].tolist(), limits[1:][bands].tolist()))
+
+
+def _unit(steps: Stepper, white: Array, samples: int) -> Array:
+    """White series (2, N) of a crop in the strain's unit: the last of so many samples (2, N'), zeros before it."""
+    there = min(steps.crop, samples)
+    whole = np.zeros((2, samples))
+    whole[:, samples - there :] = steps.front.undo(white)[:, steps.crop - there :]
     return whole

@@ -8,38 +8,26 @@ import pytest
 from helpers import linked, staged
 
 from glitchflow.analysis.clean.clean import clean
-from glitchflow.analysis.evaluate.evaluate import evaluate
 from glitchflow.analysis.event_figure import draw, response
-from glitchflow.analysis.infer import infer
 from glitchflow.analysis.opened import open_run
 from glitchflow.analysis.report import report as write_report
 from glitchflow.data.view import strain_engine
 from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.treat import read_block
 from glitchflow.signal.qtransform import look
-from glitchflow.train import loop
-from glitchflow.train.setup import training_of
 from glitchflow.twin import kinds
 from glitchflow.twin.estimate import estimator_of
 
 
-@pytest.fixture(scope="module")
-def run(dataset_run, tmp_path_factory):
-    home = tmp_path_factory.mktemp("series_run")
-    experiment = linked(dataset_run, home, "dataset.zarr")
-    model = experiment.model.model_copy(
-        update={"name": "coherent", "width": 4, "options": {"experts": 2, "sensors": 1}}
-    )
-    training = experiment.train.model_copy(update={"loss": "l2", "workers": 1})
-    experiment = experiment.model_copy(update={"model": model, "train": training})
-    loop.train(training_of(experiment), home / "train")
-    infer(staged("infer", experiment))
-    return experiment
+@pytest.fixture
+def run(series_run, tmp_path):
+    """The small run of a coherent twin, in which more is written."""
+    return linked(series_run, tmp_path, "dataset.zarr", "predictions.zarr", "train", "evaluation")
 
 
 @pytest.fixture(scope="module")
-def opened(run):
-    return open_run(run)
+def opened(series_run):
+    return open_run(series_run)
 
 
 def test_predictions_are_series_and_their_q_plots(opened):
@@ -65,8 +53,7 @@ def test_what_is_removed_is_asked_again_of_another_strain(opened):
 
 
 def test_it_is_scored_among_the_methods(run):
-    directory = evaluate(staged("evaluate", run))
-    metrics = json.loads((directory / "metrics.json").read_text())
+    metrics = json.loads(Path(run.workdir, "evaluation", "metrics.json").read_text())
     scores = metrics["families"]["witnessed"]["scores"]["network"]
     assert scores["left"]["value"] > 0 and scores["snr_kept_median"]["value"] > 0.9
     assert scores["skill"]["value"] is None  # what it removes holds strain
@@ -88,7 +75,8 @@ def test_an_event_is_drawn_before_and_after(opened, tmp_path):
 
 def test_clean_subtracts_its_series(run, opened):
     directory = clean(
-        staged("clean", run.model_copy(update={"clean": run.clean.model_copy(update={"split": "test"})}))
+        staged("clean", run.model_copy(update={"clean": run.clean.model_copy(update={"split": "test"})})),
+        force=True,
     )
     paths = sorted(directory.glob("*.hdf5"))
     assert Path(directory / "clean.json").exists() and paths

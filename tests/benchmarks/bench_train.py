@@ -48,7 +48,7 @@ GO, END = b"go", b"end"
 
 
 def settings(workdir: Path, events: int, workers: int, cache_gb: int = 4) -> Experiment:
-    """The quickstart's data and network."""
+    """The quickstart's data, and a network of images."""
     keys = [
         f"workdir={workdir}",
         f"simulate.events={events}",
@@ -58,6 +58,9 @@ def settings(workdir: Path, events: int, workers: int, cache_gb: int = 4) -> Exp
     keys += [
         f"loader.lanes={4 * workers}",
         f"train.workers={workers}",
+        "model.name=unet",
+        "model.width=16",
+        "train.loss=l1",
         "train.epochs=100000",
         "train.samples=0",
     ]

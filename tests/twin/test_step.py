@@ -1,5 +1,7 @@
 """Steps along the time line: what comes out is what the twin says of each block, whoever runs it, from wherever."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from fronts import FRONT, RATE, First
 
 from glitchflow.errors import InputError
 from glitchflow.twin import coherent
+from glitchflow.twin.guard import LOUDER, edges
 from glitchflow.twin.kind import Trained
 from glitchflow.twin.step import LEAD, Stepper, begin, step, stepper
 
@@ -16,7 +19,9 @@ FIRST = 2000 * BLOCK  # number of the first sample
 
 @pytest.fixture
 def steps() -> Stepper:
-    return stepper(Trained(coherent.KIND, First(), FRONT.channels, FRONT), 1, 0.25, "clean")
+    """A twin whose estimate is no part of the strain: it may make it louder."""
+    steps = stepper(Trained(coherent.KIND, First(), FRONT.channels, FRONT), 1, 0.25, "clean")
+    return replace(steps, louder=np.inf)
 
 
 def recorded(seed=1) -> np.ndarray:
@@ -97,6 +102,27 @@ def test_a_gap_in_a_witness_costs_the_witness(steps):
     assert said[12].silent == ("FAST",)
     np.testing.assert_array_equal(said[14].removed, without[14].removed)
     np.testing.assert_array_equal(said[20].removed, run(steps, recorded())[20].removed)
+
+
+def test_what_makes_a_band_louder_is_not_injected_and_comes_back(steps):
+    """A witness goes mad for a while; the strain shows what it showed before, as the witness did."""
+    values = recorded()
+    white = FRONT.prepare(torch.from_numpy(values)[None])[0, 5].numpy()
+    values[0] = FRONT.undo(white) + 0.1 * values[0]
+    guarded, free = run(replace(steps, louder=LOUDER), values), run(steps, values)
+    np.testing.assert_array_equal(joined(guarded, "removed"), joined(free, "removed"))
+    assert not any(one.passed for one in guarded)
+    tone = 20 * np.sin(2 * np.pi * 35 * np.arange(BLOCK) / RATE) * np.hanning(BLOCK)
+    values[1, 8 * BLOCK : 9 * BLOCK] += tone
+    said, injected = run(replace(steps, louder=LOUDER), values), run(steps, values)
+    low, high = edges(FRONT.band)[1:3]
+    assert {one.passed for one in said[8:]} == {((low, high),)}, "for a minute"
+    white = FRONT.strain(torch.from_numpy(np.stack([joined(one, "removed") for one in (injected, said)])))
+    power = np.square(np.abs(np.fft.rfft(white.numpy())))
+    frequency = np.fft.rfftfreq(BLOCKS * BLOCK, 1 / RATE)
+    inside, beside = (frequency > 34) & (frequency < 36), (frequency > 55) & (frequency < 80)
+    assert power[1, inside].sum() < 0.02 * power[0, inside].sum()
+    assert power[1, beside].sum() == pytest.approx(power[0, beside].sum(), rel=0.02)
 
 
 def test_no_settling_means_no_fade(steps):

@@ -9,6 +9,7 @@ Shapes: M sample of a file.
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from glitchflow.analysis import truth
 from glitchflow.analysis.clean import veto_segments as veto
 from glitchflow.analysis.clean.line import clean_line, open_line
 from glitchflow.analysis.clean.removed import Job
+from glitchflow.analysis.clean.seconds import summary
+from glitchflow.analysis.clean.verdict import judge, refuse
 from glitchflow.analysis.clean.windows import clean_windows
 from glitchflow.analysis.opened import Opened, Windows, open_run, sources_of, strain_source, windows_of
 from glitchflow.config import Clean, Evaluate, Experiment, Source
@@ -42,10 +45,11 @@ from glitchflow.twin.step import stepper
 SUFFIX, NOISE = "_CLEAN", "_NOISE"
 
 
-def clean(experiment: Experiment, overwrite: bool = False) -> Path:
+def clean(experiment: Experiment, overwrite: bool = False, force: bool = False) -> Path:
     """Write `workdir/clean` and return its path.
 
-    Raises `InputError` where a store or the strain is missing, and where `clean` is there and not to be overwritten.
+    Raises `InputError` where a store or the strain is missing, where `clean` is there and not to be overwritten, and
+    where validation says that the network does harm, unless that is forced.
     """
     directory, settings = Path(experiment.workdir) / "clean", experiment.clean
     if directory.exists() and not overwrite:
@@ -63,6 +67,8 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
     series = run.dataset.config.series
     recording = open_recording([source], series, windows.series) if source else None
     method = _method(run, settings, experiment.evaluate)
+    judged = None if method or force else judge(run, settings.threshold, experiment.evaluate, interval)
+    refuse(judged, run.network)
     job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold, method)
     partial = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
     with lease.hold(directory) as still_mine:
@@ -73,14 +79,12 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         name = f"{run.dataset.channels[0].partition(':')[0]}:{experiment.veto.tag}:{experiment.veto.version}"
         veto.write_flag(found, name, partial)
         facts = {
-            "channel": run.dataset.channels[0] + SUFFIX,
-            "method": settings.method,
-            "mask": {"threshold": settings.threshold},
-            "windows": len(windows.events),
+            **_about(run, settings, len(windows.events)),
             "treated": treated,
+            **summary(partial),
+            "validation": judged and asdict(judged),
             "veto": {"flag": name, "threshold": experiment.evaluate.veto, "segments": len(found.active)},
             "deadtime": None if math.isnan(found.deadtime) else found.deadtime,
-            "predictions": run.predictions.attributes["checkpoints"],
         }
         (partial / "clean.json").write_text(json.dumps(facts, indent=1))
         if known:
@@ -90,6 +94,17 @@ def clean(experiment: Experiment, overwrite: bool = False) -> Path:
         objects.replace(partial, directory)
     say(f"{treated} of {len(windows.events)} windows treated, deadtime of the vetoes {found.deadtime:.2%}")
     return directory
+
+
+def _about(run: Opened, settings: Clean, windows: int) -> dict[str, Any]:
+    """What is cleaned, by what."""
+    return {
+        "channel": run.dataset.channels[0] + SUFFIX,
+        "method": settings.method,
+        "mask": {"threshold": settings.threshold},
+        "predictions": run.predictions.attributes["checkpoints"],
+        "windows": windows,
+    }
 
 
 def _written(job: Job, experiment: Experiment, directory: Path) -> int:

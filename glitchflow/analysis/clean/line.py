@@ -8,7 +8,6 @@ No sample outside of the spans changes. What comes out of a block does not depen
 Shapes: R recorded channel, n sample of a block, N sample at the twin's rate, M sample of a file.
 """
 
-import csv
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from igwn_segments import segment, segmentlist
 from scipy.signal import firwin, kaiserord, resample_poly
 
 from glitchflow.analysis.clean.files import Stretch, read_piece, write
+from glitchflow.analysis.clean.seconds import NOT_CHOSEN, Row, parts, rms, table
 from glitchflow.config import Series, Source
 from glitchflow.progress import track
 from glitchflow.signal.recorded.frames import pieces
@@ -35,7 +35,6 @@ ENDS = 0.25  # s over which treatment begins and ends, inside a span
 RIPPLE = 100.0  # dB by which interpolation damps what is not in the band
 STUCK = 0.125  # s of one value from which strain is none, as the 0 that is written without lock
 LOT = 32  # blocks that are read together
-SECONDS = "seconds.csv"
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,7 @@ def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, dire
     names: of the cleaned channel and of the estimate beside it. Returns the time that was cleaned.
     """
     said, held, cleaned = _said(line), deque[Step](), segmentlist()
-    with (
-        (directory / SECONDS).open("w", newline="", encoding="utf-8") as file,
-        track(len(line.blocks), "cleaning", "blocks") as advance,
-    ):
-        table = csv.writer(file)
-        table.writerow(["gps", "cleaned", "removed_rms", "why"])
+    with table(directory) as tell, track(len(line.blocks), "cleaning", "blocks") as advance:
         for stretch in _files(strain, line.spans):
             begin, end = stretch.gps - _reach(line.steps), stretch.stop + _reach(line.steps)
             for one in said:
@@ -89,7 +83,7 @@ def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, dire
                 weight * _at(line, list(held), name, stretch) for name in ("estimate", "removed")
             )
             write(dict(zip(names, (stretch.values - removed, estimate))), stretch, directory, form)
-            table.writerows(_seconds(line, list(held), stretch, weight, removed))
+            tell(_seconds(line, list(held), stretch, weight, removed))
             cleaned |= (
                 _treated(line, list(held)) & segmentlist([segment(stretch.gps, stretch.stop)]) & line.spans
             )
@@ -189,18 +183,20 @@ def _weight(spans: segmentlist, stretch: Stretch) -> Array:
 
 def _seconds(
     line: Line, said: Sequence[Step], stretch: Stretch, weight: Array, removed: Array
-) -> Iterator[tuple[int, int, str, str]]:
-    """Rows of `seconds.csv`: GPS second, whether all of it was cleaned, rms of what was removed, and why not more."""
+) -> Iterator[Row]:
+    """Rows of `seconds.csv`."""
     rate = line.steps.front.rate
-    number = np.floor(stretch.gps + np.arange(len(weight)) / stretch.sample_rate + 1e-9).astype(np.int64)
-    for second in range(int(number[0]), int(number[-1]) + 1):
-        part = slice(*np.searchsorted(number, (second, second + 1)))
+    for second, part in parts(stretch):
         blocks = [one for one in said if one.start / rate < second + 1 and _stop(line, one) > second]
-        silent = sorted({name for one in blocks for name in one.silent})
-        why = [f"without {' '.join(silent)}"] * bool(silent)
-        if not weight[part].any():
-            why = ["not chosen"]
-        elif not all(one.treated for one in blocks):
-            why = ["a gap in the strain"]
-        whole = bool((weight[part] > 0).all()) and all(one.treated for one in blocks)
-        yield second, int(whole), f"{np.sqrt(np.mean(np.square(removed[part]))):.6g}", ", ".join(why)
+        treated = all(one.treated for one in blocks)
+        whole = bool((weight[part] > 0).all()) and treated
+        why = _why(blocks) if treated else "a gap in the strain"
+        yield second, int(whole), rms(removed[part]), why if weight[part].any() else NOT_CHOSEN
+
+
+def _why(blocks: Sequence[Step]) -> str:
+    """Without which witnesses these blocks are, and which bands they pass through."""
+    silent = sorted({name for one in blocks for name in one.silent})
+    passed = sorted({band for one in blocks for band in one.passed})
+    words = [f"without {' '.join(silent)}"] * bool(silent)
+    return ", ".join([*words, *(f"{low:.3g}-{high:.3g} Hz would be louder" for low, high in passed)])

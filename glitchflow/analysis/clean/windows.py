@@ -15,6 +15,7 @@ import numpy as np
 
 from glitchflow.analysis.clean.files import Stretch, read_piece, write
 from glitchflow.analysis.clean.removed import Job, removed_of, strain_of
+from glitchflow.analysis.clean.seconds import NOT_CHOSEN, Row, parts, rms, table
 from glitchflow.progress import track
 from glitchflow.score.mask import upsample
 from glitchflow.signal.recorded.frames import pieces
@@ -27,7 +28,7 @@ def clean_windows(job: Job, channel: str, form: str, directory: Path) -> int:
     """Write every file that windows lie in, cleaned; return how many windows lost anything."""
     treated: set[int] = set()
     block = job.estimator.block
-    with track(len(job.windows.events), "cleaning", "windows") as advance:
+    with table(directory) as tell, track(len(job.windows.events), "cleaning", "windows") as advance:
         for stretch in _stretches(job):
             values = stretch.values.copy()
             for first in range(0, len(stretch.places), block):
@@ -35,7 +36,18 @@ def clean_windows(job: Job, channel: str, form: str, directory: Path) -> int:
                 treated |= _subtract(job, places, stretch, values)
                 advance(len(places))
             write({channel: values}, stretch, directory, form)
+            tell(_seconds(job, stretch, stretch.values - values))
     return len(treated)
+
+
+def _seconds(job: Job, stretch: Stretch, removed: Array) -> Iterator[Row]:
+    """Rows of `seconds.csv`."""
+    start, stop = (times[stretch.places] for times in (job.windows.start, job.windows.stop))
+    for second, part in parts(stretch):
+        shown = np.minimum(stop, second + 1) - np.maximum(start, second)
+        taken = bool(removed[part].any())
+        why = "" if taken else "nothing to remove" if (shown > 0).any() else NOT_CHOSEN
+        yield second, int(taken), rms(removed[part]), why
 
 
 def _subtract(job: Job, places: Indices, stretch: Stretch, values: Array) -> set[int]:

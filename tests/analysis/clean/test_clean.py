@@ -1,5 +1,6 @@
 """Cleaned strain against the recording it came from: what changed, what did not, and how the files read."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -156,6 +157,13 @@ def test_vetoes_cover_the_glitches_and_read_back_exactly(run):
         assert float(abs(flag.active)) / float(abs(flag.known)) == pytest.approx(facts["deadtime"])
     assert flags[0].active == flags[1].active
     assert facts["treated"] < facts["windows"] == 21
+    with (directory / "seconds.csv").open() as file:
+        rows = {int(row["gps"]) - int(START): row for row in csv.DictReader(file)}
+    assert list(rows) == [*range(SECONDS)] and facts["seconds"] == SECONDS
+    assert all(rows[int(middle)]["why"] == "" and rows[int(middle)]["cleaned"] == "1" for middle in GLITCHES)
+    assert rows[0]["why"] == "not chosen" and rows[0]["removed_rms"] == "0"
+    assert facts["cleaned"] + sum(facts["why"].values()) == SECONDS
+    assert {*facts["why"]} == {"not chosen", "nothing to remove"}
 
 
 def test_the_deadtime_is_that_of_evaluate(run):
@@ -214,7 +222,7 @@ def test_synthetic_events_are_cleaned_one_by_one(dataset_run, tmp_path):
     experiment = linked(dataset_run, tmp_path, "dataset.zarr").model_copy(update={"clean": settings})
     dataset = store.open_store(experiment.dataset)
     write_predictions(experiment, np.asarray(dataset["witnessed"][:]))
-    directory = clean(experiment)
+    directory = clean(experiment, force=True)  # no network that could be judged
     left, before = [], []
     for event in dataset.indices("test"):
         gps, recorded = float(dataset["gps"][event]), np.asarray(dataset["series"][event, 0])

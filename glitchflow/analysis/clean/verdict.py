@@ -1,0 +1,102 @@
+"""Whether what a network says may be subtracted at all: what that does to events of the validation split.
+
+    simulated events    `residual` must be below that of doing nothing, 1, and of the linear method
+    recorded windows    at most `WORSE` of them may have more power in the band after than before
+
+Shapes: E event.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from glitchflow.analysis.opened import Opened
+from glitchflow.config import Evaluate
+from glitchflow.data.store import Dataset
+from glitchflow.errors import InputError
+from glitchflow.methods.coherent import Subtraction
+from glitchflow.methods.compare import Comparison, fit_method
+from glitchflow.methods.method import Fit
+from glitchflow.methods.table import NETWORK, NOTHING, Predicted, Thresholded, predicted
+from glitchflow.score.made import Columns, Who, families
+from glitchflow.score.statistics import Bootstrap
+from glitchflow.score.table import SCORES
+from glitchflow.signal.types import Indices
+
+EVENTS = 256  # of the validation split at most: they take seconds, and know a share of 5 % to 1.4 %
+WORSE = (
+    0.05  # share of windows; the best method on real witnesses, robust Wiener filters, makes 0 to 2 % worse
+)
+LINEAR = "linear"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Says how a network did on validation events."""
+
+    score: str  # residual or made_worse
+    events: int
+    values: dict[str, float]  # by method
+
+    @property
+    def reproach(self) -> str:
+        """Say in words what the network is worse than; empty where it may subtract."""
+        mine = self.values[NETWORK]
+        if self.score == "made_worse":
+            much = f"makes {mine:.1%} of {self.events} validation windows worse, more than {WORSE:.0%}"
+            return much if mine > WORSE else ""
+        better = [
+            f"{name} ({value:.3g})" for name, value in {NOTHING: 1.0, **self.values}.items() if value < mine
+        ]
+        much = f"has a residual of {mine:.3g} on {self.events} validation events, worse than "
+        return f"{much}{' and '.join(better)}" if better else ""
+
+
+def judge(run: Opened, threshold: float, settings: Evaluate, interval: Bootstrap) -> Verdict | None:
+    """Judge the network of a run; None where no validation event says anything of it.
+
+    threshold: clean.threshold, from which on energies are subtracted.
+    """
+    dataset = run.dataset
+    events = dataset.indices("validation")[:EVENTS]
+    if not len(events) or "series" not in dataset:
+        return None
+    fit = _fit(run, threshold, settings)
+    columns = Comparison(dataset, fit, None, True).score(tuple(events.tolist())).columns
+    score = "made_worse" if dataset.recorded else "residual"
+    who = _who(dataset, events, columns[NETWORK], settings.quiet)
+    if who is None or not SCORES[score].needs <= columns[NETWORK].keys():
+        return None
+    values = {name: SCORES[score].over(columns, name, who, interval).value for name in columns}
+    return Verdict(score, len(events), values) if np.isfinite(list(values.values())).all() else None
+
+
+def _who(dataset: Dataset, events: Indices, columns: Columns, quiet: float) -> Who | None:
+    """All windows; of simulated events the witnessed families together, None where nothing is witnessed."""
+    if dataset.recorded:
+        every = np.ones(len(events), bool)
+        return Who(every, ~every, ~every, None)
+    power = columns.get("transients2", columns.get("witnessed2"))
+    if power is None:
+        return None
+    labels, witnessed = dataset.labels, dataset.witnessed_labels
+    ratio = quiet / dataset.config.qplot.span
+    rows = families(dataset.events("label", events), labels, witnessed, power >= 1, ratio)
+    return next((who for name, who in reversed(rows.items()) if name in ("witnessed", *witnessed)), None)
+
+
+def refuse(found: Verdict | None, network: object) -> None:
+    """Raise `InputError` where validation says that a network does harm."""
+    if found and found.reproach:
+        raise InputError(f"{network}: {found.reproach}; --force subtracts all the same")
+
+
+def _fit(run: Opened, threshold: float, settings: Evaluate) -> Fit:
+    """The network as `clean` subtracts it, and beside it the linear method, where that can be fitted, or nothing."""
+    training = run.basis.training
+    learned = not run.dataset.recorded and training is not None and len(training.indices("train"))
+    fit = fit_method(run.dataset, run.basis, LINEAR if learned else NOTHING, threshold, settings)
+    known = run.methods[NETWORK]
+    ready = known if isinstance(known, Subtraction) else Thresholded(Predicted(known), threshold, fit.floor)
+    methods = {NETWORK: predicted(NETWORK, known), **fit.methods}
+    return replace(fit, methods=methods, fitted={NETWORK: ready, **fit.fitted})
