@@ -94,6 +94,12 @@ STAGES = {
         "workdir seed store.path ingest clean veto evaluate harm",
         ("overwrite", "force"),
     ),
+    "event": Stage(
+        "glitchflow.analysis.event:event",
+        "Show one time on one page: strain before and after, who carries it, other methods, vetoes: events/GPS.html.",
+        "workdir store.path ingest.channels evaluate veto clean.threshold",
+        arguments=("gps",),
+    ),
     "report": Stage(
         "glitchflow.analysis.report:report",
         "Draw everything there is so far on one page: report.html.",

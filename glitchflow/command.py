@@ -29,6 +29,7 @@ class Stage:
     instead: dict[str, str] = field(default_factory=dict)  # another function, where this option is given
     says: str = "{stage}: wrote {shown} in {seconds:.1f} s"  # of what the function returns
     required: bool = True  # CONFIG
+    arguments: tuple[str, ...] = ()  # that follow CONFIG
 
 
 # name: type, option, default
@@ -57,6 +58,9 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
         "",
     ),
 }
+ARGUMENTS: dict[str, tuple[Any, Any]] = {
+    "gps": (float, typer.Argument(metavar="GPS", help="The time, in GPS s."))
+}
 CONFIG = {True: "The experiment, a YAML file.", False: "Also check what this experiment needs."}
 
 
@@ -64,14 +68,15 @@ def command(app: typer.Typer, name: str, stage: Stage) -> None:
     """Make a command of a row of the table, with the keys it reads at the end of its help."""
     keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
     overrides = typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys of the file to change.")
-    rows = {
+    rows: dict[str, tuple[Any, Any, Any]] = {
         "path": (
             str,
             typer.Argument(metavar="CONFIG", help=CONFIG[stage.required]),
             empty if stage.required else "",
         ),
-        "overrides": (list[str] | None, overrides, None),
     }
+    rows |= {name: (*ARGUMENTS[name], empty) for name in stage.arguments}
+    rows["overrides"] = (list[str] | None, overrides, None)
     names = stage.options + ("address",) * ("cluster" in stage.reads.split())
     rows |= {option: OPTIONS[option] for option in names}
 

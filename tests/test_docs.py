@@ -105,8 +105,9 @@ def desk(
 
 
 def run_line(line: str) -> None:
-    """A `glitchflow` command."""
-    done = run_here(*shlex.split(line, comments=True)[1:])
+    """A `glitchflow` command. The small networks do harm, and are refused: they clean by force."""
+    words = shlex.split(line, comments=True)[1:]
+    done = run_here(*words, *["--force"] * (words[0] == "clean"))
     assert not done.returncode, f"{line}: {done.stderr}"
 
 

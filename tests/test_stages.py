@@ -12,6 +12,7 @@ def everything(trained_run, tmp_path_factory):
     """Every stage, run once with an experiment that remembers what was read of it."""
     from glitchflow.analysis.baseline import baseline
     from glitchflow.analysis.clean.clean import clean
+    from glitchflow.analysis.event import event
     from glitchflow.analysis.report import report
     from glitchflow.analysis.scan import scan
     from glitchflow.data.generate import ingest
@@ -44,8 +45,10 @@ def everything(trained_run, tmp_path_factory):
     (workdir / "trained").mkdir()
     made = ("dataset.zarr", "train", "predictions.zarr", "evaluation")
     trained = linked(trained_run, workdir / "trained", *made)
-    for stage, function in (("export", export), ("clean", clean), ("report", report)):
-        function(staged(stage, trained))
+    export(staged("export", trained))
+    clean(staged("clean", trained), force=True)
+    event(staged("event", trained), trained.simulate.time(17))
+    report(staged("report", trained))
 
 
 @pytest.mark.parametrize("stage", STAGES)

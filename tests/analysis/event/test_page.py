@@ -1,0 +1,131 @@
+"""The page about one time: what it says of an event of a store, and of a time that only files show."""
+
+import re
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from helpers import linked, staged
+
+from glitchflow.analysis.attribute import EVERYTHING
+from glitchflow.analysis.event import event as write
+from glitchflow.analysis.event.page import find, methods, render, shares, vetoes, witnesses
+from glitchflow.analysis.event.window import from_files, window_at
+from glitchflow.analysis.opened import open_run
+from glitchflow.config import Source
+from glitchflow.errors import InputError
+
+
+def loudest_of(run):
+    """The opened run, and the window of its loudest event of the test split."""
+    opened = open_run(run)
+    test = opened.dataset.indices("test")
+    witnessed = [opened.dataset.labels.index(name) for name in opened.dataset.witnessed_labels]
+    snr = opened.dataset.events("snr", test) * np.isin(opened.dataset.events("label", test), witnessed)
+    event = int(test[snr.argmax()])
+    gps = float(opened.dataset.events("gps", np.array([event]))[0])
+    return opened, window_at(opened.dataset, [], gps + 0.1), event
+
+
+@pytest.fixture(scope="module")
+def found(series_run):
+    opened, window, event = loudest_of(series_run)
+    assert window.event == event
+    return find(opened, window, series_run.evaluate, 5.0)
+
+
+def test_what_is_removed_is_what_the_predictions_hold(found, series_run):
+    predictions = open_run(series_run).predictions
+    removed = predictions.events("removed", np.array([found.window.event]))[0]
+    np.testing.assert_allclose(found.whole.removed, removed, rtol=0, atol=1e-5 * np.abs(removed).max())
+
+
+def test_without_any_witness_nothing_is_estimated(found):
+    everything = found.without[EVERYTHING].estimate
+    np.testing.assert_array_equal(everything, 0)
+    rows = {row["name"]: row["share"] for row in shares(found)}
+    assert rows[EVERYTHING] == pytest.approx(1)
+    assert max(rows, key=rows.get) in (EVERYTHING, "SIM:ACC", "SIM:SUS", "SIM:SUS + derived")
+
+
+def test_the_table_of_witnesses_has_all_channels_the_strain_first(found):
+    rows = witnesses(found)
+    assert [rows[0]["name"], rows[0]["share"]] == ["SIM:STRAIN", None]
+    assert {row["name"] for row in rows} == {*found.window.dataset.channels}
+    assert rows[0]["energy"] == pytest.approx(found.window.energies[0].max())
+    assert abs(rows[0]["time"]) <= 1
+
+
+def test_methods_stand_beside_doing_nothing(found):
+    rows = {row["name"]: row for row in methods(found)}
+    assert list(rows) == ["network", "linear", "wiener", "wiener_robust", "nothing"]
+    assert rows["nothing"] | {"why": ""} == {
+        "name": "nothing",
+        "why": "",
+        "removed": 0,
+        "power": 1,
+        "left": 1,
+    }
+    assert 0 < rows["linear"]["left"] < 1, "of a loud witnessed event"
+
+
+def test_vetoes_are_those_of_clean(found, series_run):
+    energies = np.zeros((3, *found.window.energies.shape[1:]))
+    energies[1, 4:8, 6:9] = 50
+    time = found.window.axes[1]
+    ((start, stop),) = vetoes(found.window, energies, series_run.evaluate, series_run.veto)
+    padding, gps = series_run.veto.padding, found.window.gps
+    assert start == pytest.approx(gps + time[6] - padding, abs=1e-6)
+    assert stop == pytest.approx(gps + time[9] + padding, abs=1e-6)
+    assert not vetoes(found.window, 0 * energies, series_run.evaluate, series_run.veto)
+
+
+@pytest.mark.parametrize("kind", ["series_run", "trained_run"])
+def test_the_page_is_one_file_that_needs_nothing(kind, request, tmp_path):
+    run = request.getfixturevalue(kind)
+    _, window, event = loudest_of(run)
+    there = linked(run, tmp_path, "dataset.zarr", "predictions.zarr", "train")
+    path = write(staged("event", there), window.gps)
+    assert path == tmp_path / "events" / f"{window.gps:.3f}.html"
+    text = path.read_text()
+    assert f"Event {event} of the test split" in text and text.count("<svg") == 3
+    assert not re.search(r'(src|href)="http', text)
+    assert "No veto" in text or "Vetoed" in text
+
+
+def test_a_time_that_nothing_shows_is_refused(series_run):
+    opened = open_run(series_run)
+    with pytest.raises(InputError) as failure:
+        window_at(opened.dataset, [], 5.0)
+    assert str(failure.value) == f"5.000: {opened.dataset.path}: no event shows this time"
+
+
+def test_a_witness_without_data_is_said(found, series_run):
+    silent = np.array(found.window.valid)
+    silent[1] = False
+    page = render(
+        replace(found, window=replace(found.window, valid=silent)),
+        found.window.gps,
+        series_run.evaluate,
+        series_run.veto,
+    )
+    assert "no data" in page
+
+
+def test_a_time_between_events_is_cut_from_the_files(series_run, tmp_path):
+    """Its middle is the time itself; a witness that the files lack there has no data, nor what is derived from it."""
+    dataset = open_run(series_run).dataset
+    rate, start = dataset.config.series.sample_rate, 1_000_000_000
+    time = np.arange(round(20 * rate)) / rate
+    with h5py.File(tmp_path / f"S-ALL-{start}-20.hdf5", "w") as file:
+        for name, values in (("SIM:STRAIN", np.sin(40 * time)), ("SIM:ACC", np.cos(40 * time))):
+            file.create_dataset(name, data=values).attrs.update(x0=start, dx=1 / rate, unit="m")
+    sources = [Source(name=name, files=[f"{tmp_path}/*.hdf5"]) for name in dataset.recorded_channels]
+    window = from_files(dataset, sources, start + 9.5, None)
+    assert (window.gps, window.event) == (start + 9.5, None)
+    part = slice(round(5.5 * rate), round(13.5 * rate))
+    np.testing.assert_allclose(window.series[0], np.sin(40 * time)[part], atol=1e-12)
+    assert window.valid.tolist() == [True, True, False, False] and not window.series[2:].any()
+    with pytest.raises(InputError, match=r"^1000000001.000: "):
+        from_files(dataset, sources, start + 1.0, None)
