@@ -12,7 +12,7 @@ import numpy as np
 from glitchflow.signal.types import Array, Flags
 
 BANDS = 4  # of equal ratio: what goes wrong in one coupling is seldom all of the band
-MEMORY = 60.0  # s
+MEMORY = 60.0  # s for a band from 10 Hz, as in front.py
 # over the mean power of the memory; what a good twin adds to quiet time (3 % rms) is .1 % of it, and a burst of SNR 12
 # that only a witness saw 2 % of a minute's
 LOUDER = 0.02

@@ -160,7 +160,7 @@ def _predict(steps: Stepper, known: Array) -> Array:
 def _watch(steps: Stepper, heard: Array, white: Array) -> tuple[Array, tuple[Band, ...]]:
     """Remember what removing does to a block of the crop (3, N), and take bands that were made louder out of w'."""
     rate, limits = steps.front.rate, guard.edges(steps.front.band)
-    stop, blocks = steps.crop - steps.settle, math.ceil(guard.MEMORY * rate / steps.block)
+    stop, blocks = steps.crop - steps.settle, math.ceil(guard.MEMORY * steps.front.unit / steps.block)
     strain, _, removed = white[:, stop - steps.block : stop]
     now = guard.powers(strain, removed, rate, limits)
     heard = np.concatenate([heard, now[None]])[-blocks:]

@@ -27,7 +27,7 @@ from glitchflow.signal.types import Array, Energies
 from glitchflow.train.checkpoint import open_checkpoint
 
 DRAWN = 6  # witnesses that are drawn: more are no longer looked at, and the table has all
-ZOOM = 1.0  # s about the loudest moment of the estimate that what each witness brings is drawn over
+ZOOM = 0.5  # share of what Q-plots show, about the estimate's loudest moment, that each witness's part is drawn over
 FAINTEST = 20.0  # a colour scale never ends below, so that noise does not look like a signal
 
 
@@ -201,7 +201,7 @@ def _carried(found: Found) -> Any:
     window, names = found.window, [row["name"] for row in shares(found) if row["name"] != EVERYTHING][:DRAWN]
     parts = [found.whole.estimate, *(found.whole.estimate - found.without[name].estimate for name in names)]
     white = window.seen.whiten(np.stack(parts)[None])[0]
-    samples, half = white.shape[1], round(ZOOM / 2 * window.rate)
+    samples, half = white.shape[1], round(ZOOM / 2 * np.ptp(window.axes[1]) * window.rate)
     middle = int(np.clip(np.abs(white[0]).argmax(), half, samples - half))
     part = slice(middle - half, middle + half)
     time = (np.arange(samples)[part] - samples // 2) / window.rate
