@@ -115,7 +115,7 @@ def train(experiment: Experiment, dataset: Dataset) -> Task:
 
 
 def cleaned(experiment: Experiment, dataset: Dataset) -> Task:
-    return lambda: clean.clean(experiment, overwrite=True)
+    return lambda: clean.clean(experiment, overwrite=True, force=True)
 
 
 def cleaned_along(experiment: Experiment, dataset: Dataset) -> Task:
