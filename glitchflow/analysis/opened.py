@@ -162,6 +162,11 @@ class Windows:
     start: Array  # where its Q-plot begins
     stop: Array
 
+    @cached_property
+    def longest(self) -> float:
+        """Return the s that the longest Q-plot shows."""
+        return float((self.stop - self.start).max())
+
     def near(self, start: float, stop: float) -> Indices:
         """Return the places of those whose series may reach into a time, by ascending event."""
         reach = self.start - self.series  # on either side

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.config import Cluster, Experiment, Scan
-from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
+from glitchflow.data.build import BASE_MEMORY, Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of
 from glitchflow.data.event_images import READERS, Origin
 from glitchflow.data.generate import provenance
@@ -106,7 +106,7 @@ def plan_survey(experiment: Experiment) -> Survey:
     if source == "auto":
         source = "qplot" if exists(experiment.dataset) else "files"
     if source == "files":
-        strain, recorded, derived, events, gps, names = _recorded(content)
+        strain, recorded, derived, events, gps, names = _recorded(content, experiment.cluster)
         groups, origin = grouped(recorded) + grouped(derived), Origin(content, gps=gps)
         family = dict(zip(events.tolist(), names))
     else:
@@ -139,14 +139,20 @@ def grouped(names: list[str]) -> list[list[str]]:
 
 
 def _recorded(
-    content: Content,
+    content: Content, cluster: Cluster
 ) -> tuple[str, list[str], list[str], NDArray[np.int64], list[float], list[str]]:
     """Strain, recorded and derived witnesses, events, GPS times and the events' families of `ingest`. Every channel has
     files."""
     sources, derived = chosen_channels(content.ingest, content.derived)
     for source in sources:
         find_files(source)
-    found = find_triggers(content.ingest, content.series.duration, content.qplot.span, content.seed)
+    found = find_triggers(
+        content.ingest,
+        content.series.duration,
+        content.qplot.span,
+        content.seed,
+        over_tasks(cluster, "state"),
+    )
     gps = [trigger.gps for trigger in found]
     splits = splits_of_times(content.split, content.seed, content.series.duration, np.array(gps))
     events = np.flatnonzero((splits != SPLITS.index("test")) & (splits != UNSPLIT))

@@ -8,7 +8,7 @@ Every store, and everything else that is made in parts, is made by it.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,18 @@ def run_tasks(
                 ray.wait(list(running), num_returns=len(running), timeout=LAST)
             raise
     return {part: found[part] for part in parts}
+
+
+def over_tasks(cluster: Cluster, label: str) -> Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]:
+    """`map` that shares several lots out as tasks; one alone is done here, without a Ray."""
+
+    def over(work: Callable[[Any], Any], lots: Sequence[Any]) -> list[Any]:
+        if len(lots) < 2:
+            return [work(lot) for lot in lots]
+        job = Job(lambda place: work(lots[place]), label, BASE_MEMORY, "files")
+        return list(run_tasks(job, {place: len(lot) for place, lot in enumerate(lots)}, cluster).values())
+
+    return over
 
 
 def on_every_cpu(job: Job, cluster: Cluster) -> list[Any]:

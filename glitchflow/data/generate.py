@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.config import Cluster, Experiment
-from glitchflow.data.build import Job, run_tasks
+from glitchflow.data.build import Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.memory import Shape, making, refuse_oversize
 from glitchflow.data.normalise import reduce_statistics, stored_loudness
@@ -51,6 +51,7 @@ from glitchflow.data.store import (
 )
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
+from glitchflow.signal.types import Over
 from glitchflow.signal.whiten import asd_frequencies
 
 
@@ -86,7 +87,8 @@ def _make(
     if content.source == "ingest" and str(path) == content.ingest.series_from:
         raise InputError(f"ingest.series_from = {path}: is what would be written; choose another workdir")
     refuse_oversize(content)
-    with Writer.begin(path, partial(_design, content), partial(_agrees, content), overwrite) as writer:
+    design = partial(_design, content, over_tasks(cluster, "state"))
+    with Writer.begin(path, design, partial(_agrees, content), overwrite) as writer:
         _extend(writer, content)
         if shard is not None and not 0 <= shard < writer.layout.shards:
             raise InputError(f"--shard {shard}: the store has shards 0 to {writer.layout.shards - 1}")
@@ -117,9 +119,9 @@ def sizes(layout: Layout, shards: list[int]) -> dict[int, int]:
 # -- the driver's part -------------------------------------------------------------------------------------------
 
 
-def _design(content: Content) -> Design:
+def _design(content: Content, over: Over = map) -> Design:
     """What the store is to be. Raises `InputError` for what is wrong with it, before anything is replaced."""
-    factory = make_factory(content)
+    factory = make_factory(content, over=over)
     recipe = factory.recipe
     given = content.whiten.given and not factory.ready  # else an event is whitened by its own
     asd = dataset_asd(factory) if given else None

@@ -32,7 +32,7 @@ from glitchflow.signal.qtransform import QTransform, build_engine, read_asd
 from glitchflow.signal.recorded.events import recorded
 from glitchflow.signal.recorded.triggers import Trigger, find_triggers
 from glitchflow.signal.simulation.recipe import build_recipe
-from glitchflow.signal.types import Event, Recipe, Transient
+from glitchflow.signal.types import Event, Over, Recipe, Transient
 from glitchflow.signal.whiten import asd_frequencies, estimate_asd
 
 BLOCK = (
@@ -83,14 +83,14 @@ def block_events(channels: int, samples: int) -> int:
     return min(BLOCK, max(1, BLOCK_BYTES // (8 * channels * samples)))
 
 
-def make_factory(content: Content, dataset: Dataset | None = None) -> Factory:
+def make_factory(content: Content, dataset: Dataset | None = None, over: Over = map) -> Factory:
     """The recipe and the engine of a dataset's content.
 
     dataset: the store that is being made, which holds the list of recorded events as it was when it was begun, and the
-    ASD to whiten by. Raises `InputError` for what cannot be made.
+    ASD to whiten by. over: what shares out the reading of a state channel. Raises `InputError` for what cannot be made.
     """
     given = dataset is not None and content.whiten.given and "asd" in dataset
-    recipe = _recipe(content, dataset)
+    recipe = _recipe(content, dataset, over)
     asd = dataset["asd"][:] if dataset is not None and given else None
     splits = assign(content.split, content.seed, content.series.duration, recipe)
     return Factory(content, recipe, engine_of(content, recipe, asd), splits)
@@ -102,7 +102,7 @@ def engine_of(content: Content, recipe: Recipe, asd: NDArray[np.float64] | None 
     return build_engine(content.series, content.qplot, content.whiten, "mask", asd, limits)
 
 
-def _recipe(content: Content, dataset: Dataset | None) -> Recipe:
+def _recipe(content: Content, dataset: Dataset | None, over: Over) -> Recipe:
     ingest, series, seed = content.ingest, content.series, content.seed
     if content.source == "simulate":
         return build_recipe(content.simulate, series, content.derived, seed)
@@ -114,9 +114,10 @@ def _recipe(content: Content, dataset: Dataset | None) -> Recipe:
     if listed:
         triggers = [Trigger(gps, label, nan if snr is None else snr) for gps, label, snr in listed]
     else:
-        triggers = find_triggers(ingest, series.duration, content.qplot.span, seed)
+        triggers = find_triggers(ingest, series.duration, content.qplot.span, seed, over)
     lot = dataset.layout.shard if dataset is not None else 0
-    recipe = recorded(ingest, series, content.derived, seed, triggers, lot)
+    rates = dataset.note("rates") if dataset is not None else None
+    recipe = recorded(ingest, series, content.derived, seed, triggers, lot, rates)
     return recipe if dataset is None else replace(recipe, attributes={"rates": dataset.attributes["rates"]})
 
 

@@ -29,13 +29,17 @@ def removal_mask(
     return np.where(energy >= threshold, 1 - np.sqrt(least / energy), 0).astype(np.float32)
 
 
-def overlap_share(start: Array, stop: Array, index: int, time: Array) -> NDArray[np.float32]:
+def overlap_share(
+    start: Array, stop: Array, index: int, time: Array, longest: float | None = None
+) -> NDArray[np.float32]:
     """Tells how much of what is subtracted at GPS times (T,) window `index` of many answers for, between 0 and 1.
 
-    start, stop: (E,) of all windows, start ascending. A window weighs as much as the time is away from its nearest
+    start, stop: (E,) of all windows, start ascending; longest: s of the longest of them, where it is known, for to find
+    it takes longer than all else. A window weighs as much as the time is away from its nearest
     edge; shares add up to 1 wherever a window is, so that overlapping windows fade into one another.
     """
-    low, high = np.searchsorted(start, [start[index] - (stop - start).max(), stop[index]])
+    longest = float((stop - start).max()) if longest is None else longest
+    low, high = np.searchsorted(start, [start[index] - longest, stop[index]])
     near = np.minimum(time - start[low:high, None], stop[low:high, None] - time)
     weight = np.where(near >= -EDGE, np.maximum(near, EDGE), 0)
     own = weight[index - low]

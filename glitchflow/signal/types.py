@@ -3,7 +3,7 @@
 Shapes: C channel (the strain first), N sample, F frequency, T time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,9 @@ Energies = NDArray[np.float32]  # Q-plots, as a store holds them
 Spectrum = NDArray[np.complex128]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]  # of events in a store, of channels, of pixels
+
+# `map`, or what shares the work out: a function over lots, and what it makes of each
+Over = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 NOISE_ENERGY = float(1 / np.log(2))  # mean energy b of Gaussian noise, exponential with median 1
 

@@ -1,10 +1,10 @@
 """Memory of each stage by the number of events: `python tests/benchmarks/bench_scale.py [--events 10000 100000]`.
 
-Stores of so many tiny recorded events (a strain and two witnesses, 1 s at 128 Hz, 4 x 8 pixels) out of one file, made
-through the store's own writer: what a stage holds is then what grows with their number. Each stage runs in a process of
-its own, and its tasks one after the other in the same process, without Ray: its peak is a driver's and a task's
-together. It counts Python, the libraries, and the pages of its own (RssAnon), as they are sampled; not those of the
-files that large arrays lie in, which the machine takes back when it wants them.
+Stores of so many tiny recorded events (a strain and two witnesses, 1 s at 128 Hz, 4 x 8 pixels) out of small files,
+made through the store's own writer: what a stage holds is then what grows with their number. Each stage runs in a
+process of its own, and its tasks one after the other in the same process, without Ray: its peak is a driver's and a
+task's together. It counts Python, the libraries, and the pages of its own (RssAnon), as they are sampled; not those of
+the files that large arrays lie in, which the machine takes back when it wants them.
 
 - `begin`, `task`, `finish`: what `ingest` does before its tasks (the list of times, quiet times, the store's metadata),
   in each task, and after them
@@ -46,7 +46,7 @@ from glitchflow.data.store import Array, Design, Writer, open_store, write_shard
 from glitchflow.data.store.create import create
 
 START, RATE, NAMES = 1_400_000_000, 128, ("X1:STRAIN", "X1:A", "X1:B")
-APART = 0.02  # s from event to event
+APART, FILE = 0.02, 64  # s from event to event, and of a file
 QUIET = 20  # events to each quiet time
 FAR, ALLOWED = 10**6, 1024  # events, MiB
 EVERY = 0.02  # s from sample to sample
@@ -65,20 +65,20 @@ def experiment(directory: Path, events: int) -> Experiment:
             "whiten": {"asd": "none", "fftlength": 0.5},
             "store": {"series": "float32"},
             "split": {"validation": 0.15, "test": 0.15, "block": 1},
-            "harm": {"start": 8, "mass": [60, 80], "signals": 16},  # what they cost does not grow with events
-            "evaluate": {"bootstrap": 50},  # nor do resamples, which are drawn in pieces
+            "harm": {"signals": 0},  # what is kept of them lies in a file, and each takes long
+            "evaluate": {"bootstrap": 50},  # resamples are drawn in pieces
         }
     )
 
 
 def prepare(made: Experiment, events: int) -> None:
-    """The file and the list of times: the second half of the file is quiet."""
-    directory, seconds = Path(made.workdir), 2 * int(events * APART) + 8
-    rng = np.random.default_rng(1)
-    with h5py.File(directory / f"X-X1_TINY-{START}-{seconds}.hdf5", "w") as file:
-        for name in NAMES:
-            dataset = file.create_dataset(name, data=rng.standard_normal(seconds * RATE))
-            dataset.attrs.update({"x0": float(START), "dx": 1 / RATE})
+    """The files and the list of times: the second half of what they cover is quiet."""
+    directory, rng = Path(made.workdir), np.random.default_rng(1)
+    for start in range(START, START + 2 * int(events * APART) + 8, FILE):
+        with h5py.File(directory / f"X-X1_TINY-{start}-{FILE}.hdf5", "w") as file:
+            for name in NAMES:
+                dataset = file.create_dataset(name, data=rng.standard_normal(FILE * RATE))
+                dataset.attrs.update({"x0": float(start), "dx": 1 / RATE})
     gps = START + 2 + APART * np.arange(events - events // QUIET)
     rows = "\n".join(f"{t:.4f},loud" for t in gps.tolist())
     (directory / "times.csv").write_text(f"time,label\n{rows}\n")

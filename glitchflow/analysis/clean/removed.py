@@ -71,7 +71,9 @@ def _shared(job: Job, places: Indices, found: Array) -> Array:
     windows, made = job.windows, job.run.dataset.config.series
     times = np.arange(made.samples) / made.sample_rate
     for i, place in enumerate(places.tolist()):
-        found[i] *= overlap_share(windows.start, windows.stop, place, times + windows.series[place])
+        found[i] *= overlap_share(
+            windows.start, windows.stop, place, times + windows.series[place], windows.longest
+        )
     return found
 
 
@@ -84,7 +86,9 @@ def _masked(job: Job, places: Indices, shown: Sequence[Shown], stretch: Stretch)
     if not len(busy):
         return found
     for i, (place, one) in enumerate(zip(places.tolist(), shown)):
-        mask[i] *= overlap_share(windows.start, windows.stop, place, one.time + windows.series[place])
+        mask[i] *= overlap_share(
+            windows.start, windows.stop, place, one.time + windows.series[place], windows.longest
+        )
     strain = strain_of(job, places[busy]) if job.source else stretch.values[None]
     found[busy] = job.estimator.removed(strain, mask[busy], [shown[k] for k in busy.tolist()])
     return found

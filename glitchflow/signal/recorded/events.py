@@ -3,6 +3,7 @@
 Shapes: C channel (the strain first), N sample.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,19 +42,20 @@ def recorded(
     seed: int,
     triggers: list[Trigger],
     lot: int = 0,
+    rates: Mapping[str, float] | None = None,
 ) -> Recipe:
     """Returns the events of `ingest`, one for each of `triggers` (see `find_triggers`).
 
-    lot: events that one task makes, which are read together; 0 where
-    nothing is made of them yet, and the rates of all channels are wanted. An event whose strain the files do not cover,
-    or that has NaN there, is `skipped`, with the reason; a witness without data is zeros, and not `valid`.
+    lot: events that one task makes, which are read together; 0 where nothing is made of them yet, and the rates of all
+    channels are wanted, of which a task is told (`rates`). An event whose strain the files do not cover, or that has
+    NaN there, is `skipped`, with the reason; a witness without data is zeros, and not `valid`.
     Raises `InputError` where no channel or no file is given, and, without `lot`, for a channel that no file has.
     """
     sources, derived = chosen_channels(ingest, derived)
     labels = ["background", *(sorted({t.label for t in triggers} - {"background"}) or ["recorded"])]
     starts = [event_start(series, trigger.gps) for trigger in triggers]
-    recording = open_recording(sources, series, starts, lot)
-    rates = {} if lot else recorded_rates(recording)
+    recording = open_recording(sources, series, starts, lot, rates)
+    known = {} if lot else recorded_rates(recording)
     # what is noted was noted when the store was begun: no task needs another copy
     listed = [] if lot else [[t.gps, t.label, t.snr if t.snr == t.snr else None] for t in triggers]
     return Recipe(
@@ -66,9 +68,9 @@ def recorded(
         split_key=int,
         recorded=True,
         times=np.array([trigger.gps for trigger in triggers]),
-        notes={"triggers": listed},
+        notes={"triggers": listed, "rates": known},
         label=lambda i: labels.index(triggers[i].label),
-        attributes={"rates": {name: rate for name, rate in rates.items() if rate < series.sample_rate}},
+        attributes={"rates": {name: rate for name, rate in known.items() if rate < series.sample_rate}},
     )
 
 

@@ -12,7 +12,7 @@ Shapes: E window, C channel, N sample of a window, M sample of a stretch, R reco
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -82,9 +82,14 @@ class _Decoded:
 
 
 def open_recording(
-    sources: Sequence[Source], series: Series, starts: Sequence[float] | Array, lot: int = 0
+    sources: Sequence[Source],
+    series: Series,
+    starts: Sequence[float] | Array,
+    lot: int = 0,
+    rates: Mapping[str, float] | None = None,
 ) -> Recording:
-    """Lists the files of channels. lot: see `Recording`; 0: nobody knows yet.
+    """Lists the files of channels. lot: see `Recording`; 0: nobody knows yet. rates: Hz of the channels, where they are
+    known: files are opened for as many channels at once as there is room for, and each is taken to be fast else.
 
     Raises `InputError` where a pattern matches no file.
     """
@@ -93,7 +98,7 @@ def open_recording(
         if tuple(source.files) not in found:  # hundreds of channels lie in the same files
             found[tuple(source.files)] = pieces(source)
     files = tuple(found[tuple(source.files)] for source in sources)
-    return Recording(tuple(sources), series, files, np.asarray(starts, float), lot or LOT)
+    return Recording(tuple(sources), series, files, np.asarray(starts, float), lot or LOT, dict(rates or {}))
 
 
 def event_start(series: Series, gps: float) -> float:

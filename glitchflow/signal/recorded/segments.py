@@ -3,6 +3,8 @@
 Their algebra is igwn_segments': a `segmentlist` here is always coalesced, apart and ascending, in GPS s.
 """
 
+from functools import partial
+
 import numpy as np
 from igwn_segments import infinity, segment, segmentlist
 
@@ -10,24 +12,28 @@ from glitchflow.config import Ingest, Segments
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.frames import pieces, strain_of
 from glitchflow.signal.recorded.samples import Samples, read_samples
+from glitchflow.signal.types import Over
+
+FILES = 1024  # whose state is read together: some seconds of a task
 
 
-def usable_time(ingest: Ingest) -> segmentlist:
+def usable_time(ingest: Ingest, over: Over = map) -> segmentlist:
     """Returns the time of `ingest.segments` without that of `ingest.leave_out`; all time where neither is given.
 
+    over: what shares out the reading of a state channel, which a month has in tens of thousands of files.
     Raises `InputError` for a file that holds no segments, and for a state channel that no file of the strain has.
     """
     whole = segmentlist([segment(-infinity(), infinity())])
-    found = _read(ingest, "segments") if ingest.segments.given else whole
-    return found - _read(ingest, "leave_out") if ingest.leave_out.given else found
+    found = _read(ingest, "segments", over) if ingest.segments.given else whole
+    return found - _read(ingest, "leave_out", over) if ingest.leave_out.given else found
 
 
-def _read(ingest: Ingest, key: str) -> segmentlist:
+def _read(ingest: Ingest, key: str, over: Over) -> segmentlist:
     wanted: Segments = getattr(ingest, key)
     if wanted.file:
         return _from_file(wanted.file, key)
     if wanted.channel:
-        return _from_state(ingest, wanted, key)
+        return _from_state(ingest, wanted, key, over)
     return segmentlist(segment(start, stop) for start, stop in wanted.gps).coalesce()
 
 
@@ -44,11 +50,25 @@ def _from_file(path: str, key: str) -> segmentlist:
     raise InputError(f"ingest.{key} = {path}: no segments can be read: {reasons[0][:300]}")
 
 
-def _from_state(ingest: Ingest, wanted: Segments, key: str) -> segmentlist:
+def _from_state(ingest: Ingest, wanted: Segments, key: str, over: Over) -> segmentlist:
     """When all bits of a state channel are set, in the strain's files; a file without it has no such time."""
-    strain, bits, found, why = strain_of(ingest), sum(1 << bit for bit in wanted.bits), segmentlist(), ""
-    for piece in pieces(strain):
-        state = read_samples(piece.path, strain.format, [wanted.channel])[wanted.channel]
+    strain = strain_of(ingest)
+    paths = [piece.path for piece in pieces(strain)]
+    lots = [paths[i : i + FILES] for i in range(0, len(paths), FILES)]
+    parts = list(over(partial(_state, strain.format, wanted), lots))
+    found, why = segmentlist(), next((reason for _, reason in parts if reason), "")
+    for spans, _ in parts:
+        found.extend(segment(a, b) for a, b in spans)
+    if why and not found:
+        raise InputError(f"ingest.{key}.channel = {wanted.channel}: {strain.files[0]}: {why}")
+    return found.coalesce()
+
+
+def _state(form: str, wanted: Segments, paths: list[str]) -> tuple[list[tuple[float, float]], str]:
+    """When all bits are set, in GPS s, in some files, and why one of them does not tell; empty where all do."""
+    bits, found, why = sum(1 << bit for bit in wanted.bits), list[tuple[float, float]](), ""
+    for path in paths:
+        state = read_samples(path, form, [wanted.channel])[wanted.channel]
         if not isinstance(state, Samples) or state.values.dtype.kind not in "iu":
             why = why or (
                 state if isinstance(state, str) else f"its values are {state.values.dtype}, not integers"
@@ -56,7 +76,5 @@ def _from_state(ingest: Ingest, wanted: Segments, key: str) -> segmentlist:
             continue
         on = (state.values.astype(np.int64) & bits) == bits
         edges = np.flatnonzero(np.diff(np.concatenate(([False], on, [False])))) / state.rate + state.start
-        found.extend(segment(a, b) for a, b in edges.reshape(-1, 2).tolist())
-    if why and not found:
-        raise InputError(f"ingest.{key}.channel = {wanted.channel}: {strain.files[0]}: {why}")
-    return found.coalesce()
+        found += [(a, b) for a, b in edges.reshape(-1, 2).tolist()]
+    return found, why

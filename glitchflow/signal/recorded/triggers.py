@@ -15,7 +15,7 @@ from glitchflow.signal.recorded.frames import coverage, strain_of
 from glitchflow.signal.recorded.segments import usable_time
 from glitchflow.signal.recorded.tables import read_table
 from glitchflow.signal.streams import BACKGROUND, generator
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Over
 
 TRIES = 1000  # draws for each quiet time
 
@@ -29,10 +29,11 @@ class Trigger:
     snr: float  # NaN where the list does not tell
 
 
-def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> list[Trigger]:
+def find_triggers(ingest: Ingest, duration: float, span: float, seed: int, over: Over = map) -> list[Trigger]:
     """Finds the events of `ingest.times`, then `ingest.background` quiet times labelled `background`.
 
-    duration: s of the series around each time; span: s of its Q-plot, by which a stretch is cut into windows.
+    duration: s of the series around each time; span: s of its Q-plot, by which a stretch is cut into windows;
+    over: see `usable_time`.
     In the order of time, so that neighbours are read together. Those whose series reach out of `ingest.segments`
     or into `ingest.leave_out` are left out, and counted.
     Raises `InputError` for a table that cannot be read or lacks a column, and where there are too few quiet times.
@@ -46,7 +47,7 @@ def find_triggers(ingest: Ingest, duration: float, span: float, seed: int) -> li
     else:
         labels = ingest.labels or ["recorded"] * len(times.gps)
         found = [Trigger(gps, label, float("nan")) for gps, label in zip(times.gps, labels)]
-    usable = usable_time(ingest)
+    usable = usable_time(ingest, over)
     found = _inside(found, usable, duration / 2)
     found += _quiet(ingest, usable, duration / 2, seed, np.array([t.gps for t in found]))
     if not found:
@@ -61,7 +62,11 @@ def _detector(strain: Source) -> str:
 
 def _inside(found: list[Trigger], usable: segmentlist, half: float) -> list[Trigger]:
     """Those whose series, `half` s to either side, lie in usable time. Raises `InputError` where none does."""
-    kept = [t for t in found if segment(t.gps - half, t.gps + half) in usable]
+    edges = np.array([(float(a), float(b)) for a, b in usable]).reshape(-1, 2)
+    gps = np.array([t.gps for t in found])
+    place = np.searchsorted(edges[:, 0], gps - half, side="right") - 1  # of the segment that begins before it
+    whole = (place >= 0) & (gps + half <= np.append(edges[:, 1], -np.inf)[place])
+    kept = [trigger for trigger, inside in zip(found, whole.tolist()) if inside]
     if found and not kept:
         raise InputError(
             f"ingest.segments, without ingest.leave_out: holds the series of none of the {len(found)} events of"

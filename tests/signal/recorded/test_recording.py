@@ -1,5 +1,7 @@
 """Windows cut from stretches: equal to a ramp that was written over many files, whatever they are read with."""
 
+import itertools
+
 import h5py
 import numpy as np
 import pytest
@@ -134,6 +136,44 @@ def test_every_file_is_opened_once(tmp_path, monkeypatch):
     assert len({stretch_of(recording, i) for i in range(len(starts))}) > 4
     assert [count for _, count in opened] == [6] * 8
     assert len({path for path, _ in opened}) == 8
+
+
+@pytest.mark.parametrize("sliding", [True, False])
+def test_tasks_share_files_at_seams_alone(tmp_path, monkeypatch, sliding):
+    """By windows that slide, and by a list: a task opens each of its files once, for 16 channels; the driver one."""
+    rates = {"X1:S": 512, **{f"X1:W{i}": (256, 64)[i % 2] for i in range(15)}}
+    sources, opened = noise(tmp_path / "n", rates, (2,)), []
+    read = module.read_samples
+
+    def counted(path, form, channels, *span):
+        opened.append((path, len(channels)))
+        return read(path, form, channels, *span)
+
+    monkeypatch.setattr(module, "read_samples", counted)
+    times = np.random.default_rng(2).uniform(0, SECONDS - 2, 40)
+    starts = START + (
+        np.arange(0, SECONDS - 2 + 1e-9, 0.75) if sliding else np.round(np.sort(times) * 512) / 512
+    )
+    series, lot = Series(duration=2, sample_rate=512), 8 if sliding else 14  # some 6 and 10 s
+    rates = recorded_rates(open_recording(sources, series, starts))  # the driver's, which tells its tasks
+    tasks = []
+    for first in range(0, len(starts), lot):
+        opened.clear()
+        recording = open_recording(sources, series, starts, lot, rates)  # what a task's process has
+        for window in range(first, min(first + lot, len(starts))):
+            assert not cut(recording, window)[1]
+        paths = [path for path, _ in opened]
+        assert len(set(paths)) == len(paths)
+        assert {count for _, count in opened} == {16}
+        reach = np.array([starts[first], starts[min(first + lot, len(starts)) - 1] + 2]) - START
+        # a filter reaches 16 samples of 8 Hz, 2 s, beyond either end
+        needed = 1 + np.floor((reach[1] + 2) / 2) - np.floor((reach[0] - 2) / 2)
+        assert len(paths) <= needed
+        tasks.append(set(paths))
+    for before, after in itertools.pairwise(tasks):
+        assert len(before & after) <= 4
+    for i, j in itertools.combinations(range(len(tasks)), 2):
+        assert j == i + 1 or not tasks[i] & tasks[j]
 
 
 def test_a_file_that_cannot_be_read_costs_its_windows(tmp_path):

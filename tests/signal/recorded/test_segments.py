@@ -9,6 +9,7 @@ from igwn_segments import segment
 
 from glitchflow.config import parse
 from glitchflow.errors import InputError
+from glitchflow.signal.recorded import segments
 from glitchflow.signal.recorded.segments import usable_time
 from glitchflow.signal.recorded.triggers import find_triggers
 
@@ -58,6 +59,19 @@ def test_a_list_a_file_or_a_state_channel(tmp_path, files):
     assert usable(tmp_path, files, segments=both) == [(1030, 1040)]
     assert usable(tmp_path, files, segments=SCIENCE, leave_out=both) == [(1004, 1020), (1024, 1030)]
     assert segment(0, 2e9) in usable_time(experiment(tmp_path, files).ingest)
+
+
+def test_a_state_channel_is_read_in_lots_of_files(tmp_path, files, monkeypatch):
+    """Each file in one of them; what shares them out is handed in, so that the driver of a month opens none."""
+    monkeypatch.setattr(segments, "FILES", 1)
+    made, lots = experiment(tmp_path, files, segments={"channel": "X1:STATE"}), []
+
+    def over(work, some):
+        lots.extend(some)
+        return [work(lot) for lot in some]
+
+    assert [tuple(s) for s in usable_time(made.ingest, over)] == SCIENCE
+    assert lots == [[str(tmp_path / f"X-X1_STATE-{start}-32.h5")] for start in (1000, 1032)]
 
 
 def test_windows_outside_are_not_made(tmp_path, files, capsys):
