@@ -29,12 +29,12 @@ def validate(
     without any event it is defined for is left out. `between` is called after each batch.
     """
     kind, world, loader = learner.kind, learner.world, learner.validation
-    known = kind.truth in loader.dataset
+    known = [name for name in kind.truth if name in loader.dataset]
     learner.model.eval()
     total = torch.zeros(2 + len(kind.tallied), dtype=torch.float64, device=world.device)
     for batch in loader.once(learner.train.batch, world.rank, world.size):
         loss, generated, target = forward(batch)
-        truth = torch.from_numpy(loader.dataset.events(kind.truth, batch.events)) if known else None
+        truth = [torch.from_numpy(loader.dataset.events(name, batch.events)) for name in known]
         sums = kind.tally(learner.normalisation, generated, target, truth)
         total[0] += loss.double() * len(batch.events)
         counted = [len(batch.events), *(sums[name] for name in kind.tallied)]

@@ -130,25 +130,25 @@ def axes(front: Front) -> tuple[NDArray, NDArray]:
     return np.arange(hop) * (front.rate / (2 * hop)), np.arange(frames) * (hop / front.rate) - half
 
 
-def tally(front: Front, generated: Tensor, target: Tensor, witnessed: Tensor | None) -> dict[str, float]:
-    """Sum over a batch, in the span that is judged; 0 where the witnessed part (B, N), in the strain's unit, is not
-    known.
+def tally(front: Front, generated: Tensor, target: Tensor, parts: Sequence[Tensor]) -> dict[str, float]:
+    """Sum over a batch, in the span that is judged; 0 where nobody knows the witnessed part w.
 
-    left, witnessed: (w - w')^2 and w^2 of events where something is witnessed; added, quiet: w'^2 and s^2 of others.
+    parts: (B, N) in the strain's unit, of transients, then of stationary noise that witnesses share.
+    left, witnessed: (w - w')^2 and w^2 where a transient is witnessed; added, quiet: (w - w')^2 and s^2 elsewhere.
     """
-    if witnessed is None:
+    if not parts:
         return dict.fromkeys(TALLIED, 0.0)
     strain, taken = target[:, 0].double().cpu(), removed(front, generated, target).double().cpu()
-    truth = front.strain(witnessed.double())
+    transients, *shared = (front.strain(part.double()) for part in parts)
     half, middle, centre = (
-        round(x / 2) for x in (front.span * front.rate, CROP * front.unit, truth.shape[-1])
+        round(x / 2) for x in (front.span * front.rate, CROP * front.unit, transients.shape[-1])
     )
     shown, there = slice(middle - half, middle + half), slice(centre - half, centre + half)
-    w, s, taken = truth[:, there], strain[:, shown], taken[:, shown]
-    power = w.square().sum(-1)
-    loud = power >= QUIET**2
-    sums = {"left": (w - taken).square().sum(-1), "witnessed": power}
-    quiet = {"added": taken.square().sum(-1), "quiet": s.square().sum(-1)}
+    w = sum(shared, transients)[:, there]
+    loud = transients[:, there].square().sum(-1) >= QUIET**2
+    missed = (w - taken[:, shown]).square().sum(-1)
+    sums = {"left": missed, "witnessed": w.square().sum(-1)}
+    quiet = {"added": missed, "quiet": strain[:, shown].square().sum(-1)}
     return {name: float(value[loud].sum()) for name, value in sums.items()} | {
         name: float(value[~loud].sum()) for name, value in quiet.items()
     }
@@ -158,7 +158,7 @@ def scores(sums: Mapping[str, float]) -> dict[str, float]:
     """Return the scores of a validation, without those that no event defines; see docs/scores.md.
 
     validation_left   sum (w - w')^2 / sum w^2 over events where something is witnessed: 1 for nothing removed
-    validation_added  rms of w' over that of the strain, in other events
+    validation_added  rms of w' over that of the strain, in other events; with shared noise: of what is wrong in w'
     """
     ratios = {"validation_left": ("left", "witnessed"), "validation_added": ("added", "quiet")}
     found = {name: sums[a] / sums[b] for name, (a, b) in ratios.items() if sums[b] > 0}
@@ -313,7 +313,7 @@ KIND = Kind(
     name="coherent",
     models=COHERENT_MODELS,
     array="series",
-    truth="witnessed_series",
+    truth=("witnessed_series", "shared_series"),
     channels=channels,
     normalisation=front,
     about=about,

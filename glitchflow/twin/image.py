@@ -206,10 +206,11 @@ def scores(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def _tally(
-    normalisation: Normalisation, generated: Tensor, target: Tensor, witnessed: Tensor | None
+    normalisation: Normalisation, generated: Tensor, target: Tensor, parts: Sequence[Tensor]
 ) -> dict[str, float]:
-    """The same of normalised values (B, 1, F, T)."""
-    return tally(energies(normalisation, target), energies(normalisation, generated), witnessed)
+    """The same of normalised values (B, 1, F, T); parts: W, or nothing."""
+    recorded, predicted = energies(normalisation, target), energies(normalisation, generated)
+    return tally(recorded, predicted, parts[0] if parts else None)
 
 
 class Program(nn.Module):
@@ -239,7 +240,7 @@ KIND = Kind(
     name="image",
     models=IMAGE_MODELS,
     array=ARRAY,
-    truth="witnessed",
+    truth=("witnessed",),
     channels=lambda _dataset, chosen: chosen,
     normalisation=normalisation,
     about=about,

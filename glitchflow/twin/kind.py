@@ -69,7 +69,8 @@ class Kind:
         str, Callable[..., nn.Module]
     ]  # the networks of this kind, by their name in a configuration
     array: str  # of the store that they take and learn from
-    truth: str  # of the store: what of the strain is witnessed, which scores of a validation may know
+    # of the store, which scores of a validation may know: the strain's witnessed part, and what adds to it
+    truth: tuple[str, ...]
     # what a network has to be given, strain and witnesses, where these are chosen from a dataset
     channels: Callable[[Dataset, list[str]], list[str]]
     # by `loader.normalise`, of the strain and witnesses named
@@ -104,7 +105,7 @@ class Kind:
     # scores of a validation: sums over events, by name, of what is generated, the target and the truth, if it is known,
     # and what follows from them
     tallied: tuple[str, ...]
-    tally: Callable[[Any, Tensor, Tensor, Tensor | None], dict[str, float]]
+    tally: Callable[[Any, Tensor, Tensor, Sequence[Tensor]], dict[str, float]]
     scores: Callable[[Mapping[str, float]], dict[str, float]]
     metric: str  # of them, or validation_loss: what a sweep compares by unless it says otherwise
     exported: Exported

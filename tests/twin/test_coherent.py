@@ -61,16 +61,32 @@ def test_scores_of_nothing_and_of_everything_known():
     middle = slice(given.shape[-1] // 2 - 512, given.shape[-1] // 2 + 512)
     target = front.strain(given[:, 0] + witnessed)[:, None, middle]
     truth = front.strain(witnessed)[:, None, middle]
-    nothing = coherent.scores(coherent.tally(front, torch.zeros_like(target), target, witnessed))
+    nothing = coherent.scores(coherent.tally(front, torch.zeros_like(target), target, [witnessed]))
     assert nothing == {"validation_left": pytest.approx(1), "validation_added": 0}
-    known = coherent.scores(coherent.tally(front, truth, target, witnessed))
+    known = coherent.scores(coherent.tally(front, truth, target, [witnessed]))
     assert known == {
         "validation_left": pytest.approx(0, abs=1e-9),
         "validation_added": pytest.approx(0, abs=1e-9),
     }
-    everything = coherent.scores(coherent.tally(front, target, target, witnessed))
+    everything = coherent.scores(coherent.tally(front, target, target, [witnessed]))
     assert everything["validation_added"] == pytest.approx(1)
-    assert coherent.scores(coherent.tally(front, target, target, None)) == {}
+    assert coherent.scores(coherent.tally(front, target, target, [])) == {}
+
+
+def test_shared_noise_is_witnessed_too():
+    front, given = replace(FRONT, scatters=[]), recorded()
+    transients, shared = torch.zeros(2, given.shape[-1], dtype=torch.float64), given[:, 1] / 4
+    transients[0, 900:1100] = 20 * torch.sin(torch.arange(200) * 1.2)
+    middle = slice(given.shape[-1] // 2 - 512, given.shape[-1] // 2 + 512)
+    parts = [transients, shared]
+    strain, both, first = (
+        front.strain(series)[:, None, middle] for series in (given[:, 0], transients + shared, transients)
+    )
+    known = coherent.scores(coherent.tally(front, both, strain, parts))
+    assert known == dict.fromkeys(known, pytest.approx(0, abs=1e-9)) and len(known) == 2
+    half = coherent.scores(coherent.tally(front, first, strain, parts))
+    quiet = front.strain(shared)[1, middle].norm() / strain[1].norm()
+    assert half["validation_added"] == pytest.approx(float(quiet), rel=1e-4) and quiet > 0.01
 
 
 def test_energies_of_noise_are_those_of_a_q_plot():
