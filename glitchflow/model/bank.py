@@ -1,14 +1,16 @@
 """The coherent network: a bank of learned filters, gated in time and frequency, from witnesses' series to the strain's.
 
-    inputs --bank of FIR filters--> K experts, M sensors
+    inputs --bank of FIR filters--> K experts, M sensors (and S steady experts, of longer filters)
     templates, inputs, bank --STFT--> log(1 + power), frequency --U-Net--> K gates in 0..1     for each resolution
     y = sum over resolutions of iSTFT(sum over experts of gate x STFT(expert))
 
 How a witness reaches the strain differs by disturbance, so that no one filter per witness will do: experts are
 filters, gates choose among them by what all channels show at that time and frequency. y is a sum of filtered inputs,
-weighted by numbers from 0 to 1: where no witness shows anything, nothing comes out.
+weighted by numbers from 0 to 1: where no witness shows anything, nothing comes out. A steady expert is let through
+unless something speaks against it: noise that witnesses and strain share all the time.
 
-Shapes: B event, C input, A template, K expert, M sensor, N sample, P tap, F frequency and T frame of an STFT.
+Shapes: B event, C input, A template, K expert (the S steady ones come before), M sensor, N sample, P tap, F frequency
+and T frame of an STFT.
 Units: all series are white, of unit variance in quiet time; lengths in s, rates in Hz.
 """
 
@@ -25,7 +27,9 @@ GROUPS = 4  # of a group normalisation
 LEVELS = (1, 2, 4, 4)  # channels of a U-Net's levels, in units of its width
 # s of the STFTs' windows, and where their gates start: bursts are rare, and the finer one only refines
 RESOLUTIONS = {0.25: -2.0, 0.0625: -4.0}
+OPEN = 4.0  # where a steady expert's gate starts at the coarsest resolution; at the others it is what is lacking to 1
 PAST, AHEAD = 0.21875, 0.03125  # s that a filter reaches: a witness may lag the strain by a little
+STEADY = 0.25  # s that a steady expert's filter reaches either way: lines and slow couplings need it
 SMALL = 0.1  # initial filters: what comes out is small beside the noise, as the gates are still half open
 
 
@@ -35,10 +39,10 @@ class Bank(nn.Module):
     taps (K + M, C, P): the one of `ahead` samples later first. Linear, without bias.
     """
 
-    def __init__(self, inputs: int, outputs: int, rate: float):
+    def __init__(self, inputs: int, outputs: int, rate: float, past: float = PAST, ahead: float = AHEAD):
         super().__init__()
-        self.ahead = round(AHEAD * rate)
-        lags = torch.arange(-self.ahead, round(PAST * rate) + 1, dtype=torch.float64)
+        self.ahead = round(ahead * rate)
+        lags = torch.arange(-self.ahead, round(past * rate) + 1, dtype=torch.float64)
         # Hann^4 about no delay: centred on the taps instead, a bank learns half as fast
         window = torch.cos((torch.pi * lags / len(lags)).clamp(-torch.pi / 2, torch.pi / 2)) ** 8
         self.register_buffer("window", window.float(), persistent=False)
@@ -136,6 +140,7 @@ def _level(inputs: int, outputs: int) -> nn.Sequential:
 class Coherent(nn.Module):
     """Predicts the witnessed part y of the white strain from white witnesses: (B, A + C, N) -> (B, 1, N).
 
+    `steady` experts are of longer filters, whose gates start open, `experts` of the bank, whose gates start closed.
     The first `templates` channels are shown to the gates alone: series whose phase in the strain no witness knows. y
     has nothing above `highest` Hz, which None leaves at Nyquist.
     Under autocast the gates' convolutions alone are of low precision. Raises ValueError for no input, or sizes that
@@ -152,37 +157,49 @@ class Coherent(nn.Module):
         highest: float | None = None,
         experts: int = 8,
         sensors: int = 8,
+        steady: int = 0,
     ):
         super().__init__()
         at_least_one(width=width // GROUPS, experts=experts)
         if width % GROUPS:
             raise ValueError(f"width={width}: must be a multiple of {GROUPS}")
         at_least_one(witnesses=witnesses - templates)
-        self.templates, self.experts = templates, experts
+        self.templates, self.experts = templates, steady + experts
+        self.steady = Bank(witnesses - templates, steady, rate, STEADY, STEADY) if steady else None
         self.bank = Bank(witnesses - templates, experts + sensors, rate)
         rows = [None if highest is None else math.ceil(highest * length) for length in RESOLUTIONS]
         hops = [max(1, round(rate * length / 2)) for length in RESOLUTIONS]
         self.stft = nn.ModuleList(Stft(hop, row) for hop, row in zip(hops, rows))
-        features = witnesses + experts + sensors + 2
-        self.gates = nn.ModuleList(Gates(features, experts, width) for _ in RESOLUTIONS)
+        features = witnesses + self.experts + sensors + 2
+        self.gates = nn.ModuleList(Gates(features, self.experts, width) for _ in RESOLUTIONS)
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
-        """Draw what `initialise` does not know of, the bank's taps; the gates' heads are 0, and start at a number."""
+        """Draw what `initialise` does not know of, the bank's taps; the gates' heads are 0, and start at a number.
+
+        The gates of steady experts add up to 1, but their filters are 0 until something is known.
+        """
         self.bank.draw(generator)
-        for gates, start in zip(self.gates, RESOLUTIONS.values()):
+        open_at = [OPEN, *[-OPEN] * (len(RESOLUTIONS) - 1)]
+        for gates, start, steady in zip(self.gates, RESOLUTIONS.values(), open_at):
             nn.init.zeros_(gates.get_parameter("head.weight"))
-            nn.init.constant_(gates.get_parameter("head.bias"), start)
+            bias = nn.init.constant_(gates.get_parameter("head.bias"), start)
+            if self.steady is not None:
+                nn.init.zeros_(self.steady.taps)
+                bias[: len(self.steady.taps)] = steady
 
     def forward(self, given: Tensor) -> Tensor:
         """Map templates and inputs (B, A + C, N) to y (B, 1, N)."""
-        bank = self.bank(given[:, self.templates :])
+        inputs = given[:, self.templates :]
+        bank = self.bank(inputs)
+        if self.steady is not None:
+            bank = torch.cat([self.steady(inputs), bank], dim=1)
         parts = [self._gated(stft, gates, given, bank) for stft, gates in zip(self.stft, self.gates)]
         return torch.stack(parts).sum(0)[:, None]
 
     def _gated(self, stft: nn.Module, gates: nn.Module, given: Tensor, bank: Tensor) -> Tensor:
         """One resolution's part of y, (B, N)."""
-        outputs = stft(bank)  # (B, K + M, F, T)
+        outputs = stft(bank)  # (B, S + K + M, F, T)
         # apart: through what is given no gradient has to go back
         power = torch.cat([_power(stft(given)), _power(outputs)], dim=1)
         features = torch.cat([power.log1p(), _frequency(power)], dim=1)

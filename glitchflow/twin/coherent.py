@@ -2,7 +2,8 @@
 
     crop of prepared series (front.py, crops.py) --network (model/bank.py)--> y --templates fitted to strain - y--> q
     y        the estimate: from witnesses alone, with its phase
-    y + q    w', what is removed: scattered light has a static phase that no witness knows
+    y + q    w', what is removed: scattered light has a static phase that no witness knows, and where noise is shared
+             all the time (steady.py), a burst of one witness may not be in the strain
 
 It learns from recorded strain: the loss is the power that is left of it, whose minimum is the mean of the witnessed
 part given the witnesses.
@@ -14,7 +15,7 @@ frequency, T time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,12 @@ from glitchflow.model import COHERENT_MODELS
 from glitchflow.model.bank import Stft
 from glitchflow.signal.qtransform import look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
-from glitchflow.twin.crops import CROP, reads
-from glitchflow.twin.front import EDGE, PREPARING, Front, build_front, fit
+from glitchflow.twin import steady
+from glitchflow.twin.crops import CROP, by_crops, reads
+from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
 from glitchflow.twin.kind import Exported, Kind, Loss, Replaced, Trained
+from glitchflow.twin.ridge import fit
 from glitchflow.twin.start import begin, needs
 
 # s before the end that count once more, for the online use: what follows settles there
@@ -41,10 +44,10 @@ LATE = (0.55, 0.25)
 # the weight of that: at 1 its few, noisy samples have as much of a say as all others, and a training is slower (one
 # seed of `synthetic`, validation_left after 283 and 1,132 steps: .29, .116; at 1/4: .21, .107)
 LATER = 0.25
-FADE = 0.5  # s over which one crop's prediction gives way to the next one's
 # the bank's learning rate over that of the gates: it starts at what events say (start.py), and faster it forgets that
 # within the warm-up (`validation_left` after 275 steps at 0.5 and 2: .16, .19)
 PACE = 0.5
+BANKS = ("bank.", "steady.")
 BETAS = (0.9, 0.98)  # of AdamW: the gradient of rare loud events is remembered for 50 steps
 SHOWN = 0.125  # s of the windows of the spectrograms that a training draws
 QUIET = 1.0  # SNR from which what is witnessed in an event is one to be left
@@ -57,8 +60,8 @@ def channels(dataset: Dataset, chosen: list[str]) -> list[str]:
 
 
 def front(dataset: Dataset, _name: str, channels: Sequence[str]) -> Front:
-    """Find how these channels are prepared; `loader.normalise` is about images."""
-    return build_front(dataset, channels)
+    """Find how these channels are prepared, and what they share; `loader.normalise` is about images."""
+    return steady.known(build_front(dataset, channels), dataset)
 
 
 def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
@@ -71,7 +74,9 @@ def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
 def sees(front: Front) -> tuple[int, dict[str, Any]]:
     """Say how many channels a network sees, and what it has to know of them."""
     highest = front.band[1] * (1 + EDGE) * front.slower  # to a network all is played so much faster
-    return front.seen, {"templates": front.templates, "rate": front.unit, "highest": highest}
+    more = {"templates": front.templates, "rate": front.unit, "highest": highest}
+    # said where there are any only: a network of a user's own, or a checkpoint of before, knows of none
+    return front.seen, more | ({"steady": front.steady} if front.steady else {})
 
 
 # -- what it learns ----------------------------------------------------------------------------------------------------
@@ -95,8 +100,10 @@ def loss(name: str, front: Front) -> Loss:
 
 def removed(front: Front, generated: Tensor, target: Tensor) -> Tensor:
     """Compute w' = y + q (B, n), white, of y (B, 1, n), strain and templates (B, 1 + A, n)."""
-    y = generated[:, 0]
-    return y + fit(target[:, 1:], target[:, 0] - y, front.prior)
+    y, templates = generated[:, 0], target[:, 1:]
+    if front.steady:
+        templates = torch.cat([templates, steady.moments(front, y) / front.prior], dim=1)
+    return y + fit(templates, target[:, 0] - y, front.prior)
 
 
 def finish(network: nn.Module, front: Front, loss: str) -> None:
@@ -105,8 +112,8 @@ def finish(network: nn.Module, front: Front, loss: str) -> None:
 
 def groups(network: nn.Module) -> list[dict[str, Any]]:
     """Share out the weights to be trained: the gates, and the bank, at a pace of its own and not drawn to 0."""
-    gates = [weight for name, weight in network.named_parameters() if not name.startswith("bank.")]
-    bank = [weight for name, weight in network.named_parameters() if name.startswith("bank.")]
+    gates = [weight for name, weight in network.named_parameters() if not name.startswith(BANKS)]
+    bank = [weight for name, weight in network.named_parameters() if name.startswith(BANKS)]
     filters = {"params": bank, "factor": PACE, "weight_decay": 0.0, "betas": BETAS}
     return [{"params": gates, "betas": BETAS}, *([filters] if bank else [])]
 
@@ -252,32 +259,6 @@ def fitted(front: Front, series: NDArray, estimate: NDArray) -> NDArray:
         lambda crops: {"fit": removed(front, crops[:, :1], crops[:, 1:]) - crops[:, 0]},
     )
     return estimate + front.undo(fits["fit"])
-
-
-def by_crops(
-    front: Front, prepared: Tensor, function: Callable[[Tensor], dict[str, Tensor]]
-) -> dict[str, NDArray]:
-    """Make of whole series (B, ..., N) what a function makes of crops (B, ..., n), float64: (B, N) each.
-
-    Crops of the length that was trained on are laid side by side over the span that is judged and a little more, each
-    giving way to the next; 0 beyond them.
-    """
-    samples, length, fade = prepared.shape[-1], *(round(x * front.unit) for x in (CROP, FADE))
-    hop = length - fade
-    count = math.ceil((round(front.span * front.rate) + fade) / hop)
-    ramp = torch.sin(torch.pi / 2 * (torch.arange(fade, dtype=torch.float64) + 0.5) / fade).square()
-    share = torch.cat([ramp, torch.ones(length - 2 * fade, dtype=torch.float64), ramp.flip(0)])
-    found: dict[str, Tensor] = {}
-    for k in range(count):
-        start = samples // 2 + round((k - count / 2) * hop) - fade // 2
-        inside = slice(max(0, start), min(samples, start + length))
-        crops = prepared.new_zeros(*prepared.shape[:2], length)
-        crops[..., inside.start - start : inside.stop - start] = prepared[..., inside]
-        for name, white in function(crops).items():
-            whole = found.setdefault(name, prepared.new_zeros(len(prepared), samples))
-            part = white.double().cpu() * share
-            whole[:, inside] += part[:, inside.start - start : inside.stop - start]
-    return {name: value.numpy() for name, value in found.items()}
 
 
 # -- as a program ------------------------------------------------------------------------------------------------

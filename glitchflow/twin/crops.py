@@ -1,4 +1,4 @@
-"""What a coherent twin learns from: crops of prepared series, other ones in every epoch.
+"""What a coherent twin sees at once: crops of prepared series, other ones in every epoch, and side by side at use.
 
     recorded series of an event --front.py--> prepared, as far as any crop reaches --crop--> what a batch holds
 
@@ -7,7 +7,8 @@ Shapes: B event of a batch, R recorded channel, A template, C input, N sample of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,7 @@ BEFORE, AFTER = (
     max(CROP / 2 + MOVED, CROP - ENDS[0]),
     max(CROP / 2 + MOVED, ENDS[1]),
 )  # s that any crop reaches
+FADE = 0.5  # s over which one crop's prediction gives way to the next one's
 MARGIN = 0.5  # s beyond a crop that are prepared too: whitening's past, and the band edges' ringing
 
 
@@ -76,3 +78,29 @@ def crop(unit: float, seed: int, values: Tensor, events: NDArray[np.int64], epoc
         start = middle + round(end * unit) - length
         found[row] = values[row, :, start : start + length]
     return found
+
+
+def by_crops(
+    front: Front, prepared: Tensor, function: Callable[[Tensor], dict[str, Tensor]]
+) -> dict[str, NDArray]:
+    """Make of whole series (B, ..., N) what a function makes of crops (B, ..., n), float64: (B, N) each.
+
+    Crops of the length that was trained on are laid side by side over the span that is judged and a little more, each
+    giving way to the next; 0 beyond them.
+    """
+    samples, length, fade = prepared.shape[-1], *(round(x * front.unit) for x in (CROP, FADE))
+    hop = length - fade
+    count = math.ceil((round(front.span * front.rate) + fade) / hop)
+    ramp = torch.sin(torch.pi / 2 * (torch.arange(fade, dtype=torch.float64) + 0.5) / fade).square()
+    share = torch.cat([ramp, torch.ones(length - 2 * fade, dtype=torch.float64), ramp.flip(0)])
+    found: dict[str, Tensor] = {}
+    for k in range(count):
+        start = samples // 2 + round((k - count / 2) * hop) - fade // 2
+        inside = slice(max(0, start), min(samples, start + length))
+        crops = prepared.new_zeros(*prepared.shape[:2], length)
+        crops[..., inside.start - start : inside.stop - start] = prepared[..., inside]
+        for name, white in function(crops).items():
+            whole = found.setdefault(name, prepared.new_zeros(len(prepared), samples))
+            part = white.double().cpu() * share
+            whole[:, inside] += part[:, inside.start - start : inside.stop - start]
+    return {name: value.numpy() for name, value in found.items()}

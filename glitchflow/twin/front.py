@@ -92,6 +92,7 @@ class Front:
     offsets: list[float]  # (R,) mean of each channel over train events: what a slow one swings about
     prior: float = 1.0  # standard deviation of a template's amplitude before anything is known
     slower: float = 1.0  # times that all lengths are those for a band from 10 Hz
+    steady: int = 0  # experts for what witnesses and strain share all the time
 
     @property
     def unit(self) -> float:
@@ -199,21 +200,6 @@ class Front:
                 pair = torch.stack([torch.sin(bounce * phase), torch.cos(bounce * phase)], dim=1)
                 found += list((self._whiten(pair, [0, 0]) / scale).unbind(1))
         return found
-
-
-def fit(templates: Tensor, rest: Tensor, prior: float) -> Tensor:
-    """Fit templates (B, A, n) to what is left of the white strain (B, n), by ridge regression: q (B, n).
-
-    The amplitudes' prior is normal with this standard deviation, the noise has unit variance: their conditional mean.
-    Nothing is learned through the fit: it has no gradient.
-    """
-    if not templates.shape[1]:
-        return torch.zeros_like(rest)
-    known = templates.detach()
-    power = known @ known.mT
-    ridge = torch.eye(power.shape[-1], dtype=power.dtype, device=power.device) / prior**2
-    amplitudes = torch.linalg.solve(power + ridge, known @ rest.detach()[..., None])
-    return (known.mT @ amplitudes)[..., 0]
 
 
 def build_front(dataset: Dataset, channels: Sequence[str]) -> Front:

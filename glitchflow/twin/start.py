@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from glitchflow.data.content import Content
 from glitchflow.data.store.dataset import Dataset
-from glitchflow.model.bank import Coherent
+from glitchflow.model.bank import Bank, Coherent
+from glitchflow.twin import steady
 from glitchflow.twin.crops import AFTER, BEFORE, CROP, MARGIN
 from glitchflow.twin.front import EDGE, PREPARING, Front, arranged, read, slowness, together
 from glitchflow.twin.kind import Needs
+from glitchflow.twin.ridge import fit
 
 EVENTS = 2048  # of the train split that are looked at: groups of a dozen loud ones are still found
 SPAN = 2.0  # s in the middle of an event: a transient lasts less, and a filter a tenth of it
@@ -41,9 +43,11 @@ MATRICES = 4  # of inputs by inputs at each frequency: cross powers, and what so
 FAINT = 0.1  # of a filter's median response: where it passes less, its noise is not brought to unit variance
 
 
-def spectra(front: Front, dataset: Dataset) -> tuple[Tensor, Tensor]:
+def spectra(front: Front, dataset: Dataset, shared: Bank | None = None) -> tuple[Tensor, Tensor]:
     """Transform the middle of train events, in a Hann window, scaled so that unit white noise has E|z|^2 = 1.
 
+    shared: a steady expert's filter, whose estimate is taken out of the strain, as far as it is in it: where it is not,
+    nothing else is to make up for it.
     Returns strain and inputs (E, 1 + C, F) of the half of them whose inputs are loudest, and the power (C, F) of the
     inputs of the quietest quarter, which is noise.
     """
@@ -54,8 +58,13 @@ def spectra(front: Front, dataset: Dataset) -> tuple[Tensor, Tensor]:
     found = []
     for raw in read(front, dataset, events):
         first = max(0, (raw.shape[-1] - length) // 2 - margin)
-        prepared = front.prepare(raw[..., first : first + length + 2 * margin])[..., margin : margin + length]
+        prepared = front.prepare(raw[..., first : first + length + 2 * margin])
         chosen = torch.cat([prepared[:, :1], prepared[:, 1 + front.templates :]], dim=1)
+        if shared is not None:
+            y = shared(chosen[:, 1:].to(shared.taps)).sum(1).to(chosen)
+            rest = chosen[:, 0] - y
+            chosen[:, 0] = rest - fit(steady.moments(front, y), rest, 1.0)
+        chosen = chosen[..., margin : margin + length]
         found.append(
             torch.fft.rfft(chosen * (window / window.square().sum().sqrt()), length).to(torch.complex64)
         )
@@ -193,7 +202,8 @@ def starting(events: int, channels: int, inputs: int, samples: int, rate: float)
     rows, looked = round(SPAN / 2 * rate) + 1, min(events, EVENTS)
     prepared = PREPARING * 8 * together(channels, samples) * channels * samples
     seen = 8 * looked * (1 + inputs) * rows
-    return max(int(SEEN * seen) + MATRICES * 16 * rows * inputs**2, seen + prepared)
+    quiet = steady.holds(events, inputs, round(CROP * rate))
+    return max(int(SEEN * seen) + MATRICES * 16 * rows * inputs**2, max(seen, quiet) + prepared)
 
 
 def needs(content: Content, channels: Sequence[str], train: int) -> Needs:
@@ -227,13 +237,16 @@ def begin(network: nn.Module, front: Front, dataset: Dataset) -> None:
     """Give a network's bank its first taps: the path of each group to an expert, and the same of unit noise to sensors.
 
     Groups that were joined come first, then those before. What is left keeps what was drawn; so does a network of a
-    user's own.
+    user's own. A steady expert gets the Wiener filter of quiet time, and what it takes out of the strain is no part of
+    what the others start from.
     """
     if not isinstance(network, Coherent):
         return
-    bank, experts = network.bank, network.experts
+    if network.steady is not None:
+        network.steady.taps[0] = steady.taps(front, dataset).to(network.steady.taps)
+    bank, experts = network.bank, network.experts - front.steady
     ahead, taps = bank.ahead, bank.taps.shape[-1]
-    seen, noise = spectra(front, dataset)
+    seen, noise = spectra(front, dataset, network.steady)
     fine = groups(seen, experts, ahead, taps)
     coarse = merged(seen, noise, fine, ahead, taps)
     members = [which == k for which in (coarse, fine) for k in which.unique().tolist()]

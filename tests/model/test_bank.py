@@ -145,3 +145,16 @@ def test_the_parameters_of_the_published_size():
 def test_what_is_not_possible(options, said):
     with pytest.raises(ValueError, match=said):
         build("coherent", 3, (500,), **options)
+
+
+def test_a_steady_expert_is_let_through_whole_from_the_start():
+    network, given = model(steady=1), series(samples=512)
+    assert network.steady.taps.shape == (1, 3, 129) and not network.steady.taps.any()
+    before = network(given)
+    torch.nn.init.zeros_(network.bank.taps)
+    with torch.no_grad():
+        network.steady.taps[0, 1, network.steady.ahead] = 1.0
+    kept = slice(64, -64)
+    tone = torch.cos(torch.arange(512, dtype=torch.float64) * 0.7).expand(2, 3, 512)
+    torch.testing.assert_close(network(tone)[:, 0, kept], tone[:, 1, kept], rtol=0, atol=5e-3)
+    torch.testing.assert_close(before, model()(given))  # the others start as they do without it

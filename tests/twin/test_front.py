@@ -12,7 +12,8 @@ from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
 from glitchflow.twin import coherent, kinds
 from glitchflow.twin import front as module
-from glitchflow.twin.front import Front, Product, build_front, fit
+from glitchflow.twin.front import Front, Product, build_front
+from glitchflow.twin.ridge import fit
 
 MIDDLE = slice(512, -512)
 
