@@ -52,8 +52,12 @@ class Segments(Section):
 
     gps: list[Range] = key([], "[start, stop] of each, GPS times", "s")
     file: File = key("", "DataQualityFlag file (HDF5, JSON, LIGO_LW XML) or list of segments, read by gwpy")
-    channel: str = key("", "state channel in the strain's files, as SIM:GLITCHFLOW_STATE")
-    bits: list[int] = key([0], "bits of the state channel that are all set then", min_length=1)
+    channel: str = key(
+        "", "state channel in the strain's files, as SIM:GLITCHFLOW_STATE; GWOSC's is quality/simple/DQmask"
+    )
+    bits: list[int | str] = key(
+        [0], "bits of the state channel that are all set then, GWOSC's by name as CBC_CAT3", min_length=1
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -70,8 +74,8 @@ class Segments(Section):
     def _one_way(self) -> Self:
         if bool(self.gps) + bool(self.file) + bool(self.channel) > 1:
             raise ValueError("give a list, or a file, or a channel, not several")
-        if not all(0 <= bit < 63 for bit in self.bits):
-            raise ValueError(f"bits = {self.bits}: must be 0 to 62")
+        if not all(isinstance(bit, str) or 0 <= bit < 63 for bit in self.bits):
+            raise ValueError(f"bits = {self.bits}: must be 0 to 62, or names")
         return self
 
     @property

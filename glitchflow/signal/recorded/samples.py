@@ -27,6 +27,11 @@ FORMATS = {".gwf": "gwf", ".h5": "hdf5", ".hdf5": "hdf5", ".hdf": "hdf5"}
 LAYOUTS = (("x0", "dx"), ("Xstart", "Xspacing"), ("start_time", "delta_t"))
 SEAM = 0.01  # samples that frames may lie apart: GPS times in double precision are no better
 GWOSC, GWOSC_STRAIN = "hdf5.gwosc", "strain/Strain"  # holds one strain and no channel name
+# the bits of GWOSC's masks in GWF files, by the end of the channel's name (gwosc.org); HDF5 files name theirs
+GWOSC_BITS = {
+    "DQMASK": ["DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_CAT2", "BURST_CAT3"],
+    "INJMASK": ["NO_CBC_HW_INJ", "NO_BURST_HW_INJ", "NO_DETCHAR_HW_INJ", "NO_CW_HW_INJ", "NO_STOCH_HW_INJ"],
+}
 
 
 @dataclass(frozen=True)
@@ -153,8 +158,22 @@ def _from_gwpy(one: Any) -> Samples:
 def _read_hdf5(path: str, form: str, channels: Sequence[str], start: float, stop: float) -> Read:
     with h5py.File(path) as file:
         return {
-            name: _dataset(file, GWOSC_STRAIN if form == GWOSC else name, start, stop) for name in channels
+            name: _dataset(file, GWOSC_STRAIN if form == GWOSC and name not in file else name, start, stop)
+            for name in channels
         }
+
+
+def bit_names(path: str, channel: str) -> list[str]:
+    """Returns the names of a state channel's bits, from 0 on, as GWOSC's files have them; none where nothing tells."""
+    if h5py.is_hdf5(path):
+        place, _, mask = channel.rpartition("/")
+        with h5py.File(path) as file:
+            beside = [
+                name for name in file.get(place or "/", {}) if name.startswith(mask[:-4] + "Shortnames")
+            ]
+            found = file[f"{place}/{beside[0]}"][:].tolist() if beside else []
+        return [one.decode() if isinstance(one, bytes) else str(one) for one in found]
+    return next((names for end, names in GWOSC_BITS.items() if channel.endswith(end)), [])
 
 
 def _dataset(file: h5py.File, name: str, start: float, stop: float) -> Samples | str:

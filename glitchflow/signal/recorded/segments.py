@@ -11,7 +11,7 @@ from igwn_segments import infinity, segment, segmentlist
 from glitchflow.config import Ingest, Segments
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.frames import pieces, strain_of
-from glitchflow.signal.recorded.samples import Samples, read_samples
+from glitchflow.signal.recorded.samples import Samples, bit_names, read_samples
 from glitchflow.signal.types import Over
 
 FILES = 1024  # whose state is read together: some seconds of a task
@@ -55,7 +55,8 @@ def _from_state(ingest: Ingest, wanted: Segments, key: str, over: Over) -> segme
     strain = strain_of(ingest)
     paths = [piece.path for piece in pieces(strain)]
     lots = [paths[i : i + FILES] for i in range(0, len(paths), FILES)]
-    parts = list(over(partial(_state, strain.format, wanted), lots))
+    bits = _mask(wanted, key, paths[0])
+    parts = list(over(partial(_state, strain.format, wanted.channel, bits), lots))
     found, why = segmentlist(), next((reason for _, reason in parts if reason), "")
     for spans, _ in parts:
         found.extend(segment(a, b) for a, b in spans)
@@ -64,11 +65,24 @@ def _from_state(ingest: Ingest, wanted: Segments, key: str, over: Over) -> segme
     return found.coalesce()
 
 
-def _state(form: str, wanted: Segments, paths: list[str]) -> tuple[list[tuple[float, float]], str]:
+def _mask(wanted: Segments, key: str, path: str) -> int:
+    """The bits that are to be set, of which some are named in a file."""
+    names = bit_names(path, wanted.channel) if any(isinstance(bit, str) for bit in wanted.bits) else []
+    for bit in wanted.bits:
+        if isinstance(bit, str) and bit not in names:
+            raise InputError(
+                f"ingest.{key}.bits = {bit}: {wanted.channel} of {path} has no bit of that name; there are:"
+                f" {', '.join(names) or 'none'}"
+            )
+    places = {names.index(bit) if isinstance(bit, str) else bit for bit in wanted.bits}
+    return sum(1 << place for place in places)
+
+
+def _state(form: str, channel: str, bits: int, paths: list[str]) -> tuple[list[tuple[float, float]], str]:
     """When all bits are set, in GPS s, in some files, and why one of them does not tell; empty where all do."""
-    bits, found, why = sum(1 << bit for bit in wanted.bits), list[tuple[float, float]](), ""
+    found, why = list[tuple[float, float]](), ""
     for path in paths:
-        state = read_samples(path, form, [wanted.channel])[wanted.channel]
+        state = read_samples(path, form, [channel])[channel]
         if not isinstance(state, Samples) or state.values.dtype.kind not in "iu":
             why = why or (
                 state if isinstance(state, str) else f"its values are {state.values.dtype}, not integers"

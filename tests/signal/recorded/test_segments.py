@@ -1,5 +1,6 @@
 """Science-mode time from lists, files and state channels, and the windows that it leaves."""
 
+import h5py
 import numpy as np
 import pytest
 from gwpy.segments import DataQualityFlag, SegmentList
@@ -72,6 +73,59 @@ def test_a_state_channel_is_read_in_lots_of_files(tmp_path, files, monkeypatch):
 
     assert [tuple(s) for s in usable_time(made.ingest, over)] == SCIENCE
     assert lots == [[str(tmp_path / f"X-X1_STATE-{start}-32.h5")] for start in (1000, 1032)]
+
+
+def test_gwoscs_bits_by_name(tmp_path):
+    """In GWOSC's layout: no data in seconds 4 to 6, CAT3 off in 8 to 10, an injection in 12 to 13."""
+    path = tmp_path / "H-H1_GWOSC_4KHZ_R1-1000-16.hdf5"
+    good, injected = np.full(16, 127, "u4"), np.full(16, 31, "u4")
+    good[4:6], good[8:10], injected[12] = 0, 127 - 8, 30
+    names = ["DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3"]
+    with h5py.File(path, "w") as file:
+        file["strain/Strain"] = np.zeros(16 * 8)
+        file["strain/Strain"].attrs.update({"Xstart": 1000, "Xspacing": 1 / 8})
+        for where, bits in (("simple/DQmask", good), ("injections/Injmask", injected)):
+            file[f"quality/{where}"] = bits
+            file[f"quality/{where}"].attrs.update({"Xstart": 1000, "Xspacing": 1.0})
+        file["quality/simple/DQShortnames"] = np.array(names, "S20")
+    for form in ("", "hdf5.gwosc"):
+        source = {"name": "H1:STRAIN", "files": [str(path)], "channel": "strain/Strain", "format": form}
+
+        def found(channel, *bits, source=source):
+            wanted = {"channel": channel, "bits": bits}
+            made = small(tmp_path / "run", derived=[], ingest={"channels": [source], "segments": wanted})
+            return [tuple(s) for s in usable_time(made.ingest)]
+
+        assert found("quality/simple/DQmask", "DATA") == [(1000, 1004), (1006, 1016)]
+        assert found("quality/simple/DQmask", "DATA", "CBC_CAT3") == [
+            (1000, 1004),
+            (1006, 1008),
+            (1010, 1016),
+        ]
+        assert found("quality/injections/Injmask", 0) == [(1000, 1012), (1013, 1016)]
+        with pytest.raises(InputError) as error:
+            found("quality/simple/DQmask", "CAT9")
+        assert str(error.value) == (
+            f"ingest.segments.bits = CAT9: quality/simple/DQmask of {path} has no bit of that name; there are:"
+            " DATA, CBC_CAT1, CBC_CAT2, CBC_CAT3"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "channel"),
+    [
+        ("H-H1_LOSC_4_V2-1126259446-32.hdf5", "quality/simple/DQmask"),
+        ("H-H1_LOSC_4_V2-1126259446-32.gwf", "H1:LOSC-DQMASK"),
+    ],
+)
+def test_bits_of_recorded_data(tmp_path, recorded_data, name, channel):
+    source = {"name": "H1:STRAIN", "files": [str(recorded_data / name)]}
+    made = small(
+        tmp_path / "run",
+        derived=[],
+        ingest={"channels": [source], "segments": {"channel": channel, "bits": ["CBC_CAT3"]}},
+    )
+    assert [tuple(s) for s in usable_time(made.ingest)] == [(1126259446, 1126259478)]
 
 
 def test_windows_outside_are_not_made(tmp_path, files, capsys):
