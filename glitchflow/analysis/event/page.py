@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glitchflow.analysis.attribute import EVERYTHING
-from glitchflow.analysis.event.said import Said, left_out, loudest, others, say_of, truth_of
+from glitchflow.analysis.event.said import left_out, loudest, others, say_of, truth_of
 from glitchflow.analysis.event.window import Window, window_at
 from glitchflow.analysis.infer import load_network
 from glitchflow.analysis.opened import Opened, open_run
@@ -27,7 +26,7 @@ from glitchflow.signal.types import Array, Energies
 from glitchflow.train.checkpoint import open_checkpoint
 
 DRAWN = 6  # witnesses that are drawn: more are no longer looked at, and the table has all
-ZOOM = 0.5  # share of what Q-plots show, about the estimate's loudest moment, that each witness's part is drawn over
+ZOOM = 0.5  # share of what Q-plots show, about the loudest moment of what is removed, that is drawn of witnesses' parts
 FAINTEST = 20.0  # a colour scale never ends below, so that noise does not look like a signal
 
 
@@ -36,8 +35,8 @@ class Found:
     """Holds what the page tells: what was recorded, what is said of it, and what each witness has to do with that."""
 
     window: Window
-    whole: Said
-    without: dict[str, Said]  # by the witness, or the group, that is left out
+    whole: Array  # (N,) what the network removes
+    without: dict[str, Array]  # (N,) the same by the witness, or the group, that is left out
     methods: dict[str, Array | str]  # what others remove (N,), or why they say nothing
     truth: Array | None  # (N,) the witnessed part; None where nobody knows it
 
@@ -75,7 +74,7 @@ def find(run: Opened, window: Window, settings: Evaluate, threshold: float) -> F
 
 def render(found: Found, gps: float, settings: Evaluate, veto: Veto) -> str:
     """Fill the page's template: HTML as a string."""
-    window, (series, energies) = found.window, found.window.views(found.whole.removed)
+    window, (series, energies) = found.window, found.window.views(found.whole)
     drawn = Subtracted("", window.rate, series, energies, *window.axes)
     return (
         environment()
@@ -94,7 +93,6 @@ def render(found: Found, gps: float, settings: Evaluate, veto: Veto) -> str:
             threshold=settings.veto,
             levels=levels(window, energies, settings),
             network=NETWORK,
-            everything=EVERYTHING,
         )
     )
 
@@ -117,16 +115,19 @@ def about(window: Window) -> dict[str, Any]:
 
 
 def shares(found: Found) -> list[dict[str, Any]]:
-    """List, of each witness or group, the share of the estimate's power that changes without it, and the SNR that is
-    removed then."""
-    white = found.window.seen.whiten
-    whole = white(found.whole.estimate[None, None])[0, 0]
-    rows = []
-    for name, one in found.without.items():
-        estimate, removed = white(np.stack([one.estimate, one.removed])[None])[0]
-        power = float(np.square(whole).sum())
-        change = float(np.square(whole - estimate).sum())
-        rows.append({"name": name, "share": change / power if power else 0.0, "removed": _snr(removed)})
+    """List, of each witness or group, the share of the power that is removed which changes without it, and the SNR that
+    is removed then."""
+    names, white = list(found.without), found.window.seen.whiten
+    whole, *parts = white(np.stack([found.whole, *found.without.values()])[None])[0]
+    power = float(np.square(whole).sum())
+    rows = [
+        {
+            "name": name,
+            "share": float(np.square(whole - part).sum()) / power if power else 0.0,
+            "removed": _snr(part),
+        }
+        for name, part in zip(names, parts, strict=True)
+    ]
     return sorted(rows, key=lambda row: -row["share"])
 
 
@@ -157,9 +158,9 @@ def methods(found: Found) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     time = (np.arange(window.series.shape[1]) - window.series.shape[1] // 2) / window.rate
     shown = (time >= window.axes[1][0]) & (time <= window.axes[1][-1])
-    nothing = np.zeros_like(found.whole.removed)
+    nothing = np.zeros_like(found.whole)
     truth = None if found.truth is None else window.seen.whiten(found.truth[None, None])[0, 0, shown]
-    for name, removed in {NETWORK: found.whole.removed, **found.methods, NOTHING: nothing}.items():
+    for name, removed in {NETWORK: found.whole, **found.methods, NOTHING: nothing}.items():
         if isinstance(removed, str):
             rows.append({"name": name, "why": removed})
             continue
@@ -197,16 +198,17 @@ def _snr(white: Array) -> float:
 
 
 def _carried(found: Found) -> Any:
-    """The estimate, white, and what of it goes with each of the first witnesses or groups."""
-    window, names = found.window, [row["name"] for row in shares(found) if row["name"] != EVERYTHING][:DRAWN]
-    parts = [found.whole.estimate, *(found.whole.estimate - found.without[name].estimate for name in names)]
+    """What is removed, white, and what of it goes with each of the witnesses that carry most."""
+    window, channels = found.window, found.window.dataset.channels
+    names = [row["name"] for row in shares(found) if row["name"] in channels][:DRAWN]
+    parts = [found.whole, *(found.whole - found.without[name] for name in names)]
     white = window.seen.whiten(np.stack(parts)[None])[0]
     samples, half = white.shape[1], round(ZOOM / 2 * np.ptp(window.axes[1]) * window.rate)
     middle = int(np.clip(np.abs(white[0]).argmax(), half, samples - half))
     part = slice(middle - half, middle + half)
     time = (np.arange(samples)[part] - samples // 2) / window.rate
     return series_rows(
-        {"white strain": white[:, part]}, ["estimate", *(f"with {name}" for name in names)], time
+        {"white strain": white[:, part]}, ["removed", *(f"with {name}" for name in names)], time
     )
 
 

@@ -4,7 +4,6 @@ Shapes: C channel, W witness, N sample, F frequency, T time, V variant left out.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,36 +22,25 @@ from glitchflow.twin.estimate import estimator_of, shown_of
 from glitchflow.twin.kind import Trained
 
 METHODS = ("linear", "wiener", "wiener_robust")  # that are quickly fitted, and see what the network does
-SERIES = "estimate"  # what only a kind that predicts series says
 
 
-@dataclass(frozen=True)
-class Said:
-    """Holds what a network says of a window, in the strain's unit."""
-
-    estimate: Array  # (N,) from witnesses alone; of a network of images what its mask takes out
-    removed: Array  # (N,)
-
-
-def say_of(window: Window, network: Trained, threshold: float, replaced: Mapping[int, Array]) -> Said:
-    """Ask a network about a window, some of its witnesses (by place) silent.
+def say_of(window: Window, network: Trained, threshold: float, replaced: Mapping[int, Array]) -> Array:
+    """Ask a network what it removes from a window (N,), in the strain's unit, some of its witnesses (by place) silent.
 
     threshold: clean.threshold, from which on energies are taken out.
     """
     names = window.dataset.channels
     if network.kind.array == "series":
-        found = network.predict(window.series[None], names, 1, replaced)
-        return Said(found[SERIES][0], found["removed"][0])
+        return network.predict(window.series[None], names, 1, replaced)["removed"][0]
     energy = network.predict(window.energies[None].astype(np.float32), names, 1, replaced)["qplot"]
     mask = removal_mask(energy, threshold)
     shown = shown_of(window.dataset, np.array([window.event or 0]))
-    removed = estimator_of(window.dataset).tapered(window.series[:1], mask, shown)[0]
-    return Said(removed, removed)
+    return estimator_of(window.dataset).tapered(window.series[:1], mask, shown)[0]
 
 
 def left_out(
     window: Window, network: Checkpoint, ready: Trained, basis: Basis, settings: Evaluate, threshold: float
-) -> dict[str, Said]:
+) -> dict[str, Array]:
     """Ask again without each witness, each group (`evaluate.groups`; else each with what is derived from it), and all:
     by name. Those without which nothing changes are left out."""
     quiet = quiet_parts(window.dataset, basis, network)
@@ -62,11 +50,7 @@ def left_out(
         name: say_of(window, ready, threshold, {place: quiet[place] for place in places})
         for name, places in variants.items()
     }
-    return {
-        name: one
-        for name, one in found.items()
-        if name == EVERYTHING or not np.array_equal(one.estimate, whole.estimate)
-    }
+    return {name: one for name, one in found.items() if name == EVERYTHING or not np.array_equal(one, whole)}
 
 
 def others(window: Window, basis: Basis, settings: Evaluate, threshold: float) -> dict[str, Array | str]:
