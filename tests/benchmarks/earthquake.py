@@ -2,12 +2,14 @@
 
 Takes the store that tests/benchmarks/seafloor.py makes, learns a robust Wiener filter from its train split, subtracts
 from two hours of 2012-03-09 what it predicts, and draws the surface wave of the M6.6 earthquake at 10-20 mHz. Prints
-how far the wave stands out of the noise, before and after. docs/seafloor.md.
+how far the wave stands out of the noise, before and after. With --twin RUN, the working directory of a coherent twin, it
+is what that removes instead. docs/seafloor.md.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -21,6 +23,7 @@ from glitchflow.data.store import open_store
 from glitchflow.methods.compare import basis_of, fit_method
 from glitchflow.score.power import in_band
 from glitchflow.signal.recorded.recording import read_channel
+from glitchflow.train import checkpoint
 
 CONFIG = Path(__file__).parents[2] / "configs" / "seafloor.yaml"
 START, SECONDS = 1015312209, 7198  # of the file, whole seconds
@@ -57,17 +60,28 @@ def peak(values: np.ndarray, rate: float) -> float:
     return float(np.abs(cut(values, rate, WAVE)).max()) / noise(values, rate)
 
 
+def removed(run: Path, series: np.ndarray) -> np.ndarray:
+    """What a coherent twin takes out of the strain of series (C, N), all along."""
+    twin = checkpoint.find(run / "train" / "checkpoints", "best").trained()
+    everywhere = replace(twin, normalisation=replace(twin.normalisation, span=float(SECONDS)))
+    return everywhere.predict(series[None], twin.normalisation.channels, 1)["removed"][0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/seafloor"))
     parser.add_argument("--figure", type=Path, default=Path("earthquake.png"))
+    parser.add_argument("--twin", type=Path, help="the workdir of a coherent twin that was trained")
     arguments = parser.parse_args()
     experiment = load(str(CONFIG), [])
-    dataset = open_store(arguments.workdir / "dataset.zarr")
-    basis, rate = basis_of(dataset, Loader()), experiment.series.sample_rate
-    fit = fit_method(dataset, basis, "wiener_robust", 16.0, experiment.evaluate)
+    rate = experiment.series.sample_rate
     strain, *witnesses = (read_channel(one, START, SECONDS, rate) for one in experiment.ingest.channels)
-    predicted = fit.fitted["wiener_robust"].wiener.predict(np.stack(witnesses)[None])[0]
+    if arguments.twin:
+        predicted = removed(arguments.twin, np.stack([strain, *witnesses]))
+    else:
+        dataset = open_store(arguments.workdir / "dataset.zarr")
+        fit = fit_method(dataset, basis_of(dataset, Loader()), "wiener_robust", 16.0, experiment.evaluate)
+        predicted = fit.fitted["wiener_robust"].wiener.predict(np.stack(witnesses)[None])[0]
     series = {
         "recorded": in_band(strain, rate, BAND),
         "less what the witnesses say": in_band(strain - predicted, rate, BAND),
