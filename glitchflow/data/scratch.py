@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROOM = 4 * 2**20  # bytes of an array that stays in memory: an evaluation has some forty
+ROOM = 2**20  # bytes of an array that stays in memory: an evaluation has some forty
 
 
 def scratch(shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray:

@@ -5,6 +5,7 @@
 """
 
 import glob
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from glitchflow.signal.recorded.samples import Samples, read_samples
 
 CACHES = (".cache", ".lcf", ".ffl")  # lists of files, as LAL and Virgo write them
 FRAMES = (".gwf", ".h5", ".hdf5", ".hdf")
+# detector-description-start-seconds.suffix, GPS s (LIGO-T010150). To import gwpy, which knows them, takes a task longer
+NAMED = re.compile(r"[^-]+-[^-]+-(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)\.[A-Za-z]")
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,14 @@ def pieces(source: Source) -> tuple[Piece, ...]:
 
     Raises `InputError` as `find_files`, and where a file whose name does not tell its time cannot be read.
     """
-    from gwpy.io.cache import file_segment
-
     found = []
     for path in find_files(source):
-        try:
-            start, stop = map(float, file_segment(path))
-        except ValueError:  # the name does not tell
-            start, stop = read_file(source, path).span
-        found.append(Piece(path, start, stop))
+        told = NAMED.match(Path(path).name)
+        if told:
+            start, seconds = map(float, told.groups())
+            found.append(Piece(path, start, start + seconds))
+        else:
+            found.append(Piece(path, *read_file(source, path).span))
     return tuple(sorted(found, key=lambda p: (p.start, p.path)))
 
 

@@ -50,6 +50,19 @@ class Samples:
 
 
 Read = dict[str, Samples | str]  # by channel; in words, why one cannot be read
+# LALFrame's numbers for the types of samples
+LAL_TYPES = {
+    1: "INT2",
+    2: "INT4",
+    3: "INT8",
+    33: "UINT2",
+    34: "UINT4",
+    35: "UINT8",
+    10: "REAL4",
+    11: "REAL8",
+    27: "COMPLEX8",
+    28: "COMPLEX16",
+}
 # by channel, LALFrame's number for the type of its samples, which the next file is taken to have
 _types: dict[str, int] = {}
 
@@ -116,14 +129,27 @@ def _read_lalframe(path: str, channels: Sequence[str], start: float, stop: float
 def _frames(file: Any, channel: str, frames: list[int]) -> Iterator[Samples]:
     """A channel in some frames of an open file."""
     import lalframe
-    from gwpy.timeseries import TimeSeries
-    from gwpy.utils.lal import find_typed_function
 
     if channel not in _types:
         _types[channel] = lalframe.FrFileQueryChanType(file, channel, frames[0])
-    reader = find_typed_function(_types[channel], "FrFileRead", "TimeSeries", module=lalframe)
+    if _types[channel] not in LAL_TYPES:
+        raise RuntimeError(f"{channel} is of no type of LAL's series")
+    reader = getattr(lalframe, f"FrFileRead{LAL_TYPES[_types[channel]]}TimeSeries")
     for frame in frames:
-        yield _from_gwpy(TimeSeries.from_lal(reader(file, channel, frame), copy=False))
+        found = reader(file, channel, frame)
+        yield Samples(float(found.epoch), 1 / found.deltaT, found.data.data, _unit(found.sampleUnits))
+
+
+def _unit(unit: Any) -> str:
+    """A unit of LAL's in words. To import gwpy takes longer than most reading: it is asked for what is rare."""
+    import lal
+
+    for known, words in ((lal.DimensionlessUnit, ""), (lal.StrainUnit, "strain")):
+        if unit == known:
+            return words
+    from gwpy.utils.lal import from_lal_unit
+
+    return str(getattr(from_lal_unit(unit), "unit", from_lal_unit(unit)))
 
 
 def _joined(parts: list[Samples], start: float, stop: float) -> Samples:

@@ -1,6 +1,8 @@
 """Channels of GWF files, read by LALFrame once, against gwpy's reader; what it refuses gwpy is asked for."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +69,22 @@ def test_a_file_of_gwoscs():
     wanted = TimeSeries.read(path, "H1:LOSC-STRAIN", format="gwf")
     assert (found.start, found.rate, found.unit) == (1126259446, 4096, str(wanted.unit))
     np.testing.assert_array_equal(found.values, wanted.value)
+
+
+def test_a_task_of_ingest_imports_no_gwpy(tmp_path):
+    """It takes as long as half of all else that a worker imports: with matplotlib and astropy, for nothing."""
+    pytest.importorskip("lalframe")
+    path = tmp_path / "X-X1_A-1000-4.gwf"
+    TimeSeries(np.arange(64.0), t0=1000, sample_rate=16, name="X1:A", channel="X1:A").write(
+        path, format="gwf"
+    )
+    code = (
+        "import sys, glitchflow.data.shard_events\n"
+        "from glitchflow.config import Source\n"
+        "from glitchflow.signal.recorded.frames import pieces, read_file\n"
+        "source = Source(name='X1:A', files=sys.argv[1:])\n"
+        "print(pieces(source)[0].stop, read_file(source, sys.argv[1]).values.sum())\n"
+        "print([name for name in ('gwpy', 'astropy', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1004.0 2016.0", "[]"]
