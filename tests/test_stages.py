@@ -33,7 +33,7 @@ def everything(trained_run, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "SECONDS", 0.0)
         patch.setattr(plan, "on_every_cpu", lambda job, _: [job.make(1)])
-        plan.costs(staged("plan", small(workdir / "none")))
+        plan.costs(staged("plan", small(workdir / "none", store={"series": "float32"})))
     doctor(staged("doctor", small(workdir / "none")))
     ingest(staged("ingest", again))
     stretch(staged("stretch", small(workdir / "stretch", stretch={"duration": 8})))
