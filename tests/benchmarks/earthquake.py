@@ -2,8 +2,8 @@
 
 Takes the store that tests/benchmarks/seafloor.py makes, learns a robust Wiener filter from its train split, subtracts
 from two hours of 2012-03-09 what it predicts, and draws the surface wave of the M6.6 earthquake at 10-20 mHz. Prints
-how far the wave stands out of the noise, before and after. With --twin RUN, the working directory of a coherent twin, it
-is what that removes instead. docs/seafloor.md.
+how far the wave stands out of the noise, before and after. With --twin RUN, the working directory of a coherent twin,
+it is what that removes instead. docs/seafloor.md.
 """
 
 from __future__ import annotations
