@@ -25,7 +25,8 @@ STAGES = {
     "plan": Stage(
         "glitchflow.site.plan:costs",
         "Say what a dataset will cost, from a few seconds' calibration here. Writes nothing.",
-        MADE.format("simulate ingest") + " loader model train stretch infer.batch infer.untrained scan.block evaluate clean",
+        MADE.format("simulate ingest")
+        + " loader model train stretch infer.batch infer.untrained scan.block evaluate clean",
         ("nodes", "cores"),
         says="{written}",
     ),
