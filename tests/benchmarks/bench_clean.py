@@ -1,8 +1,8 @@
 """How fast a coherent twin cleans: `python tests/benchmarks/bench_clean.py [--seconds 60]`.
 
 Steps of `twin/step.py` along noise of 512 Hz, one thread, networks as they are drawn (an untrained one costs what a
-trained one does): seconds of data per second of CPU for 5, 16 and 100 witnesses in blocks of `clean.block` and of a quarter second,
-each the median of rounds that take turns; and the shares of network, front and undoing.
+trained one does): seconds of data per second of CPU for 5, 16 and 100 witnesses in blocks of `clean.block` and of a
+quarter second, each the median of rounds that take turns; and the shares of network, front and undoing.
 """
 
 from __future__ import annotations
