@@ -33,7 +33,7 @@ from glitchflow.score.statistics import UNDEFINED, Bootstrap, Interval, proporti
 from glitchflow.score.volume_time import Search, volume_time
 from glitchflow.signal.recorded.recording import Recording, event_start, open_recording, read_channel
 from glitchflow.signal.simulation.families import inspiral
-from glitchflow.signal.types import Array, Flags, Indices
+from glitchflow.signal.types import Array, Flags, Indices, Spectrum
 
 BLOCK = 64  # s: an ASD from some thirty periodograms of 4 s, and little that is read twice
 MARGIN = 8  # s on each side: what a filter with 0.25 Hz between its values spoils, and a signal's inspiral
@@ -174,24 +174,23 @@ def second_by_second(stretch: Stretch, treated: Treated, span: Span) -> dict[str
     bank = white(np.roll(waves, -(len(strain) // 2), axis=-1))
     kept = slice(MARGIN, -MARGIN)
 
-    def sums(series: Array) -> Array:
-        return np.square(whitened_series(white(series))).reshape(-1, rate).sum(axis=1)[kept]
+    def sums(spectra: Spectrum) -> Array:
+        return np.square(whitened_series(spectra)).reshape(-1, rate).sum(axis=1)[kept]
 
-    def found(series: Array) -> Array:
-        return loudest(white(series), bank, rate)[kept]
-
-    witnessed, before = transients + shared, found(strain)
+    recorded, witnessed = white(strain), white(transients + shared)
+    before = loudest(recorded, bank, rate)[kept]
     same = {
         "witnessed2": sums(witnessed),
-        "transients2": sums(transients),
-        "strain2": sums(strain),
+        "transients2": sums(white(transients)),
+        "strain2": sums(recorded),
         "before": before,
     }
     columns = {}
     for name, left in treated(strain, first).items():
         removed = strain - left
-        after = found(left) if removed.any() else before
-        columns[name] = same | {"residual2": sums(witnessed - removed), "after": after}
+        taken = white(removed)
+        after = loudest(recorded - taken, bank, rate)[kept] if removed.any() else before
+        columns[name] = same | {"residual2": sums(witnessed - taken), "after": after}
     return columns
 
 

@@ -101,7 +101,14 @@ def trimmed_spectra(
         parts.append(w[..., inside].swapaxes(0, 1).reshape(w.shape[1], -1, count))
     if not strains:
         raise ValueError("a Wiener filter needs at least one event")
-    s, w = np.concatenate(strains), np.concatenate(parts, axis=1)  # (S, K), (W, S, K)
+    s = np.concatenate(strains)  # (S, K)
+    w, first = np.empty((len(parts[0]), len(s), len(inside)), complex), 0  # (W, S, K)
+    while (
+        parts
+    ):  # a part goes as it is copied: of all, two copies would be a quarter of what a process may hold
+        part = parts.pop(0)
+        w[:, first : first + part.shape[1]] = part
+        first += part.shape[1]
     half, loud = max(1, len(s) // 2), np.square(np.abs(w)).sum(axis=2)  # (W, S)
     loud /= np.maximum(np.median(loud, axis=1, keepdims=True), np.finfo(float).tiny)
     kept = np.sort(np.argsort(loud.max(axis=0), kind="stable")[:half])

@@ -55,12 +55,12 @@ def along(settings: Clean, kind: Kind, channels: int, times: tuple[float, int], 
     times: rate in Hz, and samples that the network sees at once.
     """
     rate, crop = times
-    lot = round(LOT * settings.block * rate)
+    lot, whole = round(LOT * settings.block * rate), 8 * channels * longest
     return _cleaning(
         longest,
         {
             "torch's kernels": KERNELS,
-            "the recording": STRETCH + 2 * RAW,
+            "the recording": min(STRETCH, whole) + 2 * min(RAW, whole),
             "blocks read together": 8 * channels * lot,
             "a crop at work": working(kind, channels, crop),
         },
