@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.cluster import trim
 from glitchflow.config import Cluster, Evaluate, Loader, QPlot, Series
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.loader import choose_channels
@@ -81,6 +82,7 @@ def fit_methods(
     segment, band = lengths(settings, dataset.config.series, dataset.config.qplot)
     read = {name: one for name, one in known.items() if callable(one)}
     train = train_of(basis, threshold, subset, read, segment)
+    trim()  # of the shards that its images were read from
     if not len(train.target):
         say("no train split to fit methods to: the network is scored beside few others")
     there = {*facts(train, dataset), *known} | ({"truth"} if truth else set())

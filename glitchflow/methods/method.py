@@ -64,7 +64,7 @@ class Series:
         kept = 16 * (1 + len(self.recorded)) * 2 * self.window * (band[1] - band[0])  # bytes of an event
         most = max(1, min(EVENTS, int(TRIMMED_BYTES / kept)))
         stretches = ((strain, witnesses[:, self.recorded]) for strain, witnesses in self.stretches(most))
-        return trimmed_spectra(stretches, self.length, rate, band)
+        return trimmed_spectra(stretches, len(self.some(most)), self.length, rate, band)
 
     @property
     def highest(self) -> Array:
@@ -86,10 +86,14 @@ class Series:
         span = made.qplot.span if made.qplot.window == "fixed" else made.series.duration
         return min(span + self.segment, made.series.duration)
 
+    def some(self, most: int) -> Indices:
+        """Choose so many events at most, spread over the split."""
+        return self.events[:: max(1, len(self.events) // most)][:most]
+
     def stretches(self, most: int) -> Iterator[tuple[Array, Array]]:
         """Yield strain (E, N') and witnesses (E, W, N') of so many events at most, spread over the split: their
         `window` alone, for averaged over the long quiet rest a filter would mostly learn the noise."""
-        events = self.events[:: max(1, len(self.events) // most)][:most]
+        events = self.some(most)
         made, channels = self.dataset.config, [self.dataset.channels[0], *self.witnesses]
         half = round(self.window * made.series.sample_rate / 2)
         middle = made.series.samples // 2

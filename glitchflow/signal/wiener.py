@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import get_window
 
-from glitchflow.signal.types import Array, Spectrum
+from glitchflow.signal.types import Array, Indices, Spectrum
 
 STEPS = 20  # of a robust fit at most: a dozen are usual
+ROWS = 16  # frequencies at which products of all segments are made at once
 ROOM = 2**26  # bytes of witnesses' matrices that are solved at once
 RIDGE = 1e-6  # of each witness's own power: no effect on a real coupling, finite where witnesses are alike
 
@@ -82,7 +83,11 @@ def cross_spectra(
 
 
 def trimmed_spectra(
-    blocks: Iterable[tuple[Array, Array]], length: int, sample_rate: float, band: tuple[float, float]
+    blocks: Iterable[tuple[Array, Array]],
+    events: int,
+    length: int,
+    sample_rate: float,
+    band: tuple[float, float],
 ) -> CrossSpectra:
     """Adds up the cross spectra of that half of the segments which one filter explains best: least trimmed squares.
 
@@ -91,30 +96,32 @@ def trimmed_spectra(
     the smallest share of the strain's power in the band (Hz), until this stays the same: concentration steps (Rousseeuw
     & Van Driessen 2006, Data Min. Knowl. Discov. 12, 29). Shares, not powers: else the quietest time would be kept
     whatever it holds. From all segments they would not start: a filter of these listens to nothing.
-    Holds the spectra of all segments in the band. Blocks and errors as of `cross_spectra`; nothing outside of the band.
+    Holds the spectra of all segments in the band. Blocks and errors as of `cross_spectra`, of so many events
+    in all; nothing outside of the band.
     """
-    inside, strains, parts = inside_of(length, sample_rate, band), [], []
-    count = inside.stop - inside.start
+    inside = inside_of(length, sample_rate, band)
+    count, made = inside.stop - inside.start, 0
+    # of all segments: two copies would be too much
+    s: Spectrum = np.empty((0, 0), complex)  # (S, K)
+    w: Spectrum = np.empty((0, 0, 0), complex)  # (W, S, K)
     for strain, witnesses in blocks:
-        s, w = spectra_of(strain, witnesses, length)
-        strains.append(s[..., inside].reshape(-1, count))
-        parts.append(w[..., inside].swapaxes(0, 1).reshape(w.shape[1], -1, count))
-    if not strains:
+        strains, both = spectra_of(strain, witnesses, length)
+        one, many = strains[..., inside], both[..., inside]
+        if not made:
+            s = np.empty((events * one.shape[1], count), complex)
+            w = np.empty((many.shape[1], *s.shape), complex)
+        mine = slice(made, made + len(one) * one.shape[1])
+        s[mine] = one.reshape(-1, count)
+        w[:, mine] = many.swapaxes(0, 1).reshape(len(w), -1, count)
+        made = mine.stop
+    if not made:
         raise ValueError("a Wiener filter needs at least one event")
-    s = np.concatenate(strains)  # (S, K)
-    w, first = np.empty((len(parts[0]), len(s), len(inside)), complex), 0  # (W, S, K)
-    while (
-        parts
-    ):  # a part goes as it is copied: of all, two copies would be a quarter of what a process may hold
-        part = parts.pop(0)
-        w[:, first : first + part.shape[1]] = part
-        first += part.shape[1]
-    half, loud = max(1, len(s) // 2), np.square(np.abs(w)).sum(axis=2)  # (W, S)
+    half, loud = max(1, len(s) // 2), sum(np.einsum("asf,asf->as", x, x) for x in (w.real, w.imag))  # (W, S)
     loud /= np.maximum(np.median(loud, axis=1, keepdims=True), np.finfo(float).tiny)
     kept = np.sort(np.argsort(loud.max(axis=0), kind="stable")[:half])
     there = np.maximum(np.square(np.abs(s)).sum(axis=1), np.finfo(float).tiny)
     for _ in range(STEPS):
-        power, cross = _products(s[kept], w[:, kept])
+        power, cross = _products(s, w, kept)
         left = s - np.einsum("fa,asf->sf", _transfer(power, cross), w)
         share = np.square(np.abs(left)).sum(axis=1) / there
         before, kept = kept, np.sort(np.argsort(share, kind="stable")[:half])
@@ -152,11 +159,15 @@ def spectra_of(strain: Array, witnesses: Array, length: int) -> tuple[Spectrum, 
     return _segments(strain, window), _segments(witnesses, window)
 
 
-def _products(strain: Spectrum, witnesses: Spectrum) -> tuple[Spectrum, Spectrum]:
-    """Sums over segments (K, W, W) and (K, W) of products of (S, K) and (W, S, K)."""
-    return np.einsum("asf,bsf->fab", witnesses.conj(), witnesses), np.einsum(
-        "asf,sf->fa", witnesses.conj(), strain
-    )
+def _products(strain: Spectrum, witnesses: Spectrum, kept: Indices) -> tuple[Spectrum, Spectrum]:
+    """Sums over the segments `kept` (K, W, W) and (K, W) of products of (S, K) and (W, S, K), some frequencies at once:
+    copies of all would be as large again as what is given."""
+    power, cross = [], []
+    for some in (slice(first, first + ROWS) for first in range(0, strain.shape[1], ROWS)):
+        w, s = witnesses[:, :, some][:, kept], strain[kept, some]
+        power.append(np.einsum("asf,bsf->fab", w.conj(), w))
+        cross.append(np.einsum("asf,sf->fa", w.conj(), s))
+    return np.concatenate(power), np.concatenate(cross)
 
 
 def _transfer(power: Spectrum, cross: Spectrum, said: Array | None = None) -> Spectrum:

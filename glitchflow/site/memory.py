@@ -86,7 +86,9 @@ def of_processes(
     source = next(iter(content.ingest.channels), None) if content.source == "ingest" else None
     if source or shape.kept_samples:
         longest = longest_file(source) if source else None
-        found["clean"] = _cleaning(experiment, shape, needs, len(chosen), longest)
+        found["clean"] = _cleaning(
+            experiment, shape, needs, found["evaluate's driver"], (len(chosen), longest)
+        )
     return found
 
 
@@ -100,12 +102,13 @@ def _training(experiment: Experiment, content: Content, shape: Shape, needs: Nee
 
 
 def _cleaning(
-    experiment: Experiment, shape: Shape, needs: Needs, channels: int, longest: int | None
+    experiment: Experiment, shape: Shape, needs: Needs, fitted: Memory, sizes: tuple[int, int | None]
 ) -> Memory:
-    """Of the way in which an experiment cleans; longest: samples of the longest recorded file."""
+    """Of the way in which an experiment cleans; sizes: channels, and samples of the longest recorded file."""
+    channels, longest = sizes
     kind, settings, samples = kinds.of(experiment.model.name), experiment.clean, longest or shape.samples
     if settings.method != NETWORK:
-        return cleaning.by_method(shape, channels, samples)
+        return cleaning.by_method(shape, fitted, channels, samples)
     if kind.array == "qplot":
         return cleaning.by_masks(shape, longest is not None, samples)
     if longest is None:

@@ -200,7 +200,7 @@ def of_unit_noise(filters: Tensor, size: int, ahead: int) -> Tensor:
 def starting(events: int, channels: int, inputs: int, samples: int, rate: float) -> int:
     """Count the bytes that are held until a bank has its first taps, of so many train events of recorded channels."""
     rows, looked = round(SPAN / 2 * rate) + 1, min(events, EVENTS)
-    prepared = PREPARING * 8 * together(channels, samples) * channels * samples
+    prepared = PREPARING * 8 * min(together(channels, samples), events) * channels * samples
     seen = 8 * looked * (1 + inputs) * rows
     quiet = steady.holds(events, inputs, round(CROP * rate))
     return max(int(SEEN * seen) + MATRICES * 16 * rows * inputs**2, max(seen, quiet) + prepared)

@@ -81,7 +81,7 @@ def test_how_events_are_shared_out_changes_nothing(opened, fit, scored, monkeypa
     """In blocks of another size, and as tasks on two CPUs."""
     dataset, _ = opened
     monkeypatch.setattr(module, "PART", 16)
-    monkeypatch.setattr(module, "BLOCK", 7)
+    monkeypatch.setattr("glitchflow.methods.memory.BLOCK", 7)
     again = compare(dataset, dataset.indices("test"), fit, RULE, Cluster(cpus=2))
     np.testing.assert_array_equal(again.loudness, scored.loudness)
     for name, columns in scored.columns.items():

@@ -93,7 +93,9 @@ def test_bursts_of_a_witness_alone_do_not_silence_a_robust_filter():
     bursts = witnesses.copy()
     bursts[::3, 0] += 50 * np.random.default_rng(1).standard_normal(bursts[::3, 0].shape)
     naive = fit_wiener(cross_spectra([(strain, bursts)], 128), RATE, (0, 128))
-    spectra = trimmed_spectra([(strain[:70], bursts[:70]), (strain[70:], bursts[70:])], 128, RATE, (20, 100))
+    spectra = trimmed_spectra(
+        [(strain[:70], bursts[:70]), (strain[70:], bursts[70:])], len(strain), 128, RATE, (20, 100)
+    )
     robust = fit_wiener(spectra, RATE, (20, 100))
     clean = fit_wiener(cross_spectra([(strain, witnesses)], 128), RATE, (20, 100))
     left = [(strain - wiener.predict(witnesses))[:, 128:-128].std() for wiener in (naive, robust, clean)]
@@ -102,7 +104,7 @@ def test_bursts_of_a_witness_alone_do_not_silence_a_robust_filter():
 
 def test_a_robust_filter_needs_an_event():
     with pytest.raises(ValueError, match=r"^a Wiener filter needs at least one event$"):
-        trimmed_spectra([], 128, RATE, (0, 128))
+        trimmed_spectra([], 0, 128, RATE, (0, 128))
 
 
 # -- real witnesses ----------------------------------------------------------------------------------------------
@@ -147,7 +149,9 @@ def filters(seafloor):
         np.concatenate([seafloor(start, 43200) for start in DAYS[i : i + 2]], axis=1) for i in (0, 2, 4)
     )
     naive = fit_wiener(cross_spectra(pieces([first, second]), LENGTH), SLOW, BAND)
-    spectra = trimmed_spectra(pieces([first, second]), LENGTH, SLOW, BAND)
+    both = list(pieces([first, second]))
+    events = sum(len(strain) for strain, _ in both)
+    spectra = trimmed_spectra(both, events, LENGTH, SLOW, BAND)
     return third, naive, fit_wiener(spectra, SLOW, BAND)
 
 

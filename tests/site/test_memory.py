@@ -43,6 +43,8 @@ CASES = {
     "clean along the time line": ("ingest", "clean, line", *COHERENT),
     "stretch": ("simulate", "stretch"),
 }
+# what is not measured of 500 channels: filters of as many witnesses take 3 GiB, and their frames minutes to be made
+FEW = {"clean by wiener", "ingest", "evaluate, the driver", "evaluate a stretch", "clean along the time line"}
 
 
 def configuration(channels: int) -> dict:
@@ -103,8 +105,9 @@ def made(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("channels", [5, 500])
+@pytest.mark.parametrize(
+    ("channels", "case"), [(5, case) for case in CASES] + [(500, case) for case in CASES if case not in FEW]
+)
 def test_a_task_of_each_stage_needs_the_memory_that_was_projected(channels, case, made):
     """Within a quarter, or 64 MiB of it where that is more; and under a GiB with all that it imported."""
     source, stage, *settings = CASES[case]

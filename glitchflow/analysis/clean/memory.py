@@ -43,9 +43,10 @@ def by_series(shape: Shape, longest: int) -> Memory:
     return _cleaning(longest, {"what is read": shape.read("series", 1), "predictions": predictions})
 
 
-def by_method(shape: Shape, channels: int, longest: int) -> Memory:
-    """Project what cleaning holds by a method that was fitted to so many channels, a block of events at once."""
-    parts = scoring(shape, channels, 1).parts
+def by_method(shape: Shape, fitted: Memory, channels: int, longest: int) -> Memory:
+    """Project what cleaning holds by a method of so many channels: while it is `fitted`, or then, a block of events at
+    once, whichever is larger."""
+    parts = max(fitted, scoring(shape, channels, 1), key=lambda one: one.total).parts
     return _cleaning(longest, {name: size for name, size in parts.items() if size != BASE_MEMORY})
 
 
