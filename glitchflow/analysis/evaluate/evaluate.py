@@ -75,30 +75,30 @@ def evaluate(experiment: Experiment) -> Path:
     here = veto_scores.judge(dataset, events, levels)
     vetoes, caught = veto_scores.veto_table(here, before, rule, experiment.veto, interval)
     exam = partial(injections.examine, dataset, experiment.harm, experiment.seed, experiment.cluster)
-    scored.add(caught)
-    scored.add(exam(events, fit))
+    scored.add({**caught, **exam(events, fit)})
     vetoed = levels.generated[NETWORK] >= settings.veto
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
     lost, where = attribute.spread(events[vetoed], settings.attribute), directory / "attribution.zarr"
     found = attribute.attribute(run, lost, settings, experiment.infer.batch, experiment.cluster, where)
-    moves = safety.inject(run, events, stretch, experiment.harm, experiment.scan.alpha, interval)
     treated = Comparison(dataset, fit, None, False), events
     cuts = partial(veto_scores.at_veto, here, rule, experiment.veto)
     result = {
         **_about(run, settings, events),
         **_tables(rows, scored, levels, settings, interval),
-        "safety": safety.tell(rows.labels, scored, experiment.scan) | moves,
+        "safety": safety.tell(rows.labels, scored, experiment.scan)
+        | safety.inject(run, events, stretch, experiment.harm, experiment.scan.alpha, interval),
         "stretch": stretch and measure_stretch(stretch, *treated, cuts(), experiment.cluster, interval),
         "veto": vetoes,
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
     }
-    listed = event_rows(rows.labels, scored, levels, settings.veto)
-    listed["trusted"] = ~moved.flagged if moved else np.ones(len(events), bool)
-    listed["carrier"] = np.array(found.carriers(events) if found else [""] * len(events))
-    if experiment.harm.thresholds and len(known) and not run.subtracts:
-        tried = thresholded(fit, experiment.harm.thresholds)
+    listed = event_rows(rows.labels, scored, levels, settings.veto) | {
+        "trusted": ~moved.flagged if moved else np.ones(len(events), bool),
+        "carrier": np.array(found.carriers(events) if found else [""] * len(events)),
+    }
+    tried = thresholded(fit, experiment.harm.thresholds)
+    if tried.methods and len(known) and not run.subtracts:
         again = rows.named(compare(dataset, known, tried, None, experiment.cluster))
         again.add(exam(known, tried))
         result["thresholds_tried"] = rows.table(again, interval)

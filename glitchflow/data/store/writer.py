@@ -16,7 +16,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ import zarr
 from numpy.typing import NDArray
 
 from glitchflow.data import lease, objects
+from glitchflow.data.store.column import Column, rows_of
 from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, refuse_foreign
 from glitchflow.data.store.dataset import Dataset, is_there, missing_shards, open_store, root, successor
 from glitchflow.data.store.schema import (
@@ -170,11 +171,11 @@ class Writer:
         with objects.writing(self.path, "cannot be finished"):
             columns = {name: self._column(name) for name, array in self.arrays.items() if array.column}
             bare: dict[int, Marker] = {}
-            rows = [_rows([])]
+            rows = [rows_of([])]
             for k, marker in self._fresh():
                 for name, column in columns.items():
                     column.put(self.layout.span(k), marker.column(name, self.arrays[name]))
-                rows.append(_rows(marker.transients))
+                rows.append(rows_of(marker.transients))
                 bare[k] = marker.model_copy(update={"columns": {}, "transients": []})
             sums = {name: column.close() for name, column in columns.items()}
             if self.dataset.known.tables:
@@ -244,9 +245,9 @@ class Writer:
                 some = shards[start : start + READERS]
                 yield from zip(some, pool.map(read, some))
 
-    def _column(self, name: str) -> "_Column":
+    def _column(self, name: str) -> Column:
         array: Any = self.dataset.raw(name, "r+").with_config({"write_empty_chunks": True})
-        return _Column(array, self.layout.events, array.chunks[0])
+        return Column(array, self.layout.events, array.chunks[0])
 
     def _write_transients(self, fresh: list[int], new: list[NDArray]) -> dict[str, list[str]]:
         """The table of transients, by event; rows of shards that were made again replace those that were there."""
@@ -290,45 +291,6 @@ class Writer:
 
 
 # -- parts -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Column:
-    """A column that is being filled, by ascending shard: a chunk of it is in memory. What is there already stays."""
-
-    array: Any
-    events: int
-    length: int  # events of a chunk
-    sums: list[str] = field(default_factory=list)  # the checksums of the chunks that are done
-    value: NDArray | None = None  # of the chunk at work, once something was put into it
-
-    def put(self, events: slice, values: NDArray) -> None:
-        """Put the values of a shard's events."""
-        while len(self.sums) < events.start // self.length:
-            self._next()
-        begin = len(self.sums) * self.length
-        if self.value is None:
-            self.value = np.array(self.array[begin : begin + self.length])
-        self.value[events.start - begin : events.stop - begin] = values
-
-    def close(self) -> list[str]:
-        """The checksum of each chunk, when all is put."""
-        while len(self.sums) * self.length < self.events:
-            self._next()
-        return self.sums
-
-    def _next(self) -> None:
-        begin = len(self.sums) * self.length
-        span = slice(begin, min(begin + self.length, self.events))
-        if self.value is not None:
-            self.array[span] = self.value
-        self.sums.append(digest(self.array[span] if self.value is None else self.value))
-        self.value = None
-
-
-def _rows(transients: list[tuple[int, int, float, float, bool]]) -> list[NDArray]:
-    """The columns of rows of the table."""
-    return [np.array([row[i] for row in transients], dtype=kind) for i, (_, kind) in enumerate(TRANSIENTS)]
 
 
 def _there(target: objects.Location, agrees: Callable[[Dataset], None], replaceable: bool) -> Dataset | None:
