@@ -32,7 +32,11 @@ class Copies(torch.nn.Module):
 
 def stored(workdir, unsafe: str, series: str = "float64"):
     """A small store of a detector one of whose witnesses hears what is in the strain."""
-    detector = {"unsafe": unsafe, "coupling": {"gain": [3, 3]}}
+    detector = {
+        "witnesses": ["SIM:ACC", "SIM:MIC", "SIM:SUS"],
+        "unsafe": unsafe,
+        "coupling": {"gain": [3, 3]},
+    }
     plain = small(workdir, simulate={"events": 24}, store={"series": series})
     simulate = plain.simulate.model_dump(mode="json")
     simulate["detector"] |= detector | {"coupling": simulate["detector"]["coupling"] | detector["coupling"]}
@@ -48,10 +52,14 @@ def unsafe(tmp_path_factory):
     return stored(tmp_path_factory.mktemp("unsafe"), "SIM:ACC")
 
 
-def twin(dataset, witness: str) -> Trained:
-    kind, witnesses = KINDS["image"], dataset.channels[1:]
-    normalisation = kind.normalisation(dataset, "log1p", dataset.channels)
-    return Trained(kind, Copies(witnesses.index(witness)), dataset.channels, normalisation)
+def twin(dataset, kind: str, channels: list[str], witness: str) -> Trained:
+    """A twin of either kind that is given these channels and copies one witness of them."""
+    normalisation = KINDS[kind].normalisation(dataset, "log1p", channels)
+    place = channels.index(witness) - 1
+    if kind == "coherent":  # its inputs follow the templates
+        names = [normalisation.channels[i] for i in normalisation.inputs]
+        place = normalisation.templates + names.index(witness)
+    return Trained(KINDS[kind], Copies(place), channels, normalisation)
 
 
 def run_of(dataset, tmp_path, *names: str):
@@ -61,23 +69,36 @@ def run_of(dataset, tmp_path, *names: str):
     return SimpleNamespace(dataset=dataset, networks=paths)
 
 
-def told(unsafe, tmp_path, monkeypatch, witness: str) -> dict:
+def told(unsafe, tmp_path, monkeypatch, kind: str, witness: str, left_out: str = "") -> dict:
     experiment, dataset = unsafe
-    monkeypatch.setattr(module, "load_network", lambda path: twin(dataset, witness))
+    recorded = dataset.channels if kind == "image" else dataset.recorded_channels
+    channels = [name for name in recorded if name != left_out]
+    monkeypatch.setattr(module, "load_network", lambda path: twin(dataset, kind, channels, witness))
     run = run_of(dataset, tmp_path, "network")
     return inject(run, np.arange(24), None, experiment.harm, 0.01, INTERVAL)["network"]
 
 
-def test_a_twin_of_an_unsafe_witness_fails(unsafe, tmp_path, monkeypatch):
-    found = told(unsafe, tmp_path, monkeypatch, "SIM:ACC")
+@pytest.mark.parametrize("kind", ["image", "coherent"])
+def test_a_twin_of_an_unsafe_witness_fails(unsafe, tmp_path, monkeypatch, capsys, kind):
+    found = told(unsafe, tmp_path, monkeypatch, kind, "SIM:ACC")
+    assert capsys.readouterr().err == "injecting signals into 24 events: SIM:ACC hears them\n"
     assert found["by"] == "injection" and found["events"] == 24
     assert found["unsafe"] and found["p"] < 1e-4
     assert found["effect"]["low"] > 0.1
 
 
-@pytest.mark.parametrize("witness", ["SIM:SUS", "SIM:FRINGE"])
-def test_a_twin_without_it_is_not_moved_at_all(unsafe, tmp_path, monkeypatch, witness):
-    found = told(unsafe, tmp_path, monkeypatch, witness)
+@pytest.mark.parametrize(
+    ("kind", "witness", "left_out"),
+    [
+        ("image", "SIM:SUS", ""),
+        ("image", "SIM:FRINGE", ""),
+        ("image", "SIM:MIC", "SIM:ACC"),
+        ("coherent", "SIM:MIC", ""),
+        ("coherent", "SIM:MIC", "SIM:ACC"),
+    ],
+)
+def test_a_twin_without_it_is_not_moved_at_all(unsafe, tmp_path, monkeypatch, kind, witness, left_out):
+    found = told(unsafe, tmp_path, monkeypatch, kind, witness, left_out)
     assert not found["unsafe"] and found["p"] == 1.0
     assert found["effect"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
