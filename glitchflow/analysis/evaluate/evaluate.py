@@ -75,18 +75,18 @@ def evaluate(experiment: Experiment) -> Path:
     here = veto_scores.judge(dataset, events, levels)
     vetoes, caught = veto_scores.veto_table(here, before, rule, experiment.veto, interval)
     exam = partial(injections.examine, dataset, experiment.harm, experiment.seed, experiment.cluster)
-    scored.add({**caught, **exam(events, fit)})
+    scored.add(caught)
+    scored.add(exam(events, fit))
     vetoed = levels.generated[NETWORK] >= settings.veto
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
-    lost, where = attribute.spread(events[vetoed], settings.attribute), directory / "attribution.zarr"
-    found = attribute.attribute(run, lost, settings, experiment.infer.batch, experiment.cluster, where)
+    found = _attributed(run, experiment, events[vetoed], directory)
+    moves = safety.inject(run, events, stretch, experiment.harm, experiment.scan.alpha, interval)
     treated = Comparison(dataset, fit, None, False), events
     cuts = partial(veto_scores.at_veto, here, rule, experiment.veto)
     result = {
         **_about(run, settings, events),
         **_tables(rows, scored, levels, settings, interval),
-        "safety": safety.tell(rows.labels, scored, experiment.scan)
-        | safety.inject(run, events, stretch, experiment.harm, experiment.scan.alpha, interval),
+        "safety": safety.tell(rows.labels, scored, experiment.scan) | moves,
         "stretch": stretch and measure_stretch(stretch, *treated, cuts(), experiment.cluster, interval),
         "veto": vetoes,
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
@@ -97,10 +97,9 @@ def evaluate(experiment: Experiment) -> Path:
         "trusted": ~moved.flagged if moved else np.ones(len(events), bool),
         "carrier": np.array(found.carriers(events) if found else [""] * len(events)),
     }
-    tried = thresholded(fit, experiment.harm.thresholds)
-    if tried.methods and len(known) and not run.subtracts:
-        again = rows.named(compare(dataset, known, tried, None, experiment.cluster))
-        again.add(exam(known, tried))
+    if experiment.harm.thresholds and len(known) and not run.subtracts:
+        tried = thresholded(fit, experiment.harm.thresholds)
+        again = rows.named(_tried(dataset, tried, known, experiment.cluster, exam))
         result["thresholds_tried"] = rows.table(again, interval)
     return _write(directory, plain(result), {name: listed[name] for name in COLUMNS}, found)
 
@@ -116,6 +115,13 @@ def _about(run: Opened, settings: Evaluate, events: Indices) -> dict[str, Any]:
         "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],
         "beside": {name: other.attributes["checkpoints"]["qplot"] for name, other in run.beside.items()},
     }
+
+
+def _attributed(run: Opened, experiment: Experiment, vetoed: Indices, directory: Path) -> Attribution | None:
+    """Who carries the vetoes of some of these events."""
+    settings = experiment.evaluate
+    some, where = attribute.spread(vetoed, settings.attribute), directory / "attribution.zarr"
+    return attribute.attribute(run, some, settings, experiment.infer.batch, experiment.cluster, where)
 
 
 def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
@@ -147,6 +153,15 @@ def _before(
         return None
     scored = compare(dataset, events, fit, rule, cluster, whole=False)
     return veto_scores.judge(dataset, events, Levels.of(scored.columns, scored.covered))
+
+
+def _tried(
+    dataset: Dataset, fit: Fit, known: Indices, cluster: Cluster, verdicts: Callable[[Indices, Fit], Any]
+) -> Scored:
+    """The scores of validation events, of a network alone at several thresholds, with those of signals."""
+    scored = compare(dataset, known, fit, None, cluster)
+    scored.add(verdicts(known, fit))
+    return scored
 
 
 @dataclass(frozen=True)
