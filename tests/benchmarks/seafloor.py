@@ -3,7 +3,7 @@
 Runs configs/seafloor.yaml three times, each time learning from two of the three days and scored on the third:
 `baseline`, or with --network train, infer and evaluate. Prints what every method leaves of the target's power, and of
 injected signals, as markdown, and writes the same as JSON in the working directory: `seafloor.json`, `network.json`.
-What is there already is kept, so an interrupted run goes on. GLITCHFLOW_TEST_DATA is the directory of the files:
+What is there already is kept, so an interrupted run goes on. GLITCHFLOW_TEST_DATA is the directory that m08a/ lies in:
 docs/seafloor.md.
 """
 
