@@ -114,6 +114,11 @@ class Clean(Section):
     format: Literal["", "gwf", "hdf5"] = key(
         "", "of the cleaned strain; empty: GWF where it was read from GWF"
     )
+    groups: bool = key(
+        False,
+        "a coherent twin: of each group of `evaluate.groups`, and of OTHER witnesses, what it puts into NAME_NOISE is a"
+        " channel too",
+    )
 
 
 class Veto(Section):

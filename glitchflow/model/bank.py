@@ -7,10 +7,11 @@
 How a witness reaches the strain differs by disturbance, so that no one filter per witness will do: experts are
 filters, gates choose among them by what all channels show at that time and frequency. y is a sum of filtered inputs,
 weighted by numbers from 0 to 1: where no witness shows anything, nothing comes out. A steady expert is let through
-unless something speaks against it: noise that witnesses and strain share all the time.
+unless something speaks against it: noise that witnesses and strain share all the time. Once all inputs have said where
+gates are open, y is linear in them, and so is the sum of what each group of inputs puts into it.
 
-Shapes: B event, C input, A template, K expert (the S steady ones come before), M sensor, N sample, P tap, F frequency
-and T frame of an STFT.
+Shapes: B event, C input, G group of inputs, A template, K expert (the S steady ones come before), M sensor, N sample,
+P tap, F frequency and T frame of an STFT.
 Units: all series are white, of unit variance in quiet time; lengths in s, rates in Hz.
 """
 
@@ -56,14 +57,19 @@ class Bank(nn.Module):
         window: Tensor = self.get_buffer("window")
         self.taps.copy_(drawn * window.double() * (SMALL / self.taps.shape[1] ** 0.5))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Filter (B, C, N) into (B, K + M, N)."""
+    def forward(self, inputs: Tensor, groups: Tensor | None = None) -> Tensor:
+        """Filter (B, C, N) into (B, K + M, N); of groups (G, C), 1 where an input is in one, each alone:
+        (B, G, K + M, N)."""
         samples = inputs.shape[-1]
         size = _fast(samples + self.taps.shape[-1] - 1)
         spectra = torch.fft.rfft(inputs, size)
         filters = torch.fft.rfft(self.taps, size)
         with torch.autocast(inputs.device.type, enabled=False):
-            product = _product(spectra, filters)
+            if groups is None:
+                product = _product(spectra, filters)
+            else:  # one by one, so that a group of all inputs has the bits of these
+                some = [_product(spectra * one[:, None], filters) for one in groups]
+                product = torch.stack(some, dim=1)
         filtered = torch.fft.irfft(product, size)
         return filtered[..., self.ahead : self.ahead + samples]
 
@@ -190,21 +196,39 @@ class Coherent(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         """Map templates and inputs (B, A + C, N) to y (B, 1, N)."""
-        inputs = given[:, self.templates :]
-        bank = self.bank(inputs)
-        if self.steady is not None:
-            bank = torch.cat([self.steady(inputs), bank], dim=1)
-        parts = [self._gated(stft, gates, given, bank) for stft, gates in zip(self.stft, self.gates)]
-        return torch.stack(parts).sum(0)[:, None]
+        return self._let_through(given)
 
-    def _gated(self, stft: nn.Module, gates: nn.Module, given: Tensor, bank: Tensor) -> Tensor:
-        """One resolution's part of y, (B, N)."""
+    def parts(self, given: Tensor, groups: Tensor) -> Tensor:
+        """Say what each group of inputs puts into y, (B, G, N), with the gates that all of them open.
+
+        groups: (G, C), 1 where an input is in a group and 0 elsewhere. Parts add up to y where each input is in one.
+        """
+        return self._let_through(given, groups)
+
+    def _let_through(self, given: Tensor, groups: Tensor | None = None) -> Tensor:
+        """Of all inputs, (B, 1, N), or of groups, what is behind the gates."""
+        bank = self._filtered(given)
+        split = None if groups is None else self._filtered(given, groups)[:, :, : self.experts]
+        found = [self._gated(stft, gates, given, bank, split) for stft, gates in zip(self.stft, self.gates)]
+        return torch.stack(found).sum(0)
+
+    def _filtered(self, given: Tensor, groups: Tensor | None = None) -> Tensor:
+        """Experts and sensors, (B, S + K + M, N), or of groups (B, G, S + K + M, N)."""
+        inputs = given[:, self.templates :]
+        bank = self.bank(inputs, groups)
+        return bank if self.steady is None else torch.cat([self.steady(inputs, groups), bank], dim=-2)
+
+    def _gated(
+        self, stft: nn.Module, gates: nn.Module, given: Tensor, bank: Tensor, split: Tensor | None
+    ) -> Tensor:
+        """One resolution's part of y, (B, 1, N), or of what it is split into, (B, G, N)."""
         outputs = stft(bank)  # (B, S + K + M, F, T)
         # apart: through what is given no gradient has to go back
         power = torch.cat([_power(stft(given)), _power(outputs)], dim=1)
         features = torch.cat([power.log1p(), _frequency(power)], dim=1)
-        gated = gates(features) * outputs[:, : self.experts]
-        return stft.inverse(gated.sum(1), bank.shape[-1])  # type: ignore[operator]
+        experts = outputs[:, None, : self.experts] if split is None else stft(split)
+        gated = gates(features)[:, None] * experts
+        return stft.inverse(gated.sum(2), bank.shape[-1])  # type: ignore[operator]
 
 
 def _product(spectra: Tensor, filters: Tensor) -> Tensor:

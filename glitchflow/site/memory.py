@@ -114,7 +114,8 @@ def _cleaning(
     if longest is None:
         return cleaning.by_series(shape, samples)
     times = experiment.series.sample_rate, needs.given[-1]
-    return cleaning.along(settings, kind, needs.channels, times, samples)
+    parts = 1 + len(experiment.evaluate.groups) if settings.groups else 0
+    return cleaning.along(settings, kind, needs.channels, times, samples, parts)
 
 
 def refuse_what_does_not_fit(found: Mapping[str, Memory]) -> None:

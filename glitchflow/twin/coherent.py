@@ -177,10 +177,20 @@ def scores(sums: Mapping[str, float]) -> dict[str, float]:
 # -- what it predicts --------------------------------------------------------------------------------------------
 
 
-def generate(network: nn.Module, front: Front, values: Tensor) -> dict[str, Tensor]:
-    """Generate, of prepared crops (B, 1 + A + C, n): `estimate` y and `removed` w', white (B, n) each."""
-    y = network(values[:, 1:])
-    return {"estimate": y[:, 0], "removed": removed(front, y, values[:, : 1 + front.templates])}
+def generate(
+    network: nn.Module, front: Front, values: Tensor, groups: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Generate, of prepared crops (B, 1 + A + C, n): `estimate` y and `removed` w', white (B, n) each.
+
+    groups: (G, C) of 0 and 1; what each of them puts into y is `parts` (B, G, n).
+    """
+    given, more = values[:, 1:], {}
+    if groups is None:
+        y = network(given)
+    else:  # y is the part of all inputs: the gates, which are most of the work, are asked once
+        parts = network.parts(given, torch.cat([torch.ones_like(groups[:1]), groups]))  # type: ignore[operator]
+        y, more = parts[:, :1], {"parts": parts[:, 1:]}
+    return {"estimate": y[:, 0], "removed": removed(front, y, values[:, : 1 + front.templates]), **more}
 
 
 def arrays(dataset: Dataset) -> dict[str, Array]:

@@ -9,7 +9,7 @@ and of the one before, and not on where a run began, or for how long it has run;
 over the last minute, which are passed through. A state that is kept goes on bit by bit.
 
 Shapes: R recorded channel (the strain first), A template, C input, N sample of a crop, n of a block, f of a fade,
-B band and K block that guard.py remembers.
+B band and K block that guard.py remembers, G group of inputs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from glitchflow.errors import InputError
 from glitchflow.signal.types import Array
@@ -42,6 +43,7 @@ class Stepper:
     block: int
     settle: int
     louder: float = guard.LOUDER  # share of its power by which a band may be made louder
+    groups: Tensor | None = None  # (G, C) of 0 and 1, whose parts of y are told too
 
     @property
     def front(self) -> Front:
@@ -60,6 +62,11 @@ class Stepper:
         return self.crop + round(MARGIN * self.front.unit)
 
     @property
+    def told(self) -> int:
+        """Count the series that a step tells, 2 + G: y, w', and the parts of y."""
+        return 2 + (0 if self.groups is None else len(self.groups))
+
+    @property
     def fade(self) -> int:
         """Count the samples f that two crops share: those after a block that are known when it comes out."""
         return min(round(FADE * self.front.unit), self.settle, self.block)
@@ -71,7 +78,7 @@ class State:
 
     end: int  # number of the sample that comes next, counted from GPS 0 at the twin's rate
     recent: Array  # (R, reach) the last samples, NaN where there were none
-    said: Array  # (2, f) y and w' after the last block, as its crop had them
+    said: Array  # (2 + G, f) y, w' and parts of y after the last block, as its crop had them
     heard: Array  # (K, 2, B) power of the last blocks, before and after: see `guard.powers`
 
 
@@ -87,6 +94,7 @@ class Step:
     passed: tuple[
         tuple[float, float], ...
     ] = ()  # Hz, bands that nothing is removed of, as it made them louder
+    parts: Array | None = None  # (G, n) what each group of inputs puts into y, where there are any
     p: Array | None = None  # probability of a glitch, where it is asked for
 
 
@@ -112,7 +120,7 @@ def stepper(trained: Trained, block: float, settle: float, where: str) -> Steppe
 def begin(steps: Stepper, end: int) -> State:
     """Begin before sample number `end`, with nothing known: on the grid where (end - settle) % block is 0."""
     channels = len(steps.front.channels)
-    recent, said = np.full((channels, steps.reach), np.nan), np.zeros((2, steps.fade))
+    recent, said = np.full((channels, steps.reach), np.nan), np.zeros((steps.told, steps.fade))
     return State(end, recent, said, np.zeros((0, 2, guard.BANDS)))
 
 
@@ -130,7 +138,7 @@ def step(steps: Stepper, state: State, samples: Array) -> tuple[State, Step]:
     known = recent[:, first:].copy()
     gaps = ~np.isfinite(known).all(axis=1)
     known[gaps] = 0
-    new, heard = np.zeros((2, steps.block + steps.fade)), state.heard
+    new, heard = np.zeros((steps.told, steps.block + steps.fade)), state.heard
     passed: tuple[Band, ...] = ()
     if treated:
         white = _predict(steps, known)
@@ -141,27 +149,31 @@ def step(steps: Stepper, state: State, samples: Array) -> tuple[State, Step]:
     out = new[:, : steps.block].copy()
     out[:, : steps.fade] = ramp * out[:, : steps.fade] + (1 - ramp) * state.said
     silent = tuple(name for name, gap in zip(steps.front.channels, gaps.tolist()) if gap)
-    said = Step(end - steps.settle - steps.block, out[0], out[1], treated, silent, passed)
+    parts = None if steps.groups is None else out[2:]
+    said = Step(end - steps.settle - steps.block, out[0], out[1], treated, silent, passed, parts)
     return State(end, recent, new[:, steps.block :], heard), said
 
 
 @torch.inference_mode()
 def _predict(steps: Stepper, known: Array) -> Array:
-    """The strain, y and w' (3, N), white, of the crop that ends with recorded samples (R, N') without gaps."""
+    """The strain, y, w' and parts of y (3 + G, N), white, of the crop that ends with samples (R, N') without gaps."""
     front, network = steps.front, steps.trained.network
     prepared = front.prepare(torch.from_numpy(known)[None])
     there = min(steps.crop, known.shape[1])
     crop = prepared.new_zeros(*prepared.shape[:2], steps.crop)
     crop[..., steps.crop - there :] = prepared[..., prepared.shape[-1] - there :]
-    found = generate(network, front, crop.to(next(network.parameters())))
-    return torch.stack([crop[0, 0], found["estimate"][0], found["removed"][0]]).double().cpu().numpy()
+    weight = next(network.parameters())
+    groups = None if steps.groups is None else steps.groups.to(weight)
+    found = generate(network, front, crop.to(weight), groups)
+    white = [crop[0, 0], found["estimate"][0], found["removed"][0], *found.get("parts", [[]])[0]]
+    return torch.stack(white).double().cpu().numpy()
 
 
 def _watch(steps: Stepper, heard: Array, white: Array) -> tuple[Array, tuple[Band, ...]]:
-    """Remember what removing does to a block of the crop (3, N), and take bands that were made louder out of w'."""
+    """Remember what removing does to a block of the crop (3 + G, N), and take bands that were made louder out of w'."""
     rate, limits = steps.front.rate, guard.edges(steps.front.band)
     stop, blocks = steps.crop - steps.settle, math.ceil(guard.MEMORY * steps.front.unit / steps.block)
-    strain, _, removed = white[:, stop - steps.block : stop]
+    strain, _, removed = white[:3, stop - steps.block : stop]
     now = guard.powers(strain, removed, rate, limits)
     heard = np.concatenate([heard, now[None]])[-blocks:]
     bands = guard.louder(heard, blocks, steps.louder)
@@ -171,8 +183,8 @@ def _watch(steps: Stepper, heard: Array, white: Array) -> tuple[Array, tuple[Ban
 
 
 def _unit(steps: Stepper, white: Array, samples: int) -> Array:
-    """White series (2, N) of a crop in the strain's unit: the last of so many samples (2, N'), zeros before it."""
+    """White series (2 + G, N) of a crop in the strain's unit: the last of so many samples (2 + G, N'), zeros before."""
     there = min(steps.crop, samples)
-    whole = np.zeros((2, samples))
+    whole = np.zeros((len(white), samples))
     whole[:, samples - there :] = steps.front.undo(white)[:, steps.crop - there :]
     return whole

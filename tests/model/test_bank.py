@@ -158,3 +158,22 @@ def test_a_steady_expert_is_let_through_whole_from_the_start():
     tone = torch.cos(torch.arange(512, dtype=torch.float64) * 0.7).expand(2, 3, 512)
     torch.testing.assert_close(network(tone)[:, 0, kept], tone[:, 1, kept], rtol=0, atol=5e-3)
     torch.testing.assert_close(before, model()(given))  # the others start as they do without it
+
+
+@pytest.mark.parametrize("steady", [0, 1])
+def test_parts_of_groups_of_inputs_add_up_to_what_it_says_of_all(steady):
+    """By the gates that all inputs open; with one group of them all it is the same, bit by bit."""
+    network, given = model(5, templates=1, steady=steady).float(), series(channels=5, dtype=torch.float32)
+    for number, parameter in enumerate(network.parameters()):
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))
+    groups = torch.tensor([[1.0, 1, 1, 1], [1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]])
+    y, parts = network(given), network.parts(given, groups)
+    assert parts.shape == (2, 4, 500)
+    assert torch.equal(parts[:, :1], y)
+    left = parts[:, 1:].sum(1, keepdim=True) - y
+    assert left.square().mean().sqrt() < 1e-6 * y.square().mean().sqrt()
+    assert (parts.std((0, 2)) > 0.1 * y.std()).all()
+    changed = given.clone()
+    changed[:, 3] = 0  # the input of the last group
+    assert not network.parts(changed, groups)[:, 3].any()
+    assert not torch.equal(network.parts(changed, groups)[:, 1], parts[:, 1]), "gates are opened by all"

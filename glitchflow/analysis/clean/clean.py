@@ -9,15 +9,17 @@ Shapes: M sample of a file.
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from igwn_segments import segment, segmentlist
 
 from glitchflow.analysis import truth
 from glitchflow.analysis.clean import veto_segments as veto
+from glitchflow.analysis.clean.groups import find_groups
 from glitchflow.analysis.clean.line import clean_line, open_line
 from glitchflow.analysis.clean.removed import Job
 from glitchflow.analysis.clean.seconds import summary
@@ -111,9 +113,18 @@ def _written(job: Job, experiment: Experiment, directory: Path) -> int:
     """Write the files of cleaned strain; return how many windows lost anything."""
     settings, windows, channel = experiment.clean, job.windows, job.run.dataset.channels[0]
     if job.source is None or job.method or not job.run.subtracts:
+        if settings.groups:
+            raise InputError(
+                "clean.groups = true: of a coherent network on recorded files alone parts are known"
+            )
         return clean_windows(job, channel + SUFFIX, settings.format, directory)
     trained = checkpoint.open_checkpoint(job.run.network).trained()
     steps = stepper(trained, settings.block, settings.settle, "clean")
+    names = [channel + SUFFIX, channel + NOISE]
+    if settings.groups:
+        groups = find_groups(trained, experiment.evaluate.groups)
+        steps = replace(steps, groups=torch.stack(list(groups.values())))
+        names += [f"{channel}{NOISE}_{name}" for name in groups]
     sources = sources_of(job.run.dataset, experiment.ingest.channels, steps.front.channels)
     spans = segments.joined(np.stack([windows.start, windows.stop], axis=1))
     if settings.split == "all":
@@ -121,7 +132,7 @@ def _written(job: Job, experiment: Experiment, directory: Path) -> int:
         ingest = experiment.ingest if experiment.ingest.channels else job.run.dataset.config.ingest
         spans = covered.coalesce() & usable_time(ingest)
     line = open_line(steps, sources, spans)
-    cleaned = clean_line(line, job.source, (channel + SUFFIX, channel + NOISE), settings.format, directory)
+    cleaned = clean_line(line, job.source, names, settings.format, directory)
     edges = segments.ends(cleaned)
     return int(sum(((windows.start < stop) & (windows.stop > start)).sum() for start, stop in edges))
 

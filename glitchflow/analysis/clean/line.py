@@ -65,7 +65,8 @@ def open_line(steps: Stepper, sources: Sequence[Source], spans: segmentlist) -> 
 def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, directory: Path) -> segmentlist:
     """Write the files of the strain that spans reach into, cleaned, and what was removed second by second.
 
-    names: of the cleaned channel and of the estimate beside it. Returns the time that was cleaned.
+    names: of the cleaned channel, of the estimate beside it, and of its parts, where there are any. Returns the time
+    that was cleaned.
     """
     said, held, cleaned = _said(line), deque[Step](), segmentlist()
     with table(directory) as tell, track(len(line.blocks), "cleaning", "blocks") as advance:
@@ -79,10 +80,13 @@ def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, dire
             while held and _stop(line, held[0]) < begin:
                 held.popleft()
             weight = _weight(line.spans, stretch)
-            estimate, removed = (
-                weight * _at(line, list(held), name, stretch) for name in ("estimate", "removed")
+            told = [[one.removed, one.estimate, *([] if one.parts is None else one.parts)] for one in held]
+            removed, *witnessed = (
+                weight * _at(line, list(held), [values[k] for values in told], stretch)
+                for k in range(len(names))
             )
-            write(dict(zip(names, (stretch.values - removed, estimate))), stretch, directory, form)
+            channels = dict(zip(names, [stretch.values - removed, *witnessed], strict=True))
+            write(channels, stretch, directory, form)
             tell(_seconds(line, list(held), stretch, weight, removed))
             cleaned |= (
                 _treated(line, list(held)) & segmentlist([segment(stretch.gps, stretch.stop)]) & line.spans
@@ -147,16 +151,16 @@ def _filter(up: int, down: int, order: int) -> Array:
     return firwin(order * up | 1, 1 / max(up, down), window=("kaiser", kaiserord(RIPPLE, 0.5)[1]))
 
 
-def _at(line: Line, said: Sequence[Step], name: str, stretch: Stretch) -> Array:
-    """What was said (M,) at the samples of a file; 0 where nothing was."""
+def _at(line: Line, said: Sequence[Step], values: Sequence[Array], stretch: Stretch) -> Array:
+    """What was said (M,) at the samples of a file, by the values (n,) of each step; 0 where nothing was."""
     rate, whole = line.steps.front.rate, whole_seconds(line.steps.front.rate)
     begin = math.floor((stretch.gps - _reach(line.steps)) / whole) * whole
     end = math.ceil((stretch.stop + _reach(line.steps)) / whole) * whole
     first, series = round(begin * rate), np.zeros(round((end - begin) * rate))
-    for one in said:
+    for one, value in zip(said, values, strict=True):
         low, high = max(one.start, first), min(one.start + line.steps.block, first + len(series))
         if low < high:
-            series[low - first : high - first] = getattr(one, name)[low - one.start : high - one.start]
+            series[low - first : high - first] = value[low - one.start : high - one.start]
     ratio = Fraction(stretch.sample_rate / rate).limit_denominator(2**16)
     up, down = ratio.numerator, ratio.denominator
     if (up, down) != (1, 1):

@@ -17,6 +17,7 @@ from glitchflow.twin.estimate import PIECE
 from glitchflow.twin.kind import Kind, working
 
 COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
+PART = 2  # of each part of the estimate: as found, and as written
 # numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
 TILES = 24
 
@@ -50,10 +51,12 @@ def by_method(shape: Shape, fitted: Memory, channels: int, longest: int) -> Memo
     return _cleaning(longest, {name: size for name, size in parts.items() if size != BASE_MEMORY})
 
 
-def along(settings: Clean, kind: Kind, channels: int, times: tuple[float, int], longest: int) -> Memory:
+def along(
+    settings: Clean, kind: Kind, channels: int, times: tuple[float, int], longest: int, parts: int
+) -> Memory:
     """Project what cleaning holds along the time line, by a coherent network of so many recorded channels.
 
-    times: rate in Hz, and samples that the network sees at once.
+    times: rate in Hz, and samples that the network sees at once. parts: of the estimate, which are written too.
     """
     rate, crop = times
     lot, whole = round(LOT * settings.block * rate), 8 * channels * longest
@@ -61,6 +64,7 @@ def along(settings: Clean, kind: Kind, channels: int, times: tuple[float, int], 
         longest,
         {
             "torch's kernels": KERNELS,
+            "parts of the estimate": parts * PART * 8 * longest,
             "the recording": min(STRETCH, whole) + 2 * min(RAW, whole),
             "blocks read together": 8 * channels * lot,
             "a crop at work": working(kind, channels, crop),

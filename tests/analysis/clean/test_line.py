@@ -15,6 +15,7 @@ from igwn_segments import segment, segmentlist
 from glitchflow.analysis.clean.files import Stretch, write
 from glitchflow.analysis.clean.line import clean_line, open_line
 from glitchflow.config import Source
+from glitchflow.model import build
 from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.twin import coherent
 from glitchflow.twin.kind import Trained
@@ -53,17 +54,17 @@ def steps() -> Stepper:
     return replace(steps, louder=np.inf)
 
 
-def cleaned(tmp_path, steps, spans, cuts=(0, 16, 32, 48, 64), name="a", **recorded):
+def cleaned(tmp_path, steps, spans, cuts=(0, 16, 32, 48, 64), name="a", names=NAMES, **recorded):
     """The cleaned strain and the estimate over all files, and the rows of seconds.csv."""
     files, out = tmp_path / f"{name}_recorded", tmp_path / f"{name}_clean"
     files.mkdir()
     out.mkdir()
     sources = record(files, cuts, **recorded)
     line = open_line(steps, list(sources.values()), spans)
-    live = clean_line(line, sources["S"], NAMES, "", out)
+    live = clean_line(line, sources["S"], names, "", out)
     found = {}
     for path in sorted(out.glob("*.hdf5")):
-        for channel, one in read_samples(str(path), "", NAMES).items():
+        for channel, one in read_samples(str(path), "", names).items():
             found.setdefault(channel, []).append(one.values)
     with (out / "seconds.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -116,6 +117,27 @@ def test_it_does_not_matter_how_the_time_is_cut_into_files_or_spans(tmp_path, st
     later = slice(-round(33 * RATES["S"]), -round(4 * RATES["S"]))
     np.testing.assert_array_equal(a["S_CLEAN"][later], b["S_CLEAN"][later])
     np.testing.assert_array_equal(a["S_NOISE"][later], b["S_NOISE"][later])
+
+
+def test_what_groups_of_witnesses_put_into_the_estimate_adds_up_to_it(tmp_path):
+    """Of a witness and its product with another, as if these were of two groups; what is said of all keeps its bits."""
+    network = build("coherent", FRONT.seen, (1024,), templates=FRONT.templates, rate=FRONT.rate, width=8)
+    for number, parameter in enumerate(network.parameters()):
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(number))
+    trained = Trained(coherent.KIND, network.eval(), FRONT.channels, FRONT)
+    steps = replace(stepper(trained, 2, 1, "clean"), louder=np.inf)
+    recorded = {"spans": whole(5, 40), "dtype": "float64"}
+    plain, *_ = cleaned(tmp_path, steps, **recorded)
+    names, split = (*NAMES, "S_NOISE_FAST", "S_NOISE_OTHER"), replace(steps, groups=torch.eye(2))
+    found, *_ = cleaned(tmp_path, split, name="b", names=names, **recorded)
+    for channel in NAMES:
+        np.testing.assert_array_equal(found[channel], plain[channel])
+    parts = [found[name] for name in names[2:]]
+    size = found["S_NOISE"].std()
+    assert np.abs(sum(parts) - found["S_NOISE"]).max() < 1e-5 * size
+    assert all(part.std() > 0.01 * size for part in parts)
+    outside = np.arange(len(parts[0])) / RATES["S"] < 5
+    assert all(part.dtype == np.float64 and not part[outside].any() for part in parts)
 
 
 def test_gaps_are_told_second_by_second(tmp_path, steps):
