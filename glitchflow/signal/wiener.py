@@ -5,7 +5,7 @@
 Shapes: E event, W witness, N sample, L samples of a segment, K frequencies: of L // 2 + 1 those in a band.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +71,13 @@ def cross_spectra(
     power, cross = None, None
     for strain, witnesses in blocks:
         s, w = (part[..., inside] for part in spectra_of(strain, witnesses, length))
-        more = np.einsum("easf,ebsf->fab", w.conj(), w), np.einsum("easf,esf->fa", w.conj(), s)
         if power is None or cross is None:
-            power, cross = more
-        else:
-            power += more[0]
-            cross += more[1]
+            cross = np.zeros((w.shape[-1], w.shape[1]), complex)
+            power = np.zeros((*cross.shape, w.shape[1]), complex)
+        for some in _rows(len(power)):  # what a block adds is as large as the sum, of all frequencies at once
+            one, many = s[..., some], w[..., some]
+            power[some] += np.einsum("easf,ebsf->fab", many.conj(), many)
+            cross[some] += np.einsum("easf,esf->fa", many.conj(), one)
     if power is None or cross is None:
         raise ValueError("a Wiener filter needs at least one event")
     return CrossSpectra(power, cross, length, inside.start)
@@ -162,12 +163,18 @@ def spectra_of(strain: Array, witnesses: Array, length: int) -> tuple[Spectrum, 
 def _products(strain: Spectrum, witnesses: Spectrum, kept: Indices) -> tuple[Spectrum, Spectrum]:
     """Sums over the segments `kept` (K, W, W) and (K, W) of products of (S, K) and (W, S, K), some frequencies at once:
     copies of all would be as large again as what is given."""
-    power, cross = [], []
-    for some in (slice(first, first + ROWS) for first in range(0, strain.shape[1], ROWS)):
+    cross = np.empty((strain.shape[1], len(witnesses)), complex)
+    power = np.empty((*cross.shape, len(witnesses)), complex)
+    for some in _rows(len(power)):
         w, s = witnesses[:, :, some][:, kept], strain[kept, some]
-        power.append(np.einsum("asf,bsf->fab", w.conj(), w))
-        cross.append(np.einsum("asf,sf->fa", w.conj(), s))
-    return np.concatenate(power), np.concatenate(cross)
+        power[some] = np.einsum("asf,bsf->fab", w.conj(), w)
+        cross[some] = np.einsum("asf,sf->fa", w.conj(), s)
+    return power, cross
+
+
+def _rows(count: int) -> Iterator[slice]:
+    """Frequencies, `ROWS` at a time."""
+    return (slice(first, first + ROWS) for first in range(0, count, ROWS))
 
 
 def _transfer(power: Spectrum, cross: Spectrum, said: Array | None = None) -> Spectrum:
