@@ -12,6 +12,7 @@ from glitchflow.analysis.event_figure import draw, response
 from glitchflow.analysis.opened import open_run
 from glitchflow.analysis.report import report as write_report
 from glitchflow.data.view import strain_engine
+from glitchflow.errors import InputError
 from glitchflow.methods.coherent import Subtraction
 from glitchflow.methods.treat import read_block
 from glitchflow.signal.qtransform import look
@@ -80,3 +81,12 @@ def test_clean_subtracts_its_series(run, opened):
     )
     paths = sorted(directory.glob("*.hdf5"))
     assert Path(directory / "clean.json").exists() and paths
+
+
+def test_parts_of_its_estimate_are_known_of_recorded_files_alone(run):
+    settings = run.clean.model_copy(update={"split": "test", "groups": True})
+    with pytest.raises(InputError) as error:
+        clean(staged("clean", run.model_copy(update={"clean": settings})), force=True)
+    assert str(error.value) == (
+        "clean.groups = true: of a coherent network on recorded files alone parts are known"
+    )
