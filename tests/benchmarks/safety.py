@@ -45,7 +45,7 @@ SMALL = (
 )
 KINDS = {
     "image": ("model.name=unet", "train.loss=whittle", "train.lr=2.0e-3", "train.epochs=6"),
-    "coherent": ("model.name=coherent", "train.loss=l2", "train.lr=3.0e-3", "train.epochs=1"),
+    "coherent": ("model.name=coherent", "train.loss=l2", "train.lr=3.0e-3", "train.epochs=3"),
 }
 LEAKS, SAFE = "leaks", "safe"
 LEFT_OUT = "left out"
