@@ -4,7 +4,8 @@ Stores of so many tiny recorded events (a strain and two witnesses, 1 s at 128 H
 made through the store's own writer: what a stage holds is then what grows with their number. Each stage runs in a
 process of its own, and its tasks one after the other in the same process, without Ray: its peak is a driver's and a
 task's together. It counts Python, the libraries, and the pages of its own (RssAnon), as they are sampled; not those of
-the files that large arrays lie in, which the machine takes back when it wants them.
+the files that large arrays lie in, which the machine takes back when it wants them: an array is large here where it
+would be one of 10^6 events.
 
 - `begin`, `task`, `finish`: what `ingest` does before its tasks (the list of times, quiet times, the store's metadata),
   in each task, and after them
@@ -36,6 +37,7 @@ from glitchflow.analysis.evaluate.evaluate import evaluate
 from glitchflow.analysis.scan import scan
 from glitchflow.cluster import threads
 from glitchflow.config import Experiment, parse
+from glitchflow.data import scratch
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.content import content_of
 from glitchflow.data.generate import _agrees, _design, _finish
@@ -166,6 +168,7 @@ def run_here(job: Job, parts: Mapping[Any, int], *_: Any, keep: Any = lambda _, 
 def one(stage: str, made: Experiment) -> None:
     """Run a stage in this process and print its peak as JSON."""
     threads(1)
+    scratch.ROOM = scratch.ROOM * (made.ingest.background * QUIET) // FAR
     for name, module in sys.modules.items():
         if name.startswith("glitchflow.") and getattr(module, "run_tasks", None) is run_tasks:
             module.run_tasks = run_here  # type: ignore[attr-defined]
