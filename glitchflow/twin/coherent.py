@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array
-from glitchflow.data.view import strain_engine
+from glitchflow.data.view import engine_of
 from glitchflow.errors import InputError
 from glitchflow.model import COHERENT_MODELS
 from glitchflow.model.bank import Stft
@@ -227,7 +227,7 @@ def infer(
     """Predict ascending events of a dataset: `arrays`, (E, ...) each. `qplot` is that of what is removed."""
     front, parts = _front(trained), []
     places = [dataset.recorded_channels.index(name) for name in front.channels]
-    engine = strain_engine(dataset)
+    engine = engine_of(dataset, dataset.channels[:1], "mask")  # a strain out of lock shows nothing
     for start in range(0, len(events), batch):
         raw = dataset.events("series", events[start : start + batch], places)
         series = predict(trained, raw, front.channels, batch, replaced)

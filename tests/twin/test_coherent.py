@@ -213,6 +213,24 @@ def test_a_checkpoint_says_all_that_it_takes(dataset_run, run):
     )
 
 
+def test_a_strain_out_of_lock_ends_no_prediction(dataset_run, run, monkeypatch):
+    dataset, events = open_store(dataset_run.dataset), np.array([3, 8])
+    trained = checkpoint.find(run / "checkpoints", "best").trained()
+    wanted, read = trained.infer(dataset, events, 2), type(dataset).events
+
+    def unlocked(self, name, *where):
+        values = read(self, name, *where)
+        return np.concatenate([values[:1], np.zeros_like(values[1:])]) if name == "series" else values
+
+    monkeypatch.setattr(type(dataset), "events", unlocked)
+    found = trained.infer(dataset, events, 2)
+    for name, value in found.items():
+        np.testing.assert_allclose(
+            value[0], wanted[name][0], rtol=1e-5, atol=1e-6 * np.abs(wanted[name][0]).max()
+        )
+        assert np.isfinite(value).all(), name
+
+
 def test_a_checkpoint_of_other_numbers_is_refused(run, tmp_path):
     found = checkpoint.find(run / "checkpoints", "best")
     meta = json.loads((found.path / "meta.json").read_text())
