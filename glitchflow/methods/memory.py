@@ -15,7 +15,7 @@ BLOCK = 32  # events that methods see at once, at most
 BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
 FILTERED = 6  # copies of a witness's series while a filter goes over it; measured
-SPECTRA = 3  # of all witnesses with each other: their sum, a block's share, and a robust filter's
+SPECTRA = 2  # of all witnesses with each other: their sum, and a robust filter's
 FITTED = 4  # copies of the series that filters are fitted to: as read, in double precision, and their segments' spectra
 
 

@@ -1,5 +1,7 @@
 """The multichannel Wiener filter against couplings that are known."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -200,3 +202,15 @@ def test_a_witness_says_nothing_above_what_its_own_rate_holds():
         )
     ]
     assert left[0] > 3 * left[2] and left[1] < 1.1 * left[2]
+
+
+def test_cross_spectra_hold_little_more_than_their_sum():
+    witnesses, length = 120, 256
+    rng = np.random.default_rng(1)
+    blocks = [(rng.standard_normal((1, 512)), rng.standard_normal((1, witnesses, 512))) for _ in range(2)]
+    tracemalloc.start()
+    found = cross_spectra(blocks, length)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.power.nbytes == 16 * 129 * witnesses**2
+    assert peak < 1.5 * found.power.nbytes
