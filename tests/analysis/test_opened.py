@@ -41,7 +41,9 @@ def test_each_stage_opens_its_dataset_once(stage, trained_run, tmp_path, monkeyp
         make(self, path, *rest, **more)
 
     monkeypatch.setattr(Dataset, "__init__", counted)
-    stage(run)
+    stage(
+        run, **({"force": True} if stage is clean else {})
+    )  # a network of few steps, which clean would refuse
     assert opened.count("dataset.zarr") <= 1
     assert opened.count("predictions.zarr") <= (2 if stage is infer else 1)  # infer begins and finishes them
     assert opened or stage is export, "the count sees nothing"

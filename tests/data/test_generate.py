@@ -26,6 +26,7 @@ from glitchflow.data.generate import generate, ingest
 from glitchflow.data.normalise import loudness
 from glitchflow.data.shard_events import make_block, make_factory, make_shard
 from glitchflow.data.store import dataset as store
+from glitchflow.data.store.schema import UNSPLIT
 from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.qtransform import build_engine
@@ -455,7 +456,8 @@ def test_recorded_neighbours_share_a_split_also_when_made_anew(ray_session, tmp_
     for path in (first, again):
         split = np.asarray(store.open_store(path)["split"][:])
         assert len(set(split)) > 1
-        assert all(len(set(split[blocks == b])) == 1 for b in set(blocks))
+        assert all(len(set(split[blocks == b]) - {UNSPLIT}) <= 1 for b in set(blocks))
+        assert (split != UNSPLIT).mean() > 0.7  # the rest is the guard band between blocks
 
 
 def test_whitened_by_the_datasets_own_asd(tmp_path):
