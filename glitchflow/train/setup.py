@@ -97,7 +97,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     channels = kind.channels(dataset, [dataset.channels[i] for i in chosen])
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
-    _fits(last, first, channels, dataset, directory)
+    _fits(kind, (last, first), channels, dataset, directory)
     normalisation = _normalisation(kind, training, dataset, channels, (last, first))
     loss = kind.loss(settings.loss, normalisation)
     meta = _meta(kind, training, dataset, channels, normalisation)
@@ -165,9 +165,20 @@ def _meta(
 
 
 def _fits(
-    last: Checkpoint | None, first: Checkpoint | None, channels: list[str], dataset: Dataset, directory: Path
+    kind: Kind,
+    origins: tuple[Checkpoint | None, Checkpoint | None],
+    channels: list[str],
+    dataset: Dataset,
+    directory: Path,
 ) -> None:
-    """Raises `InputError` where a run is to go on, or to start from, a network of other data or channels."""
+    """Raises `InputError` where a run is to go on with other data or channels, or to start from a network of another
+    kind or size. `origins`: the last checkpoint of this run, and the one to start from."""
+    last, first = origins
+    if first and first.meta.kind != kind.name:
+        raise InputError(
+            f"train.init_from = {first.path}: its network is of the {first.meta.kind} kind, model.name of the"
+            f" {kind.name} one"
+        )
     if last:
         now = recipe(dataset)
         if last.meta.dataset.get("recipe", now) != now:  # the first versions did not write it

@@ -111,7 +111,7 @@ def predict(experiment: Experiment, dataset: Dataset) -> Task:
 
 
 def train(experiment: Experiment, dataset: Dataset) -> Task:
-    return lambda: loop.train(training_of(experiment), Path(experiment.workdir, "train"))
+    return lambda: loop.train(training_of(experiment), Path(experiment.workdir, experiment.model.name))
 
 
 def cleaned(experiment: Experiment, dataset: Dataset) -> Task:

@@ -56,7 +56,7 @@ def configuration(channels: int) -> dict:
     return {
         "series": {"duration": 16, "sample_rate": 512},
         "store": {"series": "float32"},
-        "simulate": {"events": 300 if few else 20, "detector": {"witnesses": names, "families": families}},
+        "simulate": {"events": 600 if few else 20, "detector": {"witnesses": names, "families": families}},
         "stretch": {"duration": 128},
         "train": {"epochs": 1},
         "loader": {"batch": 32 if few else 4},

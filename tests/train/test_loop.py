@@ -282,6 +282,9 @@ def test_fine_tuning_something_else_is_refused_in_one_line(training, home, first
         prepare(fewer, home)
     with pytest.raises(InputError, match=r"model: not that of .*, which is .*'width': 4"):
         prepare(changed_model(tuned, width=6), home)
+    said = r"^train.init_from = .*: its network is of the image kind, model.name of the coherent one$"
+    with pytest.raises(InputError, match=said):
+        prepare(changed_model(tuned, name="coherent"), home)
     other = replace(tuned, loader=tuned.loader.model_copy(update={"normalise": "max"}))
     with pytest.raises(InputError, match=r"loader.normalise = max: the network of .* expects log1p"):
         prepare(other, home)
