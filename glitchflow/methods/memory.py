@@ -15,6 +15,7 @@ BLOCK = 32  # events that methods see at once, at most
 BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
 FILTERED = 6  # copies of a witness's series while a filter goes over it; measured
+ROBUST = "segments of a robust filter"
 SPECTRA = 2  # of all witnesses with each other: their sum, and a robust filter's
 FITTED = 4  # copies of the series that filters are fitted to: as read, in double precision, and their segments' spectra
 
@@ -58,7 +59,7 @@ def fitting(
     block = read_at_once(channels, content.series.samples)
     filters = {
         "cross spectra": int(SPECTRA * 16 * witnesses**2 * rows),
-        "segments of a robust filter": 2 * min(TRIMMED_BYTES, most_segments),
+        ROBUST: 2 * min(TRIMMED_BYTES, most_segments),
         "series at work": FITTED * 8 * block * channels * content.series.samples,
     }
     read = [shape.read("qplot", channels)]

@@ -108,7 +108,7 @@ def _cleaning(
     channels, longest = sizes
     kind, settings, samples = kinds.of(experiment.model.name), experiment.clean, longest or shape.samples
     if settings.method != NETWORK:
-        return cleaning.by_method(shape, fitted, channels, samples)
+        return cleaning.by_method(shape, fitted, settings.method, channels, samples)
     if kind.array == "qplot":
         return cleaning.by_masks(shape, longest is not None, samples)
     if longest is None:

@@ -9,7 +9,7 @@ from glitchflow.config import Clean, Source
 from glitchflow.data.build import BASE_MEMORY
 from glitchflow.data.memory import ENCODING, Memory, Shape
 from glitchflow.errors import InputError
-from glitchflow.methods.memory import scoring
+from glitchflow.methods.memory import ROBUST, scoring
 from glitchflow.signal.recorded.frames import pieces
 from glitchflow.signal.recorded.recording import RAW, STRETCH
 from glitchflow.signal.recorded.samples import read_samples
@@ -44,10 +44,11 @@ def by_series(shape: Shape, longest: int) -> Memory:
     return _cleaning(longest, {"what is read": shape.read("series", 1), "predictions": predictions})
 
 
-def by_method(shape: Shape, fitted: Memory, channels: int, longest: int) -> Memory:
-    """Project what cleaning holds by a method of so many channels: while it is `fitted`, or then, a block of events at
-    once, whichever is larger."""
-    parts = max(fitted, scoring(shape, channels, 1), key=lambda one: one.total).parts
+def by_method(shape: Shape, fitted: Memory, method: str, channels: int, longest: int) -> Memory:
+    """Project what cleaning holds by a method of so many channels: while it is fitted, or then, a block of events at
+    once, whichever is larger. fitted: while all methods are."""
+    mine = {name: size for name, size in fitted.parts.items() if name != ROBUST or method == "wiener_robust"}
+    parts = max(Memory(mine), scoring(shape, channels, 1), key=lambda one: one.total).parts
     return _cleaning(longest, {name: size for name, size in parts.items() if size != BASE_MEMORY})
 
 
