@@ -53,7 +53,7 @@ def open_line(steps: Stepper, sources: Sequence[Source], spans: segmentlist) -> 
     before, found = -(-steps.reach // block) + 1, set()
     for start, stop in spans:
         first, last = (
-            math.floor(edge * rate / block) for edge in (start - _reach(steps), stop + _reach(steps))
+            math.floor(edge * rate / block) for edge in (start - reach(steps), stop + reach(steps))
         )
         found |= set(range(first - before, last + 1))
     blocks = tuple(sorted(found))
@@ -71,7 +71,7 @@ def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, dire
     said, held, cleaned = _said(line), deque[Step](), segmentlist()
     with table(directory) as tell, track(len(line.blocks), "cleaning", "blocks") as advance:
         for stretch in _files(strain, line.spans):
-            begin, end = stretch.gps - _reach(line.steps), stretch.stop + _reach(line.steps)
+            begin, end = stretch.gps - reach(line.steps), stretch.stop + reach(line.steps)
             for one in said:
                 held.append(one)
                 advance(1)
@@ -79,10 +79,10 @@ def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, dire
                     break
             while held and _stop(line, held[0]) < begin:
                 held.popleft()
-            weight = _weight(line.spans, stretch)
+            weight = weight_of(line.spans, stretch)
             told = [[one.removed, one.estimate, *([] if one.parts is None else one.parts)] for one in held]
             removed, *witnessed = (
-                weight * _at(line, list(held), [values[k] for values in told], stretch)
+                weight * along(line.steps, list(held), [values[k] for values in told], stretch)
                 for k in range(len(names))
             )
             channels = dict(zip(names, [stretch.values - removed, *witnessed], strict=True))
@@ -109,11 +109,15 @@ def _said(line: Line) -> Iterator[Step]:
             state = begin(steps, block * steps.block + steps.settle)
         values, gaps = cut(line.recording, k)
         values[[c for c, source in enumerate(line.recording.sources) if source.name in gaps]] = np.nan
-        values[np.ptp(values, axis=1) == 0] = np.nan  # a channel that is stuck says nothing
-        if _longest_run(values[0]) > STUCK * steps.front.rate:
-            values[0] = np.nan
-        state, one = step(steps, state, values)
+        state, one = step(steps, state, usable(values, steps.front.rate))
         yield one
+
+
+def usable(values: Array, rate: float) -> Array:
+    """Take out of a block (R, n) at `rate` in Hz what says nothing, a channel with gaps or one that is stuck: NaN."""
+    silent = ~np.isfinite(values).all(axis=1) | (np.ptp(values, axis=1) == 0)
+    silent[0] |= _longest_run(values[0]) > STUCK * rate
+    return np.where(silent[:, None], np.nan, values)
 
 
 def _longest_run(values: Array) -> int:
@@ -135,8 +139,8 @@ def _treated(line: Line, said: Sequence[Step]) -> segmentlist:
 # -- from the twin's rate to a file's ------------------------------------------------------------------------------
 
 
-def _reach(steps: Stepper) -> float:
-    """The s on either side of a sample that its interpolation takes samples of."""
+def reach(steps: Stepper) -> float:
+    """Return the s on either side of a sample that its interpolation takes samples of."""
     return math.ceil(_order(steps) / 2 + 1) / steps.front.rate
 
 
@@ -151,26 +155,26 @@ def _filter(up: int, down: int, order: int) -> Array:
     return firwin(order * up | 1, 1 / max(up, down), window=("kaiser", kaiserord(RIPPLE, 0.5)[1]))
 
 
-def _at(line: Line, said: Sequence[Step], values: Sequence[Array], stretch: Stretch) -> Array:
-    """What was said (M,) at the samples of a file, by the values (n,) of each step; 0 where nothing was."""
-    rate, whole = line.steps.front.rate, whole_seconds(line.steps.front.rate)
-    begin = math.floor((stretch.gps - _reach(line.steps)) / whole) * whole
-    end = math.ceil((stretch.stop + _reach(line.steps)) / whole) * whole
+def along(steps: Stepper, said: Sequence[Step], values: Sequence[Array], stretch: Stretch) -> Array:
+    """Bring what was said to the samples (M,) of a file, by the values (n,) of each step; 0 where nothing was."""
+    rate, whole = steps.front.rate, whole_seconds(steps.front.rate)
+    begin = math.floor((stretch.gps - reach(steps)) / whole) * whole
+    end = math.ceil((stretch.stop + reach(steps)) / whole) * whole
     first, series = round(begin * rate), np.zeros(round((end - begin) * rate))
     for one, value in zip(said, values, strict=True):
-        low, high = max(one.start, first), min(one.start + line.steps.block, first + len(series))
+        low, high = max(one.start, first), min(one.start + steps.block, first + len(series))
         if low < high:
             series[low - first : high - first] = value[low - one.start : high - one.start]
     ratio = Fraction(stretch.sample_rate / rate).limit_denominator(2**16)
     up, down = ratio.numerator, ratio.denominator
     if (up, down) != (1, 1):
-        series = resample_poly(series, up, down, window=_filter(up, down, _order(line.steps)))
+        series = resample_poly(series, up, down, window=_filter(up, down, _order(steps)))
     place = round((stretch.gps - grid_offset(stretch.gps, stretch.sample_rate) - begin) * stretch.sample_rate)
     return series[place : place + len(stretch.values)]
 
 
-def _weight(spans: segmentlist, stretch: Stretch) -> Array:
-    """The share (M,) of what is said that is taken: 1 inside of spans, 0 outside, with ramps inside of their ends."""
+def weight_of(spans: segmentlist, stretch: Stretch) -> Array:
+    """Weigh what is said at the samples (M,) of a file: 1 inside of spans, with ramps inside their ends, 0 outside."""
     middle = (
         stretch.gps + (np.arange(len(stretch.values)) + 0.5) / stretch.sample_rate
     )  # of each sample's time
