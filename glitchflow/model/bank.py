@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glitchflow.model.layers import at_least_one
+from glitchflow.signal.fir import joined, pieces
 
 GROUPS = 4  # of a group normalisation
 LEVELS = (1, 2, 4, 4)  # channels of a U-Net's levels, in units of its width
@@ -60,21 +61,17 @@ class Bank(nn.Module):
     def forward(self, inputs: Tensor, groups: Tensor | None = None) -> Tensor:
         """Filter (B, C, N) into (B, K + M, N); of groups (G, C), 1 where an input is in one, each alone:
         (B, G, K + M, N)."""
-        samples, known = inputs.shape[-1], self.taps.shape[-1] - 1
-        # overlap-save (Oppenheim and Schafer, section 8.7.3): pieces that begin `known` samples early, four times as
-        # long. Spectra of the whole series would be of as many samples for each filter as for each input
-        size = 4 * 2 ** (max(1, known) - 1).bit_length()
-        count = -(-samples // (size - known))
-        around = (known - self.ahead, count * (size - known) - samples + self.ahead)
-        spectra = torch.fft.rfft(F.pad(inputs, around).unfold(-1, size, size - known))  # (B, C, pieces, F)
-        filters = torch.fft.rfft(self.taps, size)
+        count = self.taps.shape[-1]
+        cut = pieces(inputs, count, self.ahead)
+        size = cut.shape[-1]
+        spectra, filters = torch.fft.rfft(cut), torch.fft.rfft(self.taps, size)
         with torch.autocast(inputs.device.type, enabled=False):
             if groups is None:
                 product = _product(spectra, filters)
             else:  # one by one, so that a group of all inputs has the bits of these
                 some = [_product(spectra * one[:, None, None], filters) for one in groups]
                 product = torch.stack(some, dim=1)
-        return torch.fft.irfft(product, size)[..., known:].flatten(-2)[..., :samples]
+        return joined(product, size, count, inputs.shape[-1])
 
 
 class Stft(nn.Module):

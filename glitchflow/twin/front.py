@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from torch import Tensor
 from glitchflow.config import Derived
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError
+from glitchflow.signal.fir import filtered
 from glitchflow.signal.prediction import design_prediction
 from glitchflow.signal.types import Array, Indices
 
@@ -176,20 +178,21 @@ class Front:
 
     def _whiten(self, series: Tensor, places: Sequence[int]) -> Tensor:
         """Filter (B, some, N) by the filters of these places; the first samples are 0."""
-        taps = torch.tensor([self.taps[place] for place in places], dtype=series.dtype, device=series.device)
-        samples, past = series.shape[-1], taps.shape[-1] - 1
-        size = samples + past
-        spectra = torch.fft.rfft(series, size) * torch.fft.rfft(taps, size)
-        white = torch.fft.irfft(spectra, size)[..., :samples]
-        known = torch.arange(samples, device=series.device) >= past
-        return white * known
+        taps = torch.from_numpy(self._filters[list(places)]).to(series)
+        white = filtered(series, taps)
+        return white * (torch.arange(series.shape[-1], device=series.device) >= taps.shape[-1] - 1)
+
+    @cached_property
+    def _filters(self) -> Array:
+        """The prediction filters as an array (R, P + 1)."""
+        return np.array(self.taps)
 
     def _slow(self, series: Tensor) -> Tensor:
         """Low-pass (B, N), both ends held."""
         half = max(2, round(SMOOTH / 2 * self.unit))
         taps = torch.from_numpy(savgol_coeffs(2 * half + 1, 3)).to(series)
         held = torch.nn.functional.pad(series[:, None], (half, half), mode="replicate")
-        return torch.nn.functional.conv1d(held, taps[None, None])[:, 0]
+        return filtered(held, taps)[:, 0, 2 * half :]
 
     def _templates(self, smoothed: dict[int, Tensor]) -> list[Tensor]:
         """White, scaled quadratures of each bounce: A of (B, N)."""
