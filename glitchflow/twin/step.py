@@ -15,14 +15,15 @@ B band and K block that guard.py remembers, G group of inputs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from glitchflow.errors import InputError
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Flags
 from glitchflow.twin import guard
 from glitchflow.twin.coherent import generate
 from glitchflow.twin.crops import CROP, MARGIN
@@ -44,6 +45,7 @@ class Stepper:
     settle: int
     louder: float = guard.LOUDER  # share of its power by which a band may be made louder
     groups: Tensor | None = None  # (G, C) of 0 and 1, whose parts of y are told too
+    lot: int = 1  # crops that the network sees side by side, where blocks are at hand
 
     @property
     def front(self) -> Front:
@@ -130,43 +132,85 @@ def step(steps: Stepper, state: State, samples: Array) -> tuple[State, Step]:
     A gap in the strain is passed through, from the block whose crop meets it until `LEAD` s after it; a gap in a
     witness silences that witness while a crop meets it.
     """
-    recent = np.concatenate([state.recent, samples], axis=1)[:, -steps.reach :]
-    end, stop = state.end + steps.block, steps.reach - steps.settle
+    state, (said,) = several(steps, state, [samples])
+    return state, said
+
+
+def several(steps: Stepper, state: State, blocks: Sequence[Array]) -> tuple[State, list[Step]]:
+    """Take the next blocks of samples (R, n) each, and say what `step` says of one after the other.
+
+    The network is shown `lot` crops at once: what it makes of one depends, in its last bits, on how many those are, but
+    not on which.
+    """
+    recent, crops = state.recent, []
+    for samples in blocks:
+        recent = np.concatenate([recent, samples], axis=1)[:, -steps.reach :]
+        crops.append(_crop(steps, recent))
+    white = iter(_predict(steps, [one.known for one in crops if one.treated]))
+    said = []
+    for one in crops:
+        state, what = _say(steps, state, one, next(white) if one.treated else None)
+        said.append(what)
+    return replace(state, recent=recent), said
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """Holds the samples (R, N') since the last gap in the strain, with 0 for witnesses that have one."""
+
+    known: Array
+    gaps: Flags  # (R,)
+    treated: bool
+
+
+def _crop(steps: Stepper, recent: Array) -> _Crop:
+    """What there is of the last samples (R, reach)."""
     unknown = np.flatnonzero(~np.isfinite(recent[0]))
     first = int(unknown[-1]) + 1 if unknown.size else 0
-    treated = first + round(LEAD * steps.front.unit) <= stop - steps.block
+    treated = first + round(LEAD * steps.front.unit) <= steps.reach - steps.settle - steps.block
     known = recent[:, first:].copy()
-    gaps = ~np.isfinite(known).all(axis=1)
+    gaps = np.asarray(~np.isfinite(known).all(axis=1))
     known[gaps] = 0
+    return _Crop(known, gaps, treated)
+
+
+def _say(steps: Stepper, state: State, crop: _Crop, white: Array | None) -> tuple[State, Step]:
+    """What is said of a block by its crop, of which a network said `white` (3 + G, N), and the state after it, but for
+    the samples."""
+    end, samples = state.end + steps.block, crop.known.shape[1]
     new, heard = np.zeros((steps.told, steps.block + steps.fade)), state.heard
     passed: tuple[Band, ...] = ()
-    if treated:
-        white = _predict(steps, known)
+    if white is not None:
         heard, passed = _watch(steps, heard, white)
-        there = slice(stop - steps.block - first, stop + steps.fade - first)
-        new = _unit(steps, white[1:], known.shape[1])[:, there]
+        there = slice(samples - steps.settle - steps.block, samples - steps.settle + steps.fade)
+        new = _unit(steps, white[1:], samples)[:, there]
     ramp = np.sin(np.pi / 2 * (np.arange(steps.fade) + 0.5) / max(1, steps.fade)) ** 2
     out = new[:, : steps.block].copy()
     out[:, : steps.fade] = ramp * out[:, : steps.fade] + (1 - ramp) * state.said
-    silent = tuple(name for name, gap in zip(steps.front.channels, gaps.tolist()) if gap)
+    silent = tuple(name for name, gap in zip(steps.front.channels, crop.gaps.tolist()) if gap)
     parts = None if steps.groups is None else out[2:]
-    said = Step(end - steps.settle - steps.block, out[0], out[1], treated, silent, passed, parts)
-    return State(end, recent, new[:, steps.block :], heard), said
+    said = Step(end - steps.settle - steps.block, out[0], out[1], crop.treated, silent, passed, parts)
+    return replace(state, end=end, said=new[:, steps.block :], heard=heard), said
 
 
 @torch.inference_mode()
-def _predict(steps: Stepper, known: Array) -> Array:
-    """The strain, y, w' and parts of y (3 + G, N), white, of the crop that ends with samples (R, N') without gaps."""
+def _predict(steps: Stepper, known: Sequence[Array]) -> Iterator[Array]:
+    """The strain, y, w' and parts of y (3 + G, N), white, of each crop that ends with samples (R, N') without gaps."""
     front, network = steps.front, steps.trained.network
-    prepared = front.prepare(torch.from_numpy(known)[None])
-    there = min(steps.crop, known.shape[1])
-    crop = prepared.new_zeros(*prepared.shape[:2], steps.crop)
-    crop[..., steps.crop - there :] = prepared[..., prepared.shape[-1] - there :]
     weight = next(network.parameters())
     groups = None if steps.groups is None else steps.groups.to(weight)
-    found = generate(network, front, crop.to(weight), groups)
-    white = [crop[0, 0], found["estimate"][0], found["removed"][0], *found.get("parts", [[]])[0]]
-    return torch.stack(white).double().cpu().numpy()
+    for first in range(0, len(known), steps.lot):
+        some = known[first : first + steps.lot]
+        crops = torch.zeros(steps.lot, 1 + front.seen, steps.crop, dtype=weight.dtype)
+        for crop, samples in zip(crops, some):
+            there = min(steps.crop, samples.shape[1])
+            prepared = front.prepare(torch.from_numpy(samples)[None])[0]
+            crop[:, steps.crop - there :] = prepared[:, samples.shape[1] - there :]
+        found = generate(network, front, crops.to(weight), groups)
+        white = torch.stack([crops[:, 0].to(weight), found["estimate"], found["removed"]], dim=1)
+        if "parts" in found:
+            white = torch.cat([white, found["parts"]], dim=1)
+        yield from white[: len(some)].double().cpu().numpy()
 
 
 def _watch(steps: Stepper, heard: Array, white: Array) -> tuple[Array, tuple[Band, ...]]:

@@ -8,10 +8,11 @@ import torch
 from fronts import FRONT, RATE, First
 
 from glitchflow.errors import InputError
+from glitchflow.model import build
 from glitchflow.twin import coherent
 from glitchflow.twin.guard import LOUDER, edges
 from glitchflow.twin.kind import Trained
-from glitchflow.twin.step import LEAD, Stepper, begin, step, stepper
+from glitchflow.twin.step import LEAD, Stepper, begin, several, step, stepper
 
 BLOCK, BLOCKS = 256, 24
 FIRST = 2000 * BLOCK  # number of the first sample
@@ -123,6 +124,40 @@ def test_what_makes_a_band_louder_is_not_injected_and_comes_back(steps):
     inside, beside = (frequency > 34) & (frequency < 36), (frequency > 55) & (frequency < 80)
     assert power[1, inside].sum() < 0.02 * power[0, inside].sum()
     assert power[1, beside].sum() == pytest.approx(power[0, beside].sum(), rel=0.02)
+
+
+class Deep(torch.nn.Module):
+    """A network of gates that are half open everywhere, as far as they go: all of it has a say."""
+
+    def __new__(cls):
+        network = build("coherent", witnesses=FRONT.seen, shape=(4 * round(RATE),), **coherent.sees(FRONT)[1])
+        generator = torch.Generator().manual_seed(1)
+        network.draw(generator)
+        with torch.no_grad():
+            for gates in network.gates:
+                gates.head.weight.normal_(0, 0.3, generator=generator)
+        return network.eval()
+
+
+def test_crops_side_by_side_are_as_one_by_one_and_those_beside_them_do_not_matter(steps):
+    values = recorded()
+    values[0, 12 * BLOCK + 10 : 12 * BLOCK + 20] = np.nan
+    blocks = [values[:, k * BLOCK + 64 : (k + 1) * BLOCK + 64] for k in range(BLOCKS)]
+    one = replace(steps, trained=replace(steps.trained, network=Deep()))
+    lots = replace(one, lot=8)
+    state, said = begin(one, FIRST + one.settle), []
+    for first in range(0, BLOCKS, 8):
+        state, some = several(lots, state, blocks[first : first + 8])
+        said += some
+    singly = run(one, values)
+    assert [(a.start, a.treated, a.silent) for a in said] == [(b.start, b.treated, b.silent) for b in singly]
+    rms = np.nanstd(values[0])
+    for name in ("estimate", "removed"):
+        assert np.std(joined(said, name) - joined(singly, name)) < 1e-6 * rms
+    assert joined(said, "estimate").std() > 0.01 * rms
+    state = begin(lots, FIRST + 3 * BLOCK + one.settle)
+    late = several(lots, state, blocks[3:10])[1]  # in another place of their lot, and beside zeros
+    np.testing.assert_array_equal(joined(late[5:], "removed"), joined(said[8:10], "removed"))
 
 
 def test_no_settling_means_no_fade(steps):

@@ -11,9 +11,10 @@ Shapes: R recorded channel, n sample of a block, N sample at the twin's rate, M 
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,14 @@ from glitchflow.signal.recorded.recording import Recording, cut, open_recording,
 from glitchflow.signal.recorded.row import grid_offset
 from glitchflow.signal.types import Array
 from glitchflow.twin.front import EDGE
-from glitchflow.twin.step import Step, Stepper, begin, step
+from glitchflow.twin.kind import Kind, together
+from glitchflow.twin.step import Step, Stepper, begin, several
 
 ENDS = 0.25  # s over which treatment begins and ends, inside a span
 RIPPLE = 100.0  # dB by which interpolation damps what is not in the band
 STUCK = 0.125  # s of one value from which strain is none, as the 0 that is written without lock
 LOT = 32  # blocks that are read together
+SEEN = 8  # crops that the network sees side by side: half the time of one by one, and more bring no more
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,15 @@ class Line:
     recording: Recording  # whose windows are what comes in for each of these
 
 
+def crops_together(kind: Kind, channels: int, crop: int) -> int:
+    """Count the crops, of so many samples, that a network is shown at once: of many channels few have room."""
+    return together(kind, channels, crop, SEEN)
+
+
 def open_line(steps: Stepper, sources: Sequence[Source], spans: segmentlist) -> Line:
     """Lay blocks over the spans, with what has to come before and after them. sources: of the twin's channels."""
+    trained = steps.trained
+    steps = replace(steps, lot=crops_together(trained.kind, len(steps.front.channels), steps.crop))
     rate, block = steps.front.rate, steps.block
     before, found = -(-steps.reach // block) + 1, set()
     for start, stop in spans:
@@ -103,21 +113,30 @@ def _files(strain: Source, spans: segmentlist) -> Iterator[Stretch]:
 
 def _said(line: Line) -> Iterator[Step]:
     """What the twin says of every block; it begins anew where blocks do not follow each other."""
-    steps, state = line.steps, None
-    for k, block in enumerate(line.blocks):
-        if state is None or block != line.blocks[k - 1] + 1:
-            state = begin(steps, block * steps.block + steps.settle)
-        values, gaps = cut(line.recording, k)
-        values[[c for c, source in enumerate(line.recording.sources) if source.name in gaps]] = np.nan
-        state, one = step(steps, state, usable(values, steps.front.rate))
-        yield one
+    steps = line.steps
+    for run in _runs(line.blocks):
+        state = begin(steps, line.blocks[run.start] * steps.block + steps.settle)
+        for first in range(run.start, run.stop, steps.lot):
+            some = range(first, min(first + steps.lot, run.stop))
+            state, said = several(steps, state, [_heard(line, k) for k in some])
+            yield from said
 
 
-def usable(values: Array, rate: float) -> Array:
-    """Take out of a block (R, n) at `rate` in Hz what says nothing, a channel with gaps or one that is stuck: NaN."""
-    silent = ~np.isfinite(values).all(axis=1) | (np.ptp(values, axis=1) == 0)
-    silent[0] |= _longest_run(values[0]) > STUCK * rate
-    return np.where(silent[:, None], np.nan, values)
+def _runs(blocks: Sequence[int]) -> Iterator[range]:
+    """Places of ascending numbers that follow each other."""
+    ends = np.flatnonzero(np.diff(blocks) != 1) + 1
+    for start, stop in pairwise([0, *ends.tolist(), len(blocks)]):
+        yield range(start, stop)
+
+
+def _heard(line: Line, k: int) -> Array:
+    """The samples (R, n) of block k, NaN where there are none, or where they say nothing."""
+    values, gaps = cut(line.recording, k)
+    values[[c for c, source in enumerate(line.recording.sources) if source.name in gaps]] = np.nan
+    values[np.ptp(values, axis=1) == 0] = np.nan  # a channel that is stuck says nothing
+    if _longest_run(values[0]) > STUCK * line.steps.front.rate:
+        values[0] = np.nan
+    return values
 
 
 def _longest_run(values: Array) -> int:

@@ -3,7 +3,7 @@
 Shapes: R recorded channel, N sample.
 """
 
-from glitchflow.analysis.clean.line import LOT
+from glitchflow.analysis.clean.line import LOT, crops_together
 from glitchflow.analysis.infer import KERNELS
 from glitchflow.config import Clean, Source
 from glitchflow.data.build import BASE_MEMORY
@@ -16,6 +16,9 @@ from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.twin.estimate import PIECE
 from glitchflow.twin.kind import Kind, working
 
+BESIDE = (
+    8  # numbers for each sample of a channel of a crop that waits, or is filtered, while another is prepared
+)
 COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
 PART = 2  # of each part of the estimate: as found, and as written
 # numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
@@ -60,15 +63,17 @@ def along(
     times: rate in Hz, and samples that the network sees at once. parts: of the estimate, which are written too.
     """
     rate, crop = times
-    lot, whole = round(LOT * settings.block * rate), 8 * channels * longest
+    read, whole = round(LOT * settings.block * rate), 8 * channels * longest
+    others = crops_together(kind, channels, crop) - 1
     return _cleaning(
         longest,
         {
             "torch's kernels": KERNELS,
             "parts of the estimate": parts * PART * 8 * longest,
             "the recording": min(STRETCH, whole) + 2 * min(RAW, whole),
-            "blocks read together": 8 * channels * lot,
+            "blocks read together": 8 * channels * read,
             "a crop at work": working(kind, channels, crop),
+            "crops beside it": others * 4 * crop * (kind.activations + BESIDE * channels),
         },
     )
 
