@@ -1,8 +1,9 @@
 """How fast a coherent twin cleans: `python tests/benchmarks/bench_clean.py [--seconds 60]`.
 
 Steps of `twin/step.py` along noise of 512 Hz, one thread, networks as they are drawn (an untrained one costs what a
-trained one does): seconds of data per second of CPU for 5, 16 and 100 witnesses in blocks of `clean.block` and of a
-quarter second, each the median of rounds that take turns; and the shares of network, front and undoing.
+trained one does): seconds of data per second of CPU for 5, 16 and 100 witnesses in blocks of `clean.block`, eight side
+by side as `clean` does, and of a quarter second, one by one as they come online, each the median of rounds that take
+turns; and the shares of network, front and undoing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -24,11 +26,11 @@ from glitchflow.twin.kind import Trained
 
 RATE, TAPS, ROUNDS = 512.0, 128, 3
 WITNESSES = (5, 16, 100)
-BLOCKS = ((2.0, 1.0), (0.25, 0.25))  # s, with what it settles
+BLOCKS = ((2.0, 1.0, 8), (0.25, 0.25, 1))  # s, with what it settles, and how many come at once
 PARTS = {"network": (step, "generate"), "front": (Front, "prepare"), "undone": (Front, "undo")}
 
 
-def stepper(witnesses: int, block: float, settle: float) -> step.Stepper:
+def stepper(witnesses: int, block: float, settle: float, lot: int = 1) -> step.Stepper:
     """A twin of so many witnesses, the last of which is a scatterer."""
     names = ["S", *(f"W{i}" for i in range(witnesses))]
     taps = np.zeros((len(names), TAPS + 1))
@@ -39,7 +41,9 @@ def stepper(witnesses: int, block: float, settle: float) -> step.Stepper:
     front = Front(RATE, (10.0, 200.0), 2.0, names, taps.tolist(), inputs, [], [scatter], offsets)
     settings = Model(name="coherent").model_dump() | {"seed": 1}
     network = kinds.network_of(coherent.KIND, settings, front, (round(4 * RATE),)).eval()
-    return step.stepper(Trained(coherent.KIND, network, names, front), block, settle, "clean")
+    return replace(
+        step.stepper(Trained(coherent.KIND, network, names, front), block, settle, "clean"), lot=lot
+    )
 
 
 def along(steps: step.Stepper, blocks: int) -> dict[str, float]:
@@ -63,9 +67,14 @@ def along(steps: step.Stepper, blocks: int) -> dict[str, float]:
         for name, (owner, attribute) in PARTS.items():
             stack.enter_context(patch.object(owner, attribute, timed(name, getattr(owner, attribute))))
         began = time.process_time()
-        for _ in range(blocks):
-            state, _ = step.step(steps, state, values)
+        for _ in range(blocks // steps.lot):
+            state, _ = step.several(steps, state, [values] * steps.lot)
         return {"all": time.process_time() - began, **spent}
+
+
+def blocks(seconds: float, block: float, lot: int) -> int:
+    """Whole lots of blocks in so many seconds, one at least."""
+    return max(1, round(seconds / block / lot)) * lot
 
 
 def main() -> None:
@@ -77,10 +86,10 @@ def main() -> None:
     found: dict[tuple, list[dict[str, float]]] = {case: [] for case in cases}
     for _ in range(ROUNDS):
         for case, steps in cases.items():
-            found[case].append(along(steps, max(1, round(seconds / case[1]))))
+            found[case].append(along(steps, blocks(seconds, case[1], steps.lot)))
     print("| witnesses | block, s | data per CPU s | network | front | undone |\n|---|---|---|---|---|---|")
-    for (witnesses, block, _), rounds in found.items():
-        speed = statistics.median(max(1, round(seconds / block)) * block / one["all"] for one in rounds)
+    for (witnesses, block, _, lot), rounds in found.items():
+        speed = statistics.median(blocks(seconds, block, lot) * block / one["all"] for one in rounds)
         shares = [statistics.median(one[name] / one["all"] for one in rounds) for name in PARTS]
         print(
             f"| {witnesses} | {block:g} | {speed:.0f} | {' | '.join(f'{s:.0%}' for s in shares)} |",
