@@ -1,5 +1,6 @@
 """What the benchmark of peers hands them and makes of their answers; no peer is installed."""
 
+import importlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,18 +14,18 @@ RATE, BAND = 512.0, (10.0, 200.0)
 
 @pytest.fixture
 def peers(monkeypatch):
+    """The modules of the benchmark, by the end of their names."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import peers
-
-    yield peers
-    for name in ("peers", "challenge"):
+    names = ("peers", "peers_home", "peers_franc", "peers_nomad", "peers_hveto")
+    yield SimpleNamespace(**{n.removeprefix("peers_"): importlib.import_module(n) for n in names})
+    for name in (*names, "challenge"):
         sys.modules.pop(name, None)
 
 
 def test_white_series_have_the_variance_of_their_band_and_colour_undoes_it(peers):
     rng = np.random.default_rng(1)
     series = rng.standard_normal((32, 2, 4096)) * np.array([1e-21, 3.0])[:, None]
-    white = peers.white_of(series, RATE, BAND)
+    white = peers.franc.white_of(series, RATE, BAND)
     made = white.whiten(series)
     # a median over events of spectra of few segments is a tenth low; the same number undoes it
     assert made.var(axis=(0, 2)) == pytest.approx((BAND[1] - BAND[0]) / (RATE / 2), rel=0.15)
@@ -40,13 +41,13 @@ def test_best_step_is_the_one_that_leaves_least_in_the_middle(peers):
     said[0] = np.inf
     said[3, :, 3:5] = 1
     said[4, :, [0, 1, 6, 7]] = 1
-    assert peers.best_step(said, target, 2) == peers.STEPS[3]
-    with pytest.raises(peers.NotRun, match=r"^overflows with every step$"):
-        peers.best_step(np.full((5, 2, 8), np.nan), target, 2)
+    assert peers.franc.best_step(said, target, 2) == peers.franc.STEPS[3]
+    with pytest.raises(peers.home.NotRun, match=r"^overflows with every step$"):
+        peers.franc.best_step(np.full((5, 2, 8), np.nan), target, 2)
 
 
 def test_said_is_found_by_event_and_nothing_is_taken_of_others(peers):
-    said = peers.Said(np.array([3, 5]), np.array([[3.0, 3.0], [5.0, 5.0]]))
+    said = peers.franc.Said(np.array([3, 5]), np.array([[3.0, 3.0], [5.0, 5.0]]))
     found = said.removed(SimpleNamespace(events=np.array([5, 4, 3, 9]))).series
     assert found.tolist() == [[5, 5], [0, 0], [3, 3], [0, 0]]
 
@@ -59,16 +60,45 @@ def test_a_table_has_what_a_method_sees_and_the_error_of_one_that_did_not_run(pe
         "families": {"witnessed": {"glitches": 7, "methods": methods}},
         "peers": {"franc LMS": {"sees": True, "minutes": 2.0, "step": 0.1}, "franc UWF": {"error": "no"}},
     }
-    lines = next(peers.tables([one])).splitlines()
+    lines = next(peers.peers.tables([one])).splitlines()
     assert lines[1] == "peers: seed 1, 7 glitches"
     assert lines[5:] == [
-        "| franc LMS | 0.75 | – | – | – | – | – | yes | 2 | 0.1 |",
-        "| wiener | 1.5 | 0.5 | – | – | – | – | no | – | – |",
-        "| franc UWF | – | – | – | – | – | – | no | – | no |",
+        "| franc LMS | 0.75 | – | yes | 2 | 0.1 |",
+        "| wiener | 1.5 | 0.5 | no | – | – |",
+        "| franc UWF | – | – | no | – | no |",
     ]
 
 
 def test_an_error_is_the_last_line_of_what_a_peer_said(peers, tmp_path):
-    assert peers.last_line("Traceback\n  x | y\nValueError: a | b\n\n") == "ValueError: a / b"
-    with pytest.raises(peers.NotRun, match=r"^KeyError: 'nobody'$"):
-        peers.ask(Path(sys.executable), "nobody", tmp_path, {"apply": np.zeros(1)})
+    assert peers.home.last_line("Traceback\n  x | y\nValueError: a | b\n\n") == "ValueError: a / b"
+    with pytest.raises(peers.home.NotRun, match=r"^KeyError: 'nobody'$"):
+        peers.home.ask(Path(sys.executable), "nobody", tmp_path, {"apply": np.zeros(1)})
+
+
+def test_rounds_veto_about_the_triggers_that_are_loud_enough_of_their_channels(peers):
+    made = peers.hveto.Triggers(
+        time=np.array([10.0, 20.0, 30.0]),
+        frequency=np.full(3, 50.0),
+        snr=np.array([8.0, 30.0, 9.0]),
+        channel=np.array([2, 2, 5]),
+    )
+    rounds = peers.hveto.Rounds(np.array([2, 5]), window=np.array([0.5, 2.0]), least=np.array([20.0, 8.0]))
+    assert rounds.spans(made, 0).tolist() == []
+    assert rounds.spans(made, 1).tolist() == [[19.75, 20.25]]
+    assert rounds.spans(made, 2).tolist() == [[19.75, 20.25], [29, 31]]
+
+
+def test_triggers_are_the_loudest_pixels_of_clusters_with_the_snr_of_omicron(peers):
+    images = np.ones((2, 3, 4, 6), np.float32)
+    images[1, 2, 1, 2:4] = 100, 200
+    images[1, 2, 3, 5] = 50
+    places, snr = peers.hveto.peaks(images)
+    assert places.tolist() == [[1, 2, 1, 3], [1, 2, 3, 5]]
+    assert snr == pytest.approx(np.sqrt(2 * np.array([200, 50]) * np.log(2) - 2))
+
+
+def test_what_a_peer_said_of_a_stretch_is_nothing_before_and_after(peers):
+    expected = peers.nomad.said({"said": np.arange(1.0, 5.0), "start": 100.0, "rate": 2.0})
+    assert expected(99, 2).tolist() == [0, 0, 1, 2]
+    assert expected(101, 3).tolist() == [3, 4, 0, 0, 0, 0]
+    assert expected(90, 1).tolist() == [0, 0]

@@ -1,0 +1,166 @@
+"""What franc's filters expect of the strain of a dataset's events; see peers.py.
+
+Shapes: E event, C channel (the strain first), N sample, f frequency.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from peers_home import Home, NotRun
+from peers_home import Said as Made
+from scipy.signal import welch
+
+from glitchflow.data.store import Dataset
+from glitchflow.data.view import read_series
+from glitchflow.methods.method import Block, Removed
+from glitchflow.signal.types import Array, Indices
+
+TRAIN, VALIDATION, FEW = (
+    300,
+    60,
+    50,
+)  # events: fitted to, tuned on, and of a filter that is fitted anew for each
+TAPS = 128  # 0.25 s at 512 Hz: the longest that keeps the polynomial filter within minutes
+MIDDLE = 8.0  # s of an event that a filter is applied to which is fitted anew for each
+STEPS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of an adapting filter, as a share of the largest stable one
+
+
+@dataclass(frozen=True)
+class White:
+    """Divides series by amplitude spectral densities within a band, and multiplies by the strain's again."""
+
+    frequency: Array  # (f,) Hz
+    asd: Array  # (C, f), the strain's first
+    rate: float  # Hz
+    band: tuple[float, float]  # Hz
+
+    def _response(self, samples: int) -> Array:
+        """(C, f') by which spectra are divided; infinite outside of the band, whose edges are sharp."""
+        at = np.fft.rfftfreq(samples, 1 / self.rate)
+        inside = (self.band[0] <= at) & (at <= self.band[1])
+        asd = np.stack([np.interp(at, self.frequency, one) for one in self.asd])
+        return np.where(inside, asd * np.sqrt(self.rate / 2), np.inf)
+
+    def whiten(self, series: Array) -> Array:
+        """Series (E, C, N) of all channels in units of their noise: of the whole band a variance of 1 at most."""
+        spectrum = np.fft.rfft(series, axis=-1) / self._response(series.shape[-1])
+        return np.fft.irfft(spectrum, series.shape[-1])
+
+    def colour(self, white: Array) -> Array:
+        """Whitened series (E, N) in the strain's unit; what lies out of the band is 0."""
+        response = self._response(white.shape[-1])[0]
+        spectrum = np.fft.rfft(white, axis=-1) * np.where(np.isfinite(response), response, 0)
+        return np.fft.irfft(spectrum, white.shape[-1])
+
+
+def white_of(series: Array, rate: float, band: tuple[float, float]) -> White:
+    """The median spectrum of each channel over quiet events (E, C, N)."""
+    frequency, power = welch(series, rate, nperseg=2 * int(rate), average="median")
+    return White(frequency, np.sqrt(np.median(power, axis=0)), rate, band)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset, and which of its events are learned from, tuned on and scored."""
+
+    dataset: Dataset
+    witnesses: list[str]
+
+    def events(self, split: str, most: int | None = None) -> Indices:
+        """Ascending indices of quiet events and those that witnesses explain, spread over a split."""
+        some = self.dataset.indices(split)
+        known = [0, *(self.dataset.labels.index(name) for name in self.dataset.witnessed_labels)]
+        some = some[np.isin(self.dataset.events("label", some), known)]
+        return some if most is None else some[np.linspace(0, len(some) - 1, min(most, len(some))).astype(int)]
+
+    @cached_property
+    def white(self) -> White:
+        """By which all series are whitened: of quiet train events."""
+        events = self.events("train", 4 * TRAIN)
+        quiet = events[self.dataset.events("label", events) == 0][:64]
+        made = self.dataset.config
+        return white_of(self._read(quiet), made.series.sample_rate, made.qplot.frange)
+
+    def series(self, events: Indices) -> Array:
+        """Whitened series (E, C, N), the strain first."""
+        return self.white.whiten(self._read(events)).astype(np.float32)
+
+    def _read(self, events: Indices) -> Array:
+        return read_series(self.dataset, events, [self.dataset.channels[0], *self.witnesses])
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter of franc's: its class there, and how it is used here."""
+
+    kind: str
+    sees: bool  # the target, when it is applied
+    derived: bool = False  # it is handed our derived channels beside the recorded ones
+    tuned: bool = False  # its step is chosen on the validation split
+    few: bool = False  # it is applied to few events
+
+
+FILTERS = {
+    "franc WF": Filter("WienerFilter", sees=False),
+    "franc WF, derived": Filter("WienerFilter", sees=False, derived=True),
+    "franc LMS": Filter("LMSFilter", sees=True, tuned=True),
+    "franc PolyLMS": Filter("PolynomialLMSFilter", sees=True, tuned=True),
+    "franc UWF": Filter("UpdatingWienerFilter", sees=True, few=True),
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """A peer's w' as a method: (E, N) of ascending events (E,), read back in any order."""
+
+    events: Indices
+    series: Array
+
+    def removed(self, block: Block) -> Removed:
+        """What the peer said of a block's events; nothing of those that it was not asked about."""
+        place = np.minimum(np.searchsorted(self.events, block.events), len(self.events) - 1)
+        known = self.events[place] == block.events
+        return Removed(series=np.where(known[:, None], self.series[place], 0).astype(np.float64))
+
+
+def franc(home: Home, filter: Filter, dataset: Dataset) -> Made:
+    """What a filter says of the test events, and about its minutes and step. Raises `NotRun`."""
+    derived = {item.name for item in dataset.config.derived}
+    data = Data(dataset, [n for n in dataset.channels[1:] if filter.derived or n not in derived])
+    common = {"kind": filter.kind, "taps": TAPS, "train": data.series(data.events("train", TRAIN))}
+    about, step = {}, 0.0
+    if filter.tuned:
+        known = data.events("validation", VALIDATION)
+        tried = {**common, "apply": data.series(known), "steps": np.array(STEPS)}
+        made, about["minutes of tuning"] = home.ask("franc", tried)
+        span = round(dataset.config.qplot.span * dataset.config.series.sample_rate)
+        about["step"] = step = best_step(made["said"], tried["apply"][:, 0], span)
+    events = data.events("test", FEW if filter.few else None)
+    series = data.series(events)
+    middle = slice(None)
+    if filter.few:
+        half = round(MIDDLE / 2 * dataset.config.series.sample_rate)
+        middle = slice(series.shape[-1] // 2 - half, series.shape[-1] // 2 + half)
+    job = {**common, "apply": series[..., middle], "steps": np.array([step])}
+    made, about["minutes"] = home.ask("franc", job)
+    said = np.zeros(series[:, 0].shape)
+    said[:, middle] = made["said"][0]
+    return {"events": events, "series": data.white.colour(said), "about": np.array(json.dumps(about))}
+
+
+def best_step(said: Array, target: Array, span: int) -> float:
+    """The step after which the least power of the target (E, N) is left over the middle `span` samples.
+
+    said: (steps, E, N). The truth is not asked: nobody who tunes on recorded data has it. Raises `NotRun` where with
+    every step all overflows.
+    """
+    first = (target.shape[-1] - span) // 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        left = np.square(target - said)[..., first : first + span].sum(axis=(1, 2))
+    if not np.isfinite(left).any():
+        raise NotRun("overflows with every step")
+    return STEPS[int(np.nanargmin(np.where(np.isfinite(left), left, np.nan)))]
