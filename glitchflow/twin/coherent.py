@@ -31,7 +31,7 @@ from glitchflow.model import COHERENT_MODELS
 from glitchflow.model.bank import Stft
 from glitchflow.signal.qtransform import look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
-from glitchflow.twin import steady
+from glitchflow.twin import scatter, steady
 from glitchflow.twin.crops import CROP, by_crops, reads
 from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
@@ -60,8 +60,9 @@ def channels(dataset: Dataset, chosen: list[str]) -> list[str]:
 
 
 def front(dataset: Dataset, _name: str, channels: Sequence[str]) -> Front:
-    """Find how these channels are prepared, and what they share; `loader.normalise` is about images."""
-    return steady.known(build_front(dataset, channels), dataset)
+    """Find how these channels are prepared, how scatterers follow theirs, and what is shared; `loader.normalise` is
+    about images."""
+    return steady.known(scatter.known(build_front(dataset, channels), dataset), dataset)
 
 
 def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:

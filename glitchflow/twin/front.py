@@ -32,6 +32,7 @@ from glitchflow.errors import InputError
 from glitchflow.signal.fir import filtered
 from glitchflow.signal.prediction import design_prediction
 from glitchflow.signal.types import Array, Indices
+from glitchflow.twin.ridge import likeliest
 
 LOW = 10.0  # Hz, where a band begins that lengths are given for: in one from below they are longer, as periods are
 LONG = 8.0  # s of a series that the crops of a training reach: lengths may grow until these fill it
@@ -42,8 +43,7 @@ EDGE = 0.05  # of the band's limits, over which it ends
 SMOOTH = 0.125
 BOUNCES = 2  # templates of these many reflections at least: the second is a sixth of the first one's power
 SCALED = 256  # train events that scales are the rms of
-WIDTHS = np.geomspace(0.001, 2, 34)  # of the templates' prior that are tried
-JUDGED = 256  # validation events that they are compared on
+JUDGED = 256  # validation events that a prior is chosen by
 AT_ONCE = (
     2**25
 )  # bytes of recorded series, float64, that are prepared at once: four hundred channels have few events
@@ -72,6 +72,7 @@ class Scatter:
     motion: int
     wavelength: float
     scales: tuple[float, ...]  # rms of each bounce's white templates over train events
+    taps: tuple[float, ...] = ()  # of its low-pass, where it does not move as recorded: see scatter.py
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -124,7 +125,8 @@ class Front:
             *(p.scale for p in self.products),
             *(s for one in self.scatters for s in one.scales),
         ]
-        finite = all(map(math.isfinite, [*scales, *self.offsets, *(tap for row in self.taps for tap in row)]))
+        rows = [self.offsets, *self.taps, *(one.taps for one in self.scatters)]
+        finite = all(map(math.isfinite, [*scales, *(tap for row in rows for tap in row)]))
         return "" if finite and 0 not in scales else "its numbers must be finite, and a scale not 0"
 
     def to_json(self) -> dict[str, Any]:
@@ -137,10 +139,10 @@ class Front:
         The first samples, whose past is not known, are 0.
         """
         series = series.nan_to_num()
-        smoothed = {place: self._slow(series[:, place]) for place in self._sources}
+        smoothed = {p.slow: self.slow(series[:, p.slow]) for p in self.products}
         needed = sorted({0, *self.inputs, *(one.fast for one in self.products)})
         white = dict(zip(needed, self._whiten(series[:, needed], needed).unbind(1), strict=True))
-        templates = self._templates(smoothed)
+        templates = self._templates(series)
         inputs = [white[place] for place in self.inputs]
         inputs += [white[p.fast] * (smoothed[p.slow] - self.offsets[p.slow]) / p.scale for p in self.products]
         return self.limit(torch.stack([white[0], *templates, *inputs], dim=1))
@@ -171,11 +173,6 @@ class Front:
         )
         return torch.fft.irfft(torch.fft.rfft(series, size) * gain, size)[..., :samples]
 
-    @property
-    def _sources(self) -> list[int]:
-        """Places of the slow channels."""
-        return sorted({*(one.slow for one in self.products), *(one.motion for one in self.scatters)})
-
     def _whiten(self, series: Tensor, places: Sequence[int]) -> Tensor:
         """Filter (B, some, N) by the filters of these places; the first samples are 0."""
         taps = torch.from_numpy(self._filters[list(places)]).to(series)
@@ -187,18 +184,18 @@ class Front:
         """The prediction filters as an array (R, P + 1)."""
         return np.array(self.taps)
 
-    def _slow(self, series: Tensor) -> Tensor:
-        """Low-pass (B, N), both ends held."""
+    def slow(self, series: Tensor, taps: Sequence[float] = ()) -> Tensor:
+        """Low-pass slow channels (B, N), both ends held; by the taps of a scatterer's, where there are any."""
         half = max(2, round(SMOOTH / 2 * self.unit))
-        taps = torch.from_numpy(savgol_coeffs(2 * half + 1, 3)).to(series)
-        held = torch.nn.functional.pad(series[:, None], (half, half), mode="replicate")
-        return filtered(held, taps)[:, 0, 2 * half :]
+        weights = torch.from_numpy(np.array(taps if taps else savgol_coeffs(2 * half + 1, 3))).to(series)
+        held = torch.nn.functional.pad(series[:, None], (len(weights) - 1 - half, half), mode="replicate")
+        return filtered(held, weights)[:, 0, len(weights) - 1 :]
 
-    def _templates(self, smoothed: dict[int, Tensor]) -> list[Tensor]:
-        """White, scaled quadratures of each bounce: A of (B, N)."""
+    def _templates(self, series: Tensor) -> list[Tensor]:
+        """White, scaled quadratures of each bounce of recorded series (B, R, N): A of (B, N)."""
         found = []
         for one in self.scatters:
-            phase = 4 * torch.pi / one.wavelength * smoothed[one.motion]
+            phase = 4 * torch.pi / one.wavelength * self.slow(series[:, one.motion], one.taps)
             for bounce, scale in enumerate(one.scales, 1):
                 pair = torch.stack([torch.sin(bounce * phase), torch.cos(bounce * phase)], dim=1)
                 found += list((self._whiten(pair, [0, 0]) / scale).unbind(1))
@@ -226,7 +223,7 @@ def build_front(dataset: Dataset, channels: Sequence[str]) -> Front:
                 f"loader.witnesses: {one.name} is derived from {name}, which has to be there, and recorded"
             )
     front = _unscaled(dataset, names, derived)
-    return _with_prior(_scaled(front, dataset, train[:: max(1, len(train) // SCALED)][:SCALED]), dataset)
+    return scaled(front, dataset)
 
 
 def slowness(low: float, duration: float) -> float:
@@ -282,8 +279,17 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
     )
 
 
+def scaled(front: Front, dataset: Dataset) -> Front:
+    """Return a front with the scales and offsets of train events, and the prior of validation events."""
+    train = dataset.indices("train")
+    products = [replace(one, scale=1.0) for one in front.products]
+    scatters = [replace(one, scales=(1.0,) * len(one.scales)) for one in front.scatters]
+    front = replace(front, products=products, scatters=scatters)
+    return _with_prior(_scaled(front, dataset, train[:: max(1, len(train) // SCALED)][:SCALED]), dataset)
+
+
 def _scaled(front: Front, dataset: Dataset, events: Indices) -> Front:
-    """With the scales and offsets of some train events."""
+    """With the offsets of some train events, and scales in place of 1."""
     means = [series.nan_to_num().mean(dim=2) for series in read(front, dataset, events)]
     front = replace(front, offsets=torch.cat(means).mean(dim=0).tolist())
     powers = [front.prepare(series).square().mean(dim=2) for series in read(front, dataset, events)]
@@ -308,10 +314,7 @@ def _nonzero(values: Tensor) -> list[float]:
 
 
 def _with_prior(front: Front, dataset: Dataset) -> Front:
-    """With the width of the prior under which the validation split's strain is likeliest (type II likelihood).
-
-    What a fit leaves of the strain that it was fitted to cannot tell: the widest prior always leaves the least.
-    """
+    """With the width of the prior under which the validation split's strain is likeliest."""
     events = dataset.indices("validation")[:JUDGED]
     if not front.templates or not len(events):
         return front
@@ -322,15 +325,7 @@ def _with_prior(front: Front, dataset: Dataset) -> Front:
         inside = slice(max(0, middle - half), middle + half)
         parts.append(front.prepare(series)[:, : 1 + front.templates, inside].clone())
     shown = torch.cat(parts)
-    templates, strain = shown[:, 1:], shown[:, 0]
-    power, product = templates @ templates.mT, (templates @ strain[..., None])[..., 0]
-    unit = torch.eye(power.shape[-1], dtype=power.dtype)
-    evidence = []
-    for width in WIDTHS:
-        amplitudes = torch.linalg.solve(power + unit / width**2, product)
-        spread = torch.linalg.slogdet(unit + width**2 * power).logabsdet
-        evidence.append(float(((product * amplitudes).sum(-1) - spread).sum()) / 2)
-    return replace(front, prior=float(WIDTHS[int(np.argmax(evidence))]))
+    return replace(front, prior=likeliest(shown[:, 1:], shown[:, 0]))
 
 
 def read(front: Front, dataset: Dataset, events: Indices) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from glitchflow.errors import InputError
 from glitchflow.twin import coherent, kinds
 from glitchflow.twin import front as module
 from glitchflow.twin.front import Front, Product, build_front
-from glitchflow.twin.ridge import fit
+from glitchflow.twin.ridge import WIDTHS, fit
 
 MIDDLE = slice(512, -512)
 
@@ -139,7 +139,7 @@ def test_what_is_made_of_a_store(built):
     assert built.inputs == [1] and not built.products  # a scatterer that nothing else needs is no input
     assert [(one.motion, one.wavelength, len(one.scales)) for one in built.scatters] == [(2, 1.064, 2)]
     assert built.seen == 5 and built.problem(4) == "" and built.slower == 1
-    assert module.WIDTHS[0] <= built.prior <= module.WIDTHS[-1]
+    assert WIDTHS[0] <= built.prior <= WIDTHS[-1]
 
 
 def test_what_a_chosen_channel_is_derived_from_is_read_too(dataset):
