@@ -35,15 +35,15 @@ def test_white_series_have_the_variance_of_their_band_and_colour_undoes_it(peers
     assert back[0] == pytest.approx(1e-21 * np.sin(2 * np.pi * 100 * time), abs=1e-26)
 
 
-def test_best_step_is_the_one_that_leaves_least_in_the_middle(peers):
+def test_the_best_try_is_the_one_that_leaves_least_in_the_middle(peers):
     target = np.ones((2, 8))
     said = np.zeros((5, 2, 8))
     said[0] = np.inf
     said[3, :, 3:5] = 1
     said[4, :, [0, 1, 6, 7]] = 1
-    assert peers.franc.best_step(said, target, 2) == peers.franc.STEPS[3]
+    assert peers.franc.best_of(said, target, 2) == 3
     with pytest.raises(peers.home.NotRun, match=r"^overflows with every step$"):
-        peers.franc.best_step(np.full((5, 2, 8), np.nan), target, 2)
+        peers.franc.best_of(np.full((5, 2, 8), np.nan), target, 2)
 
 
 def test_said_is_found_by_event_and_nothing_is_taken_of_others(peers):
@@ -63,7 +63,7 @@ def test_a_table_has_what_a_method_sees_and_the_error_of_one_that_did_not_run(pe
     lines = next(peers.peers.tables([one])).splitlines()
     assert lines[1] == "peers: seed 1, 7 glitches"
     assert lines[5:] == [
-        "| franc LMS | 0.75 | – | yes | 2 | 0.1 |",
+        "| franc LMS | 0.75 | – | yes | 2 | 0.1 (step) |",
         "| wiener | 1.5 | 0.5 | no | – | – |",
         "| franc UWF | – | – | no | – | no |",
     ]
@@ -97,8 +97,18 @@ def test_triggers_are_the_loudest_pixels_of_clusters_with_the_snr_of_omicron(pee
     assert snr == pytest.approx(np.sqrt(2 * np.array([200, 50]) * np.log(2) - 2))
 
 
-def test_what_a_peer_said_of_a_stretch_is_nothing_before_and_after(peers):
-    expected = peers.nomad.said({"said": np.arange(1.0, 5.0), "start": 100.0, "rate": 2.0})
-    assert expected(99, 2).tolist() == [0, 0, 1, 2]
-    assert expected(101, 3).tolist() == [3, 4, 0, 0, 0, 0]
-    assert expected(90, 1).tolist() == [0, 0]
+def test_of_modulated_noise_a_filter_of_the_product_leaves_what_no_other_can(peers):
+    nomad = peers.nomad
+    made = nomad.make()
+    series = np.arange(1.0, 1 + (nomad.END - nomad.FITTED - 100) * nomad.RATE)
+    said = nomad.placed({"said": series, "start": np.array(nomad.START + nomad.FITTED + 50)})
+    assert np.isnan(said).sum() == len(said) - len(series)
+    assert said[(nomad.FITTED + 50) * nomad.RATE] == 1
+    nothing = np.where(np.isnan(said), np.nan, 0)
+    methods = {"wiener": nomad.ours(made, False), "derived": nomad.ours(made, True), "nothing": nothing}
+    found = dict(nomad.scores(made, methods | {"all": made.witnessed}))
+    left = {name: one["residual"] for name, one in found.items()}
+    assert left["nothing"] == pytest.approx(1)
+    assert left["all"] == 0
+    assert left["wiener"] == pytest.approx(0.5, abs=0.05)  # half of it is steady
+    assert left["derived"] < 0.02

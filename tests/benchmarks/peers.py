@@ -48,6 +48,7 @@ from glitchflow.signal.types import Indices
 OURS = ("nothing", "wiener", "wiener_derived", "wiener_robust")
 SHOWN = (  # those of them that a record has
     "residual",
+    "power_left",
     "left",
     "noise_added",
     "noise_above_5",
@@ -111,7 +112,7 @@ def tables(records: Sequence[challenge.Record]) -> Iterator[str]:
         title = f"{one['task']}: seed {one['seed']}"
         if together["glitches"]:
             title += f", {together['glitches']} glitches"
-        yield challenge.table(title, (*shown, "sees the target", "minutes", "step or error"), rows)
+        yield challenge.table(title, (*shown, "sees the target", "minutes", "chosen, or error"), rows)
 
 
 def ranked(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -127,7 +128,8 @@ def cell(value: float | None) -> str:
 
 def told(about: Mapping[str, Any]) -> tuple[str, str, str]:
     """What a table says of a method besides its scores; one of ours, of which nothing is said, is blind."""
-    other = about.get("error") or cell(about.get("step"))
+    chosen = (f"{cell(about[name])} ({name})" for name in ("taps", "step") if name in about)
+    other = about.get("error") or ", ".join(chosen) or "–"
     return "yes" if about.get("sees") else "no", cell(about.get("minutes")), other
 
 

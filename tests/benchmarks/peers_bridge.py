@@ -36,21 +36,19 @@ analysis-flag = H1:ANALYSED:1
 
 
 def franc(given):
-    """Fits a filter to `train` (E, C, N) and applies it to `apply` (E', C, N), with each of `steps` (S,), of which 0
-    is for a filter that has none; returns `said` (S, E', N), what it expects of the target."""
+    """Fits a filter to `train` (E, C, N) and applies it to `apply` (E', C, N), with each of `taps` and `steps` (S,), 0 for
+    one that has none; returns `said` (S, E', N), what it expects of the target."""
     import franc as peer
 
-    kind, taps = str(given["kind"]), int(given["taps"])
+    kind, updating = str(given["kind"]), str(given["kind"]) == "UpdatingWienerFilter"
     train, apply = (given[name].astype(np.float64) for name in ("train", "apply"))
     said = []
-    for step in given["steps"]:
-        settings = {"step_scale": float(step)} if step else {}
+    for taps, step in zip(given["taps"].tolist(), given["steps"].tolist()):
+        settings = {"step_scale": step} if step else {}
         settings |= {"order": 2} if kind == "PolynomialLMSFilter" else {}
-        settings |= (
-            {"context_pre": CONTEXT, "context_post": CONTEXT} if kind == "UpdatingWienerFilter" else {}
-        )
+        settings |= {"context_pre": CONTEXT, "context_post": CONTEXT} if updating else {}
         one = getattr(peer.filtering, kind)(apply.shape[1] - 1, taps, taps // 2, **settings)
-        if kind != "UpdatingWienerFilter":  # which is fitted where it is applied
+        if not updating:  # which is fitted where it is applied
             one.condition_multi_sequence(train[:, 1:], train[:, 0])
         said.append(one.apply_multi_sequence(apply[:, 1:], apply[:, 0]))
     return {"said": np.array(said)}

@@ -5,6 +5,7 @@ Shapes: E event, C channel (the strain first), N sample, f frequency.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,8 @@ TRAIN, VALIDATION, FEW = (
 TAPS = 128  # 0.25 s at 512 Hz: the longest that keeps the polynomial filter within minutes
 MIDDLE = 8.0  # s of an event that a filter is applied to which is fitted anew for each
 STEPS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of an adapting filter, as a share of the largest stable one
+LENGTHS = (16, 32, 64, 128)  # taps of one that is fitted to 4 s: of many it makes what is not there
+TRIED = 16  # events that these are tried on
 
 
 @dataclass(frozen=True)
@@ -100,16 +103,23 @@ class Filter:
     kind: str
     sees: bool  # the target, when it is applied
     derived: bool = False  # it is handed our derived channels beside the recorded ones
-    tuned: bool = False  # its step is chosen on the validation split
     few: bool = False  # it is applied to few events
+    steps: tuple[float, ...] = (
+        0.0,
+    )  # and lengths, of which one is chosen on the validation split; 0: it has no step
+    lengths: tuple[int, ...] = (TAPS,)
+
+    def tries(self) -> list[tuple[int, float]]:
+        """All lengths with all steps."""
+        return list(itertools.product(self.lengths, self.steps))
 
 
 FILTERS = {
     "franc WF": Filter("WienerFilter", sees=False),
     "franc WF, derived": Filter("WienerFilter", sees=False, derived=True),
-    "franc LMS": Filter("LMSFilter", sees=True, tuned=True),
-    "franc PolyLMS": Filter("PolynomialLMSFilter", sees=True, tuned=True),
-    "franc UWF": Filter("UpdatingWienerFilter", sees=True, few=True),
+    "franc LMS": Filter("LMSFilter", sees=True, steps=STEPS),
+    "franc PolyLMS": Filter("PolynomialLMSFilter", sees=True, steps=STEPS),
+    "franc UWF": Filter("UpdatingWienerFilter", sees=True, few=True, lengths=LENGTHS),
 }
 
 
@@ -128,39 +138,43 @@ class Said:
 
 
 def franc(home: Home, filter: Filter, dataset: Dataset) -> Made:
-    """What a filter says of the test events, and about its minutes and step. Raises `NotRun`."""
+    """What a filter says of the test events, and about its minutes and what was chosen. Raises `NotRun`."""
     derived = {item.name for item in dataset.config.derived}
     data = Data(dataset, [n for n in dataset.channels[1:] if filter.derived or n not in derived])
-    common = {"kind": filter.kind, "taps": TAPS, "train": data.series(data.events("train", TRAIN))}
-    about, step = {}, 0.0
-    if filter.tuned:
-        known = data.events("validation", VALIDATION)
-        tried = {**common, "apply": data.series(known), "steps": np.array(STEPS)}
-        made, about["minutes of tuning"] = home.ask("franc", tried)
+    common = {"kind": filter.kind, "train": data.series(data.events("train", TRAIN))}
+    about: dict[str, float] = {}
+    half = round(MIDDLE / 2 * dataset.config.series.sample_rate)
+    centre = dataset.config.series.samples // 2
+    middle = slice(centre - half, centre + half) if filter.few else slice(None)
+
+    def asked(events: Indices, tries: list[tuple[int, float]], about: dict[str, float], what: str) -> Array:
+        series = data.series(events)[..., middle]
+        taps, steps = zip(*tries)
+        made, about[what] = home.ask("franc", common | {"apply": series, "taps": taps, "steps": steps})
+        return made["said"]
+
+    tries = filter.tries()
+    if len(tries) > 1:
+        known = data.events("validation", TRIED if filter.few else VALIDATION)
+        said = asked(known, tries, about, "minutes of tuning")
         span = round(dataset.config.qplot.span * dataset.config.series.sample_rate)
-        about["step"] = step = best_step(made["said"], tried["apply"][:, 0], span)
+        tries = [tries[best_of(said, data.series(known)[:, 0, middle], span)]]
+        about |= {name: value for name, value in zip(("taps", "step"), tries[0]) if value}
     events = data.events("test", FEW if filter.few else None)
-    series = data.series(events)
-    middle = slice(None)
-    if filter.few:
-        half = round(MIDDLE / 2 * dataset.config.series.sample_rate)
-        middle = slice(series.shape[-1] // 2 - half, series.shape[-1] // 2 + half)
-    job = {**common, "apply": series[..., middle], "steps": np.array([step])}
-    made, about["minutes"] = home.ask("franc", job)
-    said = np.zeros(series[:, 0].shape)
-    said[:, middle] = made["said"][0]
+    said = np.zeros((len(events), dataset.config.series.samples))
+    said[:, middle] = asked(events, tries, about, "minutes")[0]
     return {"events": events, "series": data.white.colour(said), "about": np.array(json.dumps(about))}
 
 
-def best_step(said: Array, target: Array, span: int) -> float:
-    """The step after which the least power of the target (E, N) is left over the middle `span` samples.
+def best_of(said: Array, target: Array, span: int) -> int:
+    """The try after which the least power of the target (E, N) is left over the middle `span` samples.
 
-    said: (steps, E, N). The truth is not asked: nobody who tunes on recorded data has it. Raises `NotRun` where with
-    every step all overflows.
+    said: (tries, E, N). The truth is not asked: nobody who tunes on recorded data has it. Raises `NotRun` where with
+    every try all overflows.
     """
     first = (target.shape[-1] - span) // 2
     with np.errstate(over="ignore", invalid="ignore"):
         left = np.square(target - said)[..., first : first + span].sum(axis=(1, 2))
     if not np.isfinite(left).any():
         raise NotRun("overflows with every step")
-    return STEPS[int(np.nanargmin(np.where(np.isfinite(left), left, np.nan)))]
+    return int(np.nanargmin(np.where(np.isfinite(left), left, np.nan)))

@@ -1,18 +1,15 @@
-"""What gw-nomad expects of a stretch in which noise is modulated all the time, beside our filters; see peers.py.
+"""What gw-nomad expects of a strain whose noise is modulated all the time, beside our filters; see peers.py.
 
-    frames of a stretch -> fitted to its first seconds -> what is left of the rest, second by second (analysis/truth.py)
+    white noise -> strain and witnesses -> frames -> fitted to the first seconds -> what is left of the rest
 
-The stretch is of the detector of configs/stretch.yaml without what a stationary filter has no hope of: each second a
-vibration times a slow swing (the family `bilinear`, a witness for each), and noise that a third witness shares. Shapes:
-C channel (the strain first), N sample.
+What shakes the detector reaches the strain twice: as it is, and as a vibration times a slow swing, each of twice the
+strain's own power in a band, each by a resonance of its own. A witness hears each of the three. Shapes: N sample.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,170 +17,152 @@ from typing import Any
 
 import challenge
 import numpy as np
-from igwn_segments import segment, segmentlist
 from peers_home import Home, NotRun, Said
+from scipy.signal import iirpeak, lfilter
 
-from glitchflow.analysis import truth
-from glitchflow.config import Experiment, Source, load
-from glitchflow.methods.compare import lengths
-from glitchflow.score.statistics import Bootstrap
-from glitchflow.score.table import plain
+from glitchflow.config import Derived
+from glitchflow.data.frames import write_frame
 from glitchflow.signal.derive import append_derived
-from glitchflow.signal.recorded.recording import read_channel
+from glitchflow.signal.simulation.noise import advanced_detector_asd
 from glitchflow.signal.types import Array
-from glitchflow.signal.wiener import Wiener, cross_spectra, fit_wiener
+from glitchflow.signal.wiener import cross_spectra, fit_wiener
 
-CONFIG = Path(__file__).parents[2] / "configs" / "stretch.yaml"
-START, FITTED, END = 1_400_000_000, 768, 1280  # GPS s, s, s
-PIECE, BEFORE = 64, 8  # s of a block that our filters see at once, and of what they see beyond it
-OTHERS = ("scattered_light", "sine_gaussian", "ringdown", "whistle", "blip", "chirp")
-KEYS = (
-    f"stretch.duration={END}",
-    "stretch.signals=0",
-    "simulate.detector.rate=1",
-    "simulate.detector.drift.noise=0",
-    "simulate.detector.drift.coupling=0",
-    "simulate.detector.faults.rate=0",
-    f"simulate.detector.families={{{', '.join(f'{name}: {{weight: 0}}' for name in OTHERS)}}}",
-    "simulate.detector.subsystems=[{name: PEM, count: 2, rate: 512, telling: 1, shared: 0.5, band: [12, 40]}]",
-)
-WITNESSES = ("SIM:ACC_X", "SIM:ACC_Y", "SIM:SUS", "SIM:PEM_1", "SIM:PEM_2")
-SWING = "SIM:ASC"  # which modulates
+SEED, RATE, BAND = 1, 512, (10.0, 200.0)  # Hz
+START, FITTED, END, FRAME = 1_400_000_000, 768, 1280, 64  # GPS s, s, s, s
+STRAIN, STEADY, VIBRATION, SWING = "SIM:STRAIN", "SIM:GROUND", "SIM:ACC", "SIM:ASC"
+PRODUCT = Derived(name="SIM:ACC_ASC", function="product", channels=[VIBRATION, SWING])
+SEGMENT = 1.0  # s of our filters: ten periods of the lowest frequency, as `evaluate.segment` is by default
+SENSOR = 0.1  # noise of each witness over what it hears
+SLOWEST, FASTEST = 0.05, 0.5  # Hz of the swing
+EDGE = 8  # s that are not judged at either end: what whitening spoils there
 ORDERS = {"gw-nomad, order 0": 0, "gw-nomad, order 1": 1}
-
-Expected = Callable[
-    [int, int], Array
-]  # GPS second, seconds -> what a method expects of the strain there, (N,)
 
 
 @dataclass(frozen=True)
-class Frames:
-    """The stretch, as frame files."""
+class Made:
+    """Series (N,): of each channel in its own unit, and w, what the three put into the strain."""
 
-    path: Path
-    made: Experiment
-
-    @property
-    def rate(self) -> int:
-        """Hz of the strain, and of every witness here."""
-        return int(self.made.series.sample_rate)
-
-    def read(self, names: tuple[str, ...], start: int, seconds: int) -> Array:
-        """Series (C, N) of some channels from a GPS second on."""
-        sources = [Source(name=name, files=[f"{self.path}/*.gwf"]) for name in names]
-        return np.stack([read_channel(source, start, seconds, self.rate) for source in sources])
-
-    def witnesses(self, derived: bool, start: int, seconds: int) -> Array:
-        """Series (C, N) of the witnesses, and of what is derived from them."""
-        names = (*WITNESSES, SWING)
-        found = self.read(names, start, seconds)
-        made = self.made.derived if derived else []
-        return append_derived(found, names, made, self.rate, np.random.default_rng(start))
-
-    @property
-    def stretch(self) -> truth.Stretch:
-        """The same as what is measured by its truth."""
-        strain, none = (
-            self.made.simulate.detector.strain,
-            {n: np.zeros(0) for n in ("gps", "snr", "witnessed")},
-        )
-        recorded, harm = Source(name=strain, files=[f"{self.path}/*.gwf"]), self.made.harm
-        where, band = self.path / "truth", self.made.qplot.frange
-        return truth.Stretch(recorded, where, self.rate, band, harm.mass, harm.start, none, none, ([], []))
+    series: dict[str, Array]
+    witnessed: Array
 
 
-def frames_of(home: Home) -> Frames:
-    """Make the stretch, where it is not there."""
-    keys = (*KEYS, f"workdir={home.path / 'modulated'}")
-    command = [sys.executable, "-c", "from glitchflow.cli import main; main()", "stretch", str(CONFIG), *keys]
-    subprocess.run(command, check=True)
-    return Frames(home.path / "modulated" / "frames", load(CONFIG, list(keys)))
+def within(series: Array, low: float, high: float) -> Array:
+    """What of a series lies in a band, Hz."""
+    spectrum, frequency = np.fft.rfft(series), np.fft.rfftfreq(len(series), 1 / RATE)
+    return np.fft.irfft(np.where((frequency >= low) & (frequency <= high), spectrum, 0), len(series))
 
 
-def ours(frames: Frames, derived: bool) -> Expected:
-    """A Wiener filter of the whole fitted time, by the length and band that `evaluate` has by default."""
-    made, starts = frames.made, range(START, START + FITTED, PIECE)
-    segment, _ = lengths(made.evaluate, made.series, made.qplot)
-    strain = (frames.made.simulate.detector.strain,)
-    pieces = (
-        (frames.read(strain, start, PIECE), frames.witnesses(derived, start, PIECE)[None]) for start in starts
-    )
-    wiener: Wiener = fit_wiener(
-        cross_spectra(pieces, round(segment * frames.rate)), frames.rate, made.qplot.frange
-    )
-    return lambda start, seconds: wiener.predict(frames.witnesses(derived, start, seconds)[None])[0]
+def scaled(series: Array, asd: Array) -> Array:
+    """A series times an amplitude at each frequency of it."""
+    return np.fft.irfft(np.fft.rfft(series) * asd, len(series))
 
 
-def nomad(home: Home, frames: Frames, order: int) -> Said:
+def asd_of(samples: int) -> Array:
+    """Amplitude of the strain's own noise for unit white noise, in its unit, at each frequency of so many samples."""
+    frequency = np.maximum(np.fft.rfftfreq(samples, 1 / RATE), BAND[0] / 2)
+    return advanced_detector_asd(frequency) * np.sqrt(RATE / 2)
+
+
+def make() -> Made:
+    """All that is known, the same each time."""
+    rng, samples = np.random.default_rng(SEED), END * RATE
+    steady, vibration, own = (within(rng.standard_normal(samples), *BAND) for _ in range(3))
+    swing = within(rng.standard_normal(samples), SLOWEST, FASTEST)
+    swing /= swing.std()
+    paths = (lfilter(*iirpeak(f, 3, RATE), x) for f, x in ((35.0, steady), (60.0, vibration * swing)))
+    witnessed = sum(np.sqrt(2) * own.std() * one / one.std() for one in paths)
+    heard = {STEADY: steady, VIBRATION: vibration, SWING: swing}
+    series = {n: x + SENSOR * x.std() * rng.standard_normal(samples) for n, x in heard.items()}
+    series[SWING] = within(series[SWING], 0, 5)  # its sensor is slow
+    asd = asd_of(samples)
+    return Made({STRAIN: scaled(own + witnessed, asd)} | series, scaled(witnessed, asd))
+
+
+def frames(made: Made, directory: Path) -> list[str]:
+    """The channels as frame files, made where they are not there."""
+    directory.mkdir(exist_ok=True)
+    paths = []
+    for first in range(0, END, FRAME):
+        path = directory / f"S-SIM_MODULATED-{START + first}-{FRAME}.gwf"
+        some = slice(first * RATE, (first + FRAME) * RATE)
+        if not path.exists():
+            series = {name: one[some].copy() for name, one in made.series.items()}
+            write_frame(path, START + first, FRAME, series, "gwf", "format")
+        paths.append(str(path))
+    return paths
+
+
+def ours(made: Made, derived: bool) -> Array:
+    """What a Wiener filter of the fitted seconds expects of the strain (N,)."""
+    names = [STEADY, VIBRATION, SWING]
+    series = np.stack([made.series[name] for name in names])
+    given = append_derived(series, names, [PRODUCT] if derived else [], RATE, np.random.default_rng(SEED))
+    strain, fitted = made.series[STRAIN][None], slice(FITTED * RATE)
+    spectra = cross_spectra([(strain[:, fitted], given[None, :, fitted])], round(SEGMENT * RATE))
+    return fit_wiener(spectra, RATE, BAND).predict(given[None])[0]
+
+
+def nomad(home: Home, made: Made, order: int) -> Said:
     """What gw-nomad says of the seconds that it was not fitted to. Raises `NotRun`."""
     job = {
-        "target": frames.made.simulate.detector.strain,
-        "frames": sorted(str(path) for path in frames.path.glob("*.gwf")),
-        "witnesses": WITNESSES,
+        "target": STRAIN,
+        "frames": frames(made, home.path / "modulated"),
+        "witnesses": [STEADY, VIBRATION],
         "modulations": [SWING],
-        "rate": frames.rate,
-        "band": frames.made.qplot.frange,
+        "rate": RATE,
+        "band": BAND,
         "order": order,
         "train": (START, START + FITTED),
         "apply": (START + FITTED, START + END),
     }
-    made, minutes = home.ask("gw-nomad", job)
-    return made | {"about": np.array(json.dumps({"minutes": minutes}))}
+    said, minutes = home.ask("gw-nomad", job)
+    return said | {"about": np.array(json.dumps({"minutes": minutes}))}
 
 
-def said(made: Said) -> Expected:
-    """What a peer said from some GPS second on; nothing before and after."""
-    series, start, rate = made["said"], int(made["start"]), int(made["rate"])
-
-    def expected(first: int, seconds: int) -> Array:
-        whole, at = np.zeros(seconds * rate), (first - start) * rate
-        low, high = max(at, 0), min(at + len(whole), len(series))
-        whole[low - at : high - at] = series[low:high]
-        return whole
-
-    return expected
+def placed(said: Said) -> Array:
+    """What a peer said from some GPS second on, among all samples (N,); not a number where it said nothing."""
+    whole = np.full(END * RATE, np.nan)
+    first = round((float(said["start"]) - START) * RATE)
+    whole[first : first + len(said["said"])] = said["said"]
+    return whole
 
 
-def measured(frames: Frames, methods: Mapping[str, Expected], first: int, last: int) -> dict[str, Any]:
-    """What methods leave from one GPS second to another; see `truth.measure`."""
-    stretch, known = frames.stretch, segmentlist([segment(first, last)])
+def scores(made: Made, expected: Mapping[str, Array]) -> Iterator[tuple[str, dict[str, float]]]:
+    """By method `residual`, and `power_left` of the whole strain, in the band and in units of its own noise, over those
+    samples after the fitted ones of which every method says something."""
+    known = np.flatnonzero(np.isfinite(sum(expected.values())))
+    judged = slice(max(known[0], FITTED * RATE) + EDGE * RATE, known[-1] + 1 - EDGE * RATE)
+    asd = asd_of(END * RATE)
 
-    def treated(strain: Array, start: int) -> dict[str, Array]:
-        seconds = len(strain) // frames.rate
-        return {name: strain - expected(start, seconds) for name, expected in methods.items()}
+    def power(series: Array) -> float:
+        white = scaled(np.nan_to_num(series), 1 / asd)
+        return float(np.square(within(white, *BAND)[judged]).sum())
 
-    spans = truth.spans_of([(START, START + END)], known)
-    found = {span: truth.second_by_second(stretch, treated, span) for span in spans}
-    return plain(truth.measure(stretch, found, known, {}, Bootstrap(frames.made.seed, 200)))
+    w, strain = made.witnessed, made.series[STRAIN]
+    for name, one in expected.items():
+        left = {"residual": power(w - one) / power(w), "power_left": power(strain - one) / power(strain)}
+        yield name, left
 
 
 def records(home: Home) -> list[dict[str, Any]]:
     """The record of gw-nomad and our filters on the seconds that all of them have something to say of."""
-    frames, about = frames_of(home), {name: {"sees": False} for name in ORDERS}
-    methods: dict[str, Expected] = {
-        "nothing": lambda start, seconds: np.zeros(seconds * frames.rate),
-        "wiener": ours(frames, derived=False),
-        "wiener_derived": ours(frames, derived=True),
+    made = make()
+    about: dict[str, dict[str, Any]] = {name: {"sees": False} for name in ORDERS}
+    expected = {
+        "nothing": np.zeros(END * RATE),
+        "wiener": ours(made, False),
+        "wiener_derived": ours(made, True),
     }
-    first, last = START + FITTED + PIECE, START + END - BEFORE
     for name, order in ORDERS.items():
         print(f"== {name}", flush=True)
         try:
-            made, more = home.kept(name, partial(nomad, home, frames, order))
+            said, more = home.kept(name, partial(nomad, home, made, order))
         except NotRun as reason:
             about[name]["error"] = str(reason)
             continue
         about[name] |= more
-        methods[name] = said(made)
-        first = max(first, int(made["start"]) + BEFORE)
-        last = min(last, int(made["start"]) + len(made["said"]) // int(made["rate"]) - BEFORE)
-    found = measured(frames, methods, first, last)
-    scores = {name: {s: one[s]["value"] for s in ("residual", "noise_added")} for name, one in found.items()}
-    together = {
-        "glitches": None,
-        "events": last - first,
-        "methods": {n: {s: v for s, v in one.items() if v is not None} for n, one in scores.items()},
-    }
+        expected[name] = placed(said)
+    together = {"glitches": None, "events": 1, "methods": dict(scores(made, expected))}
     minutes = {name: one["minutes"] for name, one in about.items() if "minutes" in one}
-    task = {"task": f"peers, {last - first} s of modulated noise", "seed": frames.made.seed}
-    return [task | {"minutes": minutes, "families": {challenge.TOGETHER: together}, "peers": about}]
+    task = {"task": "peers, modulated noise", "seed": SEED, "minutes": minutes}
+    return [task | {"families": {challenge.TOGETHER: together}, "peers": about}]
