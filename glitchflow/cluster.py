@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from glitchflow.errors import RunError
@@ -34,12 +35,30 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
+_kept: ContextVar[contextlib.ExitStack | None] = ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def one_session() -> Iterator[None]:
+    """Keep the Ray that is started or joined first within the block until its end.
+
+    A stage that shares out work several times starts one Ray, if any, and its processes import what they need once.
+    """
+    with contextlib.ExitStack() as kept:
+        outer = _kept.set(kept)
+        try:
+            yield
+        finally:
+            _kept.reset(outer)
+
+
 @contextlib.contextmanager
 def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
     """Ray for the length of the block; a Ray that this process already joined is used and left running.
 
     address: of a running Ray cluster; empty: RAY_ADDRESS, else an embedded Ray of `cpus` CPUs (default: those that
-    this process may use). Raises `RunError` where the address does not answer.
+    this process may use). It stays until the end of `one_session`, where there is one around the block. Raises
+    `RunError` where the address does not answer.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -77,10 +96,9 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
         signal.signal(
             signal.SIGTERM, handler
         )  # Ray puts its own there, which ends the process without a word
-    try:
+    with contextlib.ExitStack() as mine:
+        (_kept.get() or mine).callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 def knock(address: str) -> None:

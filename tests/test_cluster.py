@@ -16,22 +16,25 @@ from glitchflow.errors import RunError
 EMBEDDED = """
 import json, os, sys
 from pathlib import Path
-from glitchflow.cluster import session
+from glitchflow.cluster import one_session, session
 
-with session(cpus=1):
-    import ray
-    task = ray.remote(lambda: dict(os.environ))
-    found = {
-        "cpus": ray.cluster_resources()["CPU"],
-        "dashboard": ray._private.worker.global_worker.node.webui_url or "",
-        "mode": os.environ["RAY_AUTH_MODE"],
-        "token": os.environ["RAY_AUTH_TOKEN_PATH"],
-        "bits": Path(os.environ["RAY_AUTH_TOKEN_PATH"]).stat().st_mode,
-        "length": len(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()),
-        "usage": ray.get(task.remote())["RAY_USAGE_STATS_ENABLED"],
-        "files": ray._private.worker.global_worker.node.get_session_dir_path(),
-        "ways": {str(p): p.stat().st_mode & 0o777 for p in Path(os.environ["TMPDIR"]).iterdir()},
-    }
+with one_session():
+    with session(cpus=1):
+        import ray
+        task = ray.remote(lambda: dict(os.environ))
+        found = {
+            "cpus": ray.cluster_resources()["CPU"],
+            "dashboard": ray._private.worker.global_worker.node.webui_url or "",
+            "mode": os.environ["RAY_AUTH_MODE"],
+            "token": os.environ["RAY_AUTH_TOKEN_PATH"],
+            "bits": Path(os.environ["RAY_AUTH_TOKEN_PATH"]).stat().st_mode,
+            "length": len(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()),
+            "usage": ray.get(task.remote())["RAY_USAGE_STATS_ENABLED"],
+            "files": ray._private.worker.global_worker.node.get_session_dir_path(),
+            "ways": {str(p): p.stat().st_mode & 0o777 for p in Path(os.environ["TMPDIR"]).iterdir()},
+        }
+    with session(cpus=1):
+        found["again"] = ray._private.worker.global_worker.node.get_session_dir_path()
 found["after"] = ray.is_initialized()
 print(json.dumps(found))
 """
@@ -65,6 +68,7 @@ def test_an_embedded_ray_admits_nobody_else_and_leaves_nothing(tmp_path, tempora
     assert found["dashboard"] == ""
     assert (found["mode"], found["length"], found["usage"]) == ("token", 64, "0")
     assert stat.S_IMODE(found["bits"]) == 0o600
+    assert found["again"] == found["files"], "one Ray for both blocks"
     assert found["after"] is False
     assert not Path(found["token"]).exists()
     assert not list(tmp_path.rglob("*token*")), (

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.cluster import one_session
 from glitchflow.config import Cluster, Experiment
 from glitchflow.data.build import Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of, differences
@@ -81,6 +82,7 @@ def ingest(
     return _make(experiment.dataset, content, experiment.cluster, overwrite, shard, verify)
 
 
+@one_session()
 def _make(
     path: Location, content: Content, cluster: Cluster, overwrite: bool, shard: int | None, verify: bool
 ) -> Location:

@@ -6,6 +6,7 @@ Shapes: N sample, K frequency = N // 2 + 1, B template of a bank; "..." any axes
 units of strain / Hz.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,24 +75,33 @@ class Match:
     snr: float
 
 
-def match(left: Spectrum, bank: Spectrum, sample_rate: float) -> Match:
-    """Finds the loudest of a bank's templates (B, K) in what is `left` of a signal (K,), whitened spectra both.
+def match(left: Spectrum, bank: Spectrum, sample_rate: float) -> list[Match]:
+    """Finds the loudest of a bank's templates (B, K) in what is `left` of a signal by each method (M, K), all whitened
+    spectra: a match each.
 
     Maximised over phase by the modulus of the complex SNR z(t) = 4 int a(f) h*(f) / S(f) exp(2 pi i f t) df / |h| over
     f > 0, and over time by an FFT: Allen et al., PRD 85, 122006 (2012); between samples by a parabola through |z|.
     """
+    unit = bank.conj() / np.sqrt(inner(bank, bank))[:, None]
+    rough = unit.astype(np.complex64)  # in half the time, to find the peak
+    return [_loudest(one, unit, one.astype(np.complex64) * rough, sample_rate) for one in left]
+
+
+def _loudest(left: Spectrum, unit: Spectrum, rough: Spectrum, sample_rate: float) -> Match:
+    """The match of a signal (K,) with conjugate templates of norm 1; rough: their products (B, K) with it."""
     samples = 2 * (left.shape[-1] - 1)
-    products = left * (bank.conj() / np.sqrt(inner(bank, bank))[:, None])
-    loud = np.abs(fft.ifft(products.astype(np.complex64), samples))  # in half the time, to find the peak
+    z = fft.ifft(rough, samples)
+    loud = z.real**2 + z.imag**2
     template, peak = (int(place) for place in np.unravel_index(loud.argmax(), loud.shape))
     if not loud[template, peak]:
         return Match(template, np.nan, np.nan, 0.0)
+    product = left * unit[template]
     late = (peak + samples // 2) % samples - samples // 2
     steps = _turn(samples, sample_rate, (late + np.arange(-1, 2)[:, None]) / sample_rate)
-    before, top, after = np.abs(steps @ products[template])
+    before, top, after = np.abs(steps @ product)
     bend = before - 2 * top + after
     time = (late + ((before - after) / (2 * bend) if bend else 0.0)) / sample_rate
-    found = _turn(samples, sample_rate, time) @ products[template]
+    found = _turn(samples, sample_rate, time) @ product
     return Match(template, float(time), float(np.angle(found)), float(np.abs(found)))
 
 
@@ -115,5 +125,12 @@ def chi_squared(left: Spectrum, template: Spectrum, sample_rate: float, time: fl
 
 
 def _turn(samples: int, sample_rate: float, time: Any) -> Spectrum:
-    """What moves a spectrum (K,) of so many samples to `time` s, a number or (..., 1)."""
-    return np.exp(2j * np.pi * time * np.fft.rfftfreq(samples, 1 / sample_rate))
+    """What moves a spectrum (K,) of so many samples to `time` s, a number or (..., 1).
+
+    The exponential of a sum is a product: of two short rows of exponentials, which are slow.
+    """
+    bins = samples // 2 + 1
+    width = math.isqrt(bins) + 1
+    step = 2j * np.pi * np.asarray(time) * sample_rate / samples
+    coarse, fine = np.exp(step * width * np.arange(width)), np.exp(step * np.arange(width))
+    return (coarse[..., :, None] * fine[..., None, :]).reshape(*coarse.shape[:-1], -1)[..., :bins]

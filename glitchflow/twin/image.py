@@ -33,6 +33,7 @@ MASK = metrics.RECORDED_LEVEL  # energy at which masks are compared while traini
 # The least mean energy that a likelihood is asked about. Scores have half of each row's own mean instead, 1.0-1.2 in
 # quiet windows, which is not known while training.
 LEAST = NOISE_ENERGY / 2
+QUIET_BYTES = 2**26  # of the images that a median is taken of at once
 
 
 def normalisation(dataset: Dataset, name: str, channels: Sequence[str]) -> Normalisation:
@@ -142,10 +143,16 @@ def infer(
 def quiet(
     dataset: Dataset, normalisation: Normalisation, channels: Sequence[str], events: Indices
 ) -> NDArray[np.float32]:
-    """The median normalised image of each witness over some events, (W, F, T)."""
-    chosen = dataset.events(ARRAY, events, [dataset.channels.index(name) for name in channels])
-    normalisation.apply_in_place(chosen)
-    return np.median(chosen[:, 1:], axis=0).astype(np.float32)
+    """The median normalised image of each witness over some events, (W, F, T), of a few witnesses at a time."""
+    places = [dataset.channels.index(name) for name in channels]
+    step = max(1, QUIET_BYTES // (4 * len(events) * math.prod(dataset[ARRAY].shape[2:])))
+    found = []
+    for first in range(1, len(channels), step):
+        some = range(first, min(first + step, len(channels)))
+        chosen = dataset.events(ARRAY, events, [places[i] for i in some])
+        normalisation.channels(some).apply_in_place(chosen)
+        found.append(np.median(chosen, axis=0, overwrite_input=True))
+    return np.concatenate(found).astype(np.float32)
 
 
 def arrays(dataset: Dataset) -> dict[str, Array]:

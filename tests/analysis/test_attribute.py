@@ -27,6 +27,7 @@ from glitchflow.errors import InputError
 from glitchflow.methods.table import NETWORK
 from glitchflow.score.clusters import cluster_level, pixel_areas
 from glitchflow.train import checkpoint
+from glitchflow.twin import image
 from glitchflow.twin.geometry import geometry
 
 ACC, SUS, FRINGE = "SIM:ACC", "SIM:SUS", "SIM:FRINGE"
@@ -152,7 +153,9 @@ def test_it_goes_on_where_it_stopped_and_starts_anew_for_other_settings(first, m
     assert fewer.events[0] == attributed().events[0]
 
 
-def test_the_quiet_image_is_the_median_of_the_train_splits_background(first):
+@pytest.mark.parametrize("at_once", [image.QUIET_BYTES, 1])
+def test_the_quiet_image_is_the_median_of_the_train_splits_background(first, monkeypatch, at_once):
+    monkeypatch.setattr(image, "QUIET_BYTES", at_once)  # 1: a witness at a time
     dataset, basis, network = first[0].dataset, first[0].basis, checkpoint.open_checkpoint(first[0].network)
     quiet = (np.asarray(dataset["split"][:]) == 0) & (np.asarray(dataset["label"][:]) == 0)
     energy = np.asarray(dataset["qplot"][:])[quiet, 1:].clip(0)

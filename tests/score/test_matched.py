@@ -76,7 +76,7 @@ def test_kept_is_the_share_of_the_template_that_is_left():
 def test_a_match_finds_the_template_its_time_and_its_phase(late, ahead):
     bank = np.stack([white(pulse(f, 0.3)) for f in (30.0, 40.0, 50.0)])
     left = white(3 * pulse(40.0, 0.3, ahead, late))
-    found = match(left, bank, RATE)
+    (found,) = match(left[None], bank, RATE)
     assert found.template == 1
     assert found.time == pytest.approx(late, abs=0.02 / RATE)
     assert found.phase == pytest.approx(ahead, abs=0.02)
@@ -85,10 +85,9 @@ def test_a_match_finds_the_template_its_time_and_its_phase(late, ahead):
 
 def test_a_match_of_the_template_itself_is_exact_and_of_nothing_none():
     bank = np.stack([white(sweep(rate)) for rate in (9.0, 10.0, 11.0)])
-    found = match(bank[1], bank, RATE)
+    found, nothing = match(np.stack([bank[1], 0 * bank[1]]), bank, RATE)
     assert (found.template, found.time) == (1, pytest.approx(0, abs=1e-12))
     assert found.phase == pytest.approx(0, abs=1e-9)
-    nothing = match(0 * bank[1], bank, RATE)
     assert nothing.snr == 0
     assert np.isnan([nothing.time, nothing.phase]).all()
 

@@ -33,6 +33,7 @@ from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import injections, safety, veto_scores
 from glitchflow.analysis.evaluate.stretch import measure as measure_stretch
 from glitchflow.analysis.opened import Opened, open_run, windows_of
+from glitchflow.cluster import one_session
 from glitchflow.config import Cluster, Evaluate, Experiment
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
@@ -55,6 +56,7 @@ Columns = dict[str, NDArray]
 LINES = 4096  # rows that are Python's numbers at once
 
 
+@one_session()
 def evaluate(experiment: Experiment) -> Path:
     """Write `workdir/evaluation` and return its path. Raises `InputError` where a store is missing or does not fit."""
     settings, subset = experiment.evaluate, experiment.loader.subset

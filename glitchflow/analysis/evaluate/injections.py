@@ -41,6 +41,7 @@ from glitchflow.twin.estimate import Estimator, estimator_of
 
 TRIES = 8  # masses drawn for a first signal before its glitch counts as one that holds none
 MORE_TRIES = 64  # for the others on a glitch that holds one
+AT_ONCE = 64  # signals of a task, about: a second or two of a core
 UNKNOWN = np.array([np.nan])  # the mass of a transient, which is in no bank
 Part = tuple[int, ...]  # events of a task
 
@@ -144,19 +145,25 @@ class Exam:
         )
 
     def over(self, work: Callable[[Part], Any], events: Indices, cluster: Cluster, label: str) -> list[Any]:
-        """Do some work on events, in tasks where there are many; returns what it made of each part of them."""
-        parts = list(parts_of(self.dataset, events))
+        """Do some work on events, in tasks where they have many signals; returns what it made of each part of them."""
+        parts = [some for part in parts_of(self.dataset, events) for some in self._shared_out(part)]
         if len(parts) < 2:
-            return [work(part) for part in parts if part]
+            return [work(part) for part in parts]
         job = Job(work, label, self.comparison.memory.total)
         return list(run_tasks(job, {part: len(part) for part in parts}, cluster).values())
+
+    def _shared_out(self, events: Part) -> list[Part]:
+        """Split events into parts of about `AT_ONCE` signals; one whose signals are not counted yet has one."""
+        signals_of = np.array([self.counts.get(event, 1) for event in events])
+        part = (np.cumsum(signals_of) - signals_of) // AT_ONCE
+        return [tuple(np.array(events)[part == p].tolist()) for p in np.unique(part)]
 
     def able(self, events: Part) -> list[int]:
         """List the glitches that hold a signal."""
         found = []
         for block in self._blocks(events):
             for event, heard, pixels in zip(block.events.tolist(), self._heard(block), self._pixels(block)):
-                if signals.place(heard, pixels, self.settings, self._random(event, 0), TRIES):
+                if signals.place(heard, heard.inside(pixels), self.settings, self._random(event, 0), TRIES):
                     found.append(event)
         return found
 
@@ -213,10 +220,11 @@ class Exam:
             assert transient is not None, "its recipe tells of every event or of none"
             yield transient[None], UNKNOWN
             return
+        inside = heard.inside(pixels)
         for number in range(self.counts[event]):
             rng = self._random(event, number)
             signal = (
-                signals.place(heard, pixels, self.settings, rng, MORE_TRIES)
+                signals.place(heard, inside, self.settings, rng, MORE_TRIES)
                 if label in self.glitches
                 else signals.draw(self.settings, rng)
             )

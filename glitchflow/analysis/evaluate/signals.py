@@ -85,11 +85,32 @@ class Heard:
         """Bring masks (M, F, T) onto the strain's tiles: (1, M, R, n) of each group of rows."""
         return on_tiles(mask[None], self.shown, self.own, self.estimator.engine.duration)
 
+    def inside(self, pixels: Flags) -> "Inside":
+        """Bring pixels (F, T) that signals are to lie in onto the strain's tiles."""
+        return Inside(self.tiles(pixels[None].astype(np.float32)))
+
     def taken(self, signal: Array, tiles: list[torch.Tensor]) -> Array:
         """Compute what masks, brought onto tiles, take from a signal (N,): (M, N)."""
         engine = self.estimator.engine
         (found,) = masked(engine, self.coefficients(signal), tiles)
         return found * self.shown.taper(self.time + engine.duration / 2, self.estimator.settle)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Holds what of an event signals are to lie in: a mask of 1 there, on the strain's tiles."""
+
+    tiles: list[torch.Tensor]  # (1, 1, R, n) of each group of rows
+
+    @cached_property
+    def spectra(self) -> list[Spectrum]:
+        """Transform the rows of each group, (R, n // 2 + 1)."""
+        return [np.fft.rfft(one[0, 0].numpy()) for one in self.tiles]
+
+    @property
+    def steps(self) -> int:
+        """Count the times that are told apart."""
+        return self.tiles[-1].shape[-1]
 
 
 # -- placing -----------------------------------------------------------------------------------------------------
@@ -101,42 +122,45 @@ def draw(settings: Harm, rng: np.random.Generator) -> Signal:
     return Signal(mass, rng.uniform(0, 2 * np.pi), snr, rng.uniform(-settings.reach, settings.reach))
 
 
-def place(heard: Heard, pixels: Flags, settings: Harm, rng: np.random.Generator, tries: int) -> Signal | None:
-    """Draw a signal until more than half of its SNR^2 is inside `pixels` (F, T); None where `tries` masses do not fit.
+def place(
+    heard: Heard, inside: Inside, settings: Harm, rng: np.random.Generator, tries: int
+) -> Signal | None:
+    """Draw a signal until more than half of its SNR^2 is inside; None where `tries` masses do not fit.
 
-    Inside is what a mask takes that is 1 in these pixels. Of a mass all times are looked at together, with coalescence
-    inside the window that is shown, and one that fits is drawn.
+    Inside is what a mask takes that is 1 there. Of a mass all times are looked at together, with coalescence in the
+    window that is shown, and one that fits is drawn.
     """
-    tiles = heard.tiles(pixels[None].astype(np.float32))
     duration = heard.estimator.engine.duration
-    for _ in range(tries):
+    late = np.fft.fftfreq(inside.steps, 1 / duration)
+    shown = (late >= heard.shown.start - duration / 2) & (late <= heard.shown.stop - duration / 2)
+    for _ in range(tries if any(one.any() for one in inside.tiles) else 0):
         signal = replace(draw(settings, rng), time=0.0)
-        share = inside_share(heard.coefficients(signal.bank(heard.time, settings.start, BANK[:1])[0]), tiles)
-        late = np.fft.fftfreq(len(share), 1 / duration)
-        fits = (late >= heard.shown.start - duration / 2) & (late <= heard.shown.stop - duration / 2)
-        fits &= share > INSIDE
+        (h,) = signal.bank(heard.time, settings.start, BANK[:1])
+        fits = shown & (inside_share(heard.coefficients(h), inside) > INSIDE)
         if fits.any():
             signal = replace(signal, time=float(rng.choice(late[fits])))
             (h,) = signal.bank(heard.time, settings.start, BANK[:1])
-            spectra = heard.spectra(np.stack([h, heard.taken(h, tiles)[0]]))
+            spectra = heard.spectra(np.stack([h, heard.taken(h, inside.tiles)[0]]))
             if matched.kept(*spectra) > INSIDE:  # tiles tell it within some per cent
                 return signal
     return None
 
 
-def inside_share(coefficients: Coefficients, tiles: list[torch.Tensor]) -> Array:
+def inside_share(coefficients: Coefficients, inside: Inside) -> Array:
     """Compute which share of a series' SNR^2 is inside, when it is moved later by each n-th of the duration: (n,).
 
-    coefficients of one series, tiles (1, 1, R, n) the weights inside, for each group of rows; n of the last group.
+    coefficients of one series; n of the last group of tiles.
     A row's windows are as wide as its frequency and of equal norm: their squares add up to something in proportion to
     1 / f, by which the frame's inverse divides. What leaves at the end of the series comes in at the start.
     """
-    most = tiles[-1].shape[-1]
+    most = inside.steps
     moved, total = np.zeros(most // 2 + 1, np.complex128), 0.0
-    for value, rows, inside in zip(coefficients.values, coefficients.frequencies, tiles, strict=True):
+    for value, rows, spectra in zip(
+        coefficients.values, coefficients.frequencies, inside.spectra, strict=True
+    ):
         density = np.square(np.abs(value[0, 0].numpy())) * rows.numpy()[:, None]
         count = density.shape[1]  # fewer than in the last group: interpolated to as many
-        product = (np.fft.rfft(inside[0, 0].numpy()) * np.fft.rfft(density).conj()).sum(axis=0)
+        product = (spectra * np.fft.rfft(density).conj()).sum(axis=0)
         moved[: len(product)] += product * (most / count**2)
         total += float(density.sum()) / count
     return np.fft.irfft(moved, most) / total
@@ -155,10 +179,10 @@ def examine(heard: Heard, bank: Array, ratios: Array, taken: Array) -> Array:
     """
     rate = heard.estimator.engine.sample_rate
     templates = heard.spectra(bank)
+    left = templates[0] - heard.spectra(taken)
     rows = []
-    for left in templates[0] - heard.spectra(taken):
-        found = matched.match(left, templates, rate)
-        chi2 = matched.chi_squared(left, templates[found.template], rate, found.time)
-        kept, heavier = float(matched.kept(templates[0], left)), abs(ratios[found.template] - 1)
+    for one, found in zip(left, matched.match(left, templates, rate)):
+        chi2 = matched.chi_squared(one, templates[found.template], rate, found.time)
+        kept, heavier = float(matched.kept(templates[0], one)), abs(ratios[found.template] - 1)
         rows.append((kept, abs(found.time), abs(found.phase), heavier, chi2))
     return np.array(rows)

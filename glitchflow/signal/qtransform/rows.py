@@ -22,7 +22,6 @@ class Rows(nn.Module):
 
     bins: Tensor
     window: Tensor
-    reach: Tensor
     frequencies: Tensor
     phase: Tensor
 
@@ -33,7 +32,8 @@ class Rows(nn.Module):
         window = torch.from_numpy(rows.window * (2 / samples)).to(dtype)
         self.register_buffer("bins", torch.from_numpy(rows.bins), persistent=False)
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("reach", torch.from_numpy(rows.half), persistent=False)
+        widths = 2 * rows.half + 1
+        self.spans = list(zip(rows.bins[:, 0].tolist(), widths.tolist()))  # first bin and bins of each row
         self.register_buffer("frequencies", torch.from_numpy(rows.frequencies), persistent=False)
         turns = rows.half[:, None] * np.arange(rows.tiles) % rows.tiles / rows.tiles
         phase = torch.from_numpy(np.exp(2j * np.pi * turns)).to(complex_of(dtype))
@@ -62,10 +62,13 @@ class Rows(nn.Module):
 class Plane(nn.Module):
     """Computes the tiles of all rows of one Q."""
 
+    unweighted: Tensor
+
     def __init__(self, plane: tiling.Plane, duration: float, samples: int, dtype: torch.dtype):
         super().__init__()
         self.q, self.frequencies = plane.q, plane.frequencies
         self.groups = nn.ModuleList(Rows(group, duration, samples, dtype) for group in plane.groups)
+        self.register_buffer("unweighted", self._unweighted(samples // 2 + 1, dtype), persistent=False)
 
     def rows(self) -> Iterator[Rows]:
         """Yields the groups of rows, lowest frequencies first."""
@@ -99,21 +102,26 @@ class Plane(nn.Module):
         frequency = torch.cat([rows.frequencies for rows in self.rows()])[row]
         return energies, units, Peak(loudest, time, frequency)
 
-    def inverse(self, coefficients: list[Tensor], bins: int) -> Tensor:
+    def inverse(self, coefficients: list[Tensor]) -> Tensor:
         """Turns complex tiles (B, R, n) of each group back into an rfft (B, K), zero where no window reaches.
 
         The windows are narrower than the number of tiles, so the tiling is a painless frame (Daubechies,
         Grossmann and Meyer 1986): its inverse is the windowed spectra's sum over the sum of squared windows.
         """
-        total = coefficients[0].new_zeros(len(coefficients[0]), bins)
-        weight = torch.zeros(bins, dtype=torch.float64, device=total.device)
+        total = coefficients[0].new_zeros(len(coefficients[0]), len(self.unweighted))
         for rows, values in zip(self.rows(), coefficients, strict=True):
             blocks = rows.windowed(values)
-            for row, reach in enumerate(rows.reach.tolist()):
-                width, start = 2 * reach + 1, int(rows.bins[row, 0])
+            for row, (start, width) in enumerate(rows.spans):
                 total[:, start : start + width] += blocks[:, row, :width]
-                weight[start : start + width] += rows.window[row, :width].double().square()
-        return total * torch.where(weight > 0, 1 / weight, torch.zeros_like(weight)).to(total.real.dtype)
+        return total * self.unweighted
+
+    def _unweighted(self, bins: int, dtype: torch.dtype) -> Tensor:
+        """One over the sum of squared windows (K,); zero where no window reaches."""
+        weight = np.zeros(bins)
+        for rows in self.rows():
+            for window, (start, width) in zip(rows.window.double().numpy(), rows.spans):
+                weight[start : start + width] += np.square(window[:width])
+        return torch.from_numpy(np.divide(1, weight, where=weight > 0, out=np.zeros(bins))).to(dtype)
 
 
 def _unit(energy: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ class QTransform(nn.Module):
         plane = self._plane(int((self.qs - coefficients.q).abs().argmin()))
         shape = coefficients.values[0].shape[:2]
         values = [v.flatten(0, 1) for v in coefficients.values]
-        spectrum = plane.inverse(values, self.samples // 2 + 1).to(torch.complex128)
+        spectrum = plane.inverse(values).to(torch.complex128)
         frequency = torch.arange(spectrum.shape[-1], device=spectrum.device) / self.duration
         inside = (frequency >= self.frange[0]) & (frequency <= self.frange[1])
         return irfft(spectrum * inside, self.samples).unflatten(0, shape)

@@ -248,11 +248,17 @@ def inspiral(time: Array, mass: float, phase: float, start: float) -> Array:
     m, last = SOLAR_MASS * mass, last_orbit(mass)
     end, begin = (5 / 256 * (np.pi * f) ** (-8 / 3) * m ** (-5 / 3) for f in (last, min(start, last)))
     begin = min(begin, end - 0.95 * float(time[0]))
-    left = np.maximum(end - time, end)
-    after = np.maximum(time, 0.0)
-    turns = -2 * (left / (5 * m)) ** 0.625 + 2 * np.pi * last * after + phase
+    # powers are slow, and most of a series is before (all zeros) or after (where `left` stands still)
+    first, merged = np.searchsorted(time, (end - begin, 0.0))
+    found, first = np.zeros(len(time)), max(0, first - 1)
+    left = np.append(end - time[first:merged], end)  # the last is of all that is after
+    turns = -2 * (left / (5 * m)) ** 0.625
     fade = np.sin(0.5 * np.pi * np.clip((begin - left) / (0.1 * begin), 0.0, 1.0)) ** 2
-    return fade * (left / end) ** -0.25 * np.exp(-after * last) * np.cos(turns)
+    loud = fade * (left / end) ** -0.25
+    found[first:merged] = loud[:-1] * np.cos(turns[:-1] + phase)
+    after = time[merged:]
+    found[merged:] = loud[-1] * np.exp(-after * last) * np.cos(turns[-1] + 2 * np.pi * last * after + phase)
+    return found
 
 
 def _pulse(rng: Random, time: Array, frequencies: tuple[float, float], qs: tuple[float, float]) -> Array:

@@ -139,6 +139,23 @@ def test_signals_depend_on_seed_and_event_alone(dataset, events, fit, found):
     assert any(not np.allclose(alone[event], other[event], atol=1e-3) for event in drawn)
 
 
+def test_tasks_have_about_as_many_signals_each(dataset, fit, monkeypatch):
+    monkeypatch.setattr(injections, "AT_ONCE", 10)
+    counts = {1: 4, 3: 4, 4: 4, 7: 25, 8: 1}
+    exam, told = Exam(dataset, fit, HARM, SEED, counts), []
+
+    def run(job, parts, cluster):
+        told.extend(parts.values())
+        return {part: job.make(part) for part in parts}
+
+    monkeypatch.setattr(injections, "run_tasks", run)
+    parts = exam.over(lambda part: part, np.array([*counts]), Cluster(), "signals")
+    assert parts == [(1, 3, 4), (7,), (8,)]
+    assert told == [3, 1, 1]
+    assert exam.over(lambda part: part, np.array([1, 3]), Cluster(), "signals") == [(1, 3)]  # in no task
+    assert exam.over(lambda part: part, np.array([], np.int64), Cluster(), "signals") == []
+
+
 def test_where_nobody_knows_the_truth_signals_lie_in_what_any_method_takes(dataset, fit):
     """As on recorded data: pixels where as much energy is removed as noise has, of methods that look at witnesses."""
     exam = Exam(dataset, fit, HARM, SEED)

@@ -102,7 +102,7 @@ def test_what_is_in_no_bank_has_no_mass(heard, bank):
 
 @pytest.mark.parametrize("pixels", [box(0, 100, -0.2, 0.6), box(0, 45, -1.0, 0.3)])
 def test_a_signal_is_placed_where_a_mask_of_the_pixels_takes_more_than_half_of_it(heard, pixels):
-    placed = [place(heard, pixels, HARM, np.random.default_rng(seed), 8) for seed in range(4)]
+    placed = [place(heard, heard.inside(pixels), HARM, np.random.default_rng(seed), 8) for seed in range(4)]
     assert len({signal.time for signal in placed}) == 4
     for signal in placed:
         h = signal.bank(heard.time, HARM.start, BANK[:1])
@@ -113,18 +113,18 @@ def test_a_signal_is_placed_where_a_mask_of_the_pixels_takes_more_than_half_of_i
 
 
 def test_pixels_that_are_too_few_hold_no_signal(heard):
-    assert place(heard, box(50, 60, 0, 0.05), HARM, np.random.default_rng(1), 4) is None
+    assert place(heard, heard.inside(box(50, 60, 0, 0.05)), HARM, np.random.default_rng(1), 4) is None
 
 
 def test_the_share_of_tiles_inside_tells_what_a_mask_takes_of_a_signal_that_is_moved(heard, bank):
     """Within some per cent: `place` looks at all times by it, and then takes one by the mask itself."""
     part = heard.coefficients(bank[0])
     for pixels in (box(0, 100, -0.2, 0.6), box(0, 45, -1.0, 0.3), box(30, 100, -1.0, 1.0)):
-        tiles = heard.tiles(pixels[None].astype(np.float32))
-        share = inside_share(part, tiles)
+        inside = heard.inside(pixels)
+        share = inside_share(part, inside)
         for later in (0.0, 0.25, -0.5):
             moved = np.roll(bank[:1], round(later * RATE), axis=1)
-            ((kept, *_),) = examine(heard, moved, BANK[:1], heard.taken(moved[0], tiles))
+            ((kept, *_),) = examine(heard, moved, BANK[:1], heard.taken(moved[0], inside.tiles))
             assert share[round(later / SECONDS * len(share))] == pytest.approx(1 - kept, abs=0.06)
 
 
