@@ -95,6 +95,12 @@ STAGES = {
         "workdir seed store.path ingest clean veto evaluate harm",
         ("overwrite", "force"),
     ),
+    "watch": Stage(
+        "glitchflow.online.watch:watch",
+        "Clean frames as they appear in a directory, until it is told to stop: online/. Goes on where it stopped.",
+        "workdir infer.checkpoint ingest.channels ingest.segments online",
+        says="{stage}: stopped after {seconds:.0f} s; {shown} has the frames",
+    ),
     "event": Stage(
         "glitchflow.analysis.event:event",
         "Show one time on one page: strain before and after, who carries it, other methods, vetoes: events/GPS.html.",

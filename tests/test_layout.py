@@ -22,6 +22,7 @@ ORDER = [
     "figures",
     "train",
     "analysis",
+    "online",
     "site",
     "testing",
     "command",

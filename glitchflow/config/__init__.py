@@ -6,7 +6,7 @@ and settings that contradict each other (`checks.py`) are refused in one line. E
 its own part of it (`reads.py`). Start with `experiment.py`.
 """
 
-from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Report, Scan, Veto
+from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Online, Report, Scan, Veto
 from glitchflow.config.base import Section, every
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.read import import_path, load, named, parse
@@ -45,6 +45,7 @@ __all__ = [
     "Mlflow",
     "Model",
     "Noise",
+    "Online",
     "QPlot",
     "Reads",
     "Report",

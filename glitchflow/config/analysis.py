@@ -121,6 +121,22 @@ class Clean(Section):
     )
 
 
+class Online(Section):
+    """Says which frames `watch` follows, how soon it answers, and for how long what it writes is kept."""
+
+    source: File = key("", "directory in which the frames appear, of all of `ingest.channels`")
+    block: float = key(0.25, "samples of the time line that are treated at once", "s", gt=0)
+    settle: float = key(
+        0.25,
+        "what the twin has to see of the time after a block before it says what to remove",
+        "s",
+        ge=0,
+    )
+    wait: float = key(10.0, "how long what is late, missing or damaged is waited for", "s", ge=0)
+    keep: float = key(24.0, "how long the cleaned frames are kept", "h", gt=0)
+    format: Literal["gwf", "hdf5"] = key("gwf", "of the cleaned frames; gwf needs the extra [gwf]")
+
+
 class Veto(Section):
     """Segments around the clusters that are vetoed; `evaluate.veto` and `evaluate.area` say which those are."""
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import PrivateAttr, model_validator
 
 from glitchflow.config import checks
-from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Infer, Report, Scan, Veto
+from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Infer, Online, Report, Scan, Veto
 from glitchflow.config.base import File, Section, key
 from glitchflow.config.reads import Reads
 from glitchflow.config.recorded import Ingest
@@ -52,6 +52,7 @@ class Experiment(Section):
     evaluate: Evaluate = key(Evaluate(), "scores")
     scan: Scan = key(Scan(), "which witnesses coincide with the strain")
     clean: Clean = key(Clean(), "the cleaned strain")
+    online: Online = key(Online(), "the twin beside the detector")
     veto: Veto = key(Veto(), "veto segments")
     harm: Harm = key(Harm(), "what cleaning does to signals")
     report: Report = key(Report(), "the page")

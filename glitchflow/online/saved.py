@@ -1,0 +1,78 @@
+"""What is remembered, as bytes and back: a line of JSON that says what follows, then the arrays one after the other.
+
+No pickle: nothing that is read is run. A file that is not whole, or of another twin, is said to be so.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glitchflow.online.line import Memory
+from glitchflow.online.source import Second
+from glitchflow.signal.recorded.samples import Samples
+from glitchflow.twin.step import State, Step
+
+PLAIN = {"second", "written", "rates", "kind", "place"}  # fields of a memory that JSON takes as they are
+Arrays = list[NDArray[Any]]
+
+
+def pack(memory: Memory, identity: dict[str, Any]) -> bytes:
+    """Write a memory as bytes. identity: of the twin and the settings that it goes with."""
+    arrays: Arrays = [memory.known, memory.state.recent, memory.state.said, memory.state.heard]
+    recent = []
+    for second in memory.recent:
+        arrays += [one.values for one in second.found.values()]
+        found = {name: (one.start, one.rate, one.unit) for name, one in second.found.items()}
+        recent.append({"gps": second.gps, "found": found, "missing": dict(second.missing)})
+    said = []
+    for one in memory.said:
+        arrays += [one.estimate, one.removed]
+        said.append([one.start, one.treated, one.silent, one.passed])
+    content = b"".join(np.ascontiguousarray(values).tobytes() for values in arrays)
+    head = {
+        "identity": identity,
+        "plain": {name: getattr(memory, name) for name in sorted(PLAIN)},
+        "end": memory.state.end,
+        "recent": recent,
+        "said": said,
+        "arrays": [(str(values.dtype), values.shape) for values in arrays],
+        "crc": zlib.crc32(content),
+    }
+    return json.dumps(head).encode() + b"\n" + content
+
+
+def unpack(content: bytes) -> tuple[Memory, dict[str, Any]]:
+    """Read a memory, and the identity that it goes with. Raises ValueError for what `pack` did not write."""
+    line, _, rest = content.partition(b"\n")
+    head = json.loads(line)
+    if zlib.crc32(rest) != head["crc"]:
+        raise ValueError("differs from its checksum")
+    arrays = iter(_arrays(head["arrays"], rest))
+    known, kept, edge, heard = (next(arrays) for _ in range(4))
+    recent = tuple(
+        Second(
+            second["gps"],
+            {name: Samples(a, rate, next(arrays), unit) for name, (a, rate, unit) in second["found"].items()},
+            second["missing"],
+        )
+        for second in head["recent"]
+    )
+    said = tuple(
+        Step(start, next(arrays), next(arrays), treated, tuple(silent), tuple(map(tuple, passed)))
+        for start, treated, silent, passed in head["said"]
+    )
+    state = State(head["end"], kept, edge, heard)
+    return Memory(recent=recent, known=known, state=state, said=said, **head["plain"]), head["identity"]
+
+
+def _arrays(told: Iterable[tuple[str, list[int]]], content: bytes) -> Arrays:
+    found, place = [], 0
+    for kind, shape in told:
+        values = np.frombuffer(content, kind, count=int(np.prod(shape)), offset=place).reshape(shape)
+        found.append(values)
+        place += values.nbytes
+    return found

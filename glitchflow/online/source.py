@@ -1,0 +1,175 @@
+"""A directory in which frame files appear, and the samples of one second after the other that come out of them.
+
+    files, by rename or copied slowly, in any order --look--> what is there --take--> a second, as soon as all of its
+    channels are there, or have been waited for
+
+A channel is waited for where it was found before: in files of the same description (LIGO-T050017: S-DESCRIPTION-GPS-s),
+which may hold all channels or a group of them. What was waited for in vain is not waited for again before such a file
+comes. A file that cannot be read is read again at each look while its time is waited for.
+
+Shapes: N sample of a file, n of a second.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from glitchflow.online.checksum import damage
+from glitchflow.signal.recorded.frames import FRAMES, NAMED, Piece
+from glitchflow.signal.recorded.samples import FORMATS, Read, Samples, read_samples
+
+NOWHERE = ""  # the description of the files of a channel that none has
+
+
+@dataclass(frozen=True)
+class Second:
+    """Holds what there is of one GPS second: (n,) samples by channel, and why there are none of others."""
+
+    gps: int
+    found: Mapping[str, Samples]
+    missing: Mapping[str, str]
+
+
+@dataclass
+class Inbox:
+    """Knows the files of a directory, when each was first seen, and what was read of those that are still needed."""
+
+    directory: Path
+    channels: Mapping[str, str]  # by name: what it is called in the files
+    wait: float  # s
+    seen: dict[Piece, float] = field(default_factory=dict)  # monotonic time, of those whose time is not over
+    over: set[Piece] = field(default_factory=set)  # the others
+    read: dict[Piece, Read] = field(default_factory=dict)
+    bad: dict[Piece, str] = field(default_factory=dict)  # why a file cannot be read
+    homes: dict[str, str] = field(default_factory=dict)  # by channel, the description of files that have it
+    gone: set[str] = field(default_factory=set)  # descriptions that were waited for in vain
+    late: int = 0  # files that came when their time was over
+    damaged: int = 0  # files that were given up
+
+
+def look(inbox: Inbox, after: int, now: float) -> None:
+    """List the files that reach beyond GPS second `after`, at monotonic time `now`; what is over is forgotten.
+
+    A directory that cannot be listed just now has nothing new.
+    """
+    try:
+        there = set(_listed(inbox.directory))
+    except OSError:
+        return
+    for piece in there - inbox.seen.keys() - inbox.over:
+        if piece.stop > after:
+            inbox.seen[piece] = now
+            inbox.gone.discard(described(piece))
+        else:
+            inbox.over.add(piece)
+            inbox.late += 1
+    for piece in [one for one in inbox.seen if one not in there or one.stop <= after]:
+        inbox.over.add(piece)
+        inbox.read.pop(piece, None)
+        inbox.damaged += inbox.bad.pop(piece, None) is not None
+        del inbox.seen[piece]
+    inbox.over &= there
+
+
+def _listed(directory: Path) -> Iterator[Piece]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            told = NAMED.match(entry.name)
+            if told and entry.name.endswith(FRAMES):
+                start, seconds = map(float, told.groups())
+                yield Piece(entry.path, start, start + seconds)
+
+
+def described(piece: Piece) -> str:
+    """Return the detector and the description in a file's name."""
+    return "-".join(os.path.basename(piece.path).split("-")[:2])  # noqa: PTH119  a Path for each costs more
+
+
+def oldest(inbox: Inbox, after: int = 0) -> int | None:
+    """Return the first second from `after` on that a file has; None where there is none."""
+    return min(
+        (max(after, math.ceil(piece.start)) for piece in inbox.seen if piece.stop >= after + 1), default=None
+    )
+
+
+def take(inbox: Inbox, gps: int, now: float) -> Second | None:
+    """Take a second out of the files; None where it has to be waited for."""
+    later = [first for piece, first in inbox.seen.items() if piece.stop > gps]
+    if not later:
+        return None
+    over = now >= min(later) + inbox.wait
+    covering = [piece for piece in inbox.seen if piece.start <= gps and piece.stop >= gps + 1]
+    found: dict[str, Samples] = {}
+    whole: set[str] = set()  # descriptions of which a file could be read
+    for piece in sorted(covering, key=lambda one: one.path):
+        read = _read(inbox, piece, last=over)
+        if read is None:
+            continue
+        whole.add(described(piece))
+        for name in inbox.channels.keys() - found.keys():
+            samples = _part(read.get(inbox.channels[name]), gps)
+            if samples is not None:
+                found[name] = samples
+                inbox.homes[name] = described(piece)
+    lacking = inbox.channels.keys() - found.keys()
+    if not over and any(_awaited(inbox, name, whole) for name in lacking):
+        return None
+    for name in lacking:
+        home = inbox.homes.setdefault(name, NOWHERE)
+        inbox.gone |= {home} - whole
+    why = next((inbox.bad[piece] for piece in covering if piece in inbox.bad), "no file has it")
+    return Second(gps, found, dict.fromkeys(sorted(lacking), why))
+
+
+def _awaited(inbox: Inbox, name: str, whole: set[str]) -> bool:
+    """Whether a channel may still come: in a file of the kind that has had it, or of any where none has yet."""
+    home = inbox.homes.get(name)
+    return home is None or not (home == NOWHERE or home in inbox.gone or home in whole)
+
+
+def _read(inbox: Inbox, piece: Piece, last: bool) -> Read | None:
+    """What a file holds; None where it cannot be read, which is tried again, but for the last time."""
+    if piece in inbox.read:
+        return inbox.read[piece]
+    if last and piece in inbox.bad:
+        return None
+    try:
+        reason = damage(Path(piece.path))
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    if reason:
+        inbox.bad[piece] = f"{piece.path} {reason}"
+        return None
+    inbox.bad.pop(piece, None)
+    wanted = [name for name in dict.fromkeys(inbox.channels.values()) if name in _names(piece.path)]
+    inbox.read[piece] = read_samples(piece.path, "", wanted) if wanted else {}
+    return inbox.read[piece]
+
+
+def _names(path: str) -> set[str]:
+    """The channels in a file: LALFrame complains loudly of one that is not there."""
+    if FORMATS[Path(path).suffix] == "hdf5":
+        import h5py
+
+        found: list[str] = []
+        with h5py.File(path) as file:
+            file.visit(found.append)
+        return set(found)
+    from gwpy.io.gwf import get_channel_names
+
+    return set(get_channel_names(path))
+
+
+def _part(samples: Samples | str | None, gps: int) -> Samples | None:
+    """The samples (n,) of one second; None where there is none, or not all of it."""
+    if samples is None or isinstance(samples, str) or samples.rate != round(samples.rate):
+        return None
+    first, count = round((gps - samples.start) * samples.rate), round(samples.rate)
+    if first < 0 or first + count > len(samples.values):
+        return None
+    values = np.array(samples.values[first : first + count])  # which does not keep the whole file
+    return Samples(samples.start + first / samples.rate, samples.rate, values, samples.unit)

@@ -1,0 +1,208 @@
+"""The twin beside the detector: one second of frames after the other is cleaned, until it is told to stop.
+
+    online/S-SIM_GLITCHFLOW-1400000000-1.gwf    one for each second: see sink.py
+    online/state                                 what goes on from after a kill
+    online/twins.csv                             which checkpoint the number in NAME_TWIN is of
+
+Files are looked for ten times a second: notifications do not tell what another node writes on a shared file system.
+"""
+
+import csv
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from glitchflow.config import Experiment, Ingest, Online
+from glitchflow.data import lease, objects
+from glitchflow.errors import InputError, RunError
+from glitchflow.online import sink
+from glitchflow.online.line import Cleaned, Line, Memory, advance, start
+from glitchflow.online.sink import Outbox
+from glitchflow.online.source import Inbox, Second, look, oldest, take
+from glitchflow.progress import say
+from glitchflow.train import checkpoint
+from glitchflow.twin import coherent
+from glitchflow.twin.step import stepper
+
+POLL = 0.1  # s between looks for new files
+AGAIN = 1.0  # s after which a disk that refused is tried again
+HOUR = 3600
+
+
+class Stop(Protocol):
+    """What a `threading.Event` is, as far as it is needed."""
+
+    def is_set(self) -> bool:
+        """Say whether to stop."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for that, for so many s at most."""
+
+
+@dataclass(frozen=True)
+class Post:
+    """Holds what is run where: a twin, the frames that come in, and those that go out."""
+
+    line: Line
+    inbox: Inbox
+    outbox: Outbox
+    keep: float  # s
+
+
+def watch(experiment: Experiment) -> Path:
+    """Clean the frames that appear in `online.source` until SIGTERM or Ctrl-C; return `workdir/online`.
+
+    Raises `InputError` for settings that do not fit the twin, and `RunError` where nothing can be written there, or
+    another one is at work.
+    """
+    workdir, settings = Path(experiment.workdir), experiment.online
+    found = checkpoint.find(workdir / "train" / "checkpoints", experiment.infer.checkpoint)
+    line = _line(found, settings, experiment.ingest)
+    directory = workdir / "online"
+    if not Path(settings.source).is_dir() or not settings.source:
+        raise InputError(f"online.source = {settings.source}: no such directory")
+    objects.make_directory(directory)
+    with lease.hold(directory) as still_mine, ended() as stop:
+        inbox, outbox = _inbox(line, settings, experiment.ingest), _outbox(line, found, directory, settings)
+        say(f"{found.path}: twin {outbox.twin}, follows {settings.source}")
+        follow(Post(line, inbox, outbox, settings.keep * HOUR), stop, still_mine)
+    return directory
+
+
+@contextmanager
+def ended() -> Iterator[threading.Event]:
+    """Give what is set by SIGTERM, SIGUSR1 or Ctrl-C, which stop nothing in between."""
+    event, before = threading.Event(), {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            before[number] = signal.signal(number, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def follow(
+    post: Post,
+    stop: Stop,
+    still_mine: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Take one second after the other, and put out what that makes known, until `stop` is set.
+
+    still_mine: raises where another one has taken over. clock: in s, of which only differences count.
+    """
+    memory, place = sink.recover(post.outbox)
+    place, told = memory.second if memory else place, ""
+    while not stop.is_set():
+        look(post.inbox, place, now := clock())
+        first = oldest(post.inbox, place)
+        if first is not None and first - place > post.keep:  # what would be written of it is not kept
+            if memory:
+                say(f"GPS {place} to {first} is left out: longer than online.keep")
+            memory, place = None, first
+        second = take(post.inbox, place, now)
+        if second is None:
+            stop.wait(POLL)
+            continue
+        place += 1
+        if memory is None and post.line.strain not in second.found:
+            continue  # it begins with a second of strain
+        memory, found = advance(post.line, memory or start(post.line, second), second)
+        if found:
+            still_mine()
+            if not _committed(post, memory, found, stop):
+                return
+            told = _tell(told, second, found[-1])
+
+
+def _committed(post: Post, memory: Memory, found: list[Cleaned], stop: Stop) -> bool:
+    """Put out what was found, as soon as the disk takes it; False where it is to stop before."""
+    refused = False
+    while True:
+        try:
+            sink.commit(post.outbox, memory, found)
+            break
+        except (RunError, OSError) as error:
+            if not refused:
+                say(f"{error}; waiting for it")
+            refused = True
+        if stop.wait(AGAIN):
+            return False
+    if refused:
+        say(f"{post.outbox.directory}: can be written again")
+    if memory.written % 60 == 0:
+        sink.prune(post.outbox, memory.written - post.keep)
+    return True
+
+
+def _tell(before: str, second: Second, cleaned: Cleaned) -> str:
+    """Say what is missing, or passed through, where that is not what was said before."""
+    words = [
+        f"without {' '.join(sorted(second.missing))} ({why})"
+        for why in sorted({*second.missing.values()})[:1]
+    ]
+    words += [f"{low:.3g}-{high:.3g} Hz passed through" for low, high in cleaned.passed]
+    now = ", ".join(words)
+    if now != before:
+        say(f"GPS {cleaned.gps}: {now or 'all there'}")
+    return now
+
+
+# -- what is run -----------------------------------------------------------------------------------------------------
+
+
+def _line(found: checkpoint.Checkpoint, settings: Online, ingest: Ingest) -> Line:
+    """The twin, and what says that the detector is in science mode."""
+    if found.kind.name != coherent.KIND.name:
+        raise InputError(
+            f"{found.path}: is of kind {found.kind.name}; `watch` takes one of kind {coherent.KIND.name}"
+        )
+    steps = stepper(found.trained(), settings.block, settings.settle, "online")
+    if steps.front.rate != round(steps.front.rate):
+        raise InputError(f"{found.path}: is of {steps.front.rate:g} Hz; `watch` takes whole Hz")
+    wanted = ingest.segments
+    for bit in wanted.bits:
+        if isinstance(bit, str):
+            raise InputError(f"ingest.segments.bits = {bit}: frames do not name their bits; give its number")
+    return Line(steps, wanted.channel, sum(1 << int(bit) for bit in set(wanted.bits)))
+
+
+def _inbox(line: Line, settings: Online, ingest: Ingest) -> Inbox:
+    """What is read: the twin's channels, under the names that they have in the files, and the state."""
+    inside = {source.name: source.channel or source.name for source in ingest.channels}
+    names = {name: inside.get(name, name) for name in line.steps.front.channels}
+    state = {line.state: line.state} if line.state else {}
+    return Inbox(Path(settings.source), {**names, **state}, settings.wait)
+
+
+def _outbox(line: Line, found: checkpoint.Checkpoint, directory: Path, settings: Online) -> Outbox:
+    """Where it goes. Raises `RunError` where no frame can be written there."""
+    digest = hashlib.sha256(found.content(checkpoint.WEIGHTS)).hexdigest()
+    identity = {
+        "twin": digest,
+        "channels": line.steps.front.channels,
+        "block": settings.block,
+        "settle": settings.settle,
+        "state": line.state,
+    }
+    outbox = Outbox(directory, line.strain, settings.format, int(digest[:8], 16), identity)
+    sink.try_out(outbox)
+    table = directory / "twins.csv"
+    row = [str(outbox.twin), digest, str(found.path)]
+    with table.open("a+", newline="", encoding="utf-8") as file:
+        file.seek(0)
+        rows = list(csv.reader(file))
+        writer = csv.writer(file)
+        if not rows:
+            writer.writerow(["twin", "sha256", "checkpoint"])
+        if row not in rows:
+            writer.writerow(row)
+    return outbox

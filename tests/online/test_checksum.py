@@ -1,0 +1,39 @@
+"""What a flipped byte or a cut does to a frame file is seen before a library sees it."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from glitchflow.data.frames import write_frame
+from glitchflow.online.checksum import damage, posix_sum
+
+pytest.importorskip("lalframe")
+
+
+@pytest.mark.skipif(not shutil.which("cksum"), reason="cksum is not installed")
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 70_000])
+def test_the_sum_is_that_of_cksum(length):
+    content = np.random.default_rng(length).bytes(length)
+    told = subprocess.run(["cksum"], input=content, capture_output=True, check=True).stdout
+    assert posix_sum(content) == int(told.split()[0])
+
+
+def test_a_flipped_byte_or_a_cut_anywhere_is_damage(tmp_path):
+    rng, path = np.random.default_rng(1), tmp_path / "S-S-1000000000-1.gwf"
+    write_frame(path, 1_000_000_000, 1, {"S:A": rng.standard_normal(512)}, "gwf", "x.format")
+    whole = path.read_bytes()
+    assert damage(path) == ""
+    for place in rng.integers(len(whole) - 4, size=200).tolist():
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        assert damage(path)
+        path.write_bytes(whole[:place])
+        assert damage(path)
+
+
+def test_what_is_no_hdf5_file_is_said(tmp_path):
+    (tmp_path / "a.h5").write_bytes(b"nothing")
+    assert damage(tmp_path / "a.h5") == "is no HDF5 file"
