@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from fronts import FRONT, First
 
 from glitchflow.data.frames import write_frame
@@ -14,8 +15,10 @@ from glitchflow.online.sink import Outbox
 from glitchflow.online.source import Inbox
 from glitchflow.online.watch import Post, follow
 from glitchflow.signal.recorded.samples import read_samples
+from glitchflow.train import checkpoint
 from glitchflow.twin import coherent
 from glitchflow.twin.kind import Trained
+from glitchflow.twin.kinds import network_of
 from glitchflow.twin.step import stepper
 
 START = 1_000_000_000
@@ -95,3 +98,21 @@ def post_at(frames: Path, directory: Path, keep: float = 3600, wait: float = 10,
     directory.mkdir(exist_ok=True)
     inbox = Inbox(frames, {name: name for name in RATES}, wait)
     return Post(line, inbox, Outbox(directory, "S", "gwf", twin, {"twin": twin}), keep)
+
+
+def write_twin(workdir: Path) -> Path:
+    """Write a checkpoint of a small coherent network that nobody trained, and return its path."""
+    model = {
+        "name": "coherent",
+        "width": 4,
+        "norm": "group",
+        "options": {"experts": 2, "sensors": 1},
+        "seed": 1,
+    }
+    network = network_of(coherent.KIND, model, FRONT, [1024])
+    torch.manual_seed(1)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    meta = {"step": 1, "kind": "coherent", "model": model, "channels": FRONT.channels, "shape": [1024]}
+    meta |= {"geometry": {}, "normalisation": FRONT.to_json(), "metrics": {"validation_loss": 0.5}}
+    return checkpoint.save(workdir / "train" / "checkpoints", meta, network.state_dict(), {})

@@ -2,6 +2,7 @@
 
 import pytest
 from helpers import READ, linked, small, staged
+from posts import write_twin
 
 from glitchflow.cli import STAGES
 from glitchflow.command import shown
@@ -17,6 +18,7 @@ def everything(trained_run, tmp_path_factory):
     from glitchflow.analysis.scan import scan
     from glitchflow.data.generate import ingest
     from glitchflow.data.stretch import stretch
+    from glitchflow.online import watch as watching
     from glitchflow.site import plan
     from glitchflow.site.doctor import doctor
     from glitchflow.train.export import export
@@ -49,6 +51,11 @@ def everything(trained_run, tmp_path_factory):
     clean(staged("clean", trained), force=True)
     event(staged("event", trained), trained.simulate.time(17))
     report(staged("report", trained))
+    online = small(workdir / "online", online={"source": str(workdir)})
+    write_twin(workdir / "online")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching, "follow", lambda *_: None)
+        watching.watch(staged("watch", online))
 
 
 @pytest.mark.parametrize("stage", STAGES)
