@@ -94,7 +94,7 @@ def same(a: dict, b: dict) -> None:
 def post_at(frames: Path, directory: Path, keep: float = 3600, wait: float = 10, twin: int = 7) -> Post:
     """A twin over these frames, whose estimate is no part of the strain: it may make it louder."""
     steps = stepper(Trained(coherent.KIND, First(), FRONT.channels, FRONT), 0.25, 0.25, "online")
-    line = Line(replace(steps, louder=np.inf), "STATE")
+    line = Line(replace(steps, louder=np.inf, lot=4), "STATE")
     directory.mkdir(exist_ok=True)
     inbox = Inbox(frames, {name: name for name in RATES}, wait)
     return Post(line, inbox, Outbox(directory, "S", "gwf", twin, {"twin": twin}), keep)

@@ -23,7 +23,7 @@ from glitchflow.online.source import Second
 from glitchflow.signal.recorded.row import HALF, Row
 from glitchflow.signal.recorded.samples import Samples
 from glitchflow.signal.types import Array
-from glitchflow.twin.step import State, Step, Stepper, begin, step
+from glitchflow.twin.step import State, Step, Stepper, begin, several
 
 PAST = 2  # s before a sample that its resampling takes samples of: 10 of the slowest channel's, 8 Hz
 SLOWEST = 8.0  # Hz, as in recording.py: slower ones are trends
@@ -134,12 +134,13 @@ def _resampled(line: Line, memory: Memory) -> Memory:
 
 def _heard(line: Line, memory: Memory) -> Memory:
     """With what the twin says of all blocks that are there."""
-    steps, known, state, said = line.steps, memory.known, memory.state, list(memory.said)
-    while known.shape[1] >= steps.block:
-        state, one = step(steps, state, usable(known[:, : steps.block], steps.front.rate))
-        said.append(one)
-        known = known[:, steps.block :]
-    return replace(memory, known=known, state=state, said=tuple(said))
+    steps, known = line.steps, memory.known
+    ends = range(steps.block, known.shape[1] + 1, steps.block)
+    if not ends:
+        return memory
+    blocks = [usable(known[:, end - steps.block : end], steps.front.rate) for end in ends]
+    state, said = several(steps, memory.state, blocks)
+    return replace(memory, known=known[:, ends[-1] :], state=state, said=(*memory.said, *said))
 
 
 def _stop(line: Line, memory: Memory) -> float:

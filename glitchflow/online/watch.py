@@ -9,15 +9,17 @@ Files are looked for ten times a second: notifications do not tell what another 
 
 import csv
 import hashlib
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from glitchflow.analysis.clean.line import crops_together
 from glitchflow.config import Experiment, Ingest, Online
 from glitchflow.data import lease, objects
 from glitchflow.errors import InputError, RunError
@@ -168,6 +170,9 @@ def _line(found: checkpoint.Checkpoint, settings: Online, ingest: Ingest) -> Lin
     steps = stepper(found.trained(), settings.block, settings.settle, "online")
     if steps.front.rate != round(steps.front.rate):
         raise InputError(f"{found.path}: is of {steps.front.rate:g} Hz; `watch` takes whole Hz")
+    # as many crops side by side as come with a second of frames
+    most = crops_together(found.kind, len(steps.front.channels), steps.crop)
+    steps = replace(steps, lot=min(most, math.ceil(1 / settings.block)))
     wanted = ingest.segments
     for bit in wanted.bits:
         if isinstance(bit, str):

@@ -133,10 +133,14 @@ def _heard(line: Line, k: int) -> Array:
     """The samples (R, n) of block k, NaN where there are none, or where they say nothing."""
     values, gaps = cut(line.recording, k)
     values[[c for c, source in enumerate(line.recording.sources) if source.name in gaps]] = np.nan
-    values[np.ptp(values, axis=1) == 0] = np.nan  # a channel that is stuck says nothing
-    if _longest_run(values[0]) > STUCK * line.steps.front.rate:
-        values[0] = np.nan
-    return values
+    return usable(values, line.steps.front.rate)
+
+
+def usable(values: Array, rate: float) -> Array:
+    """Take out of a block (R, n) at `rate` in Hz what says nothing, a channel with gaps or one that is stuck: NaN."""
+    silent = ~np.isfinite(values).all(axis=1) | (np.ptp(values, axis=1) == 0)
+    silent[0] |= _longest_run(values[0]) > STUCK * rate
+    return np.where(silent[:, None], np.nan, values)
 
 
 def _longest_run(values: Array) -> int:
