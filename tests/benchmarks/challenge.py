@@ -1,14 +1,17 @@
-"""Where every method stands: `python tests/benchmarks/challenge.py [--workdir DIR] [--tasks easy hard]`.
+"""Where every method stands: `python tests/benchmarks/challenge.py [--tasks easy hard] [--seeds 1 2 3] [KEY=VALUE]`.
 
     easy   the detector of configs/synthetic.yaml: five witnesses that say what they see
     hard   that of configs/observatory.yaml: 102 witnesses, of which ten tell something; `scan` chooses first
 
 For each of at least three seeds (couplings are one draw of the seed) 1,500 events are made, for scan, validation and
 test; networks learn from events that the recipe draws anew, which nothing stores (`loader.fresh`). Every method is
-fitted on the same split, scored on the same events, and stands in the same table: the score by family, mean over the
-seeds and half of the range between them, as markdown; and as records of scores, which `--render RECORD...` prints
-again, others' among them. What is done is kept by seed and network, so an interrupted run goes on; a dataset is
-deleted once it is scored.
+fitted on the same split, scored on the same events, and stands in the same table, each network before its first step
+among them: scores and what a family is left, mean over the seeds and half of the range between them, minutes by stage;
+as markdown, and as records, which `--render RECORD...` prints again, others' (those of peers.py) among them.
+
+What is done is kept by seed and network (`--networks` names some), so an interrupted run goes on, and a network that is
+asked for later joins the record. A dataset is deleted once it is scored, and made again where it is wanted again;
+`--keep` keeps it.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SEEDS = (1, 2, 3)
@@ -45,9 +50,26 @@ SHOWN = (
 )
 TOGETHER = "witnessed"
 
-Record = dict[
-    str, Any
-]  # task, seed, events, glitches, minutes by stage, families -> method -> score -> number
+UNTRAINED = "_untrained"  # what the name of a network before its first step ends with
+
+
+class Family(TypedDict):
+    """What methods do to the events of a family, or to all of some together."""
+
+    events: int
+    glitches: int | None
+    methods: dict[str, dict[str, float]]  # method -> score -> number; no score, no number
+
+
+class Record(TypedDict):
+    """What is known of a task's seed."""
+
+    task: str
+    seed: int
+    minutes: dict[str, float]  # by stage
+    families: dict[str, Family]
+    networks: NotRequired[list[str]]  # those that were trained
+    peers: NotRequired[dict[str, dict[str, Any]]]  # what peers.py knows of each besides
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,7 @@ class Task:
 
     config: str
     keys: tuple[str, ...]
+    epochs: dict[str, int]  # of each network: what 40 minutes of two cores have room for, all stages together
     scan: bool = False
 
 
@@ -68,9 +91,14 @@ COMMON = (
     "store.series=float32",
 )
 TASKS = {
-    "easy": Task("synthetic.yaml", COMMON),
+    "easy": Task("synthetic.yaml", COMMON, {"coherent": 6, "unet_whittle": 4, "unet_l1": 4}),
     # half of the events are about a transient: with one in ten, as configured, a test split would hold 40 glitches
-    "hard": Task("observatory.yaml", (*COMMON, "simulate.detector.background=0.5"), scan=True),
+    "hard": Task(
+        "observatory.yaml",
+        (*COMMON, "simulate.detector.background=0.5"),
+        {"coherent": 3, "unet_whittle": 2, "unet_l1": 2},
+        scan=True,
+    ),
 }
 NETWORKS = {  # the first one's run is evaluated, the others beside it
     "coherent": (
@@ -78,13 +106,12 @@ NETWORKS = {  # the first one's run is evaluated, the others beside it
         "loader.batch=16",
         "loader.fresh=6000",
         "train.loss=l2",
-        "train.epochs=6",
         "train.lr=3e-3",
         "train.warmup=100",
         "train.precision=bfloat16",
     ),
-    "unet_whittle": ("model.name=unet", "loader.fresh=6000", "train.loss=whittle", "train.epochs=4"),
-    "unet_l1": ("model.name=unet", "loader.fresh=6000", "train.loss=l1", "train.epochs=4"),
+    "unet_whittle": ("model.name=unet", "loader.fresh=6000", "train.loss=whittle"),
+    "unet_l1": ("model.name=unet", "loader.fresh=6000", "train.loss=l1"),
 }
 
 
@@ -97,31 +124,72 @@ def run(task: Task, stage: str, *settings: str) -> float:
     return (time.monotonic() - began) / 60
 
 
-def scored(name: str, task: Task, home: Path, seed: int, overrides: Sequence[str]) -> Record:
-    """The record of a task's seed: made now, or read."""
-    record = home / "record.json"
-    if record.exists():
-        return json.loads(record.read_text())
-    home.mkdir(parents=True, exist_ok=True)
-    minutes, own = Minutes(home / "minutes.json"), (f"seed={seed}", *task.keys)
-    dataset = home / "dataset.zarr"
-    common = (*own, f"store.path={dataset}")
-    minutes.once("generate", lambda: run(task, "generate", f"workdir={home}", *common, *overrides))
-    if task.scan:
-        minutes.once("scan", lambda: run(task, "scan", f"workdir={home}", *common, *overrides))
-        common = (*common, f"loader.witnesses={home / 'witnesses.txt'}")
-    for network, keys in NETWORKS.items():
-        where = (f"workdir={home / network}", *common, *keys, *overrides)
-        minutes.once(f"train {network}", lambda: run(task, "train", *where))  # noqa: B023  called here
-        minutes.once(f"infer {network}", lambda: run(task, "infer", *where))  # noqa: B023
-    first, *others = NETWORKS
-    beside = f"evaluate.beside=[{','.join(str(home / other) for other in others)}]"
-    last = (f"workdir={home / first}", *common, *NETWORKS[first], beside, *overrides)
-    minutes.once("evaluate", lambda: run(task, "evaluate", *last))
-    metrics = json.loads((home / first / "evaluation" / "metrics.json").read_text())
-    made = record_of(name, seed, metrics, minutes.known, first)
-    record.write_text(json.dumps(made, indent=1))
-    shutil.rmtree(dataset)
+@dataclass(frozen=True)
+class Run:
+    """A seed of a task: where it is, and what is asked of it."""
+
+    name: str
+    seed: int
+    home: Path
+    overrides: Sequence[str]
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.name]
+
+    @property
+    def dataset(self) -> Path:
+        return self.home / "dataset.zarr"
+
+    def stage(self, minutes: Minutes, stage: str, where: Path, *settings: str, about: str = "") -> None:
+        """A stage on the dataset, once, under its name and what it is about."""
+        own = (f"workdir={where}", f"seed={self.seed}", *self.task.keys, f"store.path={self.dataset}")
+        chosen = [f"loader.witnesses={self.home / 'witnesses.txt'}"] if "scan" in minutes.known else []
+        name = " ".join(part for part in (stage, about) if part)
+        minutes.once(name, lambda: run(self.task, stage, *own, *chosen, *settings, *self.overrides))
+
+    def network(self, minutes: Minutes, name: str) -> None:
+        """Train a network, and say of every event what it expects, then and before its first step."""
+        where, epochs = self.home / name, f"train.epochs={self.task.epochs[name]}"
+        keys = (*NETWORKS[name], epochs, "infer.untrained=false")
+        self.stage(minutes, "train", where, *keys, about=name)
+        self.stage(minutes, "infer", where, *keys, about=name)
+        initial = where / "train" / "checkpoints" / "initial"
+        if initial.exists():
+            before = where.with_name(name + UNTRAINED)
+            asked = (*keys, f"infer.checkpoint={initial}")
+            self.stage(minutes, "infer", before, *asked, about=before.name)
+
+    def evaluated(self, minutes: Minutes, networks: Sequence[str]) -> dict[str, Any]:
+        """Metrics of every method, the networks among them, each also as it was before its first step."""
+        first, *others = [m for n in networks for m in (n, n + UNTRAINED) if f"infer {m}" in minutes.known]
+        beside = f"evaluate.beside=[{','.join(str(self.home / other) for other in others)}]"
+        about = " ".join(networks)
+        self.stage(minutes, "evaluate", self.home / first, *NETWORKS[first], beside, about=about)
+        return json.loads((self.home / first / "evaluation" / "metrics.json").read_text())
+
+
+def scored(run: Run, networks: Sequence[str], keep: bool) -> Record:
+    """The record of a task's seed with these networks, and those that it had: made now, or read."""
+    path = run.home / "record.json"
+    known: Record | None = json.loads(path.read_text()) if path.exists() else None
+    if known and set(networks) <= set(known.get("networks", NETWORKS)):
+        return known
+    run.home.mkdir(parents=True, exist_ok=True)
+    minutes = Minutes(run.home / "minutes.json")
+    if not run.dataset.exists():
+        minutes.known.pop("generate", None)
+    run.stage(minutes, "generate", run.home)
+    if run.task.scan:
+        run.stage(minutes, "scan", run.home)
+    for network in networks:
+        run.network(minutes, network)
+    there = [name for name in NETWORKS if f"infer {name}" in minutes.known]
+    metrics = run.evaluated(minutes, there)
+    made = record_of(run.name, run.seed, metrics, minutes.known, there[0])
+    path.write_text(json.dumps(made | {"networks": there}, indent=1))
+    if not keep:
+        shutil.rmtree(run.dataset)
     return made
 
 
@@ -140,7 +208,7 @@ class Minutes:
 
 def record_of(task: str, seed: int, metrics: dict[str, Any], minutes: dict[str, float], first: str) -> Record:
     """A small record: of each method and family, its scores and whether it looks at the strain."""
-    families = {}
+    families: dict[str, Family] = {}
     for family, entry in metrics["families"].items():
         methods = {
             first if method == "network" else method.removeprefix("network:"): {
@@ -153,30 +221,32 @@ def record_of(task: str, seed: int, metrics: dict[str, Any], minutes: dict[str, 
 
 
 def tables(records: Sequence[Record]) -> Iterator[str]:
-    """Of each task: all scores of all witnessed families together, and `residual` and `left` by family."""
+    """Of each task: scores of all witnessed families together, `residual` and `left` by family, minutes by stage."""
     for task in dict.fromkeys(record["task"] for record in records):
         some = [record for record in records if record["task"] == task]
-        families = [
-            f for f in some[0]["families"] if any(_over(some, f, m, "left").any() for m in methods(some))
-        ]
+        rows, seeds = methods(some), [record["seed"] for record in some]
         glitches = [record["families"][TOGETHER]["glitches"] for record in some]
-        yield table(
-            f"{task}: seeds {[r['seed'] for r in some]}, {glitches} glitches",
-            SHOWN,
-            {
-                method: [_cell(_over(some, TOGETHER, method, score)) for score in SHOWN]
-                for method in methods(some)
-            },
-        )
+        shown = [score for score in SHOWN if _any(some, TOGETHER, score)]
+        cells = {m: [_cell(_over(some, TOGETHER, m, score)) for score in shown] for m in rows}
+        yield table(f"{task}: seeds {seeds}, {glitches} glitches", shown, cells)
         for score in ("residual", "left"):
-            yield table(
-                f"{task}: {score} by family",
-                families,
-                {
-                    method: [_cell(_over(some, f, method, score)) for f in families]
-                    for method in methods(some)
-                },
-            )
+            families = [family for family in some[0]["families"] if _any(some, family, score)]
+            cells = {m: [_cell(_over(some, f, m, score)) for f in families] for m in rows}
+            if families:
+                yield table(f"{task}: {score} by family", families, cells)
+        stages = dict.fromkeys(stage for record in some for stage in record["minutes"])
+        taken = {s: np.array([one["minutes"].get(s, np.nan) for one in some]) for s in stages}
+        yield table(
+            f"{task}: what stages took",
+            ["minutes"],
+            {stage: [_cell(one)] for stage, one in taken.items()},
+            "stage",
+        )
+
+
+def _any(records: Sequence[Record], family: str, score: str) -> bool:
+    """Whether any method has a score."""
+    return any(np.isfinite(_over(records, family, method, score)).any() for method in methods(records))
 
 
 def methods(records: Sequence[Record]) -> list[str]:
@@ -199,9 +269,24 @@ def _cell(values: np.ndarray) -> str:
     return f"{values.mean():.3g}" + (f" ± {np.ptp(values) / 2:.2g}" if len(values) > 1 else "")
 
 
-def table(title: str, columns: Sequence[str], rows: dict[str, list[str]]) -> str:
-    lines = [f"\n{title}\n", "| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+def table(title: str, columns: Sequence[str], rows: dict[str, list[str]], what: str = "method") -> str:
+    """A title and a table in markdown."""
+    lines = [f"\n{title}\n", f"| {what} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     return "\n".join([*lines, *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items())])
+
+
+def read(paths: Sequence[Path]) -> list[Record]:
+    """The records of files, each of which holds one or a list of them. Ends the program where one is none."""
+    records = []
+    for path in paths:
+        found = json.loads(path.read_text())
+        for one in found if isinstance(found, list) else [found]:
+            try:
+                records.append(TypeAdapter(Record).validate_python(one))
+            except ValidationError as error:
+                first = error.errors()[0]
+                sys.exit(f"{path}: no record: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+    return records
 
 
 def main() -> int:
@@ -209,20 +294,22 @@ def main() -> int:
     parser.add_argument("--workdir", type=Path, default=Path("runs/challenge"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--keep", action="store_true", help="keep datasets")
     parser.add_argument("--render", type=Path, nargs="+", help="records to print, and nothing to run")
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
-    home = arguments.workdir.resolve()
+    # an option of many values would take them for its own
+    overrides = [one for one in sys.argv[1:] if "=" in one and not one.startswith("-")]
+    arguments = parser.parse_args([one for one in sys.argv[1:] if one not in overrides])
     if arguments.render:
-        read = [json.loads(path.read_text()) for path in arguments.render]
-        records = [one for found in read for one in (found if isinstance(found, list) else [found])]
-    else:
-        records = [
-            scored(task, TASKS[task], home / f"{task}{seed}", seed, arguments.overrides)
-            for seed in arguments.seeds
-            for task in arguments.tasks
-        ]
-        (home / "challenge.json").write_text(json.dumps(records, indent=1))
+        print("\n".join(tables(read(arguments.render))))
+        return 0
+    home = arguments.workdir.resolve()
+    records = [
+        scored(Run(task, seed, home / f"{task}{seed}", overrides), arguments.networks, arguments.keep)
+        for seed in arguments.seeds
+        for task in arguments.tasks
+    ]
+    (home / "challenge.json").write_text(json.dumps(records, indent=1))
     print("\n".join(tables(records)))
     return 0
 

@@ -36,8 +36,8 @@ analysis-flag = H1:ANALYSED:1
 
 
 def franc(given):
-    """Fits a filter to `train` (E, C, N) and applies it to `apply` (E', C, N), with each of `taps` and `steps` (S,), 0 for
-    one that has none; returns `said` (S, E', N), what it expects of the target."""
+    """Fits a filter to `train` (E, C, N) and applies it to `apply` (E', C, N), with each of `taps` and `steps` (S,), 0
+    for one that has none; returns `said` (S, E', N), what it expects of the target."""
     import franc as peer
 
     kind, updating = str(given["kind"]), str(given["kind"]) == "UpdatingWienerFilter"
