@@ -163,6 +163,30 @@ def show(
             )
 
 
+@app.command("replay")
+def replay(
+    frames: Annotated[str, typer.Argument(help="A directory of frame files, such as runs/stretch/frames.")],
+    into: Annotated[str, typer.Argument(help="The directory in which they appear.")],
+    speed: Annotated[float, typer.Option(help="Times their own pace; 0: all at once.", min=0)] = 1.0,
+    now: Annotated[bool, typer.Option("--now", help="With the time at which they appear.")] = False,
+    cut: Annotated[int, typer.Option(help="Length of a file in s; 0: as they are.", min=0)] = 0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="drop, delay, double, reorder, stall, truncate, flip, nan or missing; several."),
+    ] = None,
+    every: Annotated[int, typer.Option(help="Files, of which one meets each fault.", min=1)] = 20,
+    seed: Annotated[int, typer.Option(help="Which of them.", min=0)] = 1,
+) -> None:
+    """Let frames appear in a directory at their own pace, also with faults: what `watch` is tried with."""
+    with one_line():
+        started = time.monotonic()
+        from glitchflow.online import replay as playing
+
+        settings = playing.Replay(Path(into), speed, now, cut, tuple(fault or ()), every, seed)
+        done = playing.replay(Path(frames), settings)
+        print(f"replay: {done} in {time.monotonic() - started:.1f} s")
+
+
 @app.command("submit", context_settings={"ignore_unknown_options": True})
 def submit(
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="Any command that takes a CONFIG.")],

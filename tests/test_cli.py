@@ -101,7 +101,7 @@ def test_help_ends_in_the_keys_that_a_stage_reads(stage):
 def test_help_lists_the_stages():
     done = run_here("--help")
     assert done.returncode == 0
-    for stage in (*STAGES, "inspect", "submit"):
+    for stage in (*STAGES, "inspect", "replay", "submit"):
         assert f"\n  {stage} " in done.stdout
 
 

@@ -57,7 +57,7 @@ def look(inbox: Inbox, after: int, now: float) -> None:
     A directory that cannot be listed just now has nothing new.
     """
     try:
-        there = set(_listed(inbox.directory))
+        there = set(listed(inbox.directory))
     except OSError:
         return
     for piece in there - inbox.seen.keys() - inbox.over:
@@ -75,7 +75,8 @@ def look(inbox: Inbox, after: int, now: float) -> None:
     inbox.over &= there
 
 
-def _listed(directory: Path) -> Iterator[Piece]:
+def listed(directory: Path) -> Iterator[Piece]:
+    """List the frame files in a directory whose names say what they cover. Raises `OSError` where it cannot be read."""
     with os.scandir(directory) as entries:
         for entry in entries:
             told = NAMED.match(entry.name)
@@ -145,13 +146,13 @@ def _read(inbox: Inbox, piece: Piece, last: bool) -> Read | None:
         inbox.bad[piece] = f"{piece.path} {reason}"
         return None
     inbox.bad.pop(piece, None)
-    wanted = [name for name in dict.fromkeys(inbox.channels.values()) if name in _names(piece.path)]
+    wanted = [name for name in dict.fromkeys(inbox.channels.values()) if name in names_in(piece.path)]
     inbox.read[piece] = read_samples(piece.path, "", wanted) if wanted else {}
     return inbox.read[piece]
 
 
-def _names(path: str) -> set[str]:
-    """The channels in a file: LALFrame complains loudly of one that is not there."""
+def names_in(path: str) -> set[str]:
+    """Name the channels in a file: LALFrame complains loudly of one that is not there."""
     if FORMATS[Path(path).suffix] == "hdf5":
         import h5py
 
@@ -159,6 +160,7 @@ def _names(path: str) -> set[str]:
         with h5py.File(path) as file:
             file.visit(found.append)
         return set(found)
+
     from gwpy.io.gwf import get_channel_names
 
     return set(get_channel_names(path))

@@ -10,20 +10,17 @@ Files are looked for ten times a second: notifications do not tell what another 
 import csv
 import hashlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from glitchflow.analysis.clean.line import crops_together
 from glitchflow.config import Experiment, Ingest, Online
 from glitchflow.data import lease, objects
 from glitchflow.errors import InputError, RunError
 from glitchflow.online import sink
+from glitchflow.online.ending import Stop, ended
 from glitchflow.online.line import Cleaned, Line, Memory, advance, start
 from glitchflow.online.sink import Outbox
 from glitchflow.online.source import Inbox, Second, look, oldest, take
@@ -35,16 +32,6 @@ from glitchflow.twin.step import stepper
 POLL = 0.1  # s between looks for new files
 AGAIN = 1.0  # s after which a disk that refused is tried again
 HOUR = 3600
-
-
-class Stop(Protocol):
-    """What a `threading.Event` is, as far as it is needed."""
-
-    def is_set(self) -> bool:
-        """Say whether to stop."""
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for that, for so many s at most."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +62,6 @@ def watch(experiment: Experiment) -> Path:
         say(f"{found.path}: twin {outbox.twin}, follows {settings.source}")
         follow(Post(line, inbox, outbox, settings.keep * HOUR), stop, still_mine)
     return directory
-
-
-@contextmanager
-def ended() -> Iterator[threading.Event]:
-    """Give what is set by SIGTERM, SIGUSR1 or Ctrl-C, which stop nothing in between."""
-    event, before = threading.Event(), {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            before[number] = signal.signal(number, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def follow(
