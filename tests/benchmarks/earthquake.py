@@ -2,8 +2,8 @@
 
 Takes the store that tests/benchmarks/seafloor.py makes, learns a robust Wiener filter from its train split, subtracts
 from two hours of 2012-03-09 what it predicts, and draws the surface wave of the M6.6 earthquake at 10-20 mHz. Prints
-how far the wave stands out of the noise, before and after. With --twin RUN, the working directory of a coherent twin,
-it is what that removes instead. docs/seafloor.md.
+how far the wave stands out of the noise, before and after. With --twin RUN, the working directory of a coherent twin of
+the same days, what that leaves stands beneath. docs/seafloor.md.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ BAND = (0.01, 0.02)  # Hz
 
 def draw(series: dict[str, np.ndarray], rate: float, path: Path) -> None:
     """Recorded and cleaned in the band, each over the rms of its own quiet time."""
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
-    for panel, (name, values), colour in zip(panels, series.items(), ("0.35", "tab:blue"), strict=True):
+    figure = Figure(figsize=(8, 0.4 + 1.9 * len(series)), layout="constrained")
+    panels = figure.subplots(len(series), 1, sharex=True)
+    for panel, (name, values), colour in zip(panels, series.items(), ("0.35", "tab:blue", "tab:orange")):
         minutes = np.arange(len(values)) / rate / 60
         panel.plot(minutes, values / noise(values, rate), color=colour, lw=0.9)
         panel.set_title(f"{name}: {peak(values, rate):.1f} × rms", loc="left", fontsize=11)
         panel.set_ylabel("× rms", fontsize=10)
         panel.tick_params(labelsize=9)
-    panels[1].set_xlabel(
+    panels[-1].set_xlabel(
         "minutes from 2012-03-09 07:09:54 UTC; vertical ground motion, 10-20 mHz", fontsize=10
     )
     figure.savefig(path, dpi=110)
@@ -76,16 +76,14 @@ def main() -> None:
     experiment = load(str(CONFIG), [])
     rate = experiment.series.sample_rate
     strain, *witnesses = (read_channel(one, START, SECONDS, rate) for one in experiment.ingest.channels)
+    dataset = open_store(arguments.workdir / "dataset.zarr")
+    fit = fit_method(dataset, basis_of(dataset, Loader()), "wiener_robust", 16.0, experiment.evaluate)
+    predicted = fit.fitted["wiener_robust"].wiener.predict(np.stack(witnesses)[None])[0]
+    left = {"recorded": strain, "less what a robust Wiener filter says": strain - predicted}
     if arguments.twin:
-        predicted = removed(arguments.twin, np.stack([strain, *witnesses]))
-    else:
-        dataset = open_store(arguments.workdir / "dataset.zarr")
-        fit = fit_method(dataset, basis_of(dataset, Loader()), "wiener_robust", 16.0, experiment.evaluate)
-        predicted = fit.fitted["wiener_robust"].wiener.predict(np.stack(witnesses)[None])[0]
-    series = {
-        "recorded": in_band(strain, rate, BAND),
-        "less what the witnesses say": in_band(strain - predicted, rate, BAND),
-    }
+        taken = removed(arguments.twin, np.stack([strain, *witnesses]))
+        left["less what the coherent twin says"] = strain - taken
+    series = {name: in_band(values, rate, BAND) for name, values in left.items()}
     for name, values in series.items():
         wave = np.abs(cut(values, rate, WAVE)).max()
         print(f"{name}: {1e6 * wave:.1f} um, {peak(values, rate):.1f} x rms")
