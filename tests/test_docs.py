@@ -77,7 +77,8 @@ COMMANDS = [
     for block in SHELL
     for line in block.lines
     for command in line.split("&&")
-    if command.strip().startswith("glitchflow ") and command.split()[1] in {*STAGES, "inspect", "replay", "submit"}
+    if command.strip().startswith("glitchflow ")
+    and command.split()[1] in {*STAGES, "inspect", "replay", "submit"}
 ]
 
 

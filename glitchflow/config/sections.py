@@ -268,7 +268,7 @@ class Train(Section):
     accumulate: int = key(1, "batches per optimiser step", gt=0)
     precision: Literal["float32", "bfloat16", "float64"] = key("float32", "bfloat16: autocast")
     channels_last: bool = key(True, "memory layout of images and weights")
-    compile: bool = key(False, "torch.compile the model")
+    compile: bool = key(False, "torch.compile the model, of images")
     checkpoint_every: Every = key(
         0, "steps between checkpoints inside an epoch, or seconds as in 600s; 0: at each epoch's end"
     )

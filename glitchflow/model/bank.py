@@ -155,6 +155,11 @@ class Coherent(nn.Module):
     are not possible.
     """
 
+    # torch 2.13 says so itself, and takes minutes to compile what is then no faster
+    uncompiled = (
+        "torch.compile has no code for complex spectra, of which a coherent twin is made; leave it off"
+    )
+
     def __init__(
         self,
         witnesses: int,

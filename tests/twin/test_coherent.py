@@ -167,6 +167,16 @@ def test_the_bank_has_a_pace_of_its_own_and_is_not_drawn_to_zero(dataset_run, tm
     assert bank["lr"] == gates["lr"] / 2
 
 
+def test_compiling_it_is_refused_before_data_is_read(dataset_run, tmp_path):
+    said = (
+        "train.compile = true: torch.compile has no code for complex spectra, of which a coherent twin is made;"
+        " leave it off"
+    )
+    with pytest.raises(InputError) as error:
+        setup.check(training(dataset_run, compile=True), open_store(dataset_run.dataset), tmp_path)
+    assert str(error.value) == said
+
+
 def test_resuming_gives_the_same_bits(dataset_run, run, tmp_path):
     stopped = iter([False, True] + [False] * 99)
     told = loop.train(training(dataset_run), tmp_path, World(stop=partial(next, stopped)))
