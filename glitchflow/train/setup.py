@@ -103,8 +103,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     meta = _meta(kind, training, dataset, channels, normalisation)
     dtype = torch.float64 if settings.precision == "float64" else torch.float32
     model = kinds.network_of(kind, meta["model"], normalisation, meta["shape"]).to(world.device, dtype)
-    if settings.compile and (reason := getattr(model, "uncompiled", "")):
-        raise InputError(f"train.compile = true: {reason}")
+    _compiles(settings, model)
     _load(model, last or first, partial(kind.start, model, normalisation, dataset), world)
     kind.finish(model, normalisation, settings.loss)
     if settings.channels_last:
@@ -164,6 +163,12 @@ def _meta(
         "provenance": provenance(),
         **kind.about(dataset, channels),
     }
+
+
+def _compiles(settings: Train, model: nn.Module) -> None:
+    """Refuse to compile a network that says why it is not."""
+    if settings.compile and (reason := getattr(model, "uncompiled", "")):
+        raise InputError(f"train.compile = true: {reason}")
 
 
 def _fits(

@@ -60,6 +60,7 @@ def test_it_is_scored_among_the_methods(run):
     assert scores["skill"]["value"] is None  # what it removes holds strain
     assert "thresholds_tried" not in metrics
     page = write_report(staged("report", run)).read_text()
+    assert "windows without a glitch of the test split" in page and "coherence with" in page
     assert "with what is removed over it and what is left beneath" in page
 
 

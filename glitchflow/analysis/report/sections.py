@@ -10,15 +10,19 @@ from markupsafe import Markup
 
 from glitchflow.analysis import event_figure
 from glitchflow.analysis.inspect import describe, text
+from glitchflow.analysis.opened import Opened
+from glitchflow.analysis.quiet import quiet as measure_quiet
 from glitchflow.analysis.report import charts, events, images
 from glitchflow.analysis.report.finding import at, headline_score, nearest
 from glitchflow.analysis.report.run import Run
 from glitchflow.data.generate import provenance
 from glitchflow.data.view import axes, engine_of, read_series
 from glitchflow.figures import curves
+from glitchflow.figures.quiet import quiet_time
 from glitchflow.score.lines import by_residual, ranked
 from glitchflow.score.table import SCORES
 from glitchflow.signal.qtransform import whitened
+from glitchflow.train.checkpoint import open_checkpoint
 
 QUOTED = (1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50)  # thresholds of the table, as far as they are there
 SCANNED = 40  # witnesses of a scan that are shown; scan.json has all
@@ -61,6 +65,21 @@ def gallery(run: Run) -> Values:
     if predictions is not None and event_figure.SERIES in predictions and first:
         drawn = charts.svg(event_figure.subtracted(run.dataset, predictions, first))
     return {"families": families, "subtracted": drawn}
+
+
+def quiet(run: Run) -> Values:
+    """Draw what a twin that predicts series does to quiet time, frequency by frequency; none where it is not there."""
+    predictions = run.predictions
+    if predictions is None or event_figure.SERIES not in predictions or "series" not in run.dataset:
+        return None
+    network = Opened(run.dataset, predictions).network
+    if not network.exists():
+        return None
+    found = measure_quiet(run.dataset, open_checkpoint(network).trained(), run.evaluate.groups)
+    if found is None:
+        return None
+    drawn = quiet_time(found.frequency, found.asd, found.coherence)
+    return {"chart": charts.svg(drawn), "windows": found.windows}
 
 
 def thresholds(run: Run) -> Values:
@@ -271,6 +290,7 @@ SECTIONS = (
     Section("scores", "Scores", "evaluate", scores),
     Section("stretch", "Against the truth of the stretch", "", stretch, only=True),
     Section("gallery", "Recorded, generated, residual", "infer", gallery),
+    Section("quiet", "What it does to quiet time", "infer", quiet, only=True),
     Section("thresholds", "Against the threshold", "evaluate", thresholds),
     Section("roc", "ROC, and what vetoes cost", "evaluate", roc),
     Section("kept", "What is kept of signals", "evaluate", kept, NO_SIGNALS),
