@@ -1,16 +1,20 @@
 """Where a coherent network's bank starts: filters from witnesses to the strain, one for each way that they couple.
 
-    loud train events --which filter leaves least of each?--> groups --path of each, noise taken out--> experts, sensors
+    train events, where anything is loud --whose directions are alike?--> groups --path of each, noise taken out-->
+    experts, sensors
 
-A mixture of regressions (Quandt & Ramsey 1978, J. Am. Stat. Assoc. 73, 730) whose components are multichannel Wiener
-filters (Allen, Hua & Ottewill 1999, arXiv:gr-qc/9909083), each event of one component, fitted by turns as k-means is.
-Neither families nor the witnessed part are known to it: how disturbances couple shows in recorded data.
+What one disturbance puts into strain and witnesses at a frequency, its noise made white, points in one direction,
+however loud it is: how it couples. Events are sorted into K lines through 0 at each frequency, by turns as k-means is
+(k-plane clustering: Bradley & Mangasarian 2000, J. Global Optim. 16, 23); that an event is all of one group joins
+frequencies. Neither families nor the witnessed part are known to it: how disturbances couple shows in
+recorded data.
 
-Shapes: E event, C input, N sample, F frequency, K filter, P tap.
+Shapes: E event, C input, D = 1 + C channel (the strain first), N sample, F frequency, L loud cell of a frequency, K
+group or filter, P tap.
 """
 
 from collections.abc import Sequence
-from itertools import combinations
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +30,15 @@ from glitchflow.twin.ridge import fit
 
 EVENTS = 2048  # of the train split that are looked at: groups of a dozen loud ones are still found
 SPAN = 2.0  # s in the middle of an event: a transient lasts less, and a filter a tenth of it
-ROWS = 12.0  # Hz over which loudness is meant: a burst fills about as many
-ROUNDS = 6  # turns of grouping and fitting for each number of groups: later ones move few events
-WORST = 6  # a new group starts with one event of so many, those of which the most is left
-RIDGE = 0.05  # of the witnesses' noise, in every event: what few events say nothing of is not made up
-LOUD = 3.0  # power over the noise's where a disturbance decides what is seen
-# of the power that groups' own filters explain, what a common one may leave: in a store of `synthetic` parts of one
-# family differ by 0 to .05, families by .13 to 1.5
-ALIKE = 0.08
-NOTHING = (
-    1e-3  # of the greatest noise: where inputs have less, outside their band, there is nothing to be heard
-)
-SILENT = 0.1  # power of a disturbance over the noise below which nothing is known of its path
+ROWS = 12.0  # Hz over which loudness is meant where events are chosen: a burst fills about as many
+CELL = 2.0  # Hz either way over which it is meant of cells, and that a direction is of: as far as a filter resolves
+INPUTS = 24  # at most that take part, those that are loud most often: time grows as their square; others start silent
+LOUD = 4.0  # power over the noise's, in any channel, where a cell says something
+STARTS = 8  # from groups drawn at random, of which the best is kept: one in four is nearly as good
+ROUNDS = 15  # turns of grouping and fitting: later ones move few events
+TURNS = 20  # of the power method for a direction
+DEAF = 0.005  # of a disturbance's power in the strain, that witnesses hear at least where a path is known
+NOTHING = 1e-3  # of the greatest noise: with less, as outside their band, channels are not heard better
 SEEN = 2.5  # copies of the spectra that are held at once
 MATRICES = 4  # of inputs by inputs at each frequency: cross powers, and what solving them takes
 FAINT = 0.1  # of a filter's median response: where it passes less, its noise is not brought to unit variance
@@ -48,8 +49,8 @@ def spectra(front: Front, dataset: Dataset, shared: Bank | None = None) -> tuple
 
     shared: a steady expert's filter, whose estimate is taken out of the strain, as far as it is in it: where it is not,
     nothing else is to make up for it.
-    Returns strain and inputs (E, 1 + C, F) of the half of them whose inputs are loudest, and the power (C, F) of the
-    inputs of the quietest quarter, which is noise.
+    Returns strain and inputs (E, D, F) of the half of them whose inputs are loudest, and the cross power (F, D, D) of
+    noise: that of the quietest quarter.
     """
     train = dataset.indices("train")
     events = train[:: max(1, -(-len(train) // EVENTS))]
@@ -70,104 +71,136 @@ def spectra(front: Front, dataset: Dataset, shared: Bank | None = None) -> tuple
         )
     whole = torch.cat(found)
     del found
-    power = _smooth(whole[:, 1:])
+    power = _over(whole[:, 1:].abs().square(), round(ROWS * SPAN / 2))
     order = power.amax(dim=(1, 2)).argsort(descending=True, stable=True)
     loud, quiet = order[: -(-len(order) // 2)], order[-(-len(order) * 3 // 4) :]
-    return whole[loud], power[quiet if len(quiet) else order].mean(0)
+    return whole[loud], cross_power(whole[quiet if len(quiet) else order])
 
 
-def groups(seen: Tensor, count: int, ahead: int, taps: int) -> Tensor:
-    """Sort the spectra (E, 1 + C, F) of events into at most `count` groups: (E,).
+def cross_power(quiet: Tensor) -> Tensor:
+    """Return the mean cross power (F, D, D) of spectra (E, D, F), over neighbouring frequencies."""
+    matrix = torch.einsum("ecf,edf->fcd", quiet, quiet.conj()) / len(quiet)
+    return _mean(matrix, round(ROWS * SPAN / 2))
 
-    The events of each share a filter (C, P) that leaves less of them than any other group's. Groups are added one by
-    one, until the next one would be empty.
+
+def loudest(seen: Tensor, noise: Tensor) -> Tensor:
+    """Choose inputs, ascending: at most `INPUTS`, those that are loud most often in spectra (E, D, F) over their noise
+    (F, D, D)."""
+    floor = noise.diagonal(dim1=1, dim2=2).real.T
+    loud = _over(seen.abs().square(), round(CELL * SPAN)) > LOUD * (floor + NOTHING * floor.amax())
+    return loud[:, 1:].sum((0, 2)).argsort(descending=True, stable=True)[:INPUTS].sort().values
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Holds where something is loud: of each frequency as many cells as the one with the most has, others of weight 0.
+
+    spectra: (F, L, D), of white noise. event: (F, L). weight: (F, L), one over the power: a direction is as well known
+    from any loud cell, and the loudest events do not decide.
     """
-    filters, size = [_wiener(seen, ahead, taps)], 0
-    while True:
-        for _ in range(ROUNDS):
-            left = torch.stack([_left(seen, one, ahead) for one in filters])
-            group = left.argmin(0)
-            filters = [_wiener(seen[group == k], ahead, taps) for k in group.unique().tolist()]
-        if len(filters) == count or len(filters) <= size:
-            return group
-        size = len(filters)
-        worst = left.amin(0).argsort(descending=True, stable=True)[: max(1, len(seen) // WORST)]
-        filters.append(_wiener(seen[worst], ahead, taps))
+
+    spectra: Tensor
+    event: Tensor
+    weight: Tensor
+    events: int
+    width: int  # frequencies either way that a direction is of
 
 
-def merged(seen: Tensor, noise: Tensor, group: Tensor, ahead: int, taps: int) -> Tensor:
-    """Join groups (E,) of the spectra of events that one filter serves as well as their own.
+def cells(seen: Tensor, whitener: Tensor) -> Cells:
+    """Find the loud cells of spectra (E, D, F), made white by (F, D, D)."""
+    white = torch.einsum("fcd,edf->fec", whitener, seen)
+    width = round(CELL * SPAN)
+    loudness = _over(white.abs().square().permute(1, 2, 0), width)  # (E, D, F)
+    loud = (loudness.amax(1) > LOUD).T  # (F, E)
+    order = loud.int().argsort(dim=1, descending=True, stable=True)[:, : max(1, int(loud.sum(1).max()))]
+    weight = torch.where(loud, 1 / loudness.sum(1).T, 0.0).gather(1, order)
+    chosen = white.gather(1, order[..., None].expand(*order.shape, white.shape[-1]))
+    return Cells(chosen, order, weight, len(seen), width)
 
-    Bursts fill few frequencies, and a Wiener filter that passes no others leaves less: one way to couple falls into
-    several groups. Looked at only where inputs are loud over their noise (C, F), they agree; and so looked at, each
-    event chooses its group once more.
-    """
-    loud = seen * (_smooth(seen[:, 1:]) > LOUD * _floor(noise)).any(1, keepdim=True)
-    parts = [group == k for k in group.unique().tolist()]
 
-    def explained(part: Tensor) -> tuple[float, float]:
-        some = loud[part]
-        left = float(_left(some, _wiener(some, ahead, taps), ahead).sum())
-        return left, float(some[:, 0].abs().square().sum()) - left
+def groups(loud: Cells, count: int) -> Tensor:
+    """Sort events into at most `count` groups, (E,), those of each with directions of their own: the best of some
+    tries."""
+    tries = [_sorted(loud, count, torch.Generator().manual_seed(k)) for k in range(STARTS)]
+    return max(tries, key=lambda one: one[1])[0]
 
-    while len(parts) > 1:
-        own, costs = [explained(part) for part in parts], {}
-        for i, j in combinations(range(len(parts)), 2):
-            more = explained(parts[i] | parts[j])[0] - own[i][0] - own[j][0]
-            worth = min(own[i][1], own[j][1])
-            costs[i, j] = more / worth if worth > 0 else 0.0  # a group that explains nothing keeps no filter
-        i, j = min(costs, key=costs.__getitem__)
-        if not costs[i, j] < ALIKE:
-            break
-        parts[i] = parts[i] | parts.pop(j)
-    group = torch.stack(parts).int().argmax(0)
+
+def _sorted(loud: Cells, count: int, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Groups (E,) from ones drawn at random, and the power that lies in their directions."""
+    group, best = torch.randint(0, count, (loud.events,), generator=generator), 0.0
     for _ in range(ROUNDS):
-        filters = [_wiener(loud[group == k], ahead, taps) for k in group.unique().tolist()]
-        group = torch.stack([_left(loud, one, ahead) for one in filters]).argmin(0)
-    return group
+        before, score = group, loud.weight.new_zeros(count, loud.events)
+        for k in group.unique().tolist():
+            direction = directions(loud, (group == k)[loud.event] * loud.weight)[0]
+            along = torch.einsum("fd,fld->fl", direction.conj(), loud.spectra).abs().square() * loud.weight
+            score[k].index_add_(0, loud.event.flatten(), along.flatten())
+        group, best = score.argmax(0), float(score.amax(0).sum())
+        if torch.equal(group, before):
+            break
+    return group, best
 
 
-def path(seen: Tensor, noise: Tensor, ahead: int, taps: int) -> Tensor:
-    """Find the filter (C, P) that brings a disturbance from the inputs to the strain in full, of events (E, 1 + C, F)
-    that it dominates.
+def directions(loud: Cells, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the directions (F, D), of length 1, in which cells have the most power, by their weights (F, L); and the
+    strain's power (F,) in them, with as many cells around."""
+    power = torch.einsum("fl,flc,fld->fcd", weight.to(loud.spectra), loud.spectra, loud.spectra.conj())
+    matrix = _mean(power, loud.width)
+    # from the column of the loudest channel, which is in no other direction's null space but by chance
+    loudest = matrix.diagonal(dim1=1, dim2=2).real.argmax(1)
+    found = matrix[torch.arange(len(matrix)), :, loudest]
+    for _ in range(TURNS):
+        found = torch.nn.functional.normalize((matrix @ found[..., None])[..., 0], dim=1)
+    return found, matrix[:, 0, 0].real * (2 * loud.width + 1)
 
-    One disturbance makes the inputs' cross-power, less their noise (C, F), of rank one: its eigenvector is how the
-    inputs hear it. A Wiener filter takes a part of it only, for most events say nothing at most frequencies; to let
-    through less where there is noise is what gates are for.
+
+def paths(loud: Cells, group: Tensor, whitener: Tensor, ahead: int, taps: int) -> Tensor:
+    """Find the filters (K, C, P) that bring each group's disturbance from the inputs to the strain in full.
+
+    The best linear unbiased estimate from how inputs hear it, times how the strain does. A Wiener filter takes a part
+    of it only, for most events say nothing at most frequencies; to let through less where there is noise is what gates
+    are for. Where witnesses hear less than `DEAF`, or no more than what noise in so many cells would seem to, less
+    comes out.
     """
-    strain, inputs = seen[:, 0], seen[:, 1:]
-    scale = _floor(noise).sqrt().T[..., None].to(torch.complex128)  # (F, C, 1)
-    power = torch.einsum("ecf,edf->fcd", inputs.conj(), inputs).to(torch.complex128) / (
-        len(seen) * scale * scale.mT
+    found = []
+    for k in group.unique().tolist():
+        direction, strain = directions(loud, (group == k)[loud.event] * (loud.weight > 0))
+        own, heard = direction[:, :1], direction[:, 1:]
+        power = heard.abs().square().sum(1)
+        luck = heard.shape[1] / strain.clamp_min(1.0)
+        certain = (1 - luck / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp_min(0)
+        gain = own * heard.conj() * (certain / power.clamp_min(DEAF))[:, None]
+        # inputs are made white, the strain is brought back from there
+        back = torch.where(whitener[:, 0, 0] == 0, 0, 1 / whitener[:, 0, 0])
+        response = (gain[:, None] @ whitener[:, 1:, 1:])[:, 0] * back[:, None]
+        found.append(_taps(response.T.to(torch.complex128), ahead, taps))
+    return torch.stack(found)
+
+
+def whiteners(noise: Tensor) -> Tensor:
+    """Return what makes noise of cross power (F, D, D) white: (F, D, D), the strain by itself.
+
+    Where there is none, outside the band, nothing comes out.
+    """
+    floor = NOTHING * noise.diagonal(dim1=1, dim2=2).real.amax()
+    known = noise.to(torch.complex128) + floor * torch.eye(noise.shape[-1])
+    known[:, 0, 1:] = known[:, 1:, 0] = 0
+    lower = torch.linalg.cholesky(known)
+    unit = torch.eye(known.shape[-1], dtype=known.dtype).expand_as(known)
+    there = noise[:, 0, 0].real > floor
+    return (torch.linalg.solve_triangular(lower, unit, upper=False) * there[:, None, None]).to(
+        torch.complex64
     )
-    both = torch.einsum("ecf,ef->fc", inputs.conj(), strain).to(torch.complex128)[..., None] / (
-        len(seen) * scale
-    )
-    values, vectors = torch.linalg.eigh(power)
-    loudness, first = values[:, -1, None, None] - 1, vectors[..., -1:]
-    response = first * (first.mH @ both) * (loudness > SILENT) / (loudness.clamp_min(SILENT) * scale)
-    return _taps(response[..., 0].T, ahead, taps)
 
 
-def _smooth(spectra: Tensor) -> Tensor:
-    """The power (..., C, F) of spectra, over neighbouring frequencies."""
-    rows = round(ROWS * SPAN / 2)
-    power = spectra.abs().square()
-    return torch.nn.functional.avg_pool1d(power, 2 * rows + 1, 1, rows, count_include_pad=False)
+def _mean(matrices: Tensor, width: int) -> Tensor:
+    """The mean of complex matrices (F, D, D) over so many neighbouring frequencies either way."""
+    rows = torch.view_as_real(matrices).reshape(len(matrices), -1).T[None]
+    return torch.view_as_complex(_over(rows, width)[0].T.reshape(*matrices.shape, 2).contiguous())
 
 
-def _floor(noise: Tensor) -> Tensor:
-    """Noise (C, F) that can be divided by: inputs have nothing outside their band."""
-    return noise + NOTHING * noise.amax()
-
-
-def _wiener(seen: Tensor, ahead: int, taps: int) -> Tensor:
-    """The filter (C, P) that leaves the least of these events' strain, as far as it reaches."""
-    strain, inputs = seen[:, 0], seen[:, 1:]
-    power = torch.einsum("ecf,edf->fcd", inputs.conj(), inputs).to(torch.complex128)
-    power += torch.eye(power.shape[-1]) * (RIDGE * len(seen))
-    both = torch.einsum("ecf,ef->fc", inputs.conj(), strain).to(torch.complex128)
-    return _taps(torch.linalg.solve(power, both).T, ahead, taps)
+def _over(values: Tensor, width: int) -> Tensor:
+    """The mean of (..., C, F) over so many neighbouring frequencies either way."""
+    return torch.nn.functional.avg_pool1d(values, 2 * width + 1, 1, width, count_include_pad=False)
 
 
 def _taps(response: Tensor, ahead: int, taps: int) -> Tensor:
@@ -180,12 +213,6 @@ def _response(filters: Tensor, size: int, ahead: int) -> Tensor:
     return torch.fft.rfft(torch.nn.functional.pad(filters, (0, size - filters.shape[-1])).roll(-ahead, -1))
 
 
-def _left(seen: Tensor, filters: Tensor, ahead: int) -> Tensor:
-    """The power (E,) that a filter (C, P) leaves of each event's strain."""
-    response = _response(filters, 2 * (seen.shape[-1] - 1), ahead).to(torch.complex64)
-    return (seen[:, 0] - (response * seen[:, 1:]).sum(1)).abs().square().sum(-1)
-
-
 def of_unit_noise(filters: Tensor, size: int, ahead: int) -> Tensor:
     """Scale filters (K, C, P) at each frequency so that unit white noise in all inputs comes out with unit variance.
 
@@ -194,7 +221,8 @@ def of_unit_noise(filters: Tensor, size: int, ahead: int) -> Tensor:
     response = _response(filters, size, ahead)
     gain = response.abs().square().sum(1, keepdim=True).sqrt()
     least = FAINT * gain.median(dim=-1, keepdim=True).values
-    return _taps(response / torch.maximum(gain, least), ahead, filters.shape[-1])
+    least = torch.maximum(gain, least).clamp_min(torch.finfo(gain.dtype).tiny)
+    return _taps(response / least, ahead, filters.shape[-1])
 
 
 def starting(events: int, channels: int, inputs: int, samples: int, rate: float) -> int:
@@ -236,9 +264,8 @@ def needs(content: Content, channels: Sequence[str], train: int) -> Needs:
 def begin(network: nn.Module, front: Front, dataset: Dataset) -> None:
     """Give a network's bank its first taps: the path of each group to an expert, and the same of unit noise to sensors.
 
-    Groups that were joined come first, then those before. What is left keeps what was drawn; so does a network of a
-    user's own. A steady expert gets the Wiener filter of quiet time, and what it takes out of the strain is no part of
-    what the others start from.
+    What is left keeps what was drawn; so does a network of a user's own. A steady expert gets the Wiener filter of
+    quiet time, and what it takes out of the strain is no part of what the others start from.
     """
     if not isinstance(network, Coherent):
         return
@@ -247,10 +274,12 @@ def begin(network: nn.Module, front: Front, dataset: Dataset) -> None:
     bank, experts = network.bank, network.experts - front.steady
     ahead, taps = bank.ahead, bank.taps.shape[-1]
     seen, noise = spectra(front, dataset, network.steady)
-    fine = groups(seen, experts, ahead, taps)
-    coarse = merged(seen, noise, fine, ahead, taps)
-    members = [which == k for which in (coarse, fine) for k in which.unique().tolist()]
-    paths = torch.stack([path(seen[some], noise, ahead, taps) for some in members[:experts]])
-    noisy = of_unit_noise(paths, 2 * (seen.shape[-1] - 1), ahead)[: len(bank.taps) - experts]
-    bank.taps[: len(paths)] = paths.to(bank.taps)
+    some = loudest(seen, noise)
+    both = torch.cat([some.new_zeros(1), 1 + some])
+    whitener = whiteners(noise[:, both][:, :, both])
+    loud = cells(seen[:, both], whitener)
+    known = paths(loud, groups(loud, experts), whitener, ahead, taps)
+    found = known.new_zeros(len(known), seen.shape[1] - 1, taps).index_copy_(1, some, known)
+    noisy = of_unit_noise(found, 2 * (seen.shape[-1] - 1), ahead)[: len(bank.taps) - experts]
+    bank.taps[: len(found)] = found.to(bank.taps)
     bank.taps[experts : experts + len(noisy)] = noisy.to(bank.taps)

@@ -32,64 +32,97 @@ def bursts(loudness=30.0, noise=1.0, seed=0):
     return seen.cfloat(), torch.from_numpy(kind)
 
 
-def test_events_are_grouped_by_how_they_couple():
-    """A burst shows its own frequencies alone, so that a kind may fill several groups; none holds two kinds."""
-    seen, kind = bursts()
-    group = start.groups(seen, 6, AHEAD, TAPS)
-    assert group.unique().numel() > 1
-    mixed = sum(int(kind[group == k].bincount(minlength=2).min()) for k in group.unique())
-    assert mixed <= EVENTS // 20
+def unit(channels=3, rows=LENGTH // 2 + 1):
+    """The cross power of white noise."""
+    return torch.eye(channels).cfloat().expand(rows, channels, channels)
 
 
-def test_groups_that_couple_alike_are_joined_and_others_are_not():
-    seen, kind = bursts()
-    noise, fine = torch.ones(2, seen.shape[-1]), torch.arange(EVENTS) % 6  # three groups of each kind
-    group = start.merged(seen, noise, fine, AHEAD, TAPS)
-    assert group.unique().numel() == 2
-    assert (group == kind).double().mean() in (0.0, 1.0)
+def left(seen, taps):
+    """What a filter leaves of the strain's power, event by event."""
+    response = start._response(taps, LENGTH, AHEAD)
+    return (seen[:, 0] - (response * seen[:, 1:]).sum(1)).abs().square().sum(-1)
 
 
-def test_an_event_in_the_wrong_group_goes_to_its_own():
-    seen, kind = bursts()
-    wrong = kind.clone()
-    wrong[:4] = 1 - wrong[:4]
-    group = start.merged(seen, torch.ones(2, seen.shape[-1]), wrong, AHEAD, TAPS)
-    assert (group == kind).double().mean() in (0.0, 1.0)
+@pytest.mark.parametrize("louder", [1, 100])
+def test_each_way_to_couple_is_found(louder):
+    """Bursts that no group was made of come out whole by a group's path; that some are so much louder changes nothing.
 
-
-def test_a_group_in_which_nothing_is_loud_is_joined_to_another():
-    seen, kind = bursts()
-    seen[:10, 1:] *= 0.01  # its inputs say nothing
-    fine = torch.where(torch.arange(EVENTS) < 10, 2, kind)
-    group = start.merged(seen, torch.ones(2, seen.shape[-1]), fine, AHEAD, TAPS)
-    assert group.unique().numel() == 2
-    assert (group == kind)[10:].double().mean() in (0.0, 1.0)
+    A burst shows its own frequencies alone: a group may be of one kind below and of the other above some frequency,
+    which gates tell apart.
+    """
+    (seen, _), (clean, _) = bursts(), bursts(noise=0.0, seed=5)
+    seen[::7] *= louder
+    whitener = start.whiteners(unit())
+    loud = start.cells(seen, whitener)
+    found = start.paths(loud, start.groups(loud, 6), whitener, AHEAD, TAPS)
+    rest = torch.stack([left(clean, path) for path in found]).amin(0)
+    assert rest.sum() < 0.1 * clean[:, 0].abs().square().sum()
 
 
 def test_no_more_groups_than_there_are():
     seen, _ = bursts()
-    assert start.groups(seen[:3], 8, AHEAD, TAPS).unique().numel() <= 3
-    assert start.groups(seen[:1], 8, AHEAD, TAPS).tolist() == [0]
+    whitener = start.whiteners(unit())
+    assert start.groups(start.cells(seen[:3], whitener), 8).unique().numel() <= 3
+    assert start.groups(start.cells(seen[:1], whitener), 8).unique().numel() == 1
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_path_brings_the_disturbance_in_full(which):
-    """Bursts that it was not fitted to come out whole, of which a Wiener filter takes a part."""
-    seen, kind = bursts(loudness=8.0)
-    clean, _ = bursts(loudness=8.0, noise=0.0, seed=5)
-    noise = torch.ones(2, seen.shape[-1])
-    mine, other = seen[kind == which], clean[kind == which]
-    path = start.path(mine, noise, AHEAD, TAPS)
-    wiener = start._wiener(mine, AHEAD, TAPS)
-    power = other[:, 0].abs().square().sum()
-    left, shrunk = (start._left(other, one, AHEAD).sum() / power for one in (path, wiener))
-    assert left < 0.08 and left < shrunk / 2, (left, shrunk)
+    """Bursts that it was not fitted to come out whole, out of inputs that have noise in common."""
+    (seen, kind), (clean, _) = bursts(loudness=12.0), bursts(loudness=12.0, noise=0.0, seed=5)
+    whitener = start.whiteners(unit())
+    found = start.paths(start.cells(seen, whitener), kind, whitener, AHEAD, TAPS)[which]
+    other = clean[kind == which]
+    assert left(other, found).sum() < 0.05 * other[:, 0].abs().square().sum()
+
+
+def test_a_path_is_found_where_witnesses_hardly_hear():
+    """The strain says when there is something to be heard, and how loud."""
+    (seen, kind), (clean, _) = bursts(loudness=60.0), bursts(loudness=60.0, noise=0.0, seed=5)
+    quiet = torch.tensor([1.0, 0.1, 0.1])[:, None]
+    noise = bursts(loudness=0.0)[0]  # the same noise as in seen
+    seen, clean = noise + quiet * (seen - noise), quiet * clean
+    whitener = start.whiteners(unit())
+    found = start.paths(start.cells(seen, whitener), kind, whitener, AHEAD, TAPS)
+    for which in (0, 1):
+        other = clean[kind == which]
+        assert left(other, found[which]).sum() < 0.2 * other[:, 0].abs().square().sum()
 
 
 def test_what_nothing_is_known_of_is_not_made_up():
-    """Inputs that are never above their noise have no path."""
-    seen, _ = bursts(loudness=0.0)
-    assert not start.path(seen, torch.full((2, seen.shape[-1]), 10.0), AHEAD, TAPS).any()
+    """Inputs that are never above their noise have no path, and ask for no noise."""
+    seen, kind = bursts(loudness=0.0)
+    whitener = start.whiteners(100 * unit())
+    found = start.paths(start.cells(seen, whitener), kind, whitener, AHEAD, TAPS)
+    assert not found.any()
+    assert not start.of_unit_noise(found, LENGTH, AHEAD).any()
+
+
+def test_noise_that_inputs_share_is_made_white_and_the_strain_left_to_itself():
+    rng = np.random.default_rng(2)
+    mixed = torch.from_numpy(rng.standard_normal((5, 4, 4)) + 1j * rng.standard_normal((5, 4, 4))).cfloat()
+    noise = mixed @ mixed.mH
+    found = start.whiteners(noise)
+    inputs = found[:, 1:, 1:]
+    white = inputs @ noise[:, 1:, 1:] @ inputs.mH
+    torch.testing.assert_close(white, torch.eye(3).cfloat().expand(5, 3, 3), rtol=0, atol=0.1)
+    assert not found[:, 0, 1:].any() and not found[:, 1:, 0].any()
+    scale = (found[:, 0, 0].abs().square() * noise[:, 0, 0].real).numpy()
+    np.testing.assert_allclose(scale, 1, rtol=0.05)
+
+
+def test_where_there_is_no_noise_nothing_comes_out():
+    noise = torch.cat([unit(3, 2), 0 * unit(3, 1)])
+    assert not start.whiteners(noise)[2].any()
+
+
+def test_the_inputs_that_are_loud_most_often_take_part(monkeypatch):
+    monkeypatch.setattr(start, "INPUTS", 1)
+    seen, _ = bursts()
+    seen[:, 1] *= 0.1
+    assert start.loudest(seen, unit()).tolist() == [1]
+    monkeypatch.setattr(start, "INPUTS", 5)
+    assert start.loudest(seen, unit()).tolist() == [0, 1]
 
 
 def test_unit_noise_comes_out_as_unit_noise():
@@ -118,11 +151,9 @@ class Store:
 
 def test_half_of_the_events_are_looked_at_the_loud_ones():
     seen, noise = start.spectra(FRONT, Store())
-    assert seen.shape == (32, 3, round(FRONT.rate * start.SPAN) // 2 + 1) and noise.shape == (
-        2,
-        seen.shape[-1],
-    )
-    assert seen[:, 1].abs().square().amax(-1).min() > 20 * noise[0].max()
+    rows = round(FRONT.rate * start.SPAN) // 2 + 1
+    assert seen.shape == (32, 3, rows) and noise.shape == (rows, 3, 3)
+    assert seen[:, 1].abs().square().amax(-1).min() > 20 * noise[:, 1, 1].real.max()
 
 
 def test_a_bank_is_given_paths_and_what_is_left_stays_as_drawn():
