@@ -27,8 +27,15 @@ from glitchflow.signal.fir import joined, pieces
 
 GROUPS = 4  # of a group normalisation
 LEVELS = (1, 2, 4, 4)  # channels of a U-Net's levels, in units of its width
-# s of the STFTs' windows, and where their gates start: bursts are rare, and the finer one only refines
-RESOLUTIONS = {0.25: -2.0, 0.0625: -4.0}
+# s of the STFTs' windows, and by how much of log(1 + P), P the power that an expert's sensor hears, its gates start
+# lifted, as Wiener's would be: the finer one only refines. From closed everywhere no gate learns to open to the few
+# bursts that witnesses hardly hear
+RESOLUTIONS = {0.25: 1.0, 0.0625: 0.0}
+CLOSED = -4.0  # where gates start in silence
+# How experts start to share what is let through, for a burst may look like several of the ways to couple that are
+# known: by RIVALRY log(1 + P), less MODESTY log(1 + Q / LOUD) where an expert makes as much as Q of it: of a burst that
+# one way leaves as it is and another makes a thousand times as loud, it is seldom the second
+RIVALRY, MODESTY, LOUD = 4.0, 4.0, 300.0
 OPEN = 4.0  # where a steady expert's gate starts at the coarsest resolution; at the others it is what is lacking to 1
 PAST, AHEAD = 0.21875, 0.03125  # s that a filter reaches: a witness may lag the strain by a little
 STEADY = 0.25  # s that a steady expert's filter reaches either way: lines and slow couplings need it
@@ -113,17 +120,22 @@ class Gates(nn.Module):
     event.
     """
 
-    def __init__(self, features: int, gates: int, width: int):
+    def __init__(self, features: int, gates: int, width: int, apart: int = 0):
         super().__init__()
         sizes = [width * level for level in LEVELS]
         self.down = nn.ModuleList(_level(a, b) for a, b in zip([features, *sizes], sizes))
         self.up = nn.ModuleList(_level(a + b, b) for a, b in zip(sizes[1:], sizes))
-        self.head = nn.Conv2d(width, gates, 1)
+        self.head = nn.Conv2d(width, 2 * gates, 1)
+        self.lift = nn.Parameter(torch.zeros(gates - apart, 1, 1))
+        self.rivalry = nn.Parameter(torch.tensor([RIVALRY, MODESTY]))
         # a CPU's convolutions are half as fast again
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map features (B, features, F, T) to gates (B, K, F, T)."""
+    def forward(self, x: Tensor, heard: Tensor, made: Tensor) -> Tensor:
+        """Map features (B, features, F, T) to gates (B, S + K, F, T), of which the last K share.
+
+        heard: (B, K, F, T) log(1 + power) of each expert's sensor, made: power of what each makes of it.
+        """
         skips: list[Tensor] = []
         for block in self.down:
             x = block(F.avg_pool2d(x, 2, ceil_mode=True) if skips else x)
@@ -132,9 +144,13 @@ class Gates(nn.Module):
             x = F.interpolate(x, size=skip.shape[-2:], mode="nearest")
             x = block(torch.cat([x, skip], dim=1))
         x = self.head(x)
-        return torch.sigmoid(
-            x.to(torch.promote_types(x.dtype, torch.float32))
-        )  # what they weight is in float32
+        # what they weight is in float32
+        opened, chosen = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=1)
+        apart = opened.shape[1] - heard.shape[1]
+        rivalry, modesty = self.rivalry
+        share = torch.softmax(chosen[:, apart:] + rivalry * heard - modesty * (made / LOUD).log1p(), dim=1)
+        lifted = opened[:, apart:] + self.lift * heard
+        return torch.cat([opened[:, :apart].sigmoid(), lifted.sigmoid() * share], dim=1)
 
 
 def _level(inputs: int, outputs: int) -> nn.Sequential:
@@ -177,14 +193,14 @@ class Coherent(nn.Module):
         if width % GROUPS:
             raise ValueError(f"width={width}: must be a multiple of {GROUPS}")
         at_least_one(witnesses=witnesses - templates)
-        self.templates, self.experts = templates, steady + experts
+        self.templates, self.experts, self.sensors = templates, steady + experts, sensors
         self.steady = Bank(witnesses - templates, steady, rate, STEADY, STEADY) if steady else None
         self.bank = Bank(witnesses - templates, experts + sensors, rate)
         rows = [None if highest is None else math.ceil(highest * length) for length in RESOLUTIONS]
         hops = [max(1, round(rate * length / 2)) for length in RESOLUTIONS]
         self.stft = nn.ModuleList(Stft(hop, row) for hop, row in zip(hops, rows))
         features = witnesses + self.experts + sensors + 2
-        self.gates = nn.ModuleList(Gates(features, self.experts, width) for _ in RESOLUTIONS)
+        self.gates = nn.ModuleList(Gates(features, self.experts, width, steady) for _ in RESOLUTIONS)
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
@@ -194,9 +210,11 @@ class Coherent(nn.Module):
         """
         self.bank.draw(generator)
         open_at = [OPEN, *[-OPEN] * (len(RESOLUTIONS) - 1)]
-        for gates, start, steady in zip(self.gates, RESOLUTIONS.values(), open_at):
+        for gates, lift, steady in zip(self.gates, RESOLUTIONS.values(), open_at):
             nn.init.zeros_(gates.get_parameter("head.weight"))
-            bias = nn.init.constant_(gates.get_parameter("head.bias"), start)
+            nn.init.constant_(gates.get_parameter("lift"), lift)
+            bias = nn.init.zeros_(gates.get_parameter("head.bias"))
+            bias[: self.experts] = CLOSED
             if self.steady is not None:
                 nn.init.zeros_(self.steady.taps)
                 bias[: len(self.steady.taps)] = steady
@@ -231,11 +249,20 @@ class Coherent(nn.Module):
         """One resolution's part of y, (B, 1, N), or of what it is split into, (B, G, N)."""
         outputs = stft(bank)  # (B, S + K + M, F, T)
         # apart: through what is given no gradient has to go back
-        power = torch.cat([_power(stft(given)), _power(outputs)], dim=1)
-        features = torch.cat([power.log1p(), _frequency(power)], dim=1)
+        made = _power(outputs)
+        loudness = torch.cat([_power(stft(given)), made], dim=1).log1p()
+        features = torch.cat([loudness, _frequency(loudness)], dim=1)
+        apart = 0 if self.steady is None else len(self.steady.taps)
+        heard, made = self._heard(loudness, self.experts - apart), made[:, apart : self.experts]
         experts = outputs[:, None, : self.experts] if split is None else stft(split)
-        gated = gates(features)[:, None] * experts
+        gated = gates(features, heard, made)[:, None] * experts
         return stft.inverse(gated.sum(2), bank.shape[-1])  # type: ignore[operator]
+
+    def _heard(self, loudness: Tensor, experts: int) -> Tensor:
+        """What the sensor of each expert heard, (B, K, F, T): the first one's is the first, and some may have none."""
+        count = min(experts, self.sensors)
+        heard = loudness[:, loudness.shape[1] - self.sensors :][:, :count]
+        return F.pad(heard, (0, 0, 0, 0, 0, experts - count))
 
 
 def _product(spectra: Tensor, filters: Tensor) -> Tensor:

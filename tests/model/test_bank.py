@@ -1,10 +1,11 @@
 """The coherent network: what in it is linear, what is whole, and what its gates see."""
 
+import numpy as np
 import pytest
 import torch
 
 from glitchflow.model import build
-from glitchflow.model.bank import RESOLUTIONS, Bank, Coherent, Gates, Stft
+from glitchflow.model.bank import CLOSED, LOUD, MODESTY, RIVALRY, Bank, Coherent, Gates, Stft
 
 RATE = 256.0
 
@@ -57,18 +58,52 @@ def test_white_noise_has_unit_power_in_every_cell():
 
 @pytest.mark.parametrize("shape", [(65, 32), (17, 129), (4, 3)])
 def test_gates_are_between_0_and_1_at_any_size(shape):
-    gates = Gates(5, 3, 8)(torch.randn(2, 5, *shape))
+    heard, made = torch.rand(2, 2, *shape) * 5, torch.rand(2, 2, *shape) * 1000
+    gates = Gates(5, 3, 8, apart=1)(torch.randn(2, 5, *shape), heard, made)
     assert gates.shape == (2, 3, *shape)
     assert gates.min() > 0 and gates.max() < 1
 
 
-def test_gates_start_nearly_closed_and_the_same_everywhere():
-    network, seen = model(), []
-    for gates in network.gates:
-        gates.register_forward_hook(lambda _, given, out: seen.append(out))
-    network(series())
-    for found, start in zip(seen, RESOLUTIONS.values(), strict=True):
-        torch.testing.assert_close(found, torch.full_like(found, start).sigmoid())
+def drawn(gates, apart):
+    """Gates whose heads are 0 and which open as sensors say."""
+    found = Gates(5, gates, 8, apart)
+    for name in ("head.weight", "head.bias"):
+        torch.nn.init.zeros_(found.get_parameter(name))
+    torch.nn.init.ones_(found.lift)
+    return found
+
+
+def test_gates_open_as_sensors_hear_and_experts_share():
+    """Closed forms: sigmoid of log(1 + P), times a softmax of RIVALRY log(1 + P) - MODESTY log(1 + Q / LOUD)."""
+    heard = torch.tensor([0.0, 10.0, 30.0, 30.0]).log1p()[None, :, None, None]
+    made = torch.tensor([1.0, 10.0, 30.0, 300 * 30.0])[None, :, None, None]
+    steady, *found = drawn(5, 1)(torch.randn(1, 5, 1, 1), heard, made).flatten().tolist()
+    assert steady == 0.5
+    odds = [1.0, 11**RIVALRY, 31**RIVALRY, 31**RIVALRY]
+    odds = [one / (1 + q / LOUD) ** MODESTY for one, q in zip(odds, (1.0, 10.0, 30.0, 9000.0))]
+    wanted = [p / (1 + p) * one / sum(odds) for p, one in zip((1, 11, 31, 31), odds)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    assert found[2] > 0.9 and found[3] < 1e-4
+
+
+def test_gates_start_as_their_sensors_say_and_without_one_closed():
+    network, given = model(sensors=2), series()
+    outputs = network.stft[0](network.bank(given))
+    with torch.no_grad():
+        first, second = (
+            gates(torch.cat([torch.zeros(2, 15, *outputs.shape[-2:])], 1).double(), *_shown(outputs))
+            for gates in network.gates
+        )
+    silent = torch.sigmoid(torch.tensor(CLOSED))
+    assert first.amax() > silent > second.amax()
+    torch.testing.assert_close(second.sum(1), torch.full_like(second[:, 0], float(silent)))
+
+
+def _shown(outputs):
+    """What the two sensors of eight experts heard, and what these made, (B, 8, F, T) each."""
+    power = outputs.abs().square()
+    heard = torch.nn.functional.pad(power[:, 8:].log1p(), (0, 0, 0, 0, 0, 6))
+    return heard, power[:, :8]
 
 
 @pytest.mark.parametrize("samples", [512, 499])
@@ -88,11 +123,12 @@ def test_templates_open_gates_and_are_no_inputs():
 
 
 def test_it_is_a_sum_of_gated_experts():
-    """With gates that are wide open it is the sum of the experts, once for each resolution."""
+    """With gates that are wide open and share alike it is the mean of the experts, once for each resolution."""
     network, given = model(), series()
     for gates in network.gates:
         torch.nn.init.constant_(gates.head.bias, 40.0)
-    experts = network.bank(given)[:, :8].sum(1, keepdim=True)
+        torch.nn.init.zeros_(gates.rivalry)
+    experts = network.bank(given)[:, :8].mean(1, keepdim=True)
     expected = sum(stft.inverse(stft(experts), given.shape[-1]) for stft in network.stft)
     torch.testing.assert_close(network(given), expected)
 
@@ -131,7 +167,7 @@ def test_a_user_s_seed_draws_it():
 
 def test_the_parameters_of_the_published_size():
     """4 inputs and 4 templates at 512 Hz."""
-    assert sum(p.numel() for p in build("coherent", 8, (2048,), templates=4).parameters()) == 623_120
+    assert sum(p.numel() for p in build("coherent", 8, (2048,), templates=4).parameters()) == 623_412
 
 
 @pytest.mark.parametrize(
