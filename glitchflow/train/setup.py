@@ -165,7 +165,7 @@ def _meta(
     }
 
 
-def _compiles(settings: Train, model: nn.Module) -> None:
+def _compiles(settings: config.Train, model: nn.Module) -> None:
     """Refuse to compile a network that says why it is not."""
     if settings.compile and (reason := getattr(model, "uncompiled", "")):
         raise InputError(f"train.compile = true: {reason}")
