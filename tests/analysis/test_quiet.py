@@ -35,7 +35,7 @@ class FirstInput(Split):
 
 
 def windows(events: int = 8) -> np.ndarray:
-    """(E, R, N): a strain that is what its fast witness shows, by the filters of both, and a tenth as much other noise."""
+    """(E, R, N): a strain that is what its fast witness shows, by both filters, and a tenth as much of other noise."""
     rng = np.random.default_rng(1)
     series = rng.standard_normal((events, 3, SAMPLES))
     white = FRONT.prepare(torch.from_numpy(series))[:, 5].numpy()
