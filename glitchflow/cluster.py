@@ -35,6 +35,12 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def at_hand(address: str) -> bool:
+    """Says whether a Ray is named, or is there already, so that `session` would start none."""
+    there = sys.modules.get("ray")  # to import it takes a second
+    return bool(address or os.environ.get("RAY_ADDRESS", "")) or bool(there and there.is_initialized())
+
+
 _kept: ContextVar[contextlib.ExitStack | None] = ContextVar("kept", default=None)
 
 

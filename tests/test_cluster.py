@@ -117,9 +117,19 @@ def test_a_ray_that_cannot_start_says_why_and_where(tmp_path):
 def test_a_ray_that_runs_is_joined_and_left_running(ray_session):
     import ray
 
+    assert cluster.at_hand("")
     with cluster.session(cpus=1):
         assert ray.cluster_resources()["CPU"] == 2
     assert ray.is_initialized()
+
+
+def test_a_ray_is_at_hand_where_it_runs_or_is_named(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    assert not cluster.at_hand("")
+    assert cluster.at_hand("head:6379")
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert cluster.at_hand("")
 
 
 def test_a_mode_that_the_user_chose_stays(monkeypatch):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glitchflow.cluster import available_cpus, session, threads
+from glitchflow.cluster import at_hand, available_cpus, session, threads
 from glitchflow.config import Cluster
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import track
@@ -32,6 +32,8 @@ class Job:
 
     make: called with a part, in a process of its own; sent to the cluster once. memory: bytes that a task is projected
     to hold at most, which Ray keeps free for it. accelerated: whether a task gets a GPU of its own where there is one.
+    here: whether all parts together take less than a Ray and its processes to start: they are made in this one then,
+    unless there is a Ray.
     """
 
     make: Callable[[Any], Any]
@@ -39,6 +41,7 @@ class Job:
     memory: int
     unit: str = "events"
     accelerated: bool = False
+    here: bool = False
 
 
 def run_tasks(
@@ -57,6 +60,8 @@ def run_tasks(
     """
     if not parts:
         return {}
+    if job.here and not at_hand(cluster.address):
+        return _made_here(job, parts, check, keep)
     found: dict[Any, Any] = {}
     with session(cluster.address, cluster.cpus), track(sum(parts.values()), job.label, job.unit) as advance:
         import ray
@@ -84,6 +89,19 @@ def run_tasks(
                 ray.wait(list(running), num_returns=len(running), timeout=LAST)
             raise
     return {part: found[part] for part in parts}
+
+
+def _made_here(
+    job: Job, parts: Mapping[Any, int], check: Callable[[], None], keep: Callable[[Any, Any], Any]
+) -> dict[Any, Any]:
+    """What `run_tasks` returns, without a Ray."""
+    found = {}
+    with track(sum(parts.values()), job.label, job.unit) as advance:
+        for part, size in parts.items():
+            check()
+            found[part] = keep(part, job.make(part))
+            advance(size)
+    return found
 
 
 def over_tasks(cluster: Cluster, label: str) -> Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]:

@@ -55,6 +55,8 @@ from glitchflow.progress import say
 from glitchflow.signal.types import Over
 from glitchflow.signal.whiten import asd_frequencies
 
+LITTLE = 2**26  # bytes of series that take a core some seconds: a Ray takes longer to start
+
 
 def generate(
     experiment: Experiment, overwrite: bool = False, shard: int | None = None, verify: bool = False
@@ -105,9 +107,15 @@ def _make(
             writer.forget([shard])
         wanted = missing if shard is None else [shard]
         if wanted:
-            needed = making(Shape.of(content, writer.arrays, writer.layout), content.reads_files)
-            job = Job(partial(make_shard, writer.dataset), "Q-plots", needed.total)
-            run_tasks(job, sizes(writer.layout, wanted), cluster, writer.check)
+            shape, parts = Shape.of(content, writer.arrays, writer.layout), sizes(writer.layout, wanted)
+            little = sum(parts.values()) * 8 * shape.channels * shape.samples <= LITTLE
+            needed = making(shape, content.reads_files)
+            run_tasks(
+                Job(partial(make_shard, writer.dataset), "Q-plots", needed.total, here=little),
+                parts,
+                cluster,
+                writer.check,
+            )
         if not writer.dataset.complete and not writer.missing():
             _finish(writer)
     return path

@@ -2,12 +2,14 @@
 
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from glitchflow.config.sections import Cluster
+from glitchflow.data import build
 from glitchflow.data.build import MIB, Job, on_every_cpu, run_tasks
 from glitchflow.errors import InputError, RunError
 
@@ -46,6 +48,23 @@ def test_any_parts_and_what_each_returned_in_their_order():
     found = run_tasks(job(square), parts, CLUSTER)
     assert list(found.items()) == [(part, part[1] ** 2) for part in parts]
     assert run_tasks(job(square), {}, CLUSTER) == {}
+
+
+def test_little_is_made_here_where_there_is_no_ray(monkeypatch):
+    kept, little = [], replace(job(lambda part: os.getpid()), here=True)
+    parts = {"b": 2, "a": 1}
+    elsewhere = run_tasks(little, parts, CLUSTER)  # there is one
+    assert list(elsewhere) == ["b", "a"] and os.getpid() not in elsewhere.values()
+    monkeypatch.setattr(build, "at_hand", lambda address: False)
+    found = run_tasks(little, parts, CLUSTER, keep=lambda part, returned: kept.append(part) or returned)
+    assert found == dict.fromkeys(parts, os.getpid())
+    assert kept == ["b", "a"]
+
+    def stolen():
+        raise RunError("another driver")
+
+    with pytest.raises(RunError, match=r"^another driver$"):
+        run_tasks(little, parts, CLUSTER, stolen)
 
 
 def test_the_first_error_is_the_tasks_own_line_and_nothing_is_at_work_after_it(tmp_path):

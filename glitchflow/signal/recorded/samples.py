@@ -10,7 +10,7 @@ Shapes: N sample.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -63,6 +63,7 @@ LAL_TYPES = {
     27: "COMPLEX8",
     28: "COMPLEX16",
 }
+LIKELY = (11, 10)  # types that are tried before a channel's is asked for: that takes as long as to read it
 # by channel, LALFrame's number for the type of its samples, which the next file is taken to have
 _types: dict[str, int] = {}
 
@@ -130,14 +131,37 @@ def _frames(file: Any, channel: str, frames: list[int]) -> Iterator[Samples]:
     """A channel in some frames of an open file."""
     import lalframe
 
+    first = None
     if channel not in _types:
-        _types[channel] = lalframe.FrFileQueryChanType(file, channel, frames[0])
+        tried = ((kind, _tried(file, channel, frames[0], kind)) for kind in LIKELY)
+        kind, first = next((one for one in tried if one[1] is not None), (None, None))
+        _types[channel] = kind or lalframe.FrFileQueryChanType(file, channel, frames[0])
     if _types[channel] not in LAL_TYPES:
         raise RuntimeError(f"{channel} is of no type of LAL's series")
-    reader = getattr(lalframe, f"FrFileRead{LAL_TYPES[_types[channel]]}TimeSeries")
     for frame in frames:
-        found = reader(file, channel, frame)
+        found = first if first is not None else _reader(_types[channel])(file, channel, frame)
+        first = None
         yield Samples(float(found.epoch), 1 / found.deltaT, found.data.data, _unit(found.sampleUnits))
+
+
+def _reader(kind: int) -> Callable[[Any, str, int], Any]:
+    import lalframe
+
+    return getattr(lalframe, f"FrFileRead{LAL_TYPES[kind]}TimeSeries")
+
+
+def _tried(file: Any, channel: str, frame: int, kind: int) -> Any:
+    """A channel in one frame if it is of this type, else None, and LAL keeps its words to itself."""
+    import lal
+
+    level = lal.GetDebugLevel()
+    lal.ClobberDebugLevel(0)
+    try:
+        return _reader(kind)(file, channel, frame)
+    except RuntimeError:
+        return None
+    finally:
+        lal.ClobberDebugLevel(level)
 
 
 def _unit(unit: Any) -> str:
