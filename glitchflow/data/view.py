@@ -54,3 +54,8 @@ def read_series(dataset: Dataset, events: Indices, channels: Sequence[str]) -> A
     if set(channels) <= set(kept):
         return dataset.events("series", events, [kept.index(name) for name in channels]).astype(np.float64)
     return dataset.all_series(events)[:, [dataset.channels.index(name) for name in channels]]
+
+
+def slides(dataset: Dataset) -> bool:
+    """Say whether the windows of a store slide over a stretch."""
+    return dataset.recorded and dataset.config.ingest.times.end is not None

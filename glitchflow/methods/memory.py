@@ -7,7 +7,7 @@ from glitchflow.data.build import BASE_MEMORY
 from glitchflow.data.content import Content
 from glitchflow.data.memory import Memory, Shape
 from glitchflow.methods.images import FIT_PIXELS
-from glitchflow.methods.method import EVENTS, TRIMMED_BYTES, read_at_once
+from glitchflow.methods.method import EVENTS, TRIMMED_BYTES, fitted_window, read_at_once
 
 FIT_EVENTS = 4096  # events that image methods are fitted to at most; their likelihood is flat beyond
 FIT_BYTES = 2**28  # of the witnesses' images at most: a hundred channels have fewer events to spare
@@ -16,7 +16,7 @@ BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
 FILTERED = 6  # copies of a witness's series while a filter goes over it; measured
 ROBUST = "segments of a robust filter"
-SPECTRA = 2  # of all witnesses with each other: their sum, and a robust filter's
+SPECTRA = 2  # of all witnesses with each other: their sum, and a robust filter's or a mask's
 FITTED = 4  # copies of the series that filters are fitted to: as read, in double precision, and their segments' spectra
 
 
@@ -54,7 +54,8 @@ def fitting(
     most = FIT_BYTES // (4 * shape.image)
     strain, seen = min(most, FIT_EVENTS, train), min(most // channels, FIT_PIXELS // columns, train)
     rows = segment * (content.qplot.frange[1] - content.qplot.frange[0]) + 1
-    window = min(content.qplot.span + segment, content.series.duration)
+    sliding = content.source == "ingest" and content.ingest.times.end is not None
+    window = fitted_window(content.series, content.qplot, segment, sliding)
     most_segments = int(min(train, EVENTS) * 16 * channels * 2 * window * (band[1] - band[0]))
     block = read_at_once(channels, content.series.samples)
     filters = {

@@ -16,8 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.config import QPlot
+from glitchflow.config import Series as SeriesKeys
 from glitchflow.data.store import Dataset
-from glitchflow.data.view import read_series
+from glitchflow.data.view import read_series, slides
 from glitchflow.signal.derive import band_limits
 from glitchflow.signal.qtransform import Seen
 from glitchflow.signal.recorded.recording import Recording
@@ -51,11 +53,21 @@ class Series:
     def spectra(self) -> CrossSpectra:
         """Cross spectra of all witnesses and the strain in `qplot.frange`, over events spread over the split: added up
         once for every method that is fitted from them."""
+        return self._spectra(self.window)
+
+    @property
+    def spectra_about(self) -> CrossSpectra:
+        """The same of what Q-plots show and half a segment more at each end: for a mask, which keeps still by itself
+        where nothing happens, and has to know glitches. Not kept: of hundreds of witnesses it is a GB."""
+        about = self._window(sliding=True)
+        return self.spectra if about == self.window else self._spectra(about)
+
+    def _spectra(self, window: float) -> CrossSpectra:
         made = self.dataset.config
         inside = inside_of(self.length, made.series.sample_rate, made.qplot.frange)
-        return cross_spectra(self.stretches(EVENTS), self.length, inside)
+        return cross_spectra(self.stretches(EVENTS, window), self.length, inside)
 
-    @cached_property
+    @property
     def trimmed(self) -> CrossSpectra:
         """Cross spectra of the recorded witnesses and the strain, over that half of the time which a filter explains
         best; see `trimmed_spectra`."""
@@ -63,7 +75,9 @@ class Series:
         rate, band = made.series.sample_rate, made.qplot.frange
         kept = 16 * (1 + len(self.recorded)) * 2 * self.window * (band[1] - band[0])  # bytes of an event
         most = max(1, min(EVENTS, int(TRIMMED_BYTES / kept)))
-        stretches = ((strain, witnesses[:, self.recorded]) for strain, witnesses in self.stretches(most))
+        stretches = (
+            (strain, witnesses[:, self.recorded]) for strain, witnesses in self.stretches(most, self.window)
+        )
         return trimmed_spectra(stretches, len(self.some(most)), self.length, rate, band)
 
     @property
@@ -80,27 +94,38 @@ class Series:
 
     @property
     def window(self) -> float:
-        """Return the s of an event's series that filters are fitted to: what Q-plots show, and half a segment more at
-        each end."""
+        """Return the s of an event's series that filters are fitted to; see `fitted_window`."""
+        return self._window(slides(self.dataset))
+
+    def _window(self, sliding: bool) -> float:
         made = self.dataset.config
-        span = made.qplot.span if made.qplot.window == "fixed" else made.series.duration
-        return min(span + self.segment, made.series.duration)
+        return fitted_window(made.series, made.qplot, self.segment, sliding)
 
     def some(self, most: int) -> Indices:
         """Choose so many events at most, spread over the split."""
         return self.events[:: max(1, len(self.events) // most)][:most]
 
-    def stretches(self, most: int) -> Iterator[tuple[Array, Array]]:
-        """Yield strain (E, N') and witnesses (E, W, N') of so many events at most, spread over the split: their
-        `window` alone, for averaged over the long quiet rest a filter would mostly learn the noise."""
+    def stretches(self, most: int, window: float) -> Iterator[tuple[Array, Array]]:
+        """Yield strain (E, N') and witnesses (E, W, N') of so many events at most, spread over the split: so many s in
+        their middle."""
         events = self.some(most)
         made, channels = self.dataset.config, [self.dataset.channels[0], *self.witnesses]
-        half = round(self.window * made.series.sample_rate / 2)
+        half = round(window * made.series.sample_rate / 2)
         middle = made.series.samples // 2
         step = read_at_once(len(channels), made.series.samples)
         for start in range(0, len(events), step):
             values = read_series(self.dataset, events[start : start + step], channels)
             yield values[:, 0, middle - half : middle + half], values[:, 1:, middle - half : middle + half]
+
+
+def fitted_window(series: SeriesKeys, qplot: QPlot, segment: float, sliding: bool) -> float:
+    """Return the s of each event's series that filters are fitted to: all, for a filter is on all the time, and half of
+    the few s about a glitch are the glitch.
+
+    Of windows that slide over a stretch, what Q-plots show and half a segment more at each end: the rest is in others.
+    """
+    shown = qplot.span if sliding and qplot.window == "fixed" else series.duration
+    return min(shown + segment, series.duration)
 
 
 def read_at_once(channels: int, samples: int) -> int:

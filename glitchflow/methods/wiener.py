@@ -44,8 +44,8 @@ class Mask:
 
 
 def fit_mask(train: Train) -> Mask:
-    """Fit filters of all witnesses, those derived from others among them."""
-    return Mask(fit(train, derived=True), train.floor)
+    """Fit filters of all witnesses, those derived from others among them, to the time about events alone."""
+    return Mask(fit(train, derived=True, about=True), train.floor)
 
 
 def fit_robust(train: Train) -> Filter:
@@ -58,11 +58,12 @@ def fit_robust(train: Train) -> Filter:
     return Filter(wiener, series.recorded)
 
 
-def fit(train: Train, derived: bool) -> Filter:
-    """Fit the filters of the recorded witnesses, or with `derived` of all, those derived from others among them."""
+def fit(train: Train, derived: bool, about: bool = False) -> Filter:
+    """Fit the filters of the recorded witnesses, or with `derived` of all, those derived from others among them; to
+    all time or, with `about`, to that about events."""
     series = train.series
     assert series is not None, "the table of methods says that it needs series"
     places = list(range(len(series.witnesses))) if derived else series.recorded
     made = series.dataset.config
-    spectra, highest = series.spectra.of(places), series.highest[places]
-    return Filter(fit_wiener(spectra, made.series.sample_rate, made.qplot.frange, highest), places)
+    spectra, highest = series.spectra_about if about else series.spectra, series.highest[places]
+    return Filter(fit_wiener(spectra.of(places), made.series.sample_rate, made.qplot.frange, highest), places)

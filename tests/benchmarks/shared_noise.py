@@ -80,7 +80,7 @@ def removed(dataset: Dataset, home: Path) -> tuple[Front, NDArray, dict[str, NDA
     centre, half = seen.shape[-1] // 2, round(ABOUT / 2 * front.rate)
     filters = {
         "Wiener, of quiet train events": wiener(seen[quiet], front),
-        "`wiener`": wiener(seen[..., centre - half : centre + half], front),
+        "Wiener, of 3 s about all events": wiener(seen[..., centre - half : centre + half], front),
     }
     found = {name: one.predict(given[:, 1:]) for name, one in filters.items()}
     for name, about in (("initial", "the twin before any step"), ("best", "the trained twin")):

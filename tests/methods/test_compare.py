@@ -12,7 +12,7 @@ from glitchflow.errors import InputError
 from glitchflow.methods import compare as module
 from glitchflow.methods import treat
 from glitchflow.methods.compare import basis_of, compare, fit_methods
-from glitchflow.methods.method import Method, Removed
+from glitchflow.methods.method import Method, Removed, fitted_window
 from glitchflow.methods.table import METHODS
 from glitchflow.score.levels import Rule
 from glitchflow.score.power import in_band
@@ -166,6 +166,16 @@ def test_a_filter_holds_ten_periods_of_the_lowest_frequency_unless_told():
     assert module.lengths(Evaluate(), series, qplot) == (300, (0.01, 0.1)), "no longer than the window"
     assert module.lengths(Evaluate(), Series(), QPlot()) == (1, (10, 200))
     assert module.lengths(Evaluate(segment=500, band=(0.02, 0.05)), series, qplot) == (500, (0.02, 0.05))
+
+
+@pytest.mark.parametrize(
+    ("sliding", "window", "seconds"),
+    [(False, "fixed", 16), (False, "loudest", 16), (True, "fixed", 3), (True, "loudest", 16)],
+)
+def test_a_filter_is_fitted_to_whole_series_where_no_other_window_shows_the_rest(sliding, window, seconds):
+    series, qplot = Series(duration=16), QPlot(span=2, window=window)
+    assert fitted_window(series, qplot, 1.0, sliding) == seconds
+    assert fitted_window(Series(duration=2.5), qplot, 1.0, sliding) == 2.5, "no longer than the series"
 
 
 def test_power_is_measured_where_nobody_knows_the_truth(opened, fit):

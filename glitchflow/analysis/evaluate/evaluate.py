@@ -38,6 +38,7 @@ from glitchflow.config import Cluster, Evaluate, Experiment
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import write_text
 from glitchflow.data.store import SKIPPED, Dataset
+from glitchflow.data.view import slides
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 from glitchflow.methods.compare import Comparison, compare, fit_methods
@@ -191,7 +192,7 @@ class Rows:
 def rows_of(dataset: Dataset, quiet: float, stretch: truth.Stretch | None) -> Rows:
     """Say which families there are, and that `quiet` s stand beside a glitch. Where windows slide over a stretch its
     truth names them, and quiet time is what there is of it."""
-    if stretch and veto_scores.slides(dataset):
+    if stretch and slides(dataset):
         return Rows(
             *truth.families(stretch), None, lambda some: truth.name_events(stretch, windows_of(dataset, some))
         )

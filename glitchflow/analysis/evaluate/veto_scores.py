@@ -13,7 +13,7 @@ from igwn_segments import segmentlist
 
 from glitchflow.config import Evaluate, Veto
 from glitchflow.data.store import Dataset
-from glitchflow.data.view import axes, column_edges
+from glitchflow.data.view import axes, column_edges, slides
 from glitchflow.score import clusters, segments, vetoes
 from glitchflow.score.levels import Levels, Rule, confusion
 from glitchflow.score.made import Columns
@@ -55,11 +55,6 @@ def judge(dataset: Dataset, events: Indices, levels: Levels) -> Judged:
     block = dataset.config.split.block if dataset.recorded else 0.0
     watch = vetoes.Watch(edges, np.where(there, middle, np.nan), levels.clusters > 0, quiet, block)
     return Judged(watch, levels)
-
-
-def slides(dataset: Dataset) -> bool:
-    """Say whether the windows of a store slide over a stretch."""
-    return dataset.recorded and dataset.config.ingest.times.end is not None
 
 
 def veto_table(
