@@ -4,6 +4,7 @@ Each check raises ValueError("key = value: what is allowed").
 """
 
 import difflib
+import math
 
 from glitchflow.config.recipes import LINEAR, SHOWN, Detector
 from glitchflow.config.recorded import Ingest
@@ -46,6 +47,14 @@ def window(qplot: QPlot, series: Series, whiten: Whiten) -> None:
         raise ValueError(
             f"qplot.span = {qplot.span:g}: longer than the {usable:g} s that series.duration ="
             f" {series.duration:g} leaves after whiten.length = {whiten.length:g}"
+        )
+    # a store keeps ASDs all the same; whoever whitens by one is told by the Q-transform
+    segment = whiten.fftlength or max(2, math.ceil(2048 / series.sample_rate))  # gwpy's
+    if whiten.asd == "none" and segment > series.duration:
+        told = "null" if whiten.fftlength is None else f"{whiten.fftlength:g}"
+        raise ValueError(
+            f"whiten.fftlength = {told}: segments of {segment:g} s are longer than series.duration ="
+            f" {series.duration:g}, of which there is no ASD"
         )
     if abs(series.samples - series.duration * series.sample_rate) > 1e-6:
         raise ValueError(

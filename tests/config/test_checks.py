@@ -71,6 +71,14 @@ WINDOW = [
         tree(simulate__detector__jitter=1.5),
         "simulate.detector.jitter = 1.5: would put transients outside qplot.span = 2",
     ),
+    (
+        tree(series__duration=3, qplot__span=1, whiten={"asd": "none"}),
+        "whiten.fftlength = null: segments of 4 s are longer than series.duration = 3, of which there is no ASD",
+    ),
+    (
+        tree(series__duration=4, qplot__span=2, whiten={"asd": "none", "fftlength": 5}),
+        "whiten.fftlength = 5: segments of 5 s are longer than series.duration = 4, of which there is no ASD",
+    ),
     (tree(series__duration=16.001), "series.duration = 16.001: must be a whole number of samples at 512 Hz"),
 ]
 CHANNELS = [
