@@ -1,15 +1,18 @@
 """The loop over directories: each second once, through kills at any place, whatever comes, or does not."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from posts import START, out, put, recorded, run, same
+from posts import START, Patience, out, put, recorded, run, same
 
 from glitchflow.errors import RunError
 from glitchflow.online import sink
 from glitchflow.online.line import CLEANED, NOTHING, SCIENCE
+from glitchflow.online.watch import follow
 
 pytest.importorskip("lalframe")
 
@@ -209,6 +212,42 @@ def test_a_disk_that_refuses_is_waited_for_and_nothing_is_lost(post, frames, mon
         "x: cannot be written: No space left on device; waiting for it",
         f"{one.outbox.directory}: can be written again",
     ]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A directory on a file system of 2 MB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    line = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(directory)]
+    if not shutil.which("mount") or subprocess.run(line, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here: no small disk to fill")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_lost(post, frames, small_disk, capsys):
+    for k in range(10):
+        put(frames, START + k)
+    wanted = out(_whole(post, frames))
+    one, filler = post("small"), small_disk / "filler"
+    room = 2**21 - 3 * len(next(frames.iterdir()).read_bytes())
+
+    class Freed(Patience):
+        """Somebody makes room after a while."""
+
+        def wait(self, timeout: float) -> bool:
+            if self.now == 4:
+                filler.unlink()
+            return super().wait(timeout)
+
+    filler.write_bytes(bytes(room))
+    stop = Freed(8)
+    follow(one, stop, clock=lambda: stop.now)
+    same(out(one), wanted)
+    told = capsys.readouterr().err
+    assert "; waiting for it\n" in told and f"{small_disk}: can be written again\n" in told
+    assert sorted(path.name for path in small_disk.iterdir() if path.suffix != ".gwf") == ["state"]
 
 
 def test_a_long_gap_is_left_out_and_old_frames_are_deleted(post, frames):
