@@ -11,6 +11,7 @@ from fronts import FRONT, First
 
 from glitchflow.data.frames import write_frame
 from glitchflow.online.line import Line
+from glitchflow.online.monitor import Monitor
 from glitchflow.online.sink import Outbox
 from glitchflow.online.source import Inbox
 from glitchflow.online.watch import Post, follow
@@ -97,7 +98,7 @@ def post_at(frames: Path, directory: Path, keep: float = 3600, wait: float = 10,
     line = Line(replace(steps, louder=np.inf, lot=4), "STATE")
     directory.mkdir(exist_ok=True)
     inbox = Inbox(frames, {name: name for name in RATES}, wait)
-    return Post(line, inbox, Outbox(directory, "S", "gwf", twin, {"twin": twin}), keep)
+    return Post(line, inbox, Outbox(directory, "S", "gwf", twin, {"twin": twin}), keep, Monitor("S"))
 
 
 def write_twin(workdir: Path) -> Path:

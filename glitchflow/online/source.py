@@ -47,6 +47,9 @@ class Inbox:
     bad: dict[Piece, str] = field(default_factory=dict)  # why a file cannot be read
     homes: dict[str, str] = field(default_factory=dict)  # by channel, the description of files that have it
     gone: set[str] = field(default_factory=set)  # descriptions that were waited for in vain
+    came: dict[int, float] = field(
+        default_factory=dict
+    )  # monotonic time of the last file of each second taken
     late: int = 0  # files that came when their time was over
     damaged: int = 0  # files that were given up
 
@@ -117,6 +120,7 @@ def take(inbox: Inbox, gps: int, now: float) -> Second | None:
                 found[name] = samples
                 inbox.homes[name] = described(piece)
     lacking = inbox.channels.keys() - found.keys()
+    inbox.came[gps] = max((inbox.seen[piece] for piece in covering), default=now)
     if not over and any(_awaited(inbox, name, whole) for name in lacking):
         return None
     for name in lacking:

@@ -22,11 +22,12 @@ from glitchflow.errors import InputError, RunError
 from glitchflow.online import sink
 from glitchflow.online.ending import Stop, ended
 from glitchflow.online.line import Cleaned, Line, Memory, advance, start
+from glitchflow.online.monitor import Monitor, served
 from glitchflow.online.sink import Outbox
 from glitchflow.online.source import Inbox, Second, look, oldest, take
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
-from glitchflow.twin import coherent
+from glitchflow.twin import coherent, guard
 from glitchflow.twin.step import stepper
 
 POLL = 0.1  # s between looks for new files
@@ -42,6 +43,7 @@ class Post:
     inbox: Inbox
     outbox: Outbox
     keep: float  # s
+    monitor: Monitor
 
 
 def watch(experiment: Experiment) -> Path:
@@ -60,7 +62,9 @@ def watch(experiment: Experiment) -> Path:
     with lease.hold(directory) as still_mine, ended() as stop:
         inbox, outbox = _inbox(line, settings, experiment.ingest), _outbox(line, found, directory, settings)
         say(f"{found.path}: twin {outbox.twin}, follows {settings.source}")
-        follow(Post(line, inbox, outbox, settings.keep * HOUR), stop, still_mine)
+        post = Post(line, inbox, outbox, settings.keep * HOUR, Monitor(line.strain))
+        with served(post.monitor, settings.port):
+            follow(post, stop, still_mine)
     return directory
 
 
@@ -76,7 +80,9 @@ def follow(
     """
     memory, place = sink.recover(post.outbox)
     place, told = memory.second if memory else place, ""
+    limits = guard.edges(post.line.steps.front.band).tolist()
     while not stop.is_set():
+        post.monitor.turned = time.monotonic()
         look(post.inbox, place, now := clock())
         first = oldest(post.inbox, place)
         if first is not None and first - place > post.keep:  # what would be written of it is not kept
@@ -95,24 +101,26 @@ def follow(
             still_mine()
             if not _committed(post, memory, found, stop):
                 return
+            post.monitor.note(post.inbox, memory, found, limits, clock())
             told = _tell(told, second, found[-1])
 
 
 def _committed(post: Post, memory: Memory, found: list[Cleaned], stop: Stop) -> bool:
     """Put out what was found, as soon as the disk takes it; False where it is to stop before."""
-    refused = False
+    monitor = post.monitor
     while True:
         try:
             sink.commit(post.outbox, memory, found)
             break
         except (RunError, OSError) as error:
-            if not refused:
+            if not monitor.disk:
                 say(f"{error}; waiting for it")
-            refused = True
+            monitor.disk, monitor.turned = str(error), time.monotonic()
         if stop.wait(AGAIN):
             return False
-    if refused:
+    if monitor.disk:
         say(f"{post.outbox.directory}: can be written again")
+        monitor.disk = ""
     if memory.written % 60 == 0:
         sink.prune(post.outbox, memory.written - post.keep)
     return True

@@ -150,6 +150,24 @@ def _whole(post, frames):
     return one
 
 
+def test_what_is_marked_is_so_for_gwpy(post, frames):
+    from gwpy.timeseries import StateVector
+
+    for k in range(12):
+        if k != 6:
+            put(frames, START + k)
+    one = post()
+    run(one, looks=15)
+    files = sorted(str(path) for path in one.outbox.directory.glob("*.gwf"))
+    state = StateVector.read(files, "S_STATE", bits=["science", "cleaned", "passed", "nothing"])
+    flags = {name: [(float(a) - START, float(b) - START) for a, b in flag.active] for name, flag in
+             state.to_dqflags().items()}  # fmt: skip
+    assert flags["science"] == [(0, 6), (7, 11)], "nothing is known of a second that did not come"
+    assert flags["nothing"] == [(6, 7)]
+    assert flags["cleaned"] == [(0.5, 5.75), (7.5, 11)]
+    assert flags["passed"] == [(0, 0.5), (5.75, 6), (7, 7.5)]
+
+
 def test_files_out_of_order_and_twice_change_nothing(post, frames):
     for k in (2, 0, 1, 4, 3, 5, 6):
         put(frames, START + k)

@@ -1,0 +1,91 @@
+"""What a running watch tells: numbers, whether it is well, and a page."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+from posts import RATES, START, Patience, put, run
+
+from glitchflow.errors import RunError
+from glitchflow.online import sink
+from glitchflow.online.monitor import Monitor, served
+from glitchflow.online.watch import follow
+
+pytest.importorskip("lalframe")
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def got(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def numbers(text: str) -> dict[str, float]:
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_what_came_out_is_counted(post, frames, port):
+    for k in range(8):
+        put(frames, START + k, [name for name in RATES if name != "FAST" or k < 5])
+    one = post()
+    with served(one.monitor, port):
+        run(one)
+        found = numbers(got(port, "/metrics")[1])
+        status, told = got(port, "/healthz")
+        page = got(port, "/")[1]
+        assert got(port, "/nowhere")[0] == 404
+    assert found['glitchflow_seconds_total{state="science"}'] == 7
+    assert found['glitchflow_seconds_total{state="cleaned"}'] == 6.5
+    assert found['glitchflow_seconds_total{state="passed"}'] == 0.5
+    assert found['glitchflow_silent_total{witness="FAST"}'] == 3, "and in the second whose crops meet it"
+    assert found["glitchflow_latency_count"] == 7
+    assert found["glitchflow_backlog"] == 1
+    assert found['glitchflow_power_left{band="20-29.1 Hz"}'] > 0
+    assert status == 200 and json.loads(told)["second"] == START + 6
+    assert f"<td>{START + 6}</td>" in page and "<p>well</p>" in page
+
+
+def test_a_disk_that_refuses_is_not_well(post, frames, port, monkeypatch):
+    for k in range(4):
+        put(frames, START + k)
+    one, seen = post(), []
+
+    def refuses(*_):
+        raise RunError("x: cannot be written: No space left on device")
+
+    class Looking(Patience):
+        def wait(self, timeout: float) -> bool:
+            seen.append(got(port, "/healthz"))
+            return super().wait(timeout)
+
+    monkeypatch.setattr(sink, "commit", refuses)
+    stop = Looking(2)
+    with served(one.monitor, port):
+        follow(one, stop, clock=lambda: stop.now)
+    status, told = seen[-1]
+    assert status == 503 and json.loads(told)["disk"] == "x: cannot be written: No space left on device"
+
+
+def test_a_port_that_is_taken_is_said(port):
+    with (
+        served(Monitor("S"), port),
+        pytest.raises(
+            RunError, match=rf"^online.port = {port}: cannot be listened on: Address already in use$"
+        ),
+        served(Monitor("S"), port),
+    ):
+        pass
+    with served(Monitor("S"), 0):
+        pass
