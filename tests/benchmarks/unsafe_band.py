@@ -3,9 +3,9 @@
 On the sea floor the pressure gauge sees, above 0.3 Hz, what the seismometer sees: of what moves the ground both tell. A
 Wiener filter of the gauge and the horizontals is fitted to the first half of 2012-03-03 in a safe band (tilt and
 compliance) and in the unsafe one, and judged on the second: the power that it leaves there, and the share of the SNR^2
-that it leaves of signals, sweeps over the band that move the ground. These reach the gauge by the filter that predicts it
-from the vertical, in the band where it sees the ground alone. GLITCHFLOW_TEST_DATA is the directory that m08a/ lies in:
-docs/seafloor.md.
+that it leaves of signals, sweeps over the band that move the ground. These reach the gauge by the filter that predicts
+it from the vertical, in the band where it sees the ground alone. GLITCHFLOW_TEST_DATA is the directory that m08a/ lies
+in: docs/seafloor.md.
 """
 
 from __future__ import annotations
