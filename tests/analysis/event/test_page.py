@@ -88,7 +88,7 @@ def test_the_page_is_one_file_that_needs_nothing(kind, request, tmp_path):
     path = write(staged("event", there), window.gps)
     assert path == tmp_path / "events" / f"{window.gps:.3f}.html"
     text = path.read_text()
-    assert f"Event {event} of the test split" in text and text.count("<svg") == 3
+    assert f"Event {event} of the test split" in text and text.count("<figure><svg") == 3
     assert not re.search(r'(src|href)="http', text)
     assert "No veto" in text or "Vetoed" in text
 
