@@ -86,9 +86,11 @@ def of_processes(
     source = next(iter(content.ingest.channels), None) if content.source == "ingest" else None
     if source or shape.kept_samples:
         longest = longest_file(source) if source else None
-        found["clean"] = _cleaning(
-            experiment, shape, needs, found["evaluate's driver"], (len(chosen), longest)
-        )
+        fitted = found["evaluate's driver"]
+        cleaned = _cleaning(experiment, shape, needs, fitted, (len(chosen), longest))
+        judged = experiment.clean.method == NETWORK and shape.kept_samples
+        verdict = cleaning.judging(shape, fitted, len(chosen)) if judged else cleaned
+        found["clean"] = max(cleaned, verdict, key=lambda one: one.total)
     return found
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from glitchflow.analysis.clean.memory import judging
 from glitchflow.config import parse
 from glitchflow.data.memory import Memory
 from glitchflow.errors import InputError
@@ -130,6 +131,16 @@ def test_what_a_machine_has_not_is_refused_by_stage_and_key():
         r" a smaller infer.batch takes less$",
     ):
         refuse_what_does_not_fit({"scan": fits, "infer": too_much})
+
+
+def test_the_verdict_before_a_network_cleans_is_in_its_sum(tmp_path):
+    """To score a block of events by it and the linear method takes more than to clean by its masks."""
+    experiment = parse(configuration(20) | {"workdir": str(tmp_path)})
+    content = content_to_plan(experiment)
+    size = measure(content)
+    found = of_processes(experiment, content, size.shape, size.channels)
+    assert found["clean"] == judging(size.shape, found["evaluate's driver"], len(size.channels))
+    assert "methods as fitted" in found["clean"].parts
 
 
 def test_every_stage_has_its_sum(tmp_path):

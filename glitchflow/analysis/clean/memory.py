@@ -20,6 +20,11 @@ BESIDE = (
     8  # numbers for each sample of a channel of a crop that waits, or is filtered, while another is prepared
 )
 COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
+LINEAR = (
+    "Python and libraries",
+    "images fitted to",
+    "what is read",
+)  # of what is fitted, the linear method's part
 PART = 2  # of each part of the estimate: as found, and as written
 # numbers for each sample of the windows at work: complex tiles of all rows, masked, and their inverse
 TILES = 24
@@ -53,6 +58,13 @@ def by_method(shape: Shape, fitted: Memory, method: str, channels: int, longest:
     mine = {name: size for name, size in fitted.parts.items() if name != ROBUST or method == "wiener_robust"}
     parts = max(Memory(mine), scoring(shape, channels, 1), key=lambda one: one.total).parts
     return _cleaning(longest, {name: size for name, size in parts.items() if size != BASE_MEMORY})
+
+
+def judging(shape: Shape, fitted: Memory, channels: int) -> Memory:
+    """Project what the verdict on a network holds, before anything is cleaned: the linear method as it is fitted, or
+    then a block of events by both, whichever is larger. fitted: while all methods are."""
+    linear = {name: size for name, size in fitted.parts.items() if name in LINEAR}
+    return max(Memory(linear), scoring(shape, channels, 2), key=lambda one: one.total)
 
 
 def along(
