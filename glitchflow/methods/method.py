@@ -75,9 +75,7 @@ class Series:
         rate, band = made.series.sample_rate, made.qplot.frange
         kept = 16 * (1 + len(self.recorded)) * 2 * self.window * (band[1] - band[0])  # bytes of an event
         most = max(1, min(EVENTS, int(TRIMMED_BYTES / kept)))
-        stretches = (
-            (strain, witnesses[:, self.recorded]) for strain, witnesses in self.stretches(most, self.window)
-        )
+        stretches = ((strain, witnesses[:, self.recorded]) for strain, witnesses in self.stretches(most))
         return trimmed_spectra(stretches, len(self.some(most)), self.length, rate, band)
 
     @property
@@ -105,10 +103,10 @@ class Series:
         """Choose so many events at most, spread over the split."""
         return self.events[:: max(1, len(self.events) // most)][:most]
 
-    def stretches(self, most: int, window: float) -> Iterator[tuple[Array, Array]]:
+    def stretches(self, most: int, window: float | None = None) -> Iterator[tuple[Array, Array]]:
         """Yield strain (E, N') and witnesses (E, W, N') of so many events at most, spread over the split: so many s in
-        their middle."""
-        events = self.some(most)
+        their middle, by default those that filters are fitted to."""
+        events, window = self.some(most), window or self.window
         made, channels = self.dataset.config, [self.dataset.channels[0], *self.witnesses]
         half = round(window * made.series.sample_rate / 2)
         middle = made.series.samples // 2

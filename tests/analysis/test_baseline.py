@@ -53,7 +53,7 @@ def test_it_is_judged_on_the_validation_split(judged):
 
 def test_the_wiener_filter_finds_a_linear_family_and_not_the_rest(judged):
     scores = {name: entry["scores"] for name, entry in judged[1]["families"].items()}
-    assert scores["sine_gaussian"]["wiener"]["left"]["value"] < 0.8
+    assert scores["sine_gaussian"]["wiener"]["left"]["value"] < 0.85  # of whole series a glitch is a tenth
     assert scores["scattered_light"]["wiener"]["left"]["value"] > 0.9
     assert scores["sine_gaussian"]["nothing"]["left"]["value"] == pytest.approx(1)
 
