@@ -56,6 +56,7 @@ from glitchflow.signal.types import Over
 from glitchflow.signal.whiten import asd_frequencies
 
 LITTLE = 2**26  # bytes of series that take a core some seconds: a Ray takes longer to start
+FEW = 4  # tasks at most, where they read files: more may have long ones to decode, and other cores help
 
 
 def generate(
@@ -109,6 +110,7 @@ def _make(
         if wanted:
             shape, parts = Shape.of(content, writer.arrays, writer.layout), sizes(writer.layout, wanted)
             little = sum(parts.values()) * 8 * shape.channels * shape.samples <= LITTLE
+            little &= len(parts) <= FEW or not content.reads_files
             needed = making(shape, content.reads_files)
             run_tasks(
                 Job(partial(make_shard, writer.dataset), "Q-plots", needed.total, here=little),

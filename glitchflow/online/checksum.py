@@ -25,7 +25,7 @@ def damage(path: Path) -> str:
     Raises `OSError` where it cannot be read.
     """
     if FORMATS.get(path.suffix.lower()) == "hdf5":
-        return "" if h5py.is_hdf5(path) else "is no HDF5 file"
+        return _hdf5_damage(path)
     content = path.read_bytes()
     if len(content) < END + ORDER or not content.startswith(MAGIC):
         return "is no frame file, or not all of one"
@@ -36,6 +36,16 @@ def damage(path: Path) -> str:
     if size != len(content):
         return "is not all of a frame file"
     return "" if told in (0, posix_sum(content[:-4])) else "differs from its checksum"
+
+
+def _hdf5_damage(path: Path) -> str:
+    """What is wrong with an HDF5 file: one that is still being copied begins like a whole one."""
+    try:
+        with h5py.File(path) as file:
+            file.visit(lambda _: None)
+    except (OSError, RuntimeError):
+        return "is no HDF5 file, or not all of one"
+    return ""
 
 
 def posix_sum(content: bytes) -> int:

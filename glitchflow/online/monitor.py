@@ -61,7 +61,7 @@ class Monitor:
         self.passed = Counter("glitchflow_passed", text, ["band"], registry=to)
         text = "Seconds from the last file of a second to its frame"
         self.latency = Histogram("glitchflow_latency", text, buckets=BUCKETS, registry=to)
-        text = "Power of the last minute, cleaned over recorded"
+        text = "What removal makes of the last minute's power, passed bands too"
         self.left = Gauge("glitchflow_power_left", text, ["band"], registry=to)
         self.backlog = Gauge("glitchflow_backlog", "Seconds that are there and did not come out", registry=to)
         self.late = Gauge("glitchflow_late", "Files that came when their time was over", registry=to)

@@ -67,6 +67,8 @@ def replay(frames: Path, settings: Replay) -> str:
     if not pieces:
         raise InputError(f"{frames}: no frame files there")
     settings.into.mkdir(parents=True, exist_ok=True)
+    if settings.into.samefile(frames):
+        raise InputError(f"{settings.into}: is where the frames are; name another directory")
     deliveries = plan(pieces, settings)
     with ended() as stop:
         done = deliver(deliveries, settings, stop)
@@ -176,7 +178,10 @@ def _stall(name: str, given: list[Delivery], _hit: Hit, rng: np.random.Generator
     """Once, for an hour, nothing comes, and then all of it."""
     begin = given[int(rng.integers(len(given)))].due
     stalled = [begin <= one.due < begin + STALL for one in given]
-    return [replace(one, due=begin + STALL, fault=name) if x else one for one, x in zip(given, stalled)]
+    return [
+        replace(one, due=begin + STALL, fault=one.fault or name) if x else one
+        for one, x in zip(given, stalled)
+    ]
 
 
 def _marked(name: str, given: list[Delivery], hit: Hit, _rng: np.random.Generator) -> list[Delivery]:
@@ -205,8 +210,8 @@ def _nan(series: Series) -> Series:
 
 def _missing(series: Series) -> Series:
     """The last channel of samples is not there."""
-    lost = [name for name in series if series[name].dtype.kind == "f"][-1]
-    return {name: values for name, values in series.items() if name != lost}
+    lost = [name for name in series if series[name].dtype.kind == "f"][-1:]
+    return {name: values for name, values in series.items() if name not in lost}
 
 
 BYTES: Mapping[str, Callable[[bytes], bytes]] = {"truncate": _truncate, "flip": _flip}

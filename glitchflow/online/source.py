@@ -23,6 +23,8 @@ from glitchflow.signal.recorded.frames import FRAMES, NAMED, Piece
 from glitchflow.signal.recorded.samples import FORMATS, Read, Samples, read_samples
 
 NOWHERE = ""  # the description of the files of a channel that none has
+FAR = 60  # s ahead of what was taken last, from where on a file by itself is one with a wrong time
+STREAM = 3  # files that far ahead are believed
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Inbox:
     )  # monotonic time of the last file of each second taken
     late: int = 0  # files that came when their time was over
     damaged: int = 0  # files that were given up
+    begun: bool = False  # whether it was looked into before: what lay there already is not late
 
 
 def look(inbox: Inbox, after: int, now: float) -> None:
@@ -69,13 +72,14 @@ def look(inbox: Inbox, after: int, now: float) -> None:
             inbox.gone.discard(described(piece))
         else:
             inbox.over.add(piece)
-            inbox.late += 1
+            inbox.late += inbox.begun
     for piece in [one for one in inbox.seen if one not in there or one.stop <= after]:
         inbox.over.add(piece)
         inbox.read.pop(piece, None)
         inbox.damaged += inbox.bad.pop(piece, None) is not None
         del inbox.seen[piece]
     inbox.over &= there
+    inbox.begun = True
 
 
 def listed(directory: Path) -> Iterator[Piece]:
@@ -83,7 +87,7 @@ def listed(directory: Path) -> Iterator[Piece]:
     with os.scandir(directory) as entries:
         for entry in entries:
             told = NAMED.match(entry.name)
-            if told and entry.name.endswith(FRAMES):
+            if told and entry.name.endswith(FRAMES) and not entry.name.startswith("."):
                 start, seconds = map(float, told.groups())
                 yield Piece(entry.path, start, start + seconds)
 
@@ -95,21 +99,30 @@ def described(piece: Piece) -> str:
 
 def oldest(inbox: Inbox, after: int = 0) -> int | None:
     """Return the first second from `after` on that a file has; None where there is none."""
-    return min(
-        (max(after, math.ceil(piece.start)) for piece in inbox.seen if piece.stop >= after + 1), default=None
+    seconds = (
+        max(after, math.ceil(piece.start)) for piece in _believed(inbox, after) if piece.stop >= after + 1
     )
+    return min(seconds, default=None)
+
+
+def _believed(inbox: Inbox, gps: int) -> list[Piece]:
+    """The files whose times can be: one alone that is far ahead says nothing of what is to come before it."""
+    far = {piece.start for piece in inbox.seen if piece.start > gps + FAR}
+    if not gps or len(far) >= STREAM:
+        return list(inbox.seen)
+    return [piece for piece in inbox.seen if piece.start <= gps + FAR]
 
 
 def take(inbox: Inbox, gps: int, now: float) -> Second | None:
     """Take a second out of the files; None where it has to be waited for."""
-    later = [first for piece, first in inbox.seen.items() if piece.stop > gps]
+    later = [inbox.seen[piece] for piece in _believed(inbox, gps) if piece.stop > gps]
     if not later:
         return None
     over = now >= min(later) + inbox.wait
     covering = [piece for piece in inbox.seen if piece.start <= gps and piece.stop >= gps + 1]
     found: dict[str, Samples] = {}
     whole: set[str] = set()  # descriptions of which a file could be read
-    for piece in sorted(covering, key=lambda one: one.path):
+    for piece in sorted(covering, key=lambda one: (inbox.seen[one], one.path)):
         read = _read(inbox, piece, last=over)
         if read is None:
             continue
@@ -150,7 +163,12 @@ def _read(inbox: Inbox, piece: Piece, last: bool) -> Read | None:
         inbox.bad[piece] = f"{piece.path} {reason}"
         return None
     inbox.bad.pop(piece, None)
-    wanted = [name for name in dict.fromkeys(inbox.channels.values()) if name in names_in(piece.path)]
+    try:
+        names = names_in(piece.path)
+    except (OSError, RuntimeError):  # it is gone again, or cut and of a version without a sum
+        inbox.bad[piece] = f"{piece.path} cannot be read"
+        return None
+    wanted = [name for name in dict.fromkeys(inbox.channels.values()) if name in names]
     inbox.read[piece] = read_samples(piece.path, "", wanted) if wanted else {}
     return inbox.read[piece]
 

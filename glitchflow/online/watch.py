@@ -33,6 +33,7 @@ from glitchflow.twin.step import stepper
 POLL = 0.1  # s between looks for new files
 AGAIN = 1.0  # s after which a disk that refused is tried again
 HOUR = 3600
+LEAST = 16  # Hz of a twin: frames of a second hold enough of a channel to resample it
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,16 @@ def follow(
         first = oldest(post.inbox, place)
         if first is not None and first - place > post.keep:  # what would be written of it is not kept
             if memory:
-                say(f"GPS {place} to {first} is left out: longer than online.keep")
+                say(f"GPS {memory.written} to {first} is left out: longer than online.keep")
             memory, place = None, first
         second = take(post.inbox, place, now)
         if second is None:
             stop.wait(POLL)
             continue
         place += 1
-        if memory is None and post.line.strain not in second.found:
-            continue  # it begins with a second of strain
+        if memory is None and post.line.strain not in second.found:  # it begins with a second of strain
+            told = _lacking(told, second, post.line.strain)
+            continue
         memory, found = advance(post.line, memory or start(post.line, second), second)
         if found:
             still_mine()
@@ -121,9 +123,20 @@ def _committed(post: Post, memory: Memory, found: list[Cleaned], stop: Stop) -> 
     if monitor.disk:
         say(f"{post.outbox.directory}: can be written again")
         monitor.disk = ""
-    if memory.written % 60 == 0:
-        sink.prune(post.outbox, memory.written - post.keep)
+    if memory.written // 60 != (memory.written - len(found)) // 60:
+        try:
+            sink.prune(post.outbox, memory.written - post.keep)
+        except OSError as error:
+            say(f"{post.outbox.directory}: what is older than online.keep stays: {error.strerror}")
     return True
+
+
+def _lacking(before: str, second: Second, strain: str) -> str:
+    """Say that there is no strain to begin with, where that was not said before."""
+    now = f"no {strain}: {second.missing[strain]}"
+    if now != before:
+        say(f"GPS {second.gps}: {now}")
+    return now
 
 
 def _tell(before: str, second: Second, cleaned: Cleaned) -> str:
@@ -149,12 +162,16 @@ def _line(found: checkpoint.Checkpoint, settings: Online, ingest: Ingest) -> Lin
             f"{found.path}: is of kind {found.kind.name}; `watch` takes one of kind {coherent.KIND.name}"
         )
     steps = stepper(found.trained(), settings.block, settings.settle, "online")
-    if steps.front.rate != round(steps.front.rate):
-        raise InputError(f"{found.path}: is of {steps.front.rate:g} Hz; `watch` takes whole Hz")
+    if steps.front.rate != round(steps.front.rate) or steps.front.rate < LEAST:
+        raise InputError(
+            f"{found.path}: is of {steps.front.rate:g} Hz; `watch` takes whole Hz, {LEAST} at least"
+        )
     # as many crops side by side as come with a second of frames
     most = crops_together(found.kind, len(steps.front.channels), steps.crop)
     steps = replace(steps, lot=min(most, math.ceil(1 / settings.block)))
     wanted = ingest.segments
+    if wanted.file or wanted.gps:
+        raise InputError("ingest.segments: nobody knows beforehand; `watch` takes ingest.segments.channel")
     for bit in wanted.bits:
         if isinstance(bit, str):
             raise InputError(f"ingest.segments.bits = {bit}: frames do not name their bits; give its number")

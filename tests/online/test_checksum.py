@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+import h5py
 import numpy as np
 import pytest
 
@@ -34,6 +35,13 @@ def test_a_flipped_byte_or_a_cut_anywhere_is_damage(tmp_path):
         assert damage(path)
 
 
-def test_what_is_no_hdf5_file_is_said(tmp_path):
-    (tmp_path / "a.h5").write_bytes(b"nothing")
-    assert damage(tmp_path / "a.h5") == "is no HDF5 file"
+def test_what_is_no_hdf5_file_or_only_half_of_one_is_said(tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_bytes(b"nothing")
+    assert damage(path) == "is no HDF5 file, or not all of one"
+    with h5py.File(path, "w") as file:
+        file["S:A"] = np.arange(10000.0)
+    assert damage(path) == ""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert damage(path) == "is no HDF5 file, or not all of one"

@@ -132,3 +132,16 @@ def test_the_command(files, tmp_path):
     assert done.stderr == f"glitchflow: {tmp_path}/nowhere: no frame files there\n"
     with pytest.raises(InputError, match=r"--cut 2: .* is of 1 s"):
         replay(files, Replay(tmp_path / "into", cut=2))
+
+
+def test_frames_are_not_replaced_by_copies_of_themselves(files):
+    before = {path.name: path.read_bytes() for path in files.iterdir()}
+    with pytest.raises(InputError, match=r"is where the frames are; name another directory$"):
+        replay(files, Replay(files, 0.0, faults=("truncate",), every=1))
+    assert {path.name: path.read_bytes() for path in files.iterdir()} == before
+
+
+def test_what_is_damaged_stays_so_in_a_stall():
+    both = plan(PIECES, Replay(None, faults=("flip", "stall"), every=10, seed=1))
+    assert sum(one.fault == "flip" for one in both) == sum(bool(one.fault) for one in faulty("flip"))
+    assert any(one.fault == "stall" for one in both)

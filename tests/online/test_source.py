@@ -126,3 +126,40 @@ def test_a_second_file_of_the_same_time_changes_nothing(inbox, tmp_path):
     made, path = put(tmp_path, START)
     (tmp_path / path.name.replace("ALL", "ALL_COPY")).write_bytes(path.read_bytes())
     np.testing.assert_array_equal(taken(inbox, START).found["S:STRAIN"].values, made["S:STRAIN"])
+
+
+def test_a_file_with_a_time_far_ahead_ends_no_wait_and_a_stream_there_does(inbox, tmp_path):
+    put(tmp_path, START)
+    put(tmp_path, START + 5000)
+    assert taken(inbox, START).found
+    look(inbox, START + 1, 100.0)
+    assert take(inbox, START + 1, 100.0) is None and oldest(inbox, START + 1) is None
+    for k in (1, 2):
+        put(tmp_path, START + 5000 + k)
+    look(inbox, START + 1, 101.0)
+    assert oldest(inbox, START + 1) == START + 5000
+    assert not take(inbox, START + 1, 111.0).found
+
+
+def test_hidden_files_are_somebody_s_copies_in_the_making(inbox, tmp_path):
+    _, path = put(tmp_path, START)
+    path.rename(tmp_path / f".new.{path.name}")
+    look(inbox, 0, 0.0)
+    assert oldest(inbox) is None
+
+
+def test_what_lay_there_at_the_beginning_is_not_late(inbox, tmp_path):
+    put(tmp_path, START)
+    look(inbox, START + 10, 0.0)
+    put(tmp_path, START + 1)
+    look(inbox, START + 10, 1.0)
+    assert inbox.late == 1
+
+
+def test_half_a_file_is_read_again_when_it_is_whole(inbox, tmp_path):
+    _, path = put(tmp_path, START, form="h5")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert taken(inbox, START) is None
+    path.write_bytes(content)
+    assert len(taken(inbox, START, 1.0).found) == 3
