@@ -33,7 +33,7 @@ EVENTS = (
 TRIMMED_BYTES = 2**27  # of the spectra that a robust filter is fitted to
 READ_BYTES = 2**26  # of the series that spectra are made of at once
 ROLL = 0.8  # of its Nyquist frequency, from where on a decimation filter takes from a channel
-BLOCK = 32  # events whose series are in memory at once
+BLOCK = 16  # events whose series, of all their length, are in memory at once with their segments and their spectra
 
 # what a network says of ascending event indices: energies (E, F, T) of the strain, or a series (E, N)
 Read = Callable[[Indices], NDArray[np.float32]]

@@ -60,7 +60,7 @@ def configuration(channels: int) -> dict:
         "simulate": {"events": 600 if few else 20, "detector": {"witnesses": names, "families": families}},
         "stretch": {"duration": 128},
         "train": {"epochs": 1},
-        "loader": {"batch": 32 if few else 4},
+        "loader": {"batch": 16 if few else 4},
     }
 
 
