@@ -148,6 +148,7 @@ def test_every_stage_has_its_sum(tmp_path):
         "workdir": str(tmp_path),
         "model": {"name": "coherent"},
         "train": {"loss": "l2"},
+        "loader": {"batch": 64},  # what it starts from is less than these
     }
     experiment = parse(settings)
     size = measure(content_to_plan(experiment))
