@@ -230,6 +230,15 @@ def clear_partials(path: Location) -> None:
                 left.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Bring a file, or a directory's names, onto the disk: what is replaced after it is not there before it."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def write_text(path: Path, text: str) -> None:
     """A plain file, under another name first: one that is read back is never half there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

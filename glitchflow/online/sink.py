@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from glitchflow.data import objects
 from glitchflow.data.frames import ENDINGS, frame_name, write_frame
 from glitchflow.errors import RunError
 from glitchflow.online.checksum import damage
@@ -49,7 +50,7 @@ def commit(outbox: Outbox, memory: Memory, seconds: Sequence[Cleaned]) -> None:
     _put(outbox.directory / STATE, pack(memory, outbox.identity))
     for name in names:
         (outbox.directory / f"{HIDDEN}{name}").replace(outbox.directory / name)
-    _sync(outbox.directory)
+    objects.sync(outbox.directory)
 
 
 def recover(outbox: Outbox) -> tuple[Memory | None, int]:
@@ -100,7 +101,7 @@ def _write(outbox: Outbox, second: Cleaned) -> str:
         f"{strain}_TWIN": np.full(STATE_RATE, outbox.twin, np.uint32),
     }
     write_frame(path, second.gps, 1, series, outbox.form, "online.format")
-    _sync(path)
+    objects.sync(path)
     if reason := damage(path):  # LALFrame does not say that a disk is full
         raise RunError(f"{path}: cannot be written: it {reason}")
     return name
@@ -113,11 +114,3 @@ def _put(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

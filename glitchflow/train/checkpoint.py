@@ -25,6 +25,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
+from glitchflow.data import objects
 from glitchflow.data.objects import reason
 from glitchflow.errors import InputError
 from glitchflow.twin import kinds
@@ -169,10 +170,10 @@ def save(
     (temporary / META).write_text(json.dumps({**meta, "sha256": checksums}, indent=1))
     # on disk before it has a name, and then the name: a node that loses power loses no checkpoint
     for written in temporary.iterdir():
-        _sync(written)
+        objects.sync(written)
     old = _hide(path)  # the same step again, after a resume or with an epoch's metrics
     temporary.rename(path)
-    _sync(directory)
+    objects.sync(directory)
     shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -181,14 +182,6 @@ def _digest(meta: dict[str, Any]) -> str:
     """SHA-256 of what meta.json says, checksums apart: it holds numbers that a network is fed with."""
     told = {key: value for key, value in meta.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def name(step: int) -> str:
