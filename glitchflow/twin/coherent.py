@@ -36,7 +36,7 @@ from glitchflow.twin.crops import CROP, by_crops, reads
 from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
 from glitchflow.twin.kind import Exported, Kind, Loss, Replaced, Trained
-from glitchflow.twin.ridge import fit
+from glitchflow.twin.ridge import fit, robust
 from glitchflow.twin.start import begin, needs
 
 # s before the end that count once more, for the online use: what follows settles there
@@ -50,6 +50,9 @@ PACE = 0.5
 BANKS = ("bank.", "steady.")
 BETAS = (0.9, 0.98)  # of AdamW: the gradient of rare loud events is remembered for 50 steps
 SHOWN = 0.125  # s of the windows of the spectrograms that a training draws
+PIECE = (
+    0.125  # s of the pieces that the fit of templates weighs: a signal's loud part, or a burst's, is as long
+)
 QUIET = 1.0  # SNR from which what is witnessed in an event is one to be left
 
 
@@ -101,10 +104,12 @@ def loss(name: str, front: Front) -> Loss:
 
 def removed(front: Front, generated: Tensor, target: Tensor) -> Tensor:
     """Compute w' = y + q (B, n), white, of y (B, 1, n), strain and templates (B, 1 + A, n)."""
-    y, templates = generated[:, 0], target[:, 1:]
+    y, strain, templates = generated[:, 0], target[:, 0], target[:, 1:]
+    low, high = front.band
+    q = robust(templates, strain - y, front.prior, round(PIECE * front.unit), (high - low) / (front.rate / 2))
     if front.steady:
-        templates = torch.cat([templates, steady.moments(front, y) / front.prior], dim=1)
-    return y + fit(templates, target[:, 0] - y, front.prior)
+        q = q + fit(steady.moments(front, y), strain - y - q, 1.0)
+    return y + q
 
 
 def finish(network: nn.Module, front: Front, loss: str) -> None:

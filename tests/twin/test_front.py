@@ -13,7 +13,7 @@ from glitchflow.errors import InputError
 from glitchflow.twin import coherent, kinds
 from glitchflow.twin import front as module
 from glitchflow.twin.front import Front, Product, build_front
-from glitchflow.twin.ridge import WIDTHS, fit
+from glitchflow.twin.ridge import WIDTHS
 
 MIDDLE = slice(512, -512)
 
@@ -75,22 +75,6 @@ def test_a_channel_without_data_is_silent():
     given[:, 1] = torch.nan
     found = FRONT.prepare(given)
     assert not found[:, 5:].any() and torch.isfinite(found).all()
-
-
-def test_the_fit_is_the_conditional_mean_of_the_amplitudes():
-    generator = torch.Generator().manual_seed(3)
-    templates = torch.randn(1, 2, 300, generator=generator, dtype=torch.float64)
-    rest = torch.randn(1, 300, generator=generator, dtype=torch.float64) + templates[:, 0] * 3
-    prior = 0.1
-    covariance = prior**2 * templates[0].T @ templates[0] + torch.eye(300, dtype=torch.float64)
-    wanted = prior**2 * templates[0].T @ templates[0] @ torch.linalg.solve(covariance, rest[0])
-    torch.testing.assert_close(fit(templates, rest, prior)[0], wanted)
-    assert not fit(templates[:, :0], rest, prior).any()
-
-
-def test_nothing_is_learned_through_the_fit():
-    rest = torch.randn(1, 50, requires_grad=True)
-    assert not fit(torch.randn(1, 2, 50), rest, 1.0).requires_grad
 
 
 @pytest.mark.parametrize(
