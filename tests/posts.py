@@ -24,7 +24,7 @@ from glitchflow.twin.step import stepper
 
 START = 1_000_000_000
 RATES = {"S": 512, "FAST": 512, "SLOW": 64, "STATE": 16}
-MADE = ("S_CLEAN", "S_NOISE", "S_STATE", "S_TWIN")
+MADE = ("S_CLEAN", "S_NOISE", "S_STATE", "S_P", "S_TWIN")
 
 
 def recorded(gps: int) -> dict[str, np.ndarray]:
@@ -82,6 +82,11 @@ def out(post: Post) -> dict[int, dict[str, np.ndarray]]:
         assert gps not in found
         found[gps] = {name: one.values for name, one in read_samples(str(path), "", MADE).items()}
     return found
+
+
+def hours(post: Post) -> dict[str, str]:
+    """What is kept by the hour, by the files' names."""
+    return {path.name: path.read_text() for path in (post.outbox.directory / "hours").iterdir()}
 
 
 def same(a: dict, b: dict) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from glitchflow.analysis.clean.files import Stretch
 from glitchflow.analysis.clean.line import along, reach, usable, weight_of
 from glitchflow.online.source import Second
+from glitchflow.score.chance import SLOT, Chance, slots
 from glitchflow.signal.recorded.row import HALF, Row
 from glitchflow.signal.recorded.samples import Samples
 from glitchflow.signal.types import Array
@@ -27,7 +28,7 @@ from glitchflow.twin.step import State, Step, Stepper, begin, several
 
 PAST = 2  # s before a sample that its resampling takes samples of: 10 of the slowest channel's, 8 Hz
 SLOWEST = 8.0  # Hz, as in recording.py: slower ones are trends
-STATE_RATE = 16  # Hz of the state channel
+STATE_RATE = SLOT  # Hz of the state channel
 SCIENCE, CLEANED, PASSED, NOTHING = 1, 2, 4, 8  # its bits
 
 
@@ -38,6 +39,7 @@ class Line:
     steps: Stepper
     state: str = ""  # empty: always
     bits: int = 1
+    chance: Chance | None = None  # of a glitch, by how loud it is; None where nobody calibrated it
 
     @property
     def strain(self) -> str:
@@ -66,8 +68,12 @@ class Cleaned:
 
     gps: int
     clean: NDArray  # (n,) in the strain's own type; NaN where it was
-    noise: NDArray  # (n,) the estimate, of witnesses alone
+    noise: NDArray  # (n,) the estimate, of witnesses alone, at all times
     state: NDArray[np.uint32]  # (16,) see the bits above
+    loud: (
+        Array  # (16,) SNR of what is removed in each sixteenth of a second, of the estimate where nothing is
+    )
+    p: Array  # (16,) probability of a glitch in the strain then; NaN where nobody calibrated it
     silent: tuple[str, ...]  # witnesses that were not heard
     passed: tuple[tuple[float, float], ...]  # Hz, bands that would have become louder
 
@@ -179,11 +185,25 @@ def _cleaned(line: Line, memory: Memory) -> Cleaned:
     return Cleaned(
         gps=gps,
         clean=(stretch.values - weight * removed).astype(memory.kind),
-        noise=(weight * noise).astype(memory.kind),
+        noise=noise.astype(memory.kind),
         state=_state(line, blocks, science, stretch),
+        loud=(loud := _loud(line, memory.said, gps)),
+        p=line.chance.of(loud) if line.chance else np.full(STATE_RATE, np.nan),
         silent=tuple(sorted({name for one in blocks for name in one.silent})),
         passed=tuple(sorted({band for one in blocks for band in one.passed})),
     )
+
+
+def _loud(line: Line, said: Sequence[Step], gps: int) -> Array:
+    """The SNR (16,) of what is said in each sixteenth of a second."""
+    rate = round(line.steps.front.rate)
+    white = np.zeros(rate)
+    for one in said:
+        first = one.start - gps * rate
+        there = slice(max(0, first), min(rate, first + len(one.white)))
+        if there.start < there.stop:
+            white[there] = one.white[there.start - first : there.stop - first]
+    return slots(white, rate)
 
 
 def _science(line: Line, recent: Sequence[Second]) -> segmentlist:

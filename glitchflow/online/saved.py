@@ -6,22 +6,36 @@ No pickle: nothing that is read is run. A file that is not whole, or of another 
 import json
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from glitchflow.online.hours import Log
 from glitchflow.online.line import Memory
 from glitchflow.online.source import Second
 from glitchflow.signal.recorded.samples import Samples
 from glitchflow.twin.step import State, Step
 
 PLAIN = {"second", "written", "rates", "kind", "place"}  # fields of a memory that JSON takes as they are
+LOG = TypeAdapter(Log)
 Arrays = list[NDArray[Any]]
 
 
-def pack(memory: Memory, identity: dict[str, Any]) -> bytes:
-    """Write a memory as bytes. identity: of the twin and the settings that it goes with."""
+@dataclass(frozen=True)
+class Saved:
+    """Holds what a watch goes on from: a memory, the twin and the settings that it goes with, and what was logged."""
+
+    memory: Memory
+    identity: dict[str, Any]
+    log: Log
+
+
+def pack(saved: Saved) -> bytes:
+    """Write it as bytes."""
+    memory = saved.memory
     arrays: Arrays = [memory.known, memory.state.recent, memory.state.said, memory.state.heard]
     recent = []
     for second in memory.recent:
@@ -30,11 +44,12 @@ def pack(memory: Memory, identity: dict[str, Any]) -> bytes:
         recent.append({"gps": second.gps, "found": found, "missing": dict(second.missing)})
     said = []
     for one in memory.said:
-        arrays += [one.estimate, one.removed]
+        arrays += [one.estimate, one.removed, one.white]
         said.append([one.start, one.treated, one.silent, one.passed])
     content = b"".join(np.ascontiguousarray(values).tobytes() for values in arrays)
     head = {
-        "identity": identity,
+        "identity": saved.identity,
+        "log": LOG.dump_python(saved.log, mode="json"),
         "plain": {name: getattr(memory, name) for name in sorted(PLAIN)},
         "end": memory.state.end,
         "recent": recent,
@@ -45,8 +60,8 @@ def pack(memory: Memory, identity: dict[str, Any]) -> bytes:
     return json.dumps(head).encode() + b"\n" + content
 
 
-def unpack(content: bytes) -> tuple[Memory, dict[str, Any]]:
-    """Read a memory, and the identity that it goes with. Raises ValueError for what `pack` did not write."""
+def unpack(content: bytes) -> Saved:
+    """Read what `pack` wrote. Raises ValueError for anything else."""
     line, _, rest = content.partition(b"\n")
     head = json.loads(line)
     if zlib.crc32(rest) != head["crc"]:
@@ -62,11 +77,14 @@ def unpack(content: bytes) -> tuple[Memory, dict[str, Any]]:
         for second in head["recent"]
     )
     said = tuple(
-        Step(start, next(arrays), next(arrays), treated, tuple(silent), tuple(map(tuple, passed)))
+        Step(
+            start, next(arrays), next(arrays), next(arrays), treated, tuple(silent), tuple(map(tuple, passed))
+        )
         for start, treated, silent, passed in head["said"]
     )
     state = State(head["end"], kept, edge, heard)
-    return Memory(recent=recent, known=known, state=state, said=said, **head["plain"]), head["identity"]
+    memory = Memory(recent=recent, known=known, state=state, said=said, **head["plain"])
+    return Saved(memory, head["identity"], LOG.validate_python(head["log"]))
 
 
 def _arrays(told: Iterable[tuple[str, list[int]]], content: bytes) -> Arrays:

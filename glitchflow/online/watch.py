@@ -21,6 +21,7 @@ from glitchflow.data import lease, objects
 from glitchflow.errors import InputError, RunError
 from glitchflow.online import sink
 from glitchflow.online.ending import Stop, ended
+from glitchflow.online.hours import Log
 from glitchflow.online.line import Cleaned, Line, Memory, advance, start
 from glitchflow.online.monitor import Monitor, served
 from glitchflow.online.sink import Outbox
@@ -79,8 +80,9 @@ def follow(
 
     still_mine: raises where another one has taken over. clock: in s, of which only differences count.
     """
-    memory, place = sink.recover(post.outbox)
-    place, told = memory.second if memory else place, ""
+    left = sink.recover(post.outbox)
+    memory, log, told = left.memory, left.log, ""
+    place = memory.second if memory else left.written
     limits = guard.edges(post.line.steps.front.band).tolist()
     while not stop.is_set():
         post.monitor.turned = time.monotonic()
@@ -101,25 +103,27 @@ def follow(
         memory, found = advance(post.line, memory or start(post.line, second), second)
         if found:
             still_mine()
-            if not _committed(post, memory, found, stop):
+            after = _committed(post, memory, log, found, stop)
+            if after is None:
                 return
+            log = after
             post.monitor.note(post.inbox, memory, found, limits, clock())
             told = _tell(told, second, found[-1])
 
 
-def _committed(post: Post, memory: Memory, found: list[Cleaned], stop: Stop) -> bool:
-    """Put out what was found, as soon as the disk takes it; False where it is to stop before."""
+def _committed(post: Post, memory: Memory, log: Log, found: list[Cleaned], stop: Stop) -> Log | None:
+    """Put out what was found, as soon as the disk takes it; None where it is to stop before."""
     monitor = post.monitor
     while True:
         try:
-            sink.commit(post.outbox, memory, found)
+            log = sink.commit(post.outbox, memory, log, found)
             break
         except (RunError, OSError) as error:
             if not monitor.disk:
                 say(f"{error}; waiting for it")
             monitor.disk, monitor.turned = str(error), time.monotonic()
         if stop.wait(AGAIN):
-            return False
+            return None
     if monitor.disk:
         say(f"{post.outbox.directory}: can be written again")
         monitor.disk = ""
@@ -128,7 +132,7 @@ def _committed(post: Post, memory: Memory, found: list[Cleaned], stop: Stop) -> 
             sink.prune(post.outbox, memory.written - post.keep)
         except OSError as error:
             say(f"{post.outbox.directory}: what is older than online.keep stays: {error.strerror}")
-    return True
+    return log
 
 
 def _lacking(before: str, second: Second, strain: str) -> str:

@@ -8,6 +8,8 @@ A block is always taken from the crop that ends `settle` after it: what comes ou
 and of the one before, and not on where a run began, or for how long it has run; but for bands that were made louder
 over the last minute, which are passed through. A state that is kept goes on bit by bit.
 
+Where the strain is not known y is told all the same, of the witnesses that are.
+
 Shapes: R recorded channel (the strain first), A template, C input, N sample of a crop, n of a block, f of a fade,
 B band and K block that guard.py remembers, G group of inputs.
 """
@@ -89,15 +91,15 @@ class Step:
     """Holds what is known of a block, in the strain's unit; zeros where nothing is said."""
 
     start: int  # number of its first sample, counted from GPS 0 at the twin's rate
-    estimate: Array  # (n,) y, from witnesses alone
+    estimate: Array  # (n,) y, from witnesses alone, also where the strain is not known
     removed: Array  # (n,) w' = y + q
+    white: Array  # (n,) w', or y where nothing is treated, on the white scale: how loud it is
     treated: bool  # whether the strain is known for long enough, and to the end of the crop
     silent: tuple[str, ...]  # witnesses that have gaps in the crop, and say nothing in it
     passed: tuple[
         tuple[float, float], ...
     ] = ()  # Hz, bands that nothing is removed of, as it made them louder
     parts: Array | None = None  # (G, n) what each group of inputs puts into y, where there are any
-    p: Array | None = None  # probability of a glitch, where it is asked for
 
 
 def stepper(trained: Trained, block: float, settle: float, where: str) -> Stepper:
@@ -129,8 +131,8 @@ def begin(steps: Stepper, end: int) -> State:
 def step(steps: Stepper, state: State, samples: Array) -> tuple[State, Step]:
     """Take the next recorded samples (R, n) float64, NaN where there are none; say what is removed of a block before.
 
-    A gap in the strain is passed through, from the block whose crop meets it until `LEAD` s after it; a gap in a
-    witness silences that witness while a crop meets it.
+    A gap in the strain is passed through, from the block whose crop meets it until `LEAD` s after it, with the estimate
+    of witnesses alone; a gap in a witness silences that witness while a crop meets it.
     """
     state, (said,) = several(steps, state, [samples])
     return state, said
@@ -146,32 +148,47 @@ def several(steps: Stepper, state: State, blocks: Sequence[Array]) -> tuple[Stat
     for samples in blocks:
         recent = np.concatenate([recent, samples], axis=1)[:, -steps.reach :]
         crops.append(_crop(steps, recent))
-    white = iter(_predict(steps, [one.known for one in crops if one.treated]))
+    white = iter(_predict(steps, [one.known for one in crops if one.heard]))
     said = []
     for one in crops:
-        state, what = _say(steps, state, one, next(white) if one.treated else None)
+        state, what = _say(steps, state, one, next(white) if one.heard else None)
         said.append(what)
     return replace(state, recent=recent), said
 
 
 @dataclass(frozen=True)
 class _Crop:
-    """Holds the samples (R, N') since the last gap in the strain, with 0 for witnesses that have one."""
+    """Holds the samples (R, N') since the last gap in the strain; where that is too short, since there was anything,
+    with 0 for the strain. Witnesses that have a gap are 0."""
 
     known: Array
-    gaps: Flags  # (R,)
+    gaps: Flags  # (R,) of witnesses
     treated: bool
+    heard: bool  # whether there is anything to ask the network about
 
 
 def _crop(steps: Stepper, recent: Array) -> _Crop:
     """What there is of the last samples (R, reach)."""
-    unknown = np.flatnonzero(~np.isfinite(recent[0]))
-    first = int(unknown[-1]) + 1 if unknown.size else 0
-    treated = first + round(LEAD * steps.front.unit) <= steps.reach - steps.settle - steps.block
+    there, lead = (
+        np.isfinite(recent),
+        steps.reach - steps.settle - steps.block - round(LEAD * steps.front.unit),
+    )
+    first = _since(np.asarray(there[0]))
+    treated = first <= lead
+    if not treated:
+        first = _since(np.asarray(there.any(axis=0)))
     known = recent[:, first:].copy()
-    gaps = np.asarray(~np.isfinite(known).all(axis=1))
+    gaps = np.asarray(~there[:, first:].all(axis=1))
+    if not treated:  # y does not depend on the strain
+        known[0], gaps[0] = 0, False
     known[gaps] = 0
-    return _Crop(known, gaps, treated)
+    return _Crop(known, gaps, treated, treated or (first <= lead and not bool(gaps[1:].all())))
+
+
+def _since(there: Flags) -> int:
+    """The place (of N) from which on all is there."""
+    missing = np.flatnonzero(~there)
+    return int(missing[-1]) + 1 if missing.size else 0
 
 
 def _say(steps: Stepper, state: State, crop: _Crop, white: Array | None) -> tuple[State, Step]:
@@ -180,8 +197,14 @@ def _say(steps: Stepper, state: State, crop: _Crop, white: Array | None) -> tupl
     end, samples = state.end + steps.block, crop.known.shape[1]
     new, heard = np.zeros((steps.told, steps.block + steps.fade)), state.heard
     passed: tuple[Band, ...] = ()
+    loud = np.zeros(steps.block)
     if white is not None:
-        heard, passed = _watch(steps, heard, white)
+        if crop.treated:
+            heard, passed = _watch(steps, heard, white)
+        else:
+            white[2] = 0  # a fit to no strain
+        stop = steps.crop - steps.settle
+        loud = white[2 if crop.treated else 1, stop - steps.block : stop].copy()
         there = slice(samples - steps.settle - steps.block, samples - steps.settle + steps.fade)
         new = _unit(steps, white[1:], samples)[:, there]
     ramp = np.sin(np.pi / 2 * (np.arange(steps.fade) + 0.5) / max(1, steps.fade)) ** 2
@@ -189,7 +212,8 @@ def _say(steps: Stepper, state: State, crop: _Crop, white: Array | None) -> tupl
     out[:, : steps.fade] = ramp * out[:, : steps.fade] + (1 - ramp) * state.said
     silent = tuple(name for name, gap in zip(steps.front.channels, crop.gaps.tolist()) if gap)
     parts = None if steps.groups is None else out[2:]
-    said = Step(end - steps.settle - steps.block, out[0], out[1], crop.treated, silent, passed, parts)
+    start = end - steps.settle - steps.block
+    said = Step(start, out[0], out[1], loud, crop.treated, silent, passed, parts)
     return replace(state, end=end, said=new[:, steps.block :], heard=heard), said
 
 

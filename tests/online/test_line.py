@@ -12,6 +12,7 @@ from glitchflow.analysis.clean.line import clean_line, open_line
 from glitchflow.config import Source
 from glitchflow.online.line import CLEANED, NOTHING, PASSED, SCIENCE, Line, advance, start
 from glitchflow.online.source import Second
+from glitchflow.score.chance import Chance
 from glitchflow.signal.recorded.samples import Samples, read_samples
 from glitchflow.twin import coherent
 from glitchflow.twin.kind import Trained
@@ -107,6 +108,25 @@ def test_a_gap_in_the_strain_is_passed_through_as_by_clean(tmp_path, line):
     assert found[12].state.tolist() == [SCIENCE | NOTHING] * 16
     assert found[9].state[7:11].tolist() == [SCIENCE | PASSED] + [SCIENCE | NOTHING] * 2 + [SCIENCE | PASSED]
     assert set(found[15].state.tolist()) == {SCIENCE | CLEANED}
+
+
+def test_where_the_strain_is_missing_there_is_an_estimate_of_witnesses(line):
+    lost = range(9, 14)
+    given = seconds(lambda k, found: {n: v for n, v in found.items() if n != "S" or k not in lost})
+    found, _ = run(line, given)
+    whole, _ = run(line, seconds())
+    for k in lost:
+        assert np.isnan(found[k].clean).all() and set(found[k].state.tolist()) == {SCIENCE | NOTHING}
+        np.testing.assert_allclose(found[k].noise[128:], whole[k].noise[128:], atol=1e-9)
+        assert found[k].loud.min() > 0 and np.isnan(found[k].p).all()
+
+
+def test_how_loud_it_is_and_how_probable_comes_with_each_sixteenth(line):
+    found, memory = run(replace(line, chance=Chance([0.0, 4.0], [0.0, 1.0])), seconds())
+    second = found[6]
+    white = np.concatenate([one.white for one in memory.said if one.start >= memory.written * 256])
+    assert white.std() == pytest.approx(np.sqrt(np.square(second.loud).sum() / 256), rel=0.5)
+    np.testing.assert_allclose(second.p, np.minimum(second.loud / 4, 1))
 
 
 def test_a_missing_witness_costs_the_witness(line):

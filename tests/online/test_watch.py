@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from posts import START, Patience, out, put, recorded, run, same
+from posts import START, Patience, hours, out, put, recorded, run, same
 
 from glitchflow.errors import RunError
 from glitchflow.online import sink
@@ -75,9 +75,10 @@ def test_killed_at_any_place_it_makes_each_second_once_of_the_same_samples(post,
         assert set(out(post(name))) <= set(wanted), "only whole frames have names"
         run(post(name))
         same(out(post(name)), wanted)
-        left = [path.name for path in post(name).outbox.directory.iterdir() if path.suffix != ".gwf"]
-        assert left == ["state"]
-    assert places == 2 * 6 * len(wanted), "before and after each of six calls for a second"
+        assert hours(post(name)) == hours(undisturbed)
+        left = {path.name for path in post(name).outbox.directory.iterdir() if path.suffix != ".gwf"}
+        assert left == {"state", "hours"}
+    assert places >= 2 * 8 * len(wanted), "before and after each of the calls for a second"
 
 
 def test_killed_within_each_second_it_goes_on_with_the_same_samples(post, frames, monkeypatch):
@@ -89,7 +90,7 @@ def test_killed_within_each_second_it_goes_on_with_the_same_samples(post, frames
     commit, kills = sink.commit, 0
     sync = os.fsync
 
-    def now_and_then(outbox, memory, seconds):
+    def now_and_then(outbox, memory, log, seconds):
         nonlocal kills
         count, after = 0, memory.written % 5
 
@@ -103,7 +104,7 @@ def test_killed_within_each_second_it_goes_on_with_the_same_samples(post, frames
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", counted if kills < memory.written - START else sync)
             try:
-                commit(outbox, memory, seconds)
+                return commit(outbox, memory, log, seconds)
             except Killed:
                 kills = memory.written - START
                 raise
@@ -120,6 +121,7 @@ def test_killed_within_each_second_it_goes_on_with_the_same_samples(post, frames
         break
     assert deaths > 15
     same(out(one), out(undisturbed))
+    assert hours(one) == hours(undisturbed)
 
 
 def test_a_missing_second_is_waited_for_and_marked(post, frames):
@@ -214,12 +216,12 @@ def test_a_disk_that_refuses_is_waited_for_and_nothing_is_lost(post, frames, mon
     wanted = out(_whole(post, frames))
     commit, tries = sink.commit, 0
 
-    def refuses(outbox, memory, seconds):
+    def refuses(outbox, memory, log, seconds):
         nonlocal tries
         tries += 1
         if tries in (3, 4):
             raise RunError("x: cannot be written: No space left on device")
-        commit(outbox, memory, seconds)
+        return commit(outbox, memory, log, seconds)
 
     monkeypatch.setattr(sink, "commit", refuses)
     one = post()
@@ -265,7 +267,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(post, frames, small_disk,
     same(out(one), wanted)
     told = capsys.readouterr().err
     assert "; waiting for it\n" in told and f"{small_disk}: can be written again\n" in told
-    assert sorted(path.name for path in small_disk.iterdir() if path.suffix != ".gwf") == ["state"]
+    assert sorted(path.name for path in small_disk.iterdir() if path.suffix != ".gwf") == ["hours", "state"]
 
 
 def test_a_long_gap_is_left_out_and_old_frames_are_deleted(post, frames):

@@ -93,6 +93,20 @@ def test_a_gap_in_the_strain_is_passed_through(steps):
     np.testing.assert_array_equal(said[20].removed, undisturbed[20].removed)
 
 
+def test_where_the_strain_is_missing_the_estimate_is_that_of_witnesses_alone(steps):
+    values, undisturbed = recorded(), run(steps, recorded())
+    values[0, 8 * BLOCK : 14 * BLOCK] = np.nan
+    for k, (one, whole) in enumerate(zip(run(steps, values), undisturbed, strict=True)):
+        if 8 <= k < 14:
+            np.testing.assert_array_equal(one.estimate, whole.estimate)
+            assert not one.treated and not one.removed[steps.fade :].any() and not one.silent
+            limited = FRONT.strain(torch.from_numpy(undisturbed[k].estimate)[None])[0].numpy()
+            assert np.corrcoef(one.white, limited)[0, 1] > 0.9, "how loud is told of it too"
+    values[1:, 8 * BLOCK : 14 * BLOCK] = np.nan
+    said = run(steps, values)
+    assert not said[10].estimate.any() and not said[10].white.any(), "nobody knows anything"
+
+
 def test_a_gap_in_a_witness_costs_the_witness(steps):
     values, silent = recorded(), recorded()
     values[1, 12 * BLOCK + 10 : 12 * BLOCK + 20] = np.nan
