@@ -8,15 +8,16 @@ from glitchflow.data.content import Content
 from glitchflow.data.memory import Memory, Shape
 from glitchflow.methods.images import FIT_PIXELS
 from glitchflow.methods.method import EVENTS, TRIMMED_BYTES, fitted_window, read_at_once
+from glitchflow.signal.wiener import ROOM
 
 FIT_EVENTS = 4096  # events that image methods are fitted to at most; their likelihood is flat beyond
 FIT_BYTES = 2**28  # of the witnesses' images at most: a hundred channels have fewer events to spare
 BLOCK = 32  # events that methods see at once, at most
 BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
-FILTERED = 6  # copies of a witness's series while a filter goes over it; measured
+FILTERED = 3  # copies of a witness's series, as read and in double precision; measured
 ROBUST = "segments of a robust filter"
-SPECTRA = 2  # of all witnesses with each other: their sum, and a robust filter's or a mask's
+SPECTRA = 2  # of all witnesses with each other: a part of them while the next is made, a robust filter's or a mask's
 FITTED = 4  # copies of the series that filters are fitted to: as read, in double precision, and their segments' spectra
 
 
@@ -59,8 +60,8 @@ def fitting(
     most_segments = int(min(train, EVENTS) * 16 * channels * 2 * window * (band[1] - band[0]))
     block = read_at_once(channels, content.series.samples)
     filters = {
-        "cross spectra": int(SPECTRA * 16 * witnesses**2 * rows),
-        ROBUST: 2 * min(TRIMMED_BYTES, most_segments),
+        "cross spectra": SPECTRA * min(ROOM, int(16 * witnesses**2 * rows)),
+        ROBUST: min(TRIMMED_BYTES, most_segments),
         "series at work": FITTED * 8 * block * channels * content.series.samples,
     }
     read = [shape.read("qplot", channels)]

@@ -8,7 +8,7 @@ Shapes: E event, W witness, F frequency, T time, N sample, N' sample of the part
 are in units of the noise's own median.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -24,14 +24,14 @@ from glitchflow.signal.derive import band_limits
 from glitchflow.signal.qtransform import Seen
 from glitchflow.signal.recorded.recording import Recording
 from glitchflow.signal.types import Array, Energies, Flags, Indices
-from glitchflow.signal.wiener import CrossSpectra, cross_spectra, inside_of, trimmed_spectra
+from glitchflow.signal.wiener import CrossSpectra, cross_spectra, in_parts, inside_of, trimmed_spectra
 from glitchflow.twin.estimate import Shown
 
 EVENTS = (
     1024  # train events that spectra are summed over: more change a filter's taps by less than their error
 )
 TRIMMED_BYTES = 2**27  # of the spectra that a robust filter is fitted to
-READ_BYTES = 2**26  # of the series that spectra are made of at once
+READ_BYTES = 2**25  # of the series that spectra are made of at once
 ROLL = 0.8  # of its Nyquist frequency, from where on a decimation filter takes from a channel
 BLOCK = 16  # events whose series, of all their length, are in memory at once with their segments and their spectra
 
@@ -49,26 +49,32 @@ class Series:
     recorded: list[int]  # places among them of those that are not derived from others
     segment: float  # s of a segment of spectra, and of a filter
 
+    def spectra(self, about: bool = False) -> Iterable[CrossSpectra]:
+        """Return cross spectra of all witnesses and the strain in `qplot.frange`, over events spread over the split:
+        added up once for every method that is fitted from them. Of hundreds of witnesses they are a GB: some
+        frequencies at a time, and the series are read again for the next.
+
+        about: of what Q-plots show alone and half a segment more at each end: for a mask, which keeps still by itself
+        where nothing happens, and has to know glitches.
+        """
+        window = self._window(sliding=True) if about else self.window
+        if window == self.window and len(self._parts) == 1:
+            return [self._whole]
+        return (cross_spectra(self.stretches(EVENTS, window), self.length, some) for some in self._parts)
+
     @cached_property
-    def spectra(self) -> CrossSpectra:
-        """Cross spectra of all witnesses and the strain in `qplot.frange`, over events spread over the split: added up
-        once for every method that is fitted from them."""
-        return self._spectra(self.window)
+    def _whole(self) -> CrossSpectra:
+        return cross_spectra(self.stretches(EVENTS), self.length, *self._parts)
 
     @property
-    def spectra_about(self) -> CrossSpectra:
-        """The same of what Q-plots show and half a segment more at each end: for a mask, which keeps still by itself
-        where nothing happens, and has to know glitches. Not kept: of hundreds of witnesses it is a GB."""
-        about = self._window(sliding=True)
-        return self.spectra if about == self.window else self._spectra(about)
-
-    def _spectra(self, window: float) -> CrossSpectra:
+    def _parts(self) -> list[slice]:
+        """Frequencies of which spectra are added up at once."""
         made = self.dataset.config
         inside = inside_of(self.length, made.series.sample_rate, made.qplot.frange)
-        return cross_spectra(self.stretches(EVENTS, window), self.length, inside)
+        return in_parts(inside, len(self.witnesses))
 
     @property
-    def trimmed(self) -> CrossSpectra:
+    def trimmed(self) -> Iterable[CrossSpectra]:
         """Cross spectra of the recorded witnesses and the strain, over that half of the time which a filter explains
         best; see `trimmed_spectra`."""
         made = self.dataset.config

@@ -65,5 +65,5 @@ def fit(train: Train, derived: bool, about: bool = False) -> Filter:
     assert series is not None, "the table of methods says that it needs series"
     places = list(range(len(series.witnesses))) if derived else series.recorded
     made = series.dataset.config
-    spectra, highest = series.spectra_about if about else series.spectra, series.highest[places]
-    return Filter(fit_wiener(spectra.of(places), made.series.sample_rate, made.qplot.frange, highest), places)
+    parts, highest = (part.of(places) for part in series.spectra(about)), series.highest[places]
+    return Filter(fit_wiener(parts, made.series.sample_rate, made.qplot.frange, highest), places)

@@ -14,8 +14,10 @@ from scipy.signal import get_window
 from glitchflow.signal.types import Array, Indices, Spectrum
 
 STEPS = 20  # of a robust fit at most: a dozen are usual
-ROWS = 16  # frequencies at which products of all segments are made at once
-ROOM = 2**26  # bytes of witnesses' matrices that are solved at once
+ADDED = 2**23  # bytes of witnesses' matrices that are added at once
+ROOM = (
+    2**26
+)  # bytes of witnesses' matrices that are held, or solved, at once: of hundreds all together are a GB
 RIDGE = 1e-6  # of each witness's own power: no effect on a real coupling, finite where witnesses are alike
 
 
@@ -29,8 +31,10 @@ class Wiener:
         """Predicts the part of the strain (E, N), in its units, that the witnesses (E, W, N) explain."""
         length, samples = self.taps.shape[1], witnesses.shape[2]
         size = samples + length
-        centred = witnesses - witnesses.mean(axis=2, keepdims=True)
-        spectrum = (np.fft.rfft(centred, size) * np.fft.rfft(self.taps, size)).sum(axis=1)
+        spectrum = np.zeros((len(witnesses), size // 2 + 1), complex)
+        for one, taps in zip(witnesses.swapaxes(0, 1), self.taps):  # copies of hundreds together are 0.1 GB
+            centred = one - one.mean(axis=1, keepdims=True)
+            spectrum += np.fft.rfft(centred, size) * np.fft.rfft(taps, size)
         return np.fft.irfft(spectrum, size)[:, length // 2 : length // 2 + samples]
 
 
@@ -59,6 +63,14 @@ def inside_of(length: int, sample_rate: float, band: tuple[float, float]) -> sli
     return slice(int(low), int(high))
 
 
+def in_parts(inside: slice, witnesses: int) -> list[slice]:
+    """Shares out frequencies so that the matrices of so many witnesses at those of a part take `ROOM` at most."""
+    return [
+        slice(inside.start + some.start, inside.start + some.stop)
+        for some in _rows(inside.stop - inside.start, witnesses, ROOM)
+    ]
+
+
 def cross_spectra(
     blocks: Iterable[tuple[Array, Array]], length: int, inside: slice = slice(0, None)
 ) -> CrossSpectra:
@@ -70,11 +82,13 @@ def cross_spectra(
     """
     power, cross = None, None
     for strain, witnesses in blocks:
-        s, w = (part[..., inside] for part in spectra_of(strain, witnesses, length))
+        s, w = spectra_of(strain, witnesses, length, inside)
         if power is None or cross is None:
             cross = np.zeros((w.shape[-1], w.shape[1]), complex)
             power = np.zeros((*cross.shape, w.shape[1]), complex)
-        for some in _rows(len(power)):  # what a block adds is as large as the sum, of all frequencies at once
+        for some in _rows(
+            len(cross), cross.shape[1], ADDED
+        ):  # of all frequencies at once it would be as large as the sum
             one, many = s[..., some], w[..., some]
             power[some] += np.einsum("easf,ebsf->fab", many.conj(), many)
             cross[some] += np.einsum("easf,esf->fa", many.conj(), one)
@@ -89,7 +103,7 @@ def trimmed_spectra(
     length: int,
     sample_rate: float,
     band: tuple[float, float],
-) -> CrossSpectra:
+) -> Iterator[CrossSpectra]:
     """Adds up the cross spectra of that half of the segments which one filter explains best: least trimmed squares.
 
     A burst that a witness alone sees teaches a filter of all segments not to listen to it; here its segment is left
@@ -98,66 +112,86 @@ def trimmed_spectra(
     & Van Driessen 2006, Data Min. Knowl. Discov. 12, 29). Shares, not powers: else the quietest time would be kept
     whatever it holds. From all segments they would not start: a filter of these listens to nothing.
     Holds the spectra of all segments in the band. Blocks and errors as of `cross_spectra`, of so many events
-    in all; nothing outside of the band.
+    in all; nothing outside of the band; returned in parts of some frequencies each.
     """
     inside = inside_of(length, sample_rate, band)
-    count, made = inside.stop - inside.start, 0
-    # of all segments: two copies would be too much
-    s: Spectrum = np.empty((0, 0), complex)  # (S, K)
-    w: Spectrum = np.empty((0, 0, 0), complex)  # (W, S, K)
-    for strain, witnesses in blocks:
-        strains, both = spectra_of(strain, witnesses, length)
-        one, many = strains[..., inside], both[..., inside]
-        if not made:
-            s = np.empty((events * one.shape[1], count), complex)
-            w = np.empty((many.shape[1], *s.shape), complex)
-        mine = slice(made, made + len(one) * one.shape[1])
-        s[mine] = one.reshape(-1, count)
-        w[:, mine] = many.swapaxes(0, 1).reshape(len(w), -1, count)
-        made = mine.stop
-    if not made:
-        raise ValueError("a Wiener filter needs at least one event")
+    s, w = _gathered(blocks, events, length, inside)
     half, loud = max(1, len(s) // 2), sum(np.einsum("asf,asf->as", x, x) for x in (w.real, w.imag))  # (W, S)
     loud /= np.maximum(np.median(loud, axis=1, keepdims=True), np.finfo(float).tiny)
     kept = np.sort(np.argsort(loud.max(axis=0), kind="stable")[:half])
     there = np.maximum(np.square(np.abs(s)).sum(axis=1), np.finfo(float).tiny)
+    parts = list(_rows(s.shape[1], len(w), ROOM))
     for _ in range(STEPS):
-        power, cross = _products(s, w, kept)
-        left = s - np.einsum("fa,asf->sf", _transfer(power, cross), w)
+        left = s.copy()
+        for some in parts:
+            transfer = _transfer(*_products(s[:, some], w[..., some], kept))
+            left[:, some] -= np.einsum("fa,asf->sf", transfer, w[..., some])
         share = np.square(np.abs(left)).sum(axis=1) / there
         before, kept = kept, np.sort(np.argsort(share, kind="stable")[:half])
         if np.array_equal(before, kept):
             break
-    return CrossSpectra(power, cross, length, inside.start)
+    return (
+        CrossSpectra(*_products(s[:, some], w[..., some], kept), length, inside.start + some.start)
+        for some in parts
+    )
+
+
+def _gathered(
+    blocks: Iterable[tuple[Array, Array]], events: int, length: int, inside: slice
+) -> tuple[Spectrum, Spectrum]:
+    """Spectra (S, K) and (W, S, K) of the segments of all blocks, of so many events in all."""
+    made = 0  # of all segments: two copies would be too much
+    for strain, witnesses in blocks:
+        one, many = spectra_of(strain, witnesses, length, inside)
+        if not made:
+            s = np.empty((events * one.shape[1], one.shape[2]), complex)
+            w = np.empty((many.shape[1], *s.shape), complex)
+        mine = slice(made, made + len(one) * one.shape[1])
+        s[mine] = one.reshape(-1, s.shape[1])
+        w[:, mine] = many.swapaxes(0, 1).reshape(len(w), -1, s.shape[1])
+        made = mine.stop
+    if not made:
+        raise ValueError("a Wiener filter needs at least one event")
+    return s, w
 
 
 def fit_wiener(
-    spectra: CrossSpectra, sample_rate: float, band: tuple[float, float], highest: Array | None = None
+    spectra: CrossSpectra | Iterable[CrossSpectra],
+    sample_rate: float,
+    band: tuple[float, float],
+    highest: Array | None = None,
 ) -> Wiener:
     """Fits the filters that predict the strain best, in the mean square, from the witnesses together.
 
-    band: Hz, outside which the filters, as long as a segment, are zero; highest: (W,) Hz, above which each witness has
+    spectra: at all frequencies together, or in parts of some each, of which one is held at once. band: Hz, outside
+    which the filters, as long as a segment, are zero; highest: (W,) Hz, above which each witness has
     nothing to say, for what its own rate holds ends there: a filter would make a prediction of its rounding. At each
     frequency H = <w* w^T>^-1 <w* s>, averaged over segments: Allen, Hua & Ottewill, arXiv:gr-qc/9909083; Davis et al.,
     CQG 36, 055011 (2019).
     """
-    length, count = spectra.length, len(spectra.power)
-    there = slice(spectra.first, spectra.first + count)
-    whole = np.fft.rfftfreq(length, 1 / sample_rate)
-    frequency, transfer = whole[there], np.zeros((len(whole), spectra.cross.shape[1]), complex)
-    said = None if highest is None else (frequency[:, None] <= highest).astype(float)
-    transfer[there] = _transfer(spectra.power, spectra.cross, said)
-    transfer[(whole < band[0]) | (whole > band[1])] = 0
+    found, length = dict[int, Spectrum](), 0
+    for part in [spectra] if isinstance(spectra, CrossSpectra) else spectra:
+        length = part.length
+        mine = (part.first + np.arange(len(part.power))) * sample_rate / length
+        said = None if highest is None else (mine[:, None] <= highest).astype(float)
+        found[part.first] = _transfer(part.power, part.cross, said)
+    frequency = np.fft.rfftfreq(length, 1 / sample_rate)
+    transfer = np.zeros((len(frequency), next(iter(found.values())).shape[1]), complex)
+    for first, some in found.items():
+        transfer[first : first + len(some)] = some
+    transfer[(frequency < band[0]) | (frequency > band[1])] = 0
     taps = np.fft.fftshift(np.fft.irfft(transfer.T, length), axes=1)
     return Wiener(taps * np.sqrt(get_window("hann", length)))  # what wraps around at the ends is no filter
 
 
-def spectra_of(strain: Array, witnesses: Array, length: int) -> tuple[Spectrum, Spectrum]:
+def spectra_of(
+    strain: Array, witnesses: Array, length: int, inside: slice = slice(0, None)
+) -> tuple[Spectrum, Spectrum]:
     """Spectra (E, S, K) and (E, W, S, K) of Hann-windowed segments. Raises ValueError where there is none so long."""
     if strain.shape[-1] < length:
         raise ValueError(f"a stretch of {strain.shape[-1]} samples is shorter than a segment of {length}")
     window = get_window("hann", length)
-    return _segments(strain, window), _segments(witnesses, window)
+    return _segments(strain, window, inside), _segments(witnesses, window, inside)
 
 
 def _products(strain: Spectrum, witnesses: Spectrum, kept: Indices) -> tuple[Spectrum, Spectrum]:
@@ -165,16 +199,17 @@ def _products(strain: Spectrum, witnesses: Spectrum, kept: Indices) -> tuple[Spe
     copies of all would be as large again as what is given."""
     cross = np.empty((strain.shape[1], len(witnesses)), complex)
     power = np.empty((*cross.shape, len(witnesses)), complex)
-    for some in _rows(len(power)):
+    for some in _rows(len(cross), cross.shape[1], ADDED):
         w, s = witnesses[:, :, some][:, kept], strain[kept, some]
         power[some] = np.einsum("asf,bsf->fab", w.conj(), w)
         cross[some] = np.einsum("asf,sf->fa", w.conj(), s)
     return power, cross
 
 
-def _rows(count: int) -> Iterator[slice]:
-    """Frequencies, `ROWS` at a time."""
-    return (slice(first, first + ROWS) for first in range(0, count, ROWS))
+def _rows(count: int, witnesses: int, room: int) -> Iterator[slice]:
+    """Frequencies, as many at a time as there is room for matrices of so many witnesses."""
+    step = max(1, room // (16 * witnesses**2))
+    return (slice(first, min(first + step, count)) for first in range(0, count, step))
 
 
 def _transfer(power: Spectrum, cross: Spectrum, said: Array | None = None) -> Spectrum:
@@ -185,8 +220,7 @@ def _transfer(power: Spectrum, cross: Spectrum, said: Array | None = None) -> Sp
     own = np.einsum("faa->fa", power).real
     unit = (1.0 if said is None else said) / np.sqrt(np.maximum(own, np.finfo(float).tiny))
     wanted, found = (cross * unit)[:, :, None], np.empty_like(cross)
-    step = max(1, ROOM // power[0].nbytes)  # of hundreds of witnesses, a copy of the matrices is a GB
-    for some in (slice(first, first + step) for first in range(0, len(power), step)):
+    for some in _rows(len(cross), cross.shape[1], ADDED):
         scaled = power[some] * unit[some, :, None]
         scaled *= unit[some, None, :]
         scaled += RIDGE * np.eye(power.shape[1])
@@ -194,9 +228,13 @@ def _transfer(power: Spectrum, cross: Spectrum, said: Array | None = None) -> Sp
     return found * unit
 
 
-def _segments(series: Array, window: Array) -> Spectrum:
+def _segments(series: Array, window: Array, band: slice) -> Spectrum:
     """Spectra (..., S, K) of the windowed segments of (..., N), each without its mean."""
-    pieces = np.lib.stride_tricks.sliding_window_view(series, window.size, axis=-1)[
-        ..., :: window.size // 2, :
-    ]
-    return np.fft.rfft((pieces - pieces.mean(axis=-1, keepdims=True)) * window)
+    hop, inside = window.size // 2, range(window.size // 2 + 1)[band]
+    count = (series.shape[-1] - window.size) // hop + 1
+    found = np.empty((*series.shape[:-1], count, len(inside)), complex)
+    for place in np.ndindex(*series.shape[:-1]):  # of hundreds of witnesses a copy of all segments is 0.1 GB
+        pieces = np.lib.stride_tricks.sliding_window_view(series[place], window.size)[::hop]
+        whole = np.fft.rfft((pieces - pieces.mean(axis=-1, keepdims=True)) * window)
+        found[place] = whole[:, inside.start : inside.stop]
+    return found

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from glitchflow.score.power import in_band
+from glitchflow.signal import wiener as module
 from glitchflow.signal.recorded.samples import read_samples
-from glitchflow.signal.wiener import cross_spectra, fit_wiener, inside_of, trimmed_spectra
+from glitchflow.signal.wiener import cross_spectra, fit_wiener, in_parts, inside_of, trimmed_spectra
 
 RATE, N = 256.0, 1024
 
@@ -63,6 +64,28 @@ def test_what_lies_in_a_band_is_all_that_its_filters_need():
     assert len(some.power) == len(frequency) < len(whole.power)
     found, expected = (fit_wiener(one, RATE, (30, 60)).taps for one in (some, whole))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+def test_filters_come_from_some_frequencies_at_a_time(monkeypatch):
+    """Of hundreds of witnesses, matrices of all are a GB: a part of them is held at once."""
+    strain, witnesses, _ = world(20)
+    blocks, inside = (
+        [(strain[:9], witnesses[:9]), (strain[9:], witnesses[9:])],
+        inside_of(128, RATE, (20, 100)),
+    )
+    highest = np.array([np.inf, 50.0, np.inf])
+    wholes = [cross_spectra(blocks, 128, inside), trimmed_spectra(blocks, 20, 128, RATE, (20, 100))]
+    expected = [fit_wiener(one, RATE, (20, 100), highest).taps for one in wholes]
+    monkeypatch.setattr(module, "ROOM", 16 * 3**2 * 7)
+    parts = in_parts(inside, 3)
+    assert parts == [slice(10, 17), slice(17, 24), slice(24, 31), slice(31, 38), slice(38, 45), slice(45, 51)]
+    some = [
+        (cross_spectra(blocks, 128, part) for part in parts),
+        trimmed_spectra(blocks, 20, 128, RATE, (20, 100)),
+    ]
+    for parted, whole in zip(some, expected):
+        found = fit_wiener(parted, RATE, (20, 100), highest).taps
+        np.testing.assert_allclose(found, whole, rtol=0, atol=1e-12 * np.abs(whole).max())
 
 
 def test_identical_witnesses_share_the_work():

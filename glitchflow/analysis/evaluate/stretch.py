@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from glitchflow.analysis import truth
 from glitchflow.analysis.opened import Windows, windows_of
 from glitchflow.analysis.truth import BLOCK, MARGIN, Span, Stretch
+from glitchflow.cluster import trim
 from glitchflow.config import Cluster
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.memory import Memory
@@ -85,6 +86,8 @@ class Timeline:
             for name, removed in self._shared(block, some).items():
                 for place, series in zip(some.tolist(), removed):
                     _subtract(series, round((self.windows.series[place] - first) * rate), found[name])
+            del block, series, removed  # before the next one is read
+            trim()
         return found
 
     def _shared(self, block: Block, places: Indices) -> dict[str, Array]:

@@ -1,6 +1,7 @@
 """Windows cut from stretches: equal to a ramp that was written over many files, whatever they are read with."""
 
 import itertools
+from fractions import Fraction
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.signal import resample_poly
 from glitchflow.config import Series, Source
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded import recording as module
+from glitchflow.signal.recorded import row as rows
 from glitchflow.signal.recorded.frames import coverage
 from glitchflow.signal.recorded.recording import (
     cut,
@@ -19,7 +21,7 @@ from glitchflow.signal.recorded.recording import (
     recorded_rates,
     stretch_of,
 )
-from glitchflow.signal.recorded.row import grid_offset
+from glitchflow.signal.recorded.row import Row, grid_offset
 
 START, RATE = 1381161600, 1024
 SECONDS = 32
@@ -267,6 +269,21 @@ def test_samples_beside_the_grid(tmp_path):
     np.testing.assert_array_equal(found, 2 * RATE + np.arange(4.0 * RATE))
     assert grid_offset(late, RATE) == pytest.approx(0.25 / RATE, rel=0.02)
     assert grid_offset(START + 3.5, RATE) == 0
+
+
+@pytest.mark.parametrize(
+    ("recorded", "rate"), [(4096, 512), (256, 512), (1000, 512), (500, 512), (8, 512), (11025, 512)]
+)
+def test_resampled_piece_by_piece_as_all_at_once(recorded, rate, monkeypatch):
+    """To the last bit, wherever a piece ends: scipy holds three copies of what it is given."""
+    values = np.random.default_rng(1).standard_normal(9 * recorded)
+    whole = Row(0, recorded, values).resampled(rate, 8 * rate + 3, rate)
+    monkeypatch.setattr(rows, "PIECE", 97)
+    np.testing.assert_array_equal(Row(0, recorded, values).resampled(rate, 8 * rate + 3, rate), whole)
+    ratio = Fraction(rate, recorded)
+    window = rows._filter(ratio.numerator, ratio.denominator)
+    expected = resample_poly(values, ratio.numerator, ratio.denominator, window=window)
+    np.testing.assert_array_equal(whole, expected[rate : 8 * rate + 3])
 
 
 def test_resampled_to_a_lower_rate_as_scipy_does_it(tmp_path):
