@@ -253,6 +253,20 @@ def drift(table: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def reliability(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Draws how often a glitch came against how probable it was said to be, with 95 % intervals."""
+    figure, axis = empty_axes("p(glitch) that was said", "share that had one", 4.6, 4.4)
+    said, came, low, high = (
+        np.array([row[name] for row in rows]) for name in ("said", "came", "low", "high")
+    )
+    around = np.clip([came - low, high - came], 0, None)
+    axis.errorbar(said, came, yerr=around, marker="o", markersize=4, capsize=2, **look(0))
+    axis.plot([0, 1], [0, 1], color="#555555", linewidth=1, linestyle="--", label="reliable")
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def numbers(values: Sequence[float | None]) -> np.ndarray:
     """Returns a list of `metrics.json` as an array: null is not a number."""
     return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -16,7 +16,8 @@ BARS = (NETWORK, "linear", "wiener", "loudest_witness", "constant", "oracle", "r
 
 
 def figures(result: dict[str, Any]) -> dict[str, Figure]:
-    """Draws figures by name: headline, left, price, attribution, drift where given, accuracy, cleaned, roc, veto."""
+    """Draws figures by name: headline, left, price, accuracy, cleaned, noise_only, roc, veto, and attribution, drift,
+    chance where there are any."""
     table = result["thresholds"]
     names = [name for name in CURVES if name in table]
     drawn = _headline(result) | _left(result) | _price(result)
@@ -33,6 +34,8 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
         drawn["attribution"] = curves.attribution(result["attribution"])
     if result["drift"]:
         drawn["drift"] = curves.drift(result["drift"])
+    if result.get("chance"):
+        drawn["chance"] = curves.reliability(result["chance"]["reliability"])
     return drawn
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glitchflow.analysis.clean.line import crops_together
+from glitchflow.analysis.evaluate import chance
 from glitchflow.config import Experiment, Ingest, Online
 from glitchflow.data import lease, objects
 from glitchflow.errors import InputError, RunError
@@ -57,12 +58,17 @@ def watch(experiment: Experiment) -> Path:
     workdir, settings = Path(experiment.workdir), experiment.online
     found = checkpoint.find(workdir / "train" / "checkpoints", experiment.infer.checkpoint)
     line = _line(found, settings, experiment.ingest)
+    digest = hashlib.sha256(found.content(checkpoint.WEIGHTS)).hexdigest()
+    line = replace(line, chance=chance.read(workdir / "evaluation", digest))
+    if line.chance is None:
+        say(f"p(glitch) is not a number: {found.path} was not calibrated; `glitchflow evaluate` does that")
     directory = workdir / "online"
     if not Path(settings.source).is_dir() or not settings.source:
         raise InputError(f"online.source = {settings.source}: no such directory")
     objects.make_directory(directory)
     with lease.hold(directory) as still_mine, ended() as stop:
-        inbox, outbox = _inbox(line, settings, experiment.ingest), _outbox(line, found, directory, settings)
+        inbox = _inbox(line, settings, experiment.ingest)
+        outbox = _outbox(line, found.path, digest, directory, settings)
         say(f"{found.path}: twin {outbox.twin}, follows {settings.source}")
         post = Post(line, inbox, outbox, settings.keep * HOUR, Monitor(line.strain))
         with served(post.monitor, settings.port):
@@ -190,9 +196,9 @@ def _inbox(line: Line, settings: Online, ingest: Ingest) -> Inbox:
     return Inbox(Path(settings.source), {**names, **state}, settings.wait)
 
 
-def _outbox(line: Line, found: checkpoint.Checkpoint, directory: Path, settings: Online) -> Outbox:
-    """Where it goes. Raises `RunError` where no frame can be written there."""
-    digest = hashlib.sha256(found.content(checkpoint.WEIGHTS)).hexdigest()
+def _outbox(line: Line, path: Path, digest: str, directory: Path, settings: Online) -> Outbox:
+    """Where it goes, of a checkpoint and the SHA-256 of its weights. Raises `RunError` where no frame can be written
+    there."""
     identity = {
         "twin": digest,
         "channels": line.steps.front.channels,
@@ -203,7 +209,7 @@ def _outbox(line: Line, found: checkpoint.Checkpoint, directory: Path, settings:
     outbox = Outbox(directory, line.strain, settings.format, int(digest[:8], 16), identity)
     sink.try_out(outbox)
     table = directory / "twins.csv"
-    row = [str(outbox.twin), digest, str(found.path)]
+    row = [str(outbox.twin), digest, str(path)]
     with table.open("a+", newline="", encoding="utf-8") as file:
         file.seek(0)
         rows = list(csv.reader(file))

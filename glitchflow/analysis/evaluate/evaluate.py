@@ -4,12 +4,13 @@
     scores       what is left of glitches, noise added, likelihood, likeness: score/table.py
     vetoes       clusters at every threshold, vetoes and their cost, ROC: veto_scores.py
     attribution  which sensor carries each veto
+    chance       p(glitch) in a sixteenth of a second, calibrated: chance.py
     drift        which events' witnesses are out of the range that the network was trained on
     injections   what every method leaves of signals: injections.py
     stretch      the same of a stretch whose truth is known, over all its live time: stretch.py
 
 Writes under `evaluation/`: `metrics.json` (every score), `events.csv` and `events.parquet` (a row per event),
-`attribution.csv` (a row per veto that was attributed), and the figures as PNG.
+`attribution.csv` (a row per veto that was attributed), `chance.json`, and the figures as PNG.
 
 Shapes: E event that is scored.
 """
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis import attribute, drift, truth
 from glitchflow.analysis.attribute import Attribution
-from glitchflow.analysis.evaluate import injections, safety, veto_scores
+from glitchflow.analysis.evaluate import chance, injections, safety, veto_scores
 from glitchflow.analysis.evaluate.stretch import measure as measure_stretch
 from glitchflow.analysis.opened import Opened, open_run, windows_of
 from glitchflow.cluster import one_session
@@ -83,23 +84,21 @@ def evaluate(experiment: Experiment) -> Path:
     vetoed = levels.generated[NETWORK] >= settings.veto
     moved = drift.measure(basis, scored.loudness, vetoed, settings.drift)
     found = _attributed(run, experiment, events[vetoed], directory)
-    moves = safety.inject(run, events, stretch, experiment.harm, experiment.scan.alpha, interval)
     treated = Comparison(dataset, fit, None, False), events
     cuts = partial(veto_scores.at_veto, here, rule, experiment.veto)
     result = {
         **_about(run, settings, events),
         **_tables(rows, scored, levels, settings, interval),
-        "safety": safety.tell(rows.labels, scored, experiment.scan) | moves,
+        "safety": safety.tell(rows.labels, scored, experiment.scan)
+        | safety.inject(run, events, stretch, experiment.harm, experiment.scan.alpha, interval),
         "stretch": stretch and measure_stretch(stretch, *treated, cuts(), experiment.cluster, interval),
         "veto": vetoes,
         "clusters_left": veto_scores.left_table(levels, settings.veto, interval),
         "attribution": attribute.table(found, int(vetoed.sum()), dataset) if found else None,
         "drift": moved.table if moved else None,
+        "chance": chance.calibrate(run, known, events, rule),
     }
-    listed = event_rows(rows.labels, scored, levels, settings.veto) | {
-        "trusted": ~moved.flagged if moved else np.ones(len(events), bool),
-        "carrier": np.array(found.carriers(events) if found else [""] * len(events)),
-    }
+    listed = event_rows(rows.labels, scored, levels, settings.veto) | _carried(events, moved, found)
     if experiment.harm.thresholds and len(known) and not run.subtracts:
         tried = thresholded(fit, experiment.harm.thresholds)
         again = rows.named(_tried(dataset, tried, known, experiment.cluster, exam))
@@ -117,6 +116,14 @@ def _about(run: Opened, settings: Evaluate, events: Indices) -> dict[str, Any]:
         "dataset": run.dataset.path,
         "checkpoint": run.predictions.attributes["checkpoints"]["qplot"],
         "beside": {name: other.attributes["checkpoints"]["qplot"] for name, other in run.beside.items()},
+    }
+
+
+def _carried(events: Indices, moved: drift.Drift | None, found: Attribution | None) -> Columns:
+    """Whether each event is to be trusted, and who carries its veto."""
+    return {
+        "trusted": ~moved.flagged if moved else np.ones(len(events), bool),
+        "carrier": np.array(found.carriers(events) if found else [""] * len(events)),
     }
 
 
@@ -289,6 +296,9 @@ def summary(result: dict[str, Any]) -> str:
 def _write(directory: Path, result: dict[str, Any], rows: Columns, found: Attribution | None) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / "metrics.json", to_json(result))
+    (directory / chance.FILE).unlink(missing_ok=True)
+    if result["chance"]:
+        write_text(directory / chance.FILE, to_json(result["chance"]))
     write_csv(directory / "events.csv", rows)
     pyarrow.parquet.write_table(pyarrow.table(rows), directory / "events.parquet")
     if found:

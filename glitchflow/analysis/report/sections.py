@@ -119,6 +119,12 @@ def kept(run: Run) -> Values:
     return {"rows": rows, "columns": [SCORES[name] for name in KEPT if name in SCORES]} if rows else None
 
 
+def chance(run: Run) -> Values:
+    """Show whether p(glitch) is what it says; none where a network predicts no series."""
+    found = run.result.get("chance")
+    return {"found": found, "chart": charts.svg(run.figures["chance"])} if found else None
+
+
 def _known(scores: dict[str, Any], name: str) -> bool:
     return scores.get(name, {}).get("value") is not None
 
@@ -293,6 +299,7 @@ SECTIONS = (
     Section("quiet", "What it does to quiet time", "infer", quiet, only=True),
     Section("thresholds", "Against the threshold", "evaluate", thresholds),
     Section("roc", "ROC, and what vetoes cost", "evaluate", roc),
+    Section("chance", "Is p(glitch) what it says", "evaluate", chance, only=True),
     Section("kept", "What is kept of signals", "evaluate", kept, NO_SIGNALS),
     Section("attribution", "Which witness carries the veto", "evaluate", attribution, NO_VETO),
     Section("drift", "Drift of the witnesses", "evaluate", drift, NO_RANGE),

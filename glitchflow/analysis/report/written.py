@@ -99,6 +99,7 @@ class Metrics(TypedDict):
     stretch: NotRequired[dict[str, Stretch] | None]
     attribution: dict[str, Any] | None
     drift: dict[str, Any] | None
+    chance: NotRequired[dict[str, Any] | None]
 
 
 class Verdict(TypedDict):
