@@ -231,6 +231,13 @@ class Detector(Section):
         ge=0,
         le=100,
     )
+    bursts: float = key(
+        0.0,
+        "transients that one of `witnesses` alone hears, and the strain never does; in each that is not slow",
+        "1 / s",
+        ge=0,
+        le=100,
+    )
     window: float = key(
         2.0, "about the centre: its loudest transient gives an event label and SNR", "s", gt=0
     )
@@ -267,7 +274,12 @@ class Detector(Section):
     @property
     def timeline(self) -> bool:
         """Whether transients come at times of their own, beside those that events are about."""
-        return self.rate > 0 or any(one.bursts for one in self.subsystems)
+        return self.rate > 0 or self.bursts > 0 or any(one.bursts for one in self.subsystems)
+
+    @property
+    def shaken(self) -> list[str]:
+        """The witnesses that have bursts of their own."""
+        return [w for w in self._made(self.witnesses) if self.bursts and w not in self.slow]
 
     @property
     def slow(self) -> list[str]:

@@ -117,11 +117,22 @@ class Checkpoint:
 
     def load_into(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         """Give a network these weights. Raises `InputError` where it has others than they are for."""
+        weights = self.weights(device)
         try:
-            network.load_state_dict(self.weights(device))
+            network.load_state_dict(weights)
         except (RuntimeError, AttributeError):  # of other shapes or names, or of what is no name
-            before = {k: v for k, v in self.meta.model.items() if k in ("name", "width", "norm", "options")}
-            raise InputError(f"model: not that of {self.path}, which is {before}") from None
+            raise InputError(self._misfit(weights)) from None
+
+    def _misfit(self, weights: dict[str, torch.Tensor]) -> str:
+        """Say why weights are none of a network's: its settings are others, or the same made another one before."""
+        settings = {k: v for k, v in self.meta.model.items() if k in ("name", "width", "norm", "options")}
+        own = kinds.network_of(self.kind, self.meta.model, self.normalisation, self.meta.shape).state_dict()
+        if {name: value.shape for name, value in own.items()} == {k: v.shape for k, v in weights.items()}:
+            return f"model: not that of {self.path}, which is {settings}"
+        return (
+            f"{self.path}: was written by another version, in which model {settings} had other weights; train again,"
+            " with --overwrite or in another workdir"
+        )
 
     def trained(self, device: torch.device | str = "cpu") -> Trained:
         """The trained network on a device, ready to be asked. Raises `InputError` where any part of it is damaged."""

@@ -126,17 +126,24 @@ def test_weights_that_are_none(tmp_path, content, words):
         checkpoint.open_checkpoint(path).weights()
 
 
-def test_weights_without_names(tmp_path):
-    path = write(tmp_path, 1, {3: torch.ones(2)})
-    with pytest.raises(InputError, match=r"^model: not that of .*step-00000001, which is {'name': 'unet', "):
-        checkpoint.open_checkpoint(path).trained()
+@pytest.mark.parametrize(
+    "weights", [{3: torch.ones(2)}, build_network(MODEL | {"width": 4}, 1, (4, 4)).state_dict()]
+)
+def test_weights_of_another_version(tmp_path, weights):
+    """What a checkpoint's own settings make is not what its weights are of."""
+    found = checkpoint.open_checkpoint(write(tmp_path, 1, weights))
+    with pytest.raises(InputError) as error:
+        found.trained()
+    assert str(error.value) == (
+        f"{found.path}: was written by another version, in which model {{'name': 'unet', 'width': 2, 'options':"
+        " {'depth': 1}} had other weights; train again, with --overwrite or in another workdir"
+    )
 
 
-def test_weights_of_another_network(tmp_path):
-    wider = build_network(MODEL | {"width": 4}, 1, (4, 4)).state_dict()
-    path = write(tmp_path, 1, wider)
-    with pytest.raises(InputError, match=r"^model: not that of .*step-00000001, which is {'name': 'unet', "):
-        checkpoint.open_checkpoint(path).trained()
+def test_weights_of_another_network(whole):
+    wider = build_network(MODEL | {"width": 4}, 1, (4, 4))
+    with pytest.raises(InputError, match=r"^model: not that of .*step-00000007, which is {'name': 'unet', "):
+        checkpoint.open_checkpoint(whole).load_into(wider)
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
     spectra = channel_spectra(settings, frequency, slopes, rate)
     deaf = draw_deaf(settings, random)
     drawn = {
-        source: draw_coupling(settings, source, [w for w in hearing if w not in deaf], series, seed, random)
-        for source, hearing in _hearing(settings).items()
+        source: draw_coupling(settings, source, hearing, series, seed, random)
+        for source, hearing in _hearing(settings, deaf).items()
     }
     couplings = {source: coupling for source, (coupling, _) in drawn.items()}
     table = _told(settings, {source: numbers for source, (_, numbers) in drawn.items()})
@@ -74,8 +74,9 @@ LEAK = "strain"  # the source that an unsafe witness hears
 SHAKEN = "subsystem "  # what shakes one is a source of its own
 
 
-def _hearing(settings: Detector) -> dict[str, list[str]]:
-    """The witnesses that hear each disturbance: a family's, what shakes a subsystem, and the strain itself."""
+def _hearing(settings: Detector, deaf: list[str]) -> dict[str, list[str]]:
+    """The witnesses that hear each disturbance: a family's, what shakes a subsystem, the strain itself, and what shakes
+    a witness alone, which may be deaf to the others."""
     hearing = {
         name: settings.seeing(name)
         for name, family in FAMILIES.items()
@@ -84,7 +85,9 @@ def _hearing(settings: Detector) -> dict[str, list[str]]:
     for one in settings.subsystems:
         if one.bursts or one.shared:
             hearing[SHAKEN + one.name] = [name for name in settings.sensors(one) if name not in settings.slow]
-    return hearing | ({LEAK: [settings.unsafe]} if settings.unsafe in settings.names else {})
+    hearing |= {LEAK: [settings.unsafe]} if settings.unsafe in settings.names else {}
+    heard = {source: [name for name in names if name not in deaf] for source, names in hearing.items()}
+    return heard | {SHAKEN + witness: [witness] for witness in settings.shaken}
 
 
 def _told(settings: Detector, numbers: dict[str, dict[str, Any]]) -> dict[str, Any]:

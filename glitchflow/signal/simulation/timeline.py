@@ -3,8 +3,8 @@
     (seed, GPS second) --> happenings: when, which family, how loud --> each made on a window of its own --> added
 
 A happening depends on (configuration, seed, second) alone, so that an event, a stretch and a second made again alone
-hold the same. Some reach the strain; bursts of a subsystem never do: most of what witnesses see has no counterpart in
-the strain (use percentages of vetoes: Smith et al., CQG 28, 235005, 2011).
+hold the same. Some reach the strain; bursts of a subsystem, or of one witness, never do: most of what witnesses see has
+no counterpart in the strain (use percentages of vetoes: Smith et al., CQG 28, 235005, 2011).
 
 Shapes: C channel (the strain first), N sample of a window.
 """
@@ -31,7 +31,7 @@ class Happening:
     offset: float  # s after the second: its centre
     family: str
     snr: float  # asked for: in the strain, or what the strain would have were it reached
-    subsystem: str = ""  # the one that alone is shaken; empty: it reaches the strain
+    subsystem: str = ""  # the one, or the witness, that alone is shaken; empty: it reaches the strain
 
     @property
     def gps(self) -> float:
@@ -90,6 +90,7 @@ def _in_second(settings: Detector, seed: int, second: int) -> Iterator[Happening
     sources += [
         (one.name, one.bursts, one.hears or LINEAR, None) for one in settings.subsystems if one.bursts
     ]
+    sources += [(witness, settings.bursts, LINEAR, None) for witness in settings.shaken]
     for subsystem, rate, among, share_of in sources:
         for _ in range(rng.poisson(rate)):
             offset, family = float(rng.random()), among[int(rng.choice(len(among), p=share_of))]

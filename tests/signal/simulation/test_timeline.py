@@ -54,6 +54,29 @@ def test_numbers_are_poissons(hard):
     assert np.mean([one.offset for one in drawn]) == pytest.approx(0.5, abs=0.03)
 
 
+def test_a_burst_of_one_witness_is_heard_by_it_alone(tmp_path):
+    """A deaf one too, and no slow one; what else there is stays as it was."""
+    keys = {
+        "background": 1.0,
+        "window": 4.0,
+        "witnesses": ["SIM:ACC_X", "SIM:ACC_Y", "SIM:MIC", "SIM:SUS", "SIM:ASC"],
+    }
+    keys |= {"coupling": {"deaf": 0.5}, "families": {"bilinear": {"witnesses": ["SIM:ACC_X", "SIM:ASC"]}}}
+    (_, before), (_, made) = (detector_recipe(tmp_path, bursts=rate, **keys) for rate in (0.0, 0.1))
+    (_, told), (instrument, table) = (
+        draw_instrument(one.simulate.detector, one.series, one.seed) for one in (before, made)
+    )
+    bursts = draw_transients(made.simulate.detector, 3, START, START + 300)
+    assert {one.subsystem for one in bursts} == {"SIM:ACC_X", "SIM:ACC_Y", "SIM:MIC"} > set(told["deaf"])
+    assert len(bursts) == pytest.approx(3 * 30, abs=4 * np.sqrt(90))
+    assert not draw_transients(before.simulate.detector, 3, START, START + 300)
+    for one in bursts[:20]:
+        burst = make_happening(instrument, one)
+        assert [made.simulate.detector.names[place - 1] for place in burst.heard] == [one.subsystem]
+        assert burst.heard[1 + instrument.place(one.subsystem)].any() and not burst.strain.any()
+    assert told["linear"].items() <= table["linear"].items()
+
+
 def test_a_burst_is_heard_by_its_whole_subsystem_and_never_by_the_strain(hard):
     _, made, instrument = hard
     drawn = draw_transients(made.simulate.detector, 3, START, START + 60)
