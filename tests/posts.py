@@ -18,6 +18,7 @@ from glitchflow.online.watch import Post, follow
 from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.train import checkpoint
 from glitchflow.twin import coherent
+from glitchflow.twin.front import Front
 from glitchflow.twin.kind import Trained
 from glitchflow.twin.kinds import network_of
 from glitchflow.twin.step import stepper
@@ -106,7 +107,7 @@ def post_at(frames: Path, directory: Path, keep: float = 3600, wait: float = 10,
     return Post(line, inbox, Outbox(directory, "S", "gwf", twin, {"twin": twin}), keep, Monitor("S"))
 
 
-def write_twin(workdir: Path) -> Path:
+def write_twin(workdir: Path, seed: int = 1, front: Front = FRONT) -> Path:
     """Write a checkpoint of a small coherent network that nobody trained, and return its path."""
     model = {
         "name": "coherent",
@@ -115,10 +116,10 @@ def write_twin(workdir: Path) -> Path:
         "options": {"experts": 2, "sensors": 1},
         "seed": 1,
     }
-    network = network_of(coherent.KIND, model, FRONT, [1024])
-    torch.manual_seed(1)
+    network = network_of(coherent.KIND, model, front, [1024])
+    torch.manual_seed(seed)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    meta = {"step": 1, "kind": "coherent", "model": model, "channels": FRONT.channels, "shape": [1024]}
-    meta |= {"geometry": {}, "normalisation": FRONT.to_json(), "metrics": {"validation_loss": 0.5}}
+    meta = {"step": 1, "kind": "coherent", "model": model, "channels": front.channels, "shape": [1024]}
+    meta |= {"geometry": {}, "normalisation": front.to_json(), "metrics": {"validation_loss": 0.5}}
     return checkpoint.save(workdir / "train" / "checkpoints", meta, network.state_dict(), {})

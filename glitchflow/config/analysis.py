@@ -135,6 +135,16 @@ class Online(Section):
     wait: float = key(10.0, "how long what is late, missing or damaged is waited for", "s", ge=0)
     keep: float = key(24.0, "how long the cleaned frames are kept", "h", gt=0)
     format: Literal["gwf", "hdf5"] = key("gwf", "of the cleaned frames; gwf needs the extra [gwf]")
+    next: File = key(
+        "",
+        "a run's directory, or a checkpoint, whose best one runs in shadow where it is another; empty: none",
+    )
+    better: float | None = key(
+        None,
+        "share by which the power that it leaves has to be lower over ten minutes for it to take over; null: by hand",
+        ge=0,
+        lt=1,
+    )
     port: int = key(0, "of /metrics, /healthz and a page on 127.0.0.1; 0: none", ge=0, lt=65536)
 
 

@@ -29,6 +29,7 @@ from prometheus_client import (
 from glitchflow.errors import RunError
 from glitchflow.online.line import CLEANED, NOTHING, PASSED, SCIENCE, STATE_RATE, Cleaned, Memory
 from glitchflow.online.source import Inbox
+from glitchflow.twin import guard
 
 HOST = "127.0.0.1"  # who may look from elsewhere is for a proxy to say
 SILENT = 30.0  # s without a turn of the loop after which it is not well
@@ -63,14 +64,16 @@ class Monitor:
         self.latency = Histogram("glitchflow_latency", text, buckets=BUCKETS, registry=to)
         text = "What removal makes of the last minute's power, passed bands too"
         self.left = Gauge("glitchflow_power_left", text, ["band"], registry=to)
+        text = "The same of all bands, by the twin that runs in shadow"
+        self.shadow = Gauge("glitchflow_shadow_left", text, registry=to)
         self.backlog = Gauge("glitchflow_backlog", "Seconds that are there and did not come out", registry=to)
         self.late = Gauge("glitchflow_late", "Files that came when their time was over", registry=to)
         self.damaged = Gauge("glitchflow_damaged", "Files that were given up", registry=to)
 
     def note(
-        self, inbox: Inbox, memory: Memory, found: list[Cleaned], limits: list[float], now: float
+        self, inbox: Inbox, memory: Memory, found: list[Cleaned], band: tuple[float, float], now: float
     ) -> None:
-        """Count seconds that came out at monotonic time `now`. limits: of the bands that are watched, in Hz."""
+        """Count seconds that came out at monotonic time `now`. band: of the twin, in Hz."""
         for one in found:
             for name, bit in STATES.items():
                 self.seconds.labels(name).inc(int(((one.state & bit) > 0).sum()) / STATE_RATE)
@@ -82,6 +85,7 @@ class Monitor:
                 self.latency.observe(now - inbox.came[one.gps])
         for gps in [gps for gps in inbox.came if gps < memory.written]:
             del inbox.came[gps]
+        limits = guard.edges(band).tolist()
         before, after = memory.state.heard.sum(axis=0)
         for low, high, a, b in zip(limits[:-1], limits[1:], before.tolist(), after.tolist()):
             self.left.labels(_band(low, high)).set(b / a if a else 1)

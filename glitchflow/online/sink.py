@@ -90,6 +90,14 @@ def recover(outbox: Outbox) -> Found:
     return found
 
 
+def asked(directory: Path) -> str:
+    """Name the twin that a state goes with, by the SHA-256 of its weights; empty where there is none."""
+    try:
+        return str(unpack((directory / STATE).read_bytes()).identity["twin"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def try_out(outbox: Outbox) -> None:
     """Write a frame and delete it. Raises `RunError` where that cannot be done."""
     none = np.zeros(STATE_RATE)

@@ -7,46 +7,41 @@
 Files are looked for ten times a second: notifications do not tell what another node writes on a shared file system.
 """
 
-import csv
-import hashlib
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from glitchflow.analysis.clean.line import crops_together
-from glitchflow.analysis.evaluate import chance
 from glitchflow.config import Experiment, Ingest, Online
 from glitchflow.data import lease, objects
 from glitchflow.errors import InputError, RunError
-from glitchflow.online import sink
+from glitchflow.online import shadow, sink, twins
 from glitchflow.online.ending import Stop, ended
 from glitchflow.online.hours import Log
 from glitchflow.online.line import Cleaned, Line, Memory, advance, start
 from glitchflow.online.monitor import Monitor, served
+from glitchflow.online.shadow import Understudy
 from glitchflow.online.sink import Outbox
 from glitchflow.online.source import Inbox, Second, look, oldest, take
+from glitchflow.online.twins import Twin, open_twin
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
-from glitchflow.twin import coherent, guard
-from glitchflow.twin.step import stepper
 
 POLL = 0.1  # s between looks for new files
 AGAIN = 1.0  # s after which a disk that refused is tried again
 HOUR = 3600
-LEAST = 16  # Hz of a twin: frames of a second hold enough of a channel to resample it
 
 
 @dataclass(frozen=True)
 class Post:
-    """Holds what is run where: a twin, the frames that come in, and those that go out."""
+    """Holds what is run where: a twin, the frames that come in, those that go out, and who may take over."""
 
     line: Line
     inbox: Inbox
     outbox: Outbox
     keep: float  # s
     monitor: Monitor
+    understudy: Understudy | None = None
 
 
 def watch(experiment: Experiment) -> Path:
@@ -55,22 +50,34 @@ def watch(experiment: Experiment) -> Path:
     Raises `InputError` for settings that do not fit the twin, and `RunError` where nothing can be written there, or
     another one is at work.
     """
-    workdir, settings = Path(experiment.workdir), experiment.online
-    found = checkpoint.find(workdir / "train" / "checkpoints", experiment.infer.checkpoint)
-    line = _line(found, settings, experiment.ingest)
-    digest = hashlib.sha256(found.content(checkpoint.WEIGHTS)).hexdigest()
-    line = replace(line, chance=chance.read(workdir / "evaluation", digest))
-    if line.chance is None:
-        say(f"p(glitch) is not a number: {found.path} was not calibrated; `glitchflow evaluate` does that")
-    directory = workdir / "online"
+    workdir, settings, ingest = Path(experiment.workdir), experiment.online, experiment.ingest
+    checkpoints, directory = workdir / "train" / "checkpoints", workdir / "online"
+
+    def opens(name: str) -> Twin:
+        return open_twin(checkpoint.find(checkpoints, name), settings, ingest)
+
+    twin = opens(experiment.infer.checkpoint)
     if not Path(settings.source).is_dir() or not settings.source:
         raise InputError(f"online.source = {settings.source}: no such directory")
     objects.make_directory(directory)
     with lease.hold(directory) as still_mine, ended() as stop:
-        inbox = _inbox(line, settings, experiment.ingest)
-        outbox = _outbox(line, found.path, digest, directory, settings)
-        say(f"{found.path}: twin {outbox.twin}, follows {settings.source}")
-        post = Post(line, inbox, outbox, settings.keep * HOUR, Monitor(line.strain))
+        copy = twins.copy_of(directory, sink.asked(directory))
+        if copy.exists() and copy != twins.copy_of(directory, twin.digest):
+            twin = opens(str(copy))
+            say(f"{copy}: twin {twin.number} took over and goes on; delete it to begin with infer.checkpoint")
+        if twin.line.chance is None:
+            say(f"p(glitch) is not a number: {twin.path} was not calibrated; `glitchflow evaluate` does that")
+        outbox = _outbox(twin, directory, settings)
+        twins.note(directory, twin, 0)
+        say(f"{twin.path}: twin {outbox.twin}, follows {settings.source}")
+        post = Post(
+            twin.line,
+            _inbox(twin.line, settings, ingest),
+            outbox,
+            settings.keep * HOUR,
+            Monitor(twin.line.strain),
+            Understudy(directory, twin, opens, settings.next, settings.better),
+        )
         with served(post.monitor, settings.port):
             follow(post, stop, still_mine)
     return directory
@@ -87,9 +94,8 @@ def follow(
     still_mine: raises where another one has taken over. clock: in s, of which only differences count.
     """
     left = sink.recover(post.outbox)
-    memory, log, told = left.memory, left.log, ""
-    place = memory.second if memory else left.written
-    limits = guard.edges(post.line.steps.front.band).tolist()
+    memory, log, told, written = left.memory, left.log, "", left.written
+    place = memory.second if memory else written
     while not stop.is_set():
         post.monitor.turned = time.monotonic()
         look(post.inbox, place, now := clock())
@@ -98,6 +104,8 @@ def follow(
             if memory:
                 say(f"GPS {memory.written} to {first} is left out: longer than online.keep")
             memory, place = None, first
+            if post.understudy:
+                shadow.forget(post.understudy)
         second = take(post.inbox, place, now)
         if second is None:
             stop.wait(POLL)
@@ -107,13 +115,14 @@ def follow(
             told = _lacking(told, second, post.line.strain)
             continue
         memory, found = advance(post.line, memory or start(post.line, second), second)
+        post, memory, found = _shadowed(post, memory, found, second, written, now)
         if found:
             still_mine()
             after = _committed(post, memory, log, found, stop)
             if after is None:
                 return
-            log = after
-            post.monitor.note(post.inbox, memory, found, limits, clock())
+            log, written = after, found[-1].gps + 1
+            post.monitor.note(post.inbox, memory, found, post.line.steps.front.band, clock())
             told = _tell(told, second, found[-1])
 
 
@@ -162,30 +171,29 @@ def _tell(before: str, second: Second, cleaned: Cleaned) -> str:
     return now
 
 
+# -- who is asked ----------------------------------------------------------------------------------------------------
+
+
+def _shadowed(
+    post: Post, memory: Memory, found: list[Cleaned], second: Second, written: int, now: float
+) -> tuple[Post, Memory, list[Cleaned]]:
+    """Let the twin in the shadow take the same second, and take over where it is due: it goes on with the second that
+    comes out next, and none comes out twice."""
+    under = post.understudy
+    if under is None:
+        return post, memory, found
+    shadow.look(under, now)
+    shadow.follow(under, second, written)
+    shadow.compare(under, memory, found)
+    if under.minutes:
+        post.monitor.shadow.set(under.minutes[-1][0])
+    if shadow.due(under):
+        memory, found = shadow.take(under, written)
+        post = replace(post, line=under.now.line, outbox=of_twin(post.outbox, under.now))
+    return post, memory, [one for one in found if one.gps >= written]
+
+
 # -- what is run -----------------------------------------------------------------------------------------------------
-
-
-def _line(found: checkpoint.Checkpoint, settings: Online, ingest: Ingest) -> Line:
-    """The twin, and what says that the detector is in science mode."""
-    if found.kind.name != coherent.KIND.name:
-        raise InputError(
-            f"{found.path}: is of kind {found.kind.name}; `watch` takes one of kind {coherent.KIND.name}"
-        )
-    steps = stepper(found.trained(), settings.block, settings.settle, "online")
-    if steps.front.rate != round(steps.front.rate) or steps.front.rate < LEAST:
-        raise InputError(
-            f"{found.path}: is of {steps.front.rate:g} Hz; `watch` takes whole Hz, {LEAST} at least"
-        )
-    # as many crops side by side as come with a second of frames
-    most = crops_together(found.kind, len(steps.front.channels), steps.crop)
-    steps = replace(steps, lot=min(most, math.ceil(1 / settings.block)))
-    wanted = ingest.segments
-    if wanted.file or wanted.gps:
-        raise InputError("ingest.segments: nobody knows beforehand; `watch` takes ingest.segments.channel")
-    for bit in wanted.bits:
-        if isinstance(bit, str):
-            raise InputError(f"ingest.segments.bits = {bit}: frames do not name their bits; give its number")
-    return Line(steps, wanted.channel, sum(1 << int(bit) for bit in set(wanted.bits)))
 
 
 def _inbox(line: Line, settings: Online, ingest: Ingest) -> Inbox:
@@ -196,26 +204,22 @@ def _inbox(line: Line, settings: Online, ingest: Ingest) -> Inbox:
     return Inbox(Path(settings.source), {**names, **state}, settings.wait)
 
 
-def _outbox(line: Line, path: Path, digest: str, directory: Path, settings: Online) -> Outbox:
-    """Where it goes, of a checkpoint and the SHA-256 of its weights. Raises `RunError` where no frame can be written
-    there."""
-    identity = {
-        "twin": digest,
-        "channels": line.steps.front.channels,
-        "block": settings.block,
-        "settle": settings.settle,
-        "state": line.state,
-    }
-    outbox = Outbox(directory, line.strain, settings.format, int(digest[:8], 16), identity)
+def _outbox(twin: Twin, directory: Path, settings: Online) -> Outbox:
+    """Where it goes. Raises `RunError` where no frame can be written there."""
+    empty = Outbox(directory, twin.line.strain, settings.format, 0, {})
+    outbox = of_twin(empty, twin)
     sink.try_out(outbox)
-    table = directory / "twins.csv"
-    row = [str(outbox.twin), digest, str(path)]
-    with table.open("a+", newline="", encoding="utf-8") as file:
-        file.seek(0)
-        rows = list(csv.reader(file))
-        writer = csv.writer(file)
-        if not rows:
-            writer.writerow(["twin", "sha256", "checkpoint"])
-        if row not in rows:
-            writer.writerow(row)
     return outbox
+
+
+def of_twin(outbox: Outbox, twin: Twin) -> Outbox:
+    """Return the same for what a twin makes: a state goes with its weights and its settings."""
+    steps = twin.line.steps
+    identity = {
+        "twin": twin.digest,
+        "channels": steps.front.channels,
+        "block": steps.block,
+        "settle": steps.settle,
+        "state": twin.line.state,
+    }
+    return replace(outbox, twin=twin.number, identity=identity)
