@@ -38,7 +38,7 @@ CLOSED = -4.0  # where gates start in silence
 RIVALRY, MODESTY, LOUD = 4.0, 4.0, 300.0
 OPEN = 4.0  # where a steady expert's gate starts at the coarsest resolution; at the others it is what is lacking to 1
 PAST, AHEAD = 0.21875, 0.03125  # s that a filter reaches: a witness may lag the strain by a little
-STEADY = 0.25  # s that a steady expert's filter reaches either way: lines and slow couplings need it
+STEADY = 0.5  # s that a steady expert's filter reaches either way: lines and slow couplings need it
 SMALL = 0.1  # initial filters: what comes out is small beside the noise, as the gates are still half open
 
 

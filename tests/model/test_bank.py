@@ -185,7 +185,7 @@ def test_what_is_not_possible(options, said):
 
 def test_a_steady_expert_is_let_through_whole_from_the_start():
     network, given = model(steady=1), series(samples=512)
-    assert network.steady.taps.shape == (1, 3, 129) and not network.steady.taps.any()
+    assert network.steady.taps.shape == (1, 3, 257) and not network.steady.taps.any()
     before = network(given)
     torch.nn.init.zeros_(network.bank.taps)
     with torch.no_grad():

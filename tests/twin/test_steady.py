@@ -67,9 +67,9 @@ def test_there_is_a_steady_expert_where_something_is_shared(store):
 
 
 def test_the_filter_is_found_without_the_bursts(store, filters):
-    assert filters.shape == (2, 257)
-    assert filters.abs().argmax(-1).tolist() == [128 + 3, 128]
-    gain = torch.fft.rfft(filters)[:, 10:95].abs().mean(-1)  # 20 to 190 Hz
+    assert filters.shape == (2, 513)
+    assert filters.abs().argmax(-1).tolist() == [256 + 3, 256]
+    gain = torch.fft.rfft(filters)[:, 20:190].abs().mean(-1)  # 20 to 190 Hz
     torch.testing.assert_close(gain, torch.tensor([1.0, 0.6], dtype=gain.dtype), rtol=0.05, atol=0)
     whole = fit_wiener(cross_spectra([(store.series[:, 0], store.series[:, 1:])], 256), RATE, (10.0, 200.0))
     assert np.abs(np.fft.rfft(whole.taps[0])[10:95]).mean() < 0.1  # of all events: it does not listen
