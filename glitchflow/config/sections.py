@@ -218,6 +218,13 @@ class Loader(Section):
     witnesses: Names = key(
         [], "witnesses to train on: names, or a file of them as `scan` writes; empty: all in the store"
     )
+    drop: float = key(
+        0.0,
+        "coherent twins: share of the crops trained on in which a witness is silent, each for itself: one that is"
+        " missing then costs no more than what it says",
+        ge=0,
+        lt=1,
+    )
     subset: Subset = key(Subset(), "smaller parts of the splits")
     fresh: int = key(
         0,

@@ -114,7 +114,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
         state = last.state(world.device)
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress.of_state(state["progress"])
-    reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"])
+    reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"], training.loader.drop)
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
         build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype)
         for split in ("train", "validation")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glitchflow.data.loader import Reads
 from glitchflow.data.store.dataset import Dataset
-from glitchflow.signal.streams import CROPS, generator
+from glitchflow.signal.streams import CROPS, DROPS, generator
 from glitchflow.twin.front import Front
 
 CROP = 4.0  # s that a network sees at once: normalised over all of it, it has to be used as it was trained
@@ -34,8 +34,11 @@ FADE = 0.5  # s over which one crop's prediction gives way to the next one's
 MARGIN = 0.5  # s beyond a crop that are prepared too: whitening's past, and the band edges' ringing
 
 
-def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int) -> Reads:
-    """Say what a loader reads: prepared series (1 + A + C, n) as long as any crop may need, and crops of them."""
+def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int, drop: float = 0.0) -> Reads:
+    """Say what a loader reads: prepared series (1 + A + C, n) as long as any crop may need, and crops of them.
+
+    drop: share of the crops trained on in which a witness is silent, each for itself.
+    """
     places = [dataset.recorded_channels.index(name) for name in front.channels]
     middle = dataset.config.series.duration * front.rate / 2
     first, last = round(middle - BEFORE * front.unit), round((BEFORE + AFTER) * front.unit)
@@ -45,7 +48,7 @@ def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int) -
         fill=partial(_fill, front, first),
         shape=(1 + front.seen, last),
         targets=1 + front.templates,
-        view=partial(crop, front.unit, seed),
+        view=partial(_seen, front, seed, drop),
     )
 
 
@@ -60,6 +63,32 @@ def _fill(front: Front, first: int, series: Sequence[NDArray], out: NDArray) -> 
     out[..., inside.start - first : inside.stop - first] = prepared[
         ..., inside.start - start : inside.stop - start
     ]
+
+
+def _seen(
+    front: Front, seed: int, drop: float, values: Tensor, events: NDArray[np.int64], epoch: int | None
+) -> Tensor:
+    """Cut crops, of which those that are trained on lack witnesses."""
+    crops = crop(front.unit, seed, values, events, epoch)
+    return silenced(front, seed, drop, crops, events, epoch) if drop and epoch is not None else crops
+
+
+def silenced(
+    front: Front, seed: int, drop: float, crops: Tensor, events: NDArray[np.int64], epoch: int
+) -> Tensor:
+    """Take witnesses, and all that is made of them, out of crops (B, 1 + A + C, n), as if they were missing.
+
+    Each is silent in a share `drop` of the crops; which, is a function of (seed, epoch, event). The strain stays: a
+    twin learns what the others still say of it (dropout of sensors: Neverova et al. 2016,
+    doi:10.1109/TPAMI.2015.2461544).
+    """
+    made = [one.sources for one in front.scatters for _ in range(2 * len(one.scales))]
+    made += [(place,) for place in front.inputs] + [one.sources for one in front.products]
+    for row, event in enumerate(events.tolist()):
+        silent = generator(seed, DROPS, epoch, event).random(len(front.channels)) < drop
+        lost = [1 + k for k, sources in enumerate(made) if any(silent[place] for place in sources)]
+        crops[row, lost] = 0
+    return crops
 
 
 def crop(unit: float, seed: int, values: Tensor, events: NDArray[np.int64], epoch: int | None) -> Tensor:

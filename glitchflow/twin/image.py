@@ -47,8 +47,12 @@ def normalisation(dataset: Dataset, name: str, channels: Sequence[str]) -> Norma
     return build_normalisation(name, dataset.normalisation).channels(places)
 
 
-def reads(dataset: Dataset, normalisation: Normalisation, channels: Sequence[str], seed: int) -> Reads:
-    """What a loader reads: images, normalised; the same in every epoch."""
+def reads(
+    dataset: Dataset, normalisation: Normalisation, channels: Sequence[str], seed: int, drop: float = 0.0
+) -> Reads:
+    """What a loader reads: images, normalised; the same in every epoch. Raises `InputError` where some are to drop."""
+    if drop:
+        raise InputError(f"loader.drop = {drop:g}: a network of images is shown all witnesses; must be 0")
     places = [dataset.channels.index(channel) for channel in channels]
     shape = (len(places), *dataset[ARRAY].shape[2:])
     return Reads(ARRAY, places, partial(_fill, normalisation), shape)

@@ -80,7 +80,8 @@ class Kind:
     about: Callable[[Dataset, Sequence[str]], dict[str, Any]]
     # how many witnesses' parts a network sees, and the options of its model that follow
     sees: Callable[[Any], tuple[int, dict[str, Any]]]
-    reads: Callable[[Dataset, Any, Sequence[str], int], Reads]  # of these channels, with this seed
+    # of these channels, with this seed, witnesses being silent in a share of what is trained on
+    reads: Callable[[Dataset, Any, Sequence[str], int, float], Reads]
     loss: Callable[[str, Any], Loss]  # by `train.loss`, of values prepared so
     # gives a network whose weights were drawn what can be known of them before any step, from a dataset's train split
     start: Callable[[nn.Module, Any, Dataset], None]

@@ -1,8 +1,11 @@
 """Crops: where they are cut follows from seed, epoch and event alone."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from fronts import FRONT
 
 from glitchflow.data.store.dataset import open_store
 from glitchflow.twin import crops
@@ -57,3 +60,26 @@ def test_beyond_the_series_there_are_zeros(dataset_run):
     assert not out[..., :lacking].any() and np.isfinite(out).all()
     whole = front.prepare(torch.from_numpy(raw.astype(np.float64))).numpy()
     np.testing.assert_allclose(out[..., lacking:], whole[..., : out.shape[-1] - lacking], rtol=0, atol=2e-2)
+
+
+def test_witnesses_are_silent_with_all_that_is_made_of_them():
+    """FRONT: templates of SLOW (4), the input FAST, the product of both."""
+    events, whole = np.arange(400), torch.ones(400, 7, 8)
+    found = crops.silenced(FRONT, 1, 0.25, whole.clone(), events, epoch=0)[..., 0]
+    assert found[:, 0].all(), "the strain is never"
+    slow, fast = found[:, 1] == 0, found[:, 5] == 0
+    assert 0.18 < slow.double().mean() < 0.32 and 0.18 < fast.double().mean() < 0.32
+    assert (found[:, 1:5] == (~slow[:, None]).float()).all()
+    assert ((found[:, 6] == 0) == (slow | fast)).all()
+    again = crops.silenced(FRONT, 1, 0.25, whole[:50].clone(), events[350:], epoch=0)[..., 0]
+    assert (again == found[350:]).all(), "whatever the batch"
+    other = crops.silenced(FRONT, 1, 0.25, whole.clone(), events, epoch=1)[..., 0]
+    assert not (other == found).all()
+
+
+def test_validation_hears_all_witnesses():
+    values = torch.randn(2, 7, 2000)
+    view = partial(crops._seen, FRONT, 1, 0.9)
+    events = np.arange(2)
+    assert (view(values, events, None) == crops.crop(FRONT.unit, 1, values, events, None)).all()
+    assert (view(values, events, 0) == 0).any()
