@@ -6,7 +6,7 @@ Shapes: E event, R recorded channel, G group, N sample, F frequency.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,15 +18,16 @@ from torch import Tensor
 from glitchflow.analysis.clean.groups import find_groups
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Indices
 from glitchflow.twin import coherent
 from glitchflow.twin.crops import by_crops
-from glitchflow.twin.front import Front
+from glitchflow.twin.front import Front, together
 from glitchflow.twin.kind import Trained
 
 EVENTS = 64  # that are looked at: 32 windows of 7 pieces each leave a coherence of .02 where there is none
 BATCH = 8
 PIECES = 4  # of a spectrum fit into what is judged of a window, half of it
+WITNESS = "witnesses"  # of a pair of spectra
 ALONE = 7  # witnesses that are a group each where none is named: as many as a figure has colours
 
 
@@ -52,17 +53,25 @@ def quiet(dataset: Dataset, trained: Trained, groups: Mapping[str, Sequence[str]
     background = events[dataset.events("label", events) == 0]
     some = background if len(background) else events
     some = some[:: max(1, len(some) // EVENTS)][:EVENTS]
-    front = trained.normalisation
-    assert isinstance(front, Front), "a coherent twin's"
+    front = _front(trained)
     places = [dataset.recorded_channels.index(name) for name in front.channels]
-    series = dataset.events("series", some, places).astype(np.float64)
-    return of_series(trained, _groups(trained, groups), series[np.isfinite(series[:, 0]).all(axis=1)])
+
+    def read(windows: Indices, channels: Sequence[int] = places) -> Array:
+        return dataset.events("series", some[windows], channels).astype(np.float64)
+
+    strain = read(np.arange(len(some)), places[:1])[:, 0]
+    return of_windows(trained, _groups(trained, groups), strain, read)
+
+
+def _front(trained: Trained) -> Front:
+    """The front of a coherent twin."""
+    assert isinstance(trained.normalisation, Front), "a coherent twin's"
+    return trained.normalisation
 
 
 def _groups(trained: Trained, groups: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
     """Which inputs (C,) are of each group; none where y is not split."""
-    front = trained.normalisation
-    assert isinstance(front, Front), "a coherent twin's"
+    front = _front(trained)
     alone = {re.sub(r"[^\w-]", "_", name): [name] for name in front.channels[1:]}
     for named in (groups, alone if len(alone) <= ALONE else {}):
         try:
@@ -72,37 +81,39 @@ def _groups(trained: Trained, groups: Mapping[str, Sequence[str]]) -> dict[str, 
     return {}
 
 
-def of_series(trained: Trained, groups: Mapping[str, Tensor], series: Array) -> Quiet | None:
-    """Measure it on the half of windows (E, R, N) in which the white strain has least power; None of none.
+def of_windows(
+    trained: Trained, groups: Mapping[str, Tensor], strain: Array, read: Callable[[Indices], Array]
+) -> Quiet | None:
+    """Measure it on the half of the windows in which the white strain has least power; None where none is whole.
 
-    groups: inputs (C,) of each group, 1 or 0.
+    groups: inputs (C,) of each group, 1 or 0; strain: (E, N) of all windows; read: gives ascending ones of them, of all
+    channels, (E, R, N), a few at a time.
     """
-    front = trained.normalisation
-    assert isinstance(front, Front), "a coherent twin's"
-    if not len(series):
+    front = _front(trained)
+    whole = np.flatnonzero(np.isfinite(strain).all(axis=1))
+    if not len(whole):
         return None
-    series = np.nan_to_num(series)
-    power = front.strain(torch.from_numpy(series[:, 0])).square().mean(1).numpy()
-    series = series[np.sort(np.argsort(power, kind="stable")[: -(-len(series) // 2)])]
-    samples = series.shape[-1]
+    power = front.strain(torch.from_numpy(strain[whole])).square().mean(1).numpy()
+    windows = np.sort(whole[np.argsort(power, kind="stable")[: -(-len(whole) // 2)]])
+    samples = strain.shape[-1]
     front = replace(front, span=samples / front.rate / 2)
     middle = slice(samples // 4, samples // 4 + samples // 2)
-    found = [_said(trained, front, groups, series[i : i + BATCH]) for i in range(0, len(series), BATCH)]
-    said = {name: np.concatenate([part[name] for part in found])[:, middle] for name in found[0]}
-    heard = series[:, :, middle]
-    left = heard[:, 0] - said.pop("removed")
-    length = samples // 2 // PIECES
-    frequency, recorded = _spectrum(heard[:, 0], heard[:, 0], front.rate, length)
+    length, step = samples // 2 // PIECES, min(BATCH, together(len(front.channels), samples))
+    total: dict[tuple[str, str], NDArray[np.complex128]] = {}
+    for start in range(0, len(windows), step):
+        series = np.nan_to_num(read(windows[start : start + step]))
+        said = {name: one[:, middle] for name, one in _said(trained, front, groups, series).items()}
+        for pair, density in _densities(series[:, :, middle], said, front.rate, length).items():
+            total[pair] = total.get(pair, 0) + density
+    frequency = np.arange(length // 2 + 1) * (front.rate / length)
     inside = (frequency >= front.band[0]) & (frequency <= front.band[1])
-    powers = {"recorded": recorded} | {
-        name: _spectrum(one, one, front.rate, length)[1] for name, one in {"left": left, **said}.items()
+    asd = {
+        name: np.sqrt(density.real[inside] / len(windows))
+        for (name, other), density in total.items()
+        if name == other != WITNESS
     }
-    coherence = {
-        name: _coherence(one, heard[:, 1:], front.rate, length)[inside]
-        for name, one in {"recorded": heard[:, 0], "left": left}.items()
-    }
-    asd = {name: np.sqrt(one.real[inside]) for name, one in powers.items()}
-    return Quiet(len(series), frequency[inside], asd, coherence)
+    coherence = {name: _coherence(total, name)[inside] for name in ("recorded", "left")}
+    return Quiet(len(windows), frequency[inside], asd, coherence)
 
 
 @torch.inference_mode()
@@ -120,17 +131,21 @@ def _said(trained: Trained, front: Front, groups: Mapping[str, Tensor], series: 
     return {name: front.undo(one) for name, one in white.items()}
 
 
-def _spectrum(one: Array, other: Array, rate: float, length: int) -> tuple[Array, NDArray[np.complex128]]:
-    """Frequencies (F,) and the cross spectral density (F,) of series (E, N), by Welch's method over all of them."""
-    frequency, density = csd(one, other, rate, nperseg=length)
-    return frequency, density.mean(axis=0)
+def _densities(
+    heard: Array, said: dict[str, NDArray], rate: float, length: int
+) -> dict[tuple[str, str], NDArray[np.complex128]]:
+    """Cross spectral densities of pairs of what windows (E, R, N) hold, by Welch's method, summed over them: (F,), and
+    (R - 1, F) where one of the pair are the witnesses."""
+    left = {"left": heard[:, 0] - said["removed"]}
+    strains = {"recorded": heard[:, 0], **left, **{k: v for k, v in said.items() if k != "removed"}}
+    pairs = {(name, name): (one, one) for name, one in strains.items()}
+    pairs[WITNESS, WITNESS] = heard[:, 1:], heard[:, 1:]
+    pairs |= {(name, WITNESS): (strains[name][:, None], heard[:, 1:]) for name in ("recorded", "left")}
+    return {pair: csd(*two, rate, nperseg=length)[1].sum(axis=0) for pair, two in pairs.items()}
 
 
-def _coherence(strain: Array, witnesses: Array, rate: float, length: int) -> Array:
-    """The coherence (F,) of the strain (E, N) with that of the witnesses (E, R, N) that has most of it there."""
-    own, found = _spectrum(strain, strain, rate, length)[1].real, []
-    for witness in np.moveaxis(witnesses, 1, 0):
-        power = _spectrum(witness, witness, rate, length)[1].real
-        shared = np.abs(_spectrum(strain, witness, rate, length)[1]) ** 2
-        found.append(np.divide(shared, own * power, out=np.zeros_like(own), where=own * power > 0))
-    return np.max(found, axis=0)
+def _coherence(total: dict[tuple[str, str], NDArray[np.complex128]], name: str) -> Array:
+    """The coherence (F,) of a strain with that of the witnesses that has most of it there."""
+    shared = np.abs(total[name, WITNESS]) ** 2
+    powers = total[name, name].real * total[WITNESS, WITNESS].real
+    return np.divide(shared, powers, out=np.zeros_like(powers), where=powers > 0).max(axis=0)

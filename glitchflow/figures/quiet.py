@@ -15,10 +15,10 @@ BELOW = 30.0  # times less than the quietest of the strain is shown: a thousandt
 
 
 def quiet_time(
-    frequency: NDArray, asd: Mapping[str, NDArray], coherence: Mapping[str, NDArray], unit: str = ""
+    frequency: NDArray, asd: Mapping[str, NDArray], coherence: Mapping[str, NDArray], unit: str
 ) -> Figure:
     """Draw the ASDs (F,) of the strain, `recorded` and `left`, and of parts of the estimate; beneath, coherences (F,)
-    of the strain before and after."""
+    of the strain before and after. unit: the strain's."""
     figure = Figure(figsize=(8.0, 6.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.7, 1))
     for name, (colour, width) in OWN.items():
@@ -31,7 +31,7 @@ def quiet_time(
         )
     shown = [asd[name][asd[name] > 0] for name in OWN]
     above.set_ylim(min(one.min() for one in shown) / BELOW, 2 * max(one.max() for one in shown))
-    above.set_ylabel(f"ASD{f' [{unit}/√Hz]' if unit else ' [1/√Hz]'}", fontsize=10)
+    above.set_ylabel(f"ASD [{unit}/√Hz]", fontsize=10)
     above.legend(frameon=False, fontsize=9, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     below.set_ylim(0, 1.02)
     below.set_ylabel("coherence with\nthe best witness", fontsize=10)

@@ -78,7 +78,8 @@ def quiet(run: Run) -> Values:
     found = measure_quiet(run.dataset, open_checkpoint(network).trained(), run.evaluate.groups)
     if found is None:
         return None
-    drawn = quiet_time(found.frequency, found.asd, found.coherence)
+    unit = "the strain's unit" if run.dataset.recorded else "1"  # of what is recorded nobody says
+    drawn = quiet_time(found.frequency, found.asd, found.coherence, unit)
     return {"chart": charts.svg(drawn), "windows": found.windows}
 
 
