@@ -269,11 +269,8 @@ def fitted(front: Front, series: NDArray, estimate: NDArray) -> NDArray:
     """
     prepared = front.prepare(torch.from_numpy(series))[:, : 1 + front.templates]
     y = front.strain(torch.from_numpy(estimate))
-    fits = by_crops(
-        front,
-        torch.cat([y[:, None], prepared], dim=1),
-        lambda crops: {"fit": removed(front, crops[:, :1], crops[:, 1:]) - crops[:, 0]},
-    )
+    given = torch.cat([y[:, None], prepared], dim=1)
+    fits = by_crops(front, given, lambda one: {"fit": removed(front, one[:, :1], one[:, 1:]) - one[:, 0]})
     return estimate + front.undo(fits["fit"])
 
 
