@@ -236,7 +236,7 @@ def _normalisation(
     known = last or (first if training.train.init_normalisation == "old" else None)
     wanted = training.loader.normalise
     if known is None:
-        return kind.normalisation(dataset, wanted, channels)
+        return kind.normalisation(dataset, wanted, channels, first.normalisation if first else None)
     if isinstance(known.normalisation, Normalisation) and known.normalisation.kind != wanted:
         raise InputError(
             f"loader.normalise = {wanted}: the network of {known.path} expects {known.normalisation.kind};"

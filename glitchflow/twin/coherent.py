@@ -8,14 +8,14 @@
 It learns from recorded strain: the loss is the power that is left of it, whose minimum is the mean of the witnessed
 part given the witnesses.
 
-Shapes: B event of a batch, E event, R recorded channel, A template, C input, N sample of a series, n of a crop, F
-frequency, T time.
+Shapes: B, E event (of a batch), R recorded channel, A template, C input, N, n sample (of a crop), F frequency, T time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from glitchflow.twin import scatter, steady
 from glitchflow.twin.crops import CROP, by_crops, reads
 from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
-from glitchflow.twin.kind import Exported, Kind, Loss, Replaced, Trained
+from glitchflow.twin.kind import Exported, Kind, Loss, Prepared, Replaced, Trained
 from glitchflow.twin.ridge import fit, robust
 from glitchflow.twin.start import begin, needs
 
@@ -62,10 +62,11 @@ def channels(dataset: Dataset, chosen: list[str]) -> list[str]:
     return list(dict.fromkeys([*chosen, *(source for name in chosen for source in made.get(name, ()))]))
 
 
-def front(dataset: Dataset, _name: str, channels: Sequence[str]) -> Front:
+def front(dataset: Dataset, _name: str, channels: Sequence[str], before: Prepared | None = None) -> Front:
     """Find how these channels are prepared, how scatterers follow theirs, and what is shared; `loader.normalise` is
-    about images."""
-    return steady.known(scatter.known(build_front(dataset, channels), dataset), dataset)
+    about images. A network that was trained with another front has as many experts as that said."""
+    found = scatter.known(build_front(dataset, channels), dataset)
+    return replace(found, steady=before.steady) if isinstance(before, Front) else steady.known(found, dataset)
 
 
 def about(dataset: Dataset, channels: Sequence[str]) -> dict[str, Any]:
@@ -104,9 +105,9 @@ def loss(name: str, front: Front) -> Loss:
 
 def removed(front: Front, generated: Tensor, target: Tensor) -> Tensor:
     """Compute w' = y + q (B, n), white, of y (B, 1, n), strain and templates (B, 1 + A, n)."""
-    y, strain, templates = generated[:, 0], target[:, 0], target[:, 1:]
-    low, high = front.band
-    q = robust(templates, strain - y, front.prior, round(PIECE * front.unit), (high - low) / (front.rate / 2))
+    y, strain, (low, high) = generated[:, 0], target[:, 0], front.band
+    variance = (high - low) / (front.rate / 2)
+    q = robust(target[:, 1:], strain - y, front.prior, round(PIECE * front.unit), variance)
     if front.steady:
         q = q + fit(steady.moments(front, y), strain - y - q, 1.0)
     return y + q
@@ -201,8 +202,7 @@ def generate(
 
 def arrays(dataset: Dataset) -> dict[str, Array]:
     """Describe what `infer` gives: series in the strain's unit, and their Q-plots as the strain's is made."""
-    _, _, frequencies, times = dataset["qplot"].shape
-    image = Array(("frequency", "time"), (frequencies, times), "float32")
+    image = Array(("frequency", "time"), dataset["qplot"].shape[2:], "float32")
     series = Array(("sample",), (dataset["series"].shape[-1],), "float32")
     return {"qplot": image, "estimate_qplot": image, "estimate": series, "removed": series}
 

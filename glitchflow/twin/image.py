@@ -36,7 +36,9 @@ LEAST = NOISE_ENERGY / 2
 QUIET_BYTES = 2**26  # of the images that a median is taken of at once
 
 
-def normalisation(dataset: Dataset, name: str, channels: Sequence[str]) -> Normalisation:
+def normalisation(
+    dataset: Dataset, name: str, channels: Sequence[str], _before: object = None
+) -> Normalisation:
     """The normalisation of that name of these channels of a dataset, from the statistics of its train split.
 
     Raises `InputError` where its train split is empty.

@@ -73,8 +73,9 @@ class Kind:
     truth: tuple[str, ...]
     # what a network has to be given, strain and witnesses, where these are chosen from a dataset
     channels: Callable[[Dataset, list[str]], list[str]]
-    # by `loader.normalise`, of the strain and witnesses named
-    normalisation: Callable[[Dataset, str, Sequence[str]], Prepared]
+    # by `loader.normalise`, of the strain and witnesses named; for a network that was trained on what was prepared
+    # otherwise, whose weights this still has to fit
+    normalisation: Callable[[Dataset, str, Sequence[str], Prepared | None], Prepared]
     # what of a dataset a network of these channels depends on, for its checkpoint: `geometry` must be the same wherever
     # the network is used, `loudness` says what it has seen
     about: Callable[[Dataset, Sequence[str]], dict[str, Any]]

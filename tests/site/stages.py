@@ -93,7 +93,7 @@ def trained(experiment: Experiment, dataset: Dataset) -> Trained:
     """A network as it is drawn."""
     kind, training = kinds.of(experiment.model.name), training_of(experiment)
     basis = basis_of(dataset, experiment.loader)
-    prepared = kind.normalisation(dataset, "log1p", basis.channels)
+    prepared = kind.normalisation(dataset, "log1p", basis.channels, None)
     shape = dataset[kind.array].shape[2:]
     network = kinds.network_of(kind, training.model_settings, prepared, shape)
     return Trained(kind, network.eval(), basis.channels, prepared)

@@ -210,6 +210,9 @@ def test_a_checkpoint_says_all_that_it_takes(dataset_run, run):
     dataset = open_store(dataset_run.dataset)
     assert found.meta.kind == "coherent" and found.kind is kinds.KINDS["coherent"]
     assert found.normalisation == coherent.front(dataset, "", dataset.channels)
+    # a network that goes on from another one's weights has as many experts, whatever its own train split shares
+    steady = replace(found.normalisation, steady=1)
+    assert coherent.front(dataset, "", dataset.channels, steady) == steady
     trained = found.trained()
     events = np.array([3, 8])
     arrays = trained.infer(dataset, events, 1)
