@@ -83,14 +83,17 @@ def block_events(channels: int, samples: int) -> int:
     return min(BLOCK, max(1, BLOCK_BYTES // (8 * channels * samples)))
 
 
-def make_factory(content: Content, dataset: Dataset | None = None, over: Over = map) -> Factory:
+def make_factory(
+    content: Content, dataset: Dataset | None = None, over: Over = map, recipe: Recipe | None = None
+) -> Factory:
     """The recipe and the engine of a dataset's content.
 
     dataset: the store that is being made, which holds the list of recorded events as it was when it was begun, and the
-    ASD to whiten by. over: what shares out the reading of a state channel. Raises `InputError` for what cannot be made.
+    ASD to whiten by. over: what shares out the reading of a state channel. recipe: where there is one already. Raises
+    `InputError` for what cannot be made.
     """
     given = dataset is not None and content.whiten.given and "asd" in dataset
-    recipe = _recipe(content, dataset, over)
+    recipe = recipe or _recipe(content, dataset, over)
     asd = dataset["asd"][:] if dataset is not None and given else None
     splits = assign(content.split, content.seed, content.series.duration, recipe)
     return Factory(content, recipe, engine_of(content, recipe, asd), splits)
@@ -121,9 +124,12 @@ def _recipe(content: Content, dataset: Dataset | None, over: Over) -> Recipe:
     return recipe if dataset is None else replace(recipe, attributes={"rates": dataset.attributes["rates"]})
 
 
-def make_shard(dataset: Dataset, shard: int) -> None:
-    """Make and write one shard of a store. Raises `InputError`, and `RunError` for a disk that refuses."""
-    factory = _factory(_Key(json.dumps([dataset.path, dataset.attributes["config"]]), dataset))
+def make_shard(dataset: Dataset, shard: int, recipe: Recipe | None = None) -> None:
+    """Make and write one shard of a store, by a recipe that is there or, in a task, its own.
+
+    Raises `InputError`, and `RunError` for a disk that refuses.
+    """
+    factory = _factory(_Key(json.dumps([dataset.path, dataset.attributes["config"]]), dataset, recipe))
     span = dataset.layout.span(shard)
     values = {
         name: np.empty((span.stop - span.start, *array.shape), array.dtype)
@@ -156,12 +162,13 @@ class _Key:
 
     content: str
     dataset: Dataset = field(compare=False)
+    recipe: Recipe | None = field(compare=False)
 
 
 @lru_cache(maxsize=1)
 def _factory(key: _Key) -> Factory:
     """The factory of a store that is being made, built once per process."""
-    return make_factory(key.dataset.config, key.dataset)
+    return make_factory(key.dataset.config, key.dataset, recipe=key.recipe)
 
 
 def make_block(

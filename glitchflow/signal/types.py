@@ -69,3 +69,4 @@ class Recipe:
     # kept among the store's attributes; JSON. `rates`: Hz that channels were recorded at, where below the series'
     attributes: dict[str, Any] = field(default_factory=dict)
     shared: bool = False  # whether events have noise that strain and witnesses share
+    is_read: Callable[[], bool] = bool  # whether all events can be made of what was read from files already

@@ -87,7 +87,7 @@ def prepare(made: Experiment, events: int) -> None:
 
 
 def begin(made: Experiment) -> None:
-    create(made.dataset, _design(content_of(made, "ingest")))
+    create(made.dataset, _design(make_factory(content_of(made, "ingest"))))
 
 
 def task(made: Experiment) -> None:

@@ -30,6 +30,7 @@ from glitchflow.data.store.schema import UNSPLIT
 from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.qtransform import build_engine
+from glitchflow.signal.recorded import events, recording
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.whiten import estimate_asd
 
@@ -120,7 +121,7 @@ def test_the_same_bytes_without_ray(dataset_run, tmp_path):
     """One process, shards in another order."""
     experiment = small(tmp_path, **SERIES)
     with Writer.begin(
-        experiment.dataset, partial(stage._design, content(experiment)), lambda _: None
+        experiment.dataset, lambda: stage._design(make_factory(content(experiment))), lambda _: None
     ) as writer:
         for k in reversed(range(writer.layout.shards)):
             make_shard(writer.dataset, k)
@@ -460,12 +461,38 @@ def test_recorded_neighbours_share_a_split_also_when_made_anew(ray_session, tmp_
         assert (split != UNSPLIT).mean() > 0.7  # the rest is the guard band between blocks
 
 
+def test_what_was_read_for_the_first_event_is_not_read_again(tmp_path, monkeypatch):
+    """Without a Ray: the recording that told the rates holds all windows, and shards are cut from it."""
+    values = np.random.default_rng(1).standard_normal((2, 200 * 256))
+    for name, one in zip(("S1:A", "W1:B"), values, strict=True):
+        series = TimeSeries(one, t0=1000, sample_rate=256, name=name)
+        series.write(tmp_path / f"{name[:2]}.h5", path=name, format="hdf5")
+    sources = [{"name": name, "files": [str(tmp_path / f"{name[:2]}.h5")]} for name in ("S1:A", "W1:B")]
+    times = {"channels": sources, "times": list(np.arange(1010.0, 1190.0, 5.0))}
+    read, inner = [], recording.read_samples
+    monkeypatch.setattr(recording, "read_samples", lambda *given: read.append(given[0]) or inner(*given))
+    for module in (build, stage):
+        monkeypatch.setattr(module, "at_hand", lambda address: False)
+    one, other = (small(tmp_path / name, derived=[], **SERIES, ingest=times) for name in ("a", "b"))
+    first = store.open_store(ingest(one))
+    assert first.layout.shards > stage.FEW
+    assert sorted(read) == [str(tmp_path / "S1.h5"), str(tmp_path / "W1.h5")]
+    monkeypatch.setattr(stage, "FEW", 100)
+    monkeypatch.setattr(events, "is_read", lambda recording: False)
+    again = store.open_store(ingest(other))
+    assert len(read) == 6
+    for name in ("qplot", "gps", "q", "split", "valid"):
+        np.testing.assert_array_equal(first[name][:], again[name][:])
+
+
 def test_whitened_by_the_datasets_own_asd(tmp_path):
     """Every event by the same ASD, which the store holds before its first shard: without Ray, shard by shard."""
     experiment = small(
         tmp_path, simulate={**_simulate(), "events": 48}, whiten={"fftlength": 2, "asd": "dataset"}
     )
-    begun = Writer.begin(experiment.dataset, partial(stage._design, content(experiment)), lambda _: None)
+    begun = Writer.begin(
+        experiment.dataset, lambda: stage._design(make_factory(content(experiment))), lambda _: None
+    )
     with begun as writer:
         asd = writer.dataset["asd"][:]
         for k in range(writer.layout.shards):

@@ -32,7 +32,7 @@ from glitchflow.data import stretch as writing
 from glitchflow.data.build import BASE_MEMORY, MIB
 from glitchflow.data.content import Content
 from glitchflow.data.memory import Memory, Shape
-from glitchflow.data.shard_events import make_shard
+from glitchflow.data.shard_events import make_factory, make_shard
 from glitchflow.data.store import Array, Dataset, Design, Writer, open_store
 from glitchflow.data.store.create import create
 from glitchflow.errors import InputError
@@ -191,11 +191,13 @@ def make(experiment: Experiment) -> None:
         writing._write_tables(frames, list(starts))
         writing._put_root(frames.path, writing.Root(config={}, complete=True))
         frames.path.rename(directory)
-    with Writer.begin(experiment.dataset, lambda: making._design(content), lambda _: None) as writer:
+    with Writer.begin(
+        experiment.dataset, lambda: making._design(make_factory(content)), lambda _: None
+    ) as writer:
         for shard in writer.missing():
             make_shard(writer.dataset, shard)
         making._finish(writer)
-    create(experiment.dataset.with_name("other.zarr"), making._design(content))
+    create(experiment.dataset.with_name("other.zarr"), making._design(make_factory(content)))
     dataset = open_store(experiment.dataset)
     basis = basis_of(dataset, experiment.loader)
     fitted = fit_methods(dataset, basis, experiment.clean.threshold)

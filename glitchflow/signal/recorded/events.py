@@ -16,6 +16,7 @@ from glitchflow.signal.recorded.recording import (
     Recording,
     cut,
     event_start,
+    is_read,
     open_recording,
     recorded_rates,
 )
@@ -70,6 +71,7 @@ def recorded(
         times=np.array([trigger.gps for trigger in triggers]),
         notes={"triggers": listed, "rates": known},
         label=lambda i: labels.index(triggers[i].label),
+        is_read=partial(is_read, recording),
         attributes={"rates": {name: rate for name, rate in known.items() if rate < series.sample_rate}},
     )
 

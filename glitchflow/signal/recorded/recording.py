@@ -128,6 +128,14 @@ def cut(recording: Recording, window: int) -> tuple[Array, dict[str, str]]:
     return values, gaps
 
 
+def is_read(recording: Recording) -> bool:
+    """Says whether every window lies in the stretch that was read last."""
+    first, last = np.round(
+        recording.series.sample_rate * np.array([recording.starts.min(), recording.starts.max()])
+    )
+    return any(kept.holds(first, last + recording.series.samples) for kept in recording.kept)
+
+
 def read_channel(source: Source, start: float, duration: float, sample_rate: float) -> Array:
     """Reads `duration` seconds of one channel from GPS `start`, at `sample_rate` in Hz: (N,) float64.
 

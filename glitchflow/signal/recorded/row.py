@@ -17,7 +17,6 @@ HALF, BETA = (
     10,
     5.0,
 )  # scipy's resampling filter: half its length in samples of the lower rate, its Kaiser window
-PIECE = 2**15  # samples made at once: scipy holds three copies of what it resamples
 
 
 @dataclass(frozen=True)
@@ -57,32 +56,16 @@ class Row:
         bad = ~np.isfinite(self.values)
         if bad.all():
             return np.full(last - first, np.nan)
-        if (
-            bad.any()
-        ):  # before the filter, which would spread them: each is the nearest one, however far it is over
-            there = np.flatnonzero(~bad)
-            nearest = np.searchsorted((there[1:] + there[:-1]) / 2, np.flatnonzero(bad))
-            self.values[bad] = self.values[there[nearest]]
-        found = np.empty(last - first)
-        for start in range(0, len(found), PIECE):
-            stop = min(start + PIECE, len(found))
-            found[start:stop] = _piece(self.values, (low + start, low + stop), (up, down))
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], bad, [False]))))
-        for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist()):
+        edges = np.flatnonzero(np.diff(bad, prepend=False, append=False)).tolist()
+        gaps = list(zip(edges[::2], edges[1::2]))
+        for begin, end in gaps:  # before the filter, which would spread them: each is the nearest sample
+            middle = 0 if not begin else end if end == bad.size else (begin + end - 1) // 2 + 1
+            self.values[begin:middle] = self.values[begin - 1]
+            self.values[middle:end] = self.values[min(end, bad.size - 1)]
+        found = resample_poly(self.values, up, down, window=_filter(up, down))[low : low + last - first]
+        for begin, end in gaps:
             found[max(0, begin * up // down - low) : max(0, -(-end * up // down) - low)] = np.nan
         return found
-
-
-def _piece(values: Array, span: tuple[int, int], ratio: tuple[int, int]) -> Array:
-    """What `resample_poly` makes of values (R,), of which only some samples at the new rate are wanted.
-
-    The same numbers: each is a sum over the filter's taps around it, in the same order.
-    """
-    (start, stop), (up, down) = span, ratio
-    margin = HALF * max(up, down) // down + 2
-    begin = max(0, start - margin) // up * up  # a sample of both rates
-    some = values[begin // up * down : (stop + margin) * down // up + 1]
-    return resample_poly(some, up, down, window=_filter(up, down))[start - begin : stop - begin]
 
 
 @lru_cache(maxsize=32)

@@ -1,7 +1,6 @@
 """Windows cut from stretches: equal to a ramp that was written over many files, whatever they are read with."""
 
 import itertools
-from fractions import Fraction
 
 import h5py
 import numpy as np
@@ -12,7 +11,6 @@ from scipy.signal import resample_poly
 from glitchflow.config import Series, Source
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded import recording as module
-from glitchflow.signal.recorded import row as rows
 from glitchflow.signal.recorded.frames import coverage
 from glitchflow.signal.recorded.recording import (
     cut,
@@ -272,18 +270,17 @@ def test_samples_beside_the_grid(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recorded", "rate"), [(4096, 512), (256, 512), (1000, 512), (500, 512), (8, 512), (11025, 512)]
+    "gaps", [[(0, 3)], [(95, 100)], [(10, 11), (40, 45), (50, 56)], [(0, 99)], [(1, 100)]]
 )
-def test_resampled_piece_by_piece_as_all_at_once(recorded, rate, monkeypatch):
-    """To the last bit, wherever a piece ends: scipy holds three copies of what it is given."""
-    values = np.random.default_rng(1).standard_normal(9 * recorded)
-    whole = Row(0, recorded, values).resampled(rate, 8 * rate + 3, rate)
-    monkeypatch.setattr(rows, "PIECE", 97)
-    np.testing.assert_array_equal(Row(0, recorded, values).resampled(rate, 8 * rate + 3, rate), whole)
-    ratio = Fraction(rate, recorded)
-    window = rows._filter(ratio.numerator, ratio.denominator)
-    expected = resample_poly(values, ratio.numerator, ratio.denominator, window=window)
-    np.testing.assert_array_equal(whole, expected[rate : 8 * rate + 3])
+def test_a_gap_is_filled_from_both_sides_before_the_filter(gaps):
+    values = np.arange(100.0)
+    for begin, end in gaps:
+        values[begin:end] = np.nan
+    there = np.flatnonzero(np.isfinite(values))
+    nearest = there[np.abs(np.arange(100)[:, None] - there).argmin(axis=1)]  # of two, the earlier
+    row = Row(0, 100.0, values)
+    row.resampled(0, 50, 50.0)
+    np.testing.assert_array_equal(row.values, nearest)
 
 
 def test_resampled_to_a_lower_rate_as_scipy_does_it(tmp_path):
