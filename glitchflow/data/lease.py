@@ -67,13 +67,29 @@ class _Lease:
         return found is not None and found.id == self.owner.id
 
     def check(self) -> None:
-        """Raise `RunError` where the lease was taken over, or may have been: no heartbeat got through for `SILENT`."""
-        if time.monotonic() - self.beaten > SILENT:
-            self.lost = True  # for good: whoever was waiting has taken it by now
+        """Raise `Held` where the lease was taken over, and `RunError` where no heartbeat got through for `SILENT` and
+        it cannot be taken again now, as on a disk that is full."""
+        if not self.lost and time.monotonic() - self.beaten > SILENT:
+            with objects.writing(self.path, "cannot be written"):
+                self.again()
         if self.lost:
-            raise RunError(
+            raise Held(
                 f"{self.path}: another run has taken it over, or may have, after {SILENT:g} s of silence from here"
             )
+
+    def again(self) -> None:
+        """Take it again after a silence, as others would: of all who try, the one that writes the claim has it."""
+        claim = f"{self.name}.{self.owner.id}"
+        if not objects.put_new(self.place, claim, self.content()):
+            self.lost = True
+            return
+        try:
+            self.lost = not self.is_mine(self.read())
+            if not self.lost:
+                objects.put(self.place, self.name, self.content())
+                self.beaten = time.monotonic()
+        finally:
+            objects.delete(self.place, claim)
 
     def beat(self) -> None:
         """Write a heartbeat every `BEAT` seconds until told to stop, or another's lease lies there."""
@@ -82,7 +98,9 @@ class _Lease:
             with contextlib.suppress(Exception):
                 if not self.is_mine(self.read() or self.owner):
                     self.lost = True
-                elif time.monotonic() - self.beaten <= SILENT:  # later it may be another's, not read yet
+                elif (
+                    time.monotonic() - self.beaten <= SILENT
+                ):  # later it may be another's: `check` asks for it
                     objects.put(self.place, self.name, self.content())
                     self.beaten = time.monotonic()
 

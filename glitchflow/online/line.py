@@ -10,7 +10,7 @@ Shapes: R recorded channel (the strain first), n sample of a second, N sample at
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,6 +55,7 @@ class Memory:
     written: int  # the GPS second that comes out next
     recent: tuple[Second, ...]  # as far as they are still needed
     rates: Mapping[str, float]  # Hz of each channel that was found so far
+    odd: Mapping[str, float]  # Hz of those that had another one in the last second
     kind: str  # type of the strain's samples
     place: int  # number of the sample that is resampled next, counted from GPS 0 at the twin's rate
     known: Array  # (R, N) samples before it that are no block yet
@@ -88,6 +89,7 @@ def start(line: Line, second: Second) -> Memory:
         written=second.gps,
         recent=(),
         rates={line.strain: strain.rate},
+        odd={},
         kind=str(strain.values.dtype),
         place=place,
         known=np.zeros((len(steps.front.channels), 0)),
@@ -99,12 +101,17 @@ def start(line: Line, second: Second) -> Memory:
 def advance(line: Line, memory: Memory, second: Second) -> tuple[Memory, list[Cleaned]]:
     """Take the next second; give the cleaned ones that can be given now.
 
-    Of a channel at another rate than before, or one that is too slow, there is nothing.
+    Of a channel that is too slow there is nothing, nor of one at another rate than before; a witness that has the same
+    other rate twice in a row goes on with that one, as one that was missing.
     """
-    fitting = {name: one for name, one in second.found.items() if _fits(line, memory, name, one)}
-    rates = {**memory.rates, **{name: one.rate for name, one in fitting.items()}}
-    second = replace(second, found=fitting)
-    memory = replace(memory, second=second.gps + 1, recent=(*memory.recent, second), rates=rates)
+    others = {name: one for name, one in second.found.items() if name != line.state}
+    rated = {name: one.rate for name, one in others.items() if one.rate >= SLOWEST}
+    odd = {name: rate for name, rate in rated.items() if memory.rates.get(name, rate) != rate}
+    changed = {name for name, rate in odd.items() if memory.odd.get(name) == rate and name != line.strain}
+    fitting = {line.state, *(name for name in rated if name not in odd), *changed}
+    rates = {**memory.rates, **{name: rate for name, rate in rated.items() if name in fitting}}
+    recent = (*(_only(one, one.found.keys() - changed) for one in memory.recent), _only(second, fitting))
+    memory = replace(memory, second=second.gps + 1, recent=recent, rates=rates, odd=odd)
     memory = _heard(line, _resampled(line, memory))
     found = []
     while _stop(line, memory) >= memory.written + 1 + reach(line.steps):
@@ -113,8 +120,9 @@ def advance(line: Line, memory: Memory, second: Second) -> tuple[Memory, list[Cl
     return _trimmed(line, memory), found
 
 
-def _fits(line: Line, memory: Memory, name: str, one: Samples) -> bool:
-    return name == line.state or (one.rate >= SLOWEST and memory.rates.get(name, one.rate) == one.rate)
+def _only(second: Second, names: Set[str]) -> Second:
+    """A second with the channels of these names alone."""
+    return replace(second, found={name: one for name, one in second.found.items() if name in names})
 
 
 def _resampled(line: Line, memory: Memory) -> Memory:
@@ -216,9 +224,9 @@ def _on(line: Line, second: Second) -> Iterator[tuple[float, float]]:
         yield second.gps, second.gps + 1
         return
     told = second.found.get(line.state)
-    if told is None or told.values.dtype.kind not in "iu":
+    if told is None or told.values.dtype.kind not in "iuf":
         return
-    on = (told.values.astype(np.int64) & line.bits) == line.bits
+    on = (np.nan_to_num(told.values).astype(np.int64) & line.bits) == line.bits  # some sites write floats
     for place in np.flatnonzero(on).tolist():
         yield told.start + place / told.rate, told.start + (place + 1) / told.rate
 

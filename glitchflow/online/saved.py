@@ -19,7 +19,14 @@ from glitchflow.online.source import Second
 from glitchflow.signal.recorded.samples import Samples
 from glitchflow.twin.step import State, Step
 
-PLAIN = {"second", "written", "rates", "kind", "place"}  # fields of a memory that JSON takes as they are
+PLAIN = {
+    "second",
+    "written",
+    "rates",
+    "odd",
+    "kind",
+    "place",
+}  # fields of a memory that JSON takes as they are
 LOG = TypeAdapter(Log)
 Arrays = list[NDArray[Any]]
 

@@ -117,8 +117,7 @@ def follow(
         memory, found = advance(post.line, memory or start(post.line, second), second)
         post, memory, found = _shadowed(post, memory, found, second, written, now)
         if found:
-            still_mine()
-            after = _committed(post, memory, log, found, stop)
+            after = _committed(post, (memory, log, found), stop, still_mine)
             if after is None:
                 return
             log, written = after, found[-1].gps + 1
@@ -126,13 +125,18 @@ def follow(
             told = _tell(told, second, found[-1])
 
 
-def _committed(post: Post, memory: Memory, log: Log, found: list[Cleaned], stop: Stop) -> Log | None:
+def _committed(
+    post: Post, known: tuple[Memory, Log, list[Cleaned]], stop: Stop, still_mine: Callable[[], None]
+) -> Log | None:
     """Put out what was found, as soon as the disk takes it; None where it is to stop before."""
-    monitor = post.monitor
+    (memory, log, found), monitor = known, post.monitor
     while True:
         try:
+            still_mine()
             log = sink.commit(post.outbox, memory, log, found)
             break
+        except lease.Held:
+            raise
         except (RunError, OSError) as error:
             if not monitor.disk:
                 say(f"{error}; waiting for it")

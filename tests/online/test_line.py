@@ -146,6 +146,26 @@ def test_a_channel_at_another_rate_is_missing(line):
     assert "FAST" in found[9].silent
 
 
+def test_a_channel_that_changes_its_rate_for_good_comes_back(line):
+    def change(k, found):
+        if k >= 9:
+            found["FAST"] = Samples(START + k, 1024.0, np.random.default_rng(k).standard_normal(1024))
+        return found
+
+    found, memory = run(line, seconds(change))
+    assert "FAST" in found[9].silent and found[20].silent == () and found[20].noise.any()
+    assert memory.rates["FAST"] == 1024
+
+
+def test_a_state_of_floats_says_when_it_is_science_mode_too(line):
+    def change(k, found):
+        found["STATE"] = Samples(START + k, 16.0, np.where(np.arange(16) < 8, 5.0, np.nan))
+        return found
+
+    found, _ = run(replace(line, state="STATE", bits=4), seconds(change)[:4])
+    assert [bool(state & SCIENCE) for state in found[1].state] == [True] * 8 + [False] * 8
+
+
 def test_nothing_is_removed_outside_of_science_mode(line):
     def change(k, found):
         found["STATE"].values[:] = 0 if 8 <= k < 12 else 5

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from posts import START, Patience, hours, out, put, recorded, run, same
 
+from glitchflow.data import lease
 from glitchflow.errors import RunError
 from glitchflow.online import sink
 from glitchflow.online.line import CLEANED, NOTHING, SCIENCE
@@ -232,6 +233,28 @@ def test_a_disk_that_refuses_is_waited_for_and_nothing_is_lost(post, frames, mon
         "x: cannot be written: No space left on device; waiting for it",
         f"{one.outbox.directory}: can be written again",
     ]
+
+
+def test_a_lease_that_a_full_disk_silenced_is_waited_for_and_one_that_is_another_s_ends_it(post, frames):
+    for k in range(6):
+        put(frames, START + k)
+    tries = iter([RunError("x: cannot be written: No space left on device")] * 3)
+
+    def mine():
+        if (error := next(tries, None)) is not None:
+            raise error
+
+    stop, one = Patience(8), post()
+    follow(one, stop, mine, clock=lambda: stop.now)
+    assert list(out(one)) == [START + k for k in range(5)]
+
+    def taken():
+        raise lease.Held("x: another run has taken it over")
+
+    put(frames, START + 6)
+    stop = Patience(8)
+    with pytest.raises(lease.Held):
+        follow(post(), stop, taken, clock=lambda: stop.now)
 
 
 @pytest.fixture
