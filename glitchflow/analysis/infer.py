@@ -64,6 +64,7 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
             "predictions",
             _memory(networks, dataset, batch).total,
             accelerated=True,
+            smaller="infer.batch",
         )
         run_tasks(job, sizes(dataset.layout, missing), experiment.cluster, writer.check)
         if not writer.dataset.complete:

@@ -170,7 +170,9 @@ def run_survey(survey: Survey, cluster: Cluster) -> list[Table]:
     """Compute the scores of every witness in every block, a table each."""
     blocks, groups = range(len(survey.blocks)), range(len(survey.groups))
     parts = {(b, g): len(survey.blocks[b]) * len(survey.groups[g]) for b in blocks for g in groups}
-    job = Job(partial(score_block, survey), "scan", memory(survey).total, "events x witnesses")
+    job = Job(
+        partial(score_block, survey), "scan", memory(survey).total, "events x witnesses", smaller="scan.block"
+    )
     found = run_tasks(job, parts, cluster)
     return [np.concatenate([found[b, g] for g in groups]) for b in blocks]
 

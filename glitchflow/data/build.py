@@ -33,7 +33,7 @@ class Job:
     make: called with a part, in a process of its own; sent to the cluster once. memory: bytes that a task is projected
     to hold at most, which Ray keeps free for it. accelerated: whether a task gets a GPU of its own where there is one.
     here: whether all parts together take less than a Ray and its processes to start: they are made in this one then,
-    unless there is a Ray.
+    unless there is a Ray. smaller: the key that makes a task hold less.
     """
 
     make: Callable[[Any], Any]
@@ -42,6 +42,7 @@ class Job:
     unit: str = "events"
     accelerated: bool = False
     here: bool = False
+    smaller: str = "store.shard_mb"
 
 
 def run_tasks(
@@ -138,7 +139,7 @@ def _task(job: Job) -> Callable[[Any], Any]:
     if job.memory > largest:
         raise RunError(
             f"{job.label}: a task needs {job.memory / MIB:,.0f} MiB, and no node of the cluster has more than"
-            f" {largest / MIB:,.0f} MiB for tasks; a smaller store.shard_mb makes smaller tasks"
+            f" {largest / MIB:,.0f} MiB for tasks; a smaller {job.smaller} makes smaller tasks"
         )
     gpus = int(job.accelerated and ray.cluster_resources().get("GPU", 0) > 0)
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, memory=job.memory)(_call)

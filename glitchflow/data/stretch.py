@@ -130,7 +130,7 @@ def _write(
         if 0 < len(missing) < len(starts):
             say(f"{path}: {len(starts) - len(missing)} of {len(starts)} frames are there already")
         needed = framing(maker.rates, sum(map(len, maker.shared)), maker.stretch)
-        job = Job(partial(make_frames, frames), "frames", needed.total, "s")
+        job = Job(partial(make_frames, frames), "frames", needed.total, "s", smaller="stretch.frame")
         run_tasks(job, _parts(missing, frames), cluster, check)
         check()
         with objects.writing(path, "cannot be finished"):

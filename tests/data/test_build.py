@@ -97,12 +97,12 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
 
 def test_a_task_that_no_node_has_memory_for_is_refused_in_one_line():
     with pytest.raises(RunError) as error:
-        run_tasks(job(square, memory=2**50), {("a", 1): 1}, CLUSTER)
+        run_tasks(job(square, memory=2**50, smaller="scan.block"), {("a", 1): 1}, CLUSTER)
     line = str(error.value)
     assert line.startswith(
         "squares: a task needs 1,073,741,824 MiB, and no node of the cluster has more than "
     )
-    assert line.endswith(" MiB for tasks; a smaller store.shard_mb makes smaller tasks")
+    assert line.endswith(" MiB for tasks; a smaller scan.block makes smaller tasks")
 
 
 def test_on_every_cpu():
