@@ -17,8 +17,8 @@ CLUSTER = Cluster(cpus=2)
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-def job(make, memory=50 * MIB):
-    return Job(make, "squares", memory, "numbers")
+def job(make, memory=50 * MIB, **more):
+    return Job(make, "squares", memory, "numbers", **more)
 
 
 def square(part):
