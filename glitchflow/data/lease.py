@@ -98,9 +98,7 @@ class _Lease:
             with contextlib.suppress(Exception):
                 if not self.is_mine(self.read() or self.owner):
                     self.lost = True
-                elif (
-                    time.monotonic() - self.beaten <= SILENT
-                ):  # later it may be another's: `check` asks for it
+                elif time.monotonic() - self.beaten <= SILENT:  # later it may be another's: `check` asks
                     objects.put(self.place, self.name, self.content())
                     self.beaten = time.monotonic()
 
@@ -166,8 +164,8 @@ def _take(mine: _Lease) -> None:
     if not objects.put_new(mine.place, claim, mine.content()):
         _refuse_claimed(mine, claim)
     try:
-        found = mine.read()
-        if found is not None and (owner is None or found.id != owner.id):
+        found = mine.read()  # whoever it was may have taken it again meanwhile
+        if found is not None and (owner is None or found.id != owner.id or found.time > owner.time):
             _refuse(mine.path, found)
         mine.beaten = time.monotonic()
         objects.put(mine.place, mine.name, mine.content())

@@ -170,6 +170,20 @@ def test_who_died_while_taking_over_is_forgotten(path):
         assert read(path)["pid"] == os.getpid()
 
 
+def test_who_took_its_lease_again_before_another_claimed_it_keeps_it(path, monkeypatch):
+    leave(path, host="elsewhere", time=time.time() - 2 * lease.SILENT)
+    claiming = objects.put_new
+
+    def late(place, name, content):
+        if name == f"{NAME}.x":  # the other one has looked, and has not claimed yet
+            leave(path, host="elsewhere")
+        return claiming(place, name, content)
+
+    monkeypatch.setattr(lease.objects, "put_new", late)
+    refused_in_time(lambda: lease.hold(path).__enter__(), "another run is writing it")
+    assert read(path)["id"] == "x" and not list(path.parent.glob(f"{NAME}.x*"))
+
+
 def test_a_silent_driver_is_replaced(path):
     leave(path, host="elsewhere", time=time.time() - lease.SILENT - 1)
     with lease.hold(path):
