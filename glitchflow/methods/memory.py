@@ -16,7 +16,7 @@ BLOCK = 32  # events that methods see at once, at most
 BLOCK_BYTES = 64 * 2**20  # of their images and series
 IMAGES, SERIES = 6, 4  # of a method's that are held at once
 FILTERED = 3  # copies of a witness's series: as read, in double precision, and of the block before
-ROBUST = "segments of a robust filter"
+ROBUST = "segments of a robust filter, beyond them"
 SPECTRA = 2  # of all witnesses with each other: a part of them while the next is made, a robust filter's or a mask's
 FITTED = 4  # copies of the series that filters are fitted to: as read, in double precision, and their segments' spectra
 
@@ -26,8 +26,9 @@ def block_events(channels: int, image: int, samples: int) -> int:
     return min(BLOCK, max(1, BLOCK_BYTES // (channels * (4 * image + 8 * samples))))
 
 
-def scoring(shape: Shape, channels: int, methods: int) -> Memory:
-    """Project what a task holds that scores so many methods, which see so many channels, the strain among them."""
+def scoring(shape: Shape, channels: int, methods: int, copies: int = FILTERED) -> Memory:
+    """Project what a task holds that scores so many methods, which see so many channels, the strain among them; copies:
+    of a channel's series at once."""
     events = min(block_events(channels, shape.image, shape.kept_samples), shape.events)
     kept = shape.read("series", channels) if shape.kept_samples else 0
     return Memory(
@@ -37,7 +38,7 @@ def scoring(shape: Shape, channels: int, methods: int) -> Memory:
             "a shard's images": shape.read("qplot", channels),
             "its series": kept,
             "a block's images": 4 * events * shape.image * (channels + IMAGES * methods),
-            "its series at work": 8 * events * shape.kept_samples * (FILTERED * channels + SERIES * methods),
+            "its series at work": 8 * events * shape.kept_samples * (copies * channels + SERIES * methods),
         }
     )
 
@@ -59,9 +60,13 @@ def fitting(
     window = fitted_window(content.series, content.qplot, segment, sliding)
     most_segments = int(min(train, EVENTS) * 16 * channels * 2 * window * (band[1] - band[0]))
     block = read_at_once(channels, content.series.samples)
+    matrices = int(16 * witnesses**2 * rows)
+    cross = SPECTRA * min(ROOM, matrices)
+    # and of some frequencies at once a copy of those that are kept: it comes after the others, and is more or less
+    robust = int(min(TRIMMED_BYTES, most_segments) * (1 + 1 / -(-matrices // ROOM)))
     filters = {
-        "cross spectra": SPECTRA * min(ROOM, int(16 * witnesses**2 * rows)),
-        ROBUST: min(TRIMMED_BYTES, most_segments),
+        "cross spectra": cross,
+        ROBUST: max(0, robust - cross),
         "series at work": FITTED * 8 * block * channels * content.series.samples,
     }
     read = [shape.read("qplot", channels)]

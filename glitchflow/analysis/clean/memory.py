@@ -19,6 +19,7 @@ from glitchflow.twin.kind import Kind, working
 BESIDE = (
     8  # numbers for each sample of a channel of a crop that waits, or is filtered, while another is prepared
 )
+SEEN = 6  # copies of a channel's series, of windows that a method cleans in the process that reads them; measured
 COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
 LINEAR = (
     "Python and libraries",
@@ -56,7 +57,7 @@ def by_method(shape: Shape, fitted: Memory, method: str, channels: int, longest:
     """Project what cleaning holds by a method of so many channels: while it is fitted, or then, a block of events at
     once, whichever is larger. fitted: while all methods are."""
     mine = {name: size for name, size in fitted.parts.items() if name != ROBUST or method == "wiener_robust"}
-    parts = max(Memory(mine), scoring(shape, channels, 1), key=lambda one: one.total).parts
+    parts = max(Memory(mine), scoring(shape, channels, 1, SEEN), key=lambda one: one.total).parts
     return _cleaning(longest, {name: size for name, size in parts.items() if size != BASE_MEMORY})
 
 
@@ -64,7 +65,7 @@ def judging(shape: Shape, fitted: Memory, channels: int) -> Memory:
     """Project what the verdict on a network holds, before anything is cleaned: the linear method as it is fitted, or
     then a block of events by both, whichever is larger. fitted: while all methods are."""
     linear = {name: size for name, size in fitted.parts.items() if name in LINEAR}
-    return max(Memory(linear), scoring(shape, channels, 2), key=lambda one: one.total)
+    return max(Memory(linear), scoring(shape, channels, 2, SEEN), key=lambda one: one.total)
 
 
 def along(
