@@ -71,9 +71,7 @@ class Cleaned:
     clean: NDArray  # (n,) in the strain's own type; NaN where it was
     noise: NDArray  # (n,) the estimate, of witnesses alone, at all times
     state: NDArray[np.uint32]  # (16,) see the bits above
-    loud: (
-        Array  # (16,) SNR of what is removed in each sixteenth of a second, of the estimate where nothing is
-    )
+    loud: Array  # (16,) SNR of what is removed in each sixteenth of a second, or of the estimate
     p: Array  # (16,) probability of a glitch in the strain then; NaN where nobody calibrated it
     silent: tuple[str, ...]  # witnesses that were not heard
     passed: tuple[tuple[float, float], ...]  # Hz, bands that would have become louder

@@ -24,10 +24,8 @@ from glitchflow.train import checkpoint
 
 OVER, BACK = "take_over", "take_back"
 AGAIN = 10.0  # s between looks for another checkpoint
-MINUTE, TRIAL = (
-    60,
-    10,
-)  # s of data behind a comparison, and how many of these have to be there before one takes over
+MINUTE = 60  # s of data behind a comparison
+TRIAL = 10  # of these have to be there before one takes over
 
 
 @dataclass

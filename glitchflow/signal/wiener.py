@@ -15,9 +15,7 @@ from glitchflow.signal.types import Array, Indices, Spectrum
 
 STEPS = 20  # of a robust fit at most: a dozen are usual
 ADDED = 2**23  # bytes of witnesses' matrices that are added at once
-ROOM = (
-    2**26
-)  # bytes of witnesses' matrices that are held, or solved, at once: of hundreds all together are a GB
+ROOM = 2**26  # bytes of them that are held, or solved, at once: of hundreds all together are a GB
 RIDGE = 1e-6  # of each witness's own power: no effect on a real coupling, finite where witnesses are alike
 
 
@@ -86,9 +84,7 @@ def cross_spectra(
         if power is None or cross is None:
             cross = np.zeros((w.shape[-1], w.shape[1]), complex)
             power = np.zeros((*cross.shape, w.shape[1]), complex)
-        for some in _rows(
-            len(cross), cross.shape[1], ADDED
-        ):  # of all frequencies at once it would be as large as the sum
+        for some in _rows(len(cross), cross.shape[1], ADDED):  # of all at once it is as large as the sum
             one, many = s[..., some], w[..., some]
             power[some] += np.einsum("easf,ebsf->fab", many.conj(), many)
             cross[some] += np.einsum("easf,esf->fa", many.conj(), one)

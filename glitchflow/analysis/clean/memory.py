@@ -16,9 +16,7 @@ from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.twin.estimate import PIECE
 from glitchflow.twin.kind import Kind, working
 
-BESIDE = (
-    8  # numbers for each sample of a channel of a crop that waits, or is filtered, while another is prepared
-)
+BESIDE = 8  # numbers for each sample of a channel of a crop that waits, or is filtered, beside another
 SEEN = 6  # copies of a channel's series, of windows that a method cleans in the process that reads them; measured
 COPIES = 5  # of a file's strain: as read, cleaned, and what writing it makes of it
 LINEAR = (
