@@ -110,6 +110,23 @@ def test_tables_have_the_mean_over_seeds_and_half_of_their_range(challenge):
     assert minutes.splitlines()[-1] == "| train | 3 ± 1 |"
 
 
+def test_what_others_say_of_the_same_events_joins_the_tables(challenge):
+    ours = [a_record(k, nothing={"residual": 1.0}, mine={"residual": 0.5}) for k in (1, 2)]
+    theirs = [a_record(k, peer={"residual": 0.25 * k}, mine={"residual": 0.6}) for k in (1, 2)]
+    theirs[0]["families"]["witnessed"]["methods"]["once"] = {"residual": 2.0}
+    scores, _, _ = challenge.tables([*ours, *theirs])
+    rows = scores.splitlines()[-4:]
+    assert rows == [
+        "| peer | 0.375 ± 0.12 |",
+        "| mine | 0.6 ± 0 |",
+        "| nothing | 1 ± 0 |",
+        "| once | 2 (1) |",
+    ]
+    assert set(ours[0]["families"]["witnessed"]["methods"]) == {"nothing", "mine"}, (
+        "a record stays what it was"
+    )
+
+
 def test_records_of_others_are_rendered_and_what_is_none_is_refused(challenge, tmp_path, monkeypatch, capsys):
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(json.dumps([a_record(1, mine={"residual": 0.25}) | {"peers": {"mine": {"sees": True}}}]))

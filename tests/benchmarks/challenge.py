@@ -7,7 +7,8 @@ For each of at least three seeds (couplings are one draw of the seed) 1,500 even
 test; networks learn from events that the recipe draws anew, which nothing stores (`loader.fresh`). Every method is
 fitted on the same split, scored on the same events, and stands in the same table, each network before its first step
 among them: scores and what a family is left, mean over the seeds and half of the range between them, minutes by stage;
-as markdown, and as records, which `--render RECORD...` prints again, others' (those of peers.py) among them.
+as markdown, and as records, which `--render RECORD...` prints again as a page, others' (those of peers.py) among them:
+docs/challenge.md is what it prints of docs/challenge/.
 
 What is done is kept by seed and network (`--networks` names some), so an interrupted run goes on, and a network that is
 asked for later joins the record. A dataset is deleted once it is scored, and made again where it is wanted again;
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, NotRequired
 
 import numpy as np
+from command_line import parse
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -220,8 +222,48 @@ def record_of(task: str, seed: int, metrics: dict[str, Any], minutes: dict[str, 
     return {"task": task, "seed": seed, "minutes": minutes, "families": families}
 
 
+def joined(records: Sequence[Record]) -> list[Record]:
+    """One record of each task's seed: what several say of the same events, that a method's last one said of it."""
+    found: dict[tuple[str, int], Record] = {}
+    for record in records:
+        one = found.setdefault((record["task"], record["seed"]), record)
+        if one is record:
+            continue
+        families = dict(one["families"])
+        for name, family in record["families"].items():
+            there = families.get(name, family)
+            families[name] = {**family, **there, "methods": there["methods"] | family["methods"]}
+        minutes = one["minutes"] | record["minutes"]
+        found[record["task"], record["seed"]] = {**one, "families": families, "minutes": minutes}
+    return list(found.values())
+
+
+PAGE = """# The challenge
+
+Every method on the same events, by `python tests/benchmarks/challenge.py`; what the scores are: [scores.md](scores.md).
+
+- **easy**: the detector of `configs/synthetic.yaml`, five witnesses that say what they see
+- **hard**: that of `configs/observatory.yaml`, 102 witnesses of which ten tell something; `scan` chooses first.
+  Witnesses and strain share stationary noise there, which is to be removed too.
+
+A dataset seed draws the detector's couplings anew; 1,500 events of it are for scan, validation and test, and networks
+learn from events that nothing stores. Mean over the seeds, and half of the range between them; in brackets how many of
+the seeds have a number, where not all do. `NETWORK_untrained` is a network before its first step; `oracle` is the
+perfect mask, `reference` is told family, transfer functions and gates.
+
+A method takes part by import path (`evaluate.methods`, [own.md](own.md#a-method)). The `record.json` of its run, put
+into `docs/challenge/`, joins the tables: `python tests/benchmarks/challenge.py --render docs/challenge/*.json`.
+"""
+
+
+def page(records: Sequence[Record]) -> str:
+    """The page of some records, in markdown."""
+    return PAGE + "\n".join(tables(records)) + "\n"
+
+
 def tables(records: Sequence[Record]) -> Iterator[str]:
     """Of each task: scores of all witnessed families together, `residual` and `left` by family, minutes by stage."""
+    records = joined(records)
     for task in dict.fromkeys(record["task"] for record in records):
         some = [record for record in records if record["task"] == task]
         rows, seeds = methods(some), [record["seed"] for record in some]
@@ -253,7 +295,7 @@ def methods(records: Sequence[Record]) -> list[str]:
     """All methods of the records, the best in the headline first."""
     names = dict.fromkeys(m for record in records for m in record["families"][TOGETHER]["methods"])
     return sorted(
-        names, key=lambda m: np.nan_to_num(np.mean(_over(records, TOGETHER, m, "residual")), nan=np.inf)
+        names, key=lambda m: np.nan_to_num(_mean(_over(records, TOGETHER, m, "residual")), nan=np.inf)
     )
 
 
@@ -263,10 +305,17 @@ def _over(records: Sequence[Record], family: str, method: str, score: str) -> np
     return np.array([np.nan if one is None else one for one in found])
 
 
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
 def _cell(values: np.ndarray) -> str:
-    if np.isnan(values).any():
+    known = values[np.isfinite(values)]
+    if not len(known):
         return "–"
-    return f"{values.mean():.3g}" + (f" ± {np.ptp(values) / 2:.2g}" if len(values) > 1 else "")
+    spread = f" ± {np.ptp(known) / 2:.2g}" if len(known) > 1 else ""
+    return f"{known.mean():.3g}{spread}" + (f" ({len(known)})" if len(known) < len(values) else "")
 
 
 def table(title: str, columns: Sequence[str], rows: dict[str, list[str]], what: str = "method") -> str:
@@ -296,16 +345,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--keep", action="store_true", help="keep datasets")
-    parser.add_argument("--render", type=Path, nargs="+", help="records to print, and nothing to run")
-    # an option of many values would take them for its own
-    overrides = [one for one in sys.argv[1:] if "=" in one and not one.startswith("-")]
-    arguments = parser.parse_args([one for one in sys.argv[1:] if one not in overrides])
+    parser.add_argument(
+        "--render", type=Path, nargs="+", help="records to print as a page, and nothing to run"
+    )
+    arguments = parse(parser)
     if arguments.render:
-        print("\n".join(tables(read(arguments.render))))
+        print(page(read(arguments.render)), end="")
         return 0
     home = arguments.workdir.resolve()
     records = [
-        scored(Run(task, seed, home / f"{task}{seed}", overrides), arguments.networks, arguments.keep)
+        scored(
+            Run(task, seed, home / f"{task}{seed}", arguments.overrides), arguments.networks, arguments.keep
+        )
         for seed in arguments.seeds
         for task in arguments.tasks
     ]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import parse
 
 from glitchflow.analysis.event_figure import subtracted
 from glitchflow.data.store import open_store
@@ -204,8 +205,7 @@ def main() -> int:
     parser.add_argument("--workdir", type=Path, default=Path("runs/coherent_scores"))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--store", default="", help="datasets that there are; {seed} stands for the seed")
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     home = arguments.workdir.resolve()
     results = {}
     for seed in arguments.seeds:

@@ -1,9 +1,10 @@
 """What a coherent twin makes of what it never saw: `python tests/benchmarks/coherent_rows.py RUN DATASET [RUN ...]`.
 
 RUN is a directory in which configs/coherent.yaml was trained, DATASET what it learned from; one pair a seed. Makes new
-events of the same detector, beyond those of the dataset, and prints, as markdown, what the trained twin, the Wiener
-filter of the recorded witnesses, and the reference leave of their witnessed part: alone, overlapping, and while gains
-drift. Then what twin and filter put into quiet strain of bursts that witnesses alone hear. Nothing is trained.
+events of the same detector, beyond those of the dataset, and prints, as markdown, what the trained twin, the same
+before its first step, a constant times the strain, the Wiener filter of the recorded witnesses, and the reference
+leave of their witnessed part: alone, overlapping, and while gains drift. Then what they put into quiet strain of bursts
+that witnesses alone hear. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ SITUATIONS = {
 
 @dataclass(frozen=True)
 class Twin:
-    """A trained twin of one seed, and the filter that is fitted to what it learned from."""
+    """A trained twin of one seed, and what is fitted to the same events: a filter, and a constant."""
 
     seed: int
     dataset: Dataset
     trained: Trained
+    initial: Trained
     wiener: Wiener
+    gain: float  # of the white strain, that leaves least of the witnessed part of what the twin learned from
 
     @property
     def front(self) -> Front:
@@ -80,30 +83,46 @@ class Twin:
         return np.square(self.white(series)).sum(axis=1)
 
     def removed(self, series: NDArray) -> dict[str, NDArray]:
-        """What the twin's estimate, the twin, and the filter say of recorded series (E, R, N): (E, N) each."""
-        said = self.trained.predict(series, self.dataset.recorded_channels, BLOCK)
+        """What each method says of recorded series (E, R, N): (E, N) each."""
+        names = self.dataset.recorded_channels
+        said = self.trained.predict(series, names, BLOCK)
         return {
+            "constant": self.gain * series[:, 0],
+            "untrained": self.initial.predict(series, names, BLOCK)["removed"],
+            "Wiener": self.wiener.predict(series[:, 1:]),
             "y": said["estimate"],
             "twin": said["removed"],
-            "Wiener": self.wiener.predict(series[:, 1:]),
         }
 
 
 Columns = dict[str, NDArray]  # of events, by name
 
 
+METHODS = ("constant", "untrained", "Wiener", "twin", "reference")  # what is left by them
+PUT_IN = ("constant", "untrained", "Wiener", "y", "twin")
+
+
 def opened(run: str, store: str) -> Twin:
     dataset = open_store(store)
-    trained = checkpoint.find(Path(run) / "train" / "checkpoints", "best").trained()
+    checkpoints = Path(run) / "train" / "checkpoints"
+    trained, initial = (checkpoint.find(checkpoints, name).trained() for name in ("best", "initial"))
     front, some = trained.normalisation, dataset.indices("train")[:TRAIN]
     assert isinstance(front, Front), "a coherent twin's"
     places = list(range(len(dataset.recorded_channels)))
+    starts = range(0, len(some), BLOCK)
     blocks = (
-        dataset.events("series", some[start : start + BLOCK], places).astype(np.float64)
-        for start in range(0, len(some), BLOCK)
+        dataset.events("series", some[start : start + BLOCK], places).astype(np.float64) for start in starts
     )
     spectra = cross_spectra(((block[:, 0], block[:, 1:]) for block in blocks), round(SEGMENT * front.rate))
-    return Twin(dataset.config.seed, dataset, trained, fit_wiener(spectra, front.rate, front.band))
+    wiener = fit_wiener(spectra, front.rate, front.band)
+    twin = Twin(dataset.config.seed, dataset, trained, initial, wiener, 0.0)
+    both = power = 0.0
+    for start in starts:
+        events = some[start : start + BLOCK]
+        w = twin.white(dataset.events("witnessed_series", events).astype(np.float64))
+        strain = twin.white(dataset.events("series", events, [0])[:, 0].astype(np.float64))
+        both, power = both + float((w * strain).sum()), power + float(np.square(strain).sum())
+    return replace(twin, gain=both / power)
 
 
 def detector(twin: Twin, keys: Sequence[str]) -> tuple[Experiment, Recipe]:
@@ -235,7 +254,7 @@ def lines_of(words: str, rows: Sequence[Columns]) -> Iterator[str]:
             over_seeds(
                 [left(columns, method, some) for columns, some in zip(rows, chosen, strict=True)], ".3f"
             )
-            for method in ("Wiener", "twin", "reference")
+            for method in METHODS
         ]
         yield f"| {words}{which} | {sum(some.sum() for some in chosen)} | 1 | " + " | ".join(cells) + " |"
 
@@ -247,18 +266,19 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     twins = [opened(*pair) for pair in zip(arguments.pairs[::2], arguments.pairs[1::2], strict=True)]
-    print("| left | events | nothing | Wiener | twin | reference |\n" + "|---" * 6 + "|")
+    print(f"| left | events | nothing | {' | '.join(METHODS)} |\n" + "|---" * (3 + len(METHODS)) + "|")
     for words, keys in SITUATIONS.items():
         rows = [situation(twin, keys, arguments.events) for twin in twins]
         print("\n".join(lines_of(words, rows)), flush=True)
-    print(f"\n| share given an SNR > {LOUD:g}, median SNR | Wiener | y | w' |\n" + "|---" * 4 + "|")
+    head = f"share given an SNR > {LOUD:g}, median SNR"
+    print(f"\n| {head} | {' | '.join(PUT_IN)} |\n" + "|---" * (1 + len(PUT_IN)) + "|")
     for words, hearing in HEARING.items():
         rows = [bursts(twin, hearing, arguments.events) for twin in twins]
         for which, name in ((", quiet", "no burst"), ("", words)):
             if which and words != next(iter(HEARING)):
                 continue
             cells = []
-            for method in ("Wiener", "y", "twin"):
+            for method in PUT_IN:
                 found = np.sqrt(np.stack([columns[method + which] for columns in rows]))
                 cells.append(f"{over_seeds((found > LOUD).mean(axis=1), '.1%')}, {np.median(found):.1f}")
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)

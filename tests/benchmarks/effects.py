@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from command_line import parse
+
 from glitchflow.cli import app
 from glitchflow.cluster import session
 
@@ -134,8 +136,7 @@ def main() -> int:
     parser.add_argument("--workdir", type=Path, default=Path("runs/effects"))
     parser.add_argument("--family", default="witnessed")
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     home = arguments.workdir.resolve()
     needed = dict.fromkeys(name for one in arguments.only for name in (VARIANTS[one].beside, one))
     with session():

@@ -37,7 +37,7 @@ from peers_home import PACKAGES, Home, NotRun
 from glitchflow.analysis.evaluate.evaluate import rows_of
 from glitchflow.config import Evaluate, Loader
 from glitchflow.data.store import Dataset, open_store
-from glitchflow.methods.compare import Comparison, basis_of, lengths, parts_of, train_of
+from glitchflow.methods.compare import Basis, Comparison, basis_of, lengths, parts_of, train_of
 from glitchflow.methods.method import Fit, Method
 from glitchflow.methods.table import METHODS
 from glitchflow.score.sample import Scored, join
@@ -62,9 +62,9 @@ SHOWN = (  # those of them that a record has
 )
 
 
-def scored(dataset: Dataset, events: Indices, said: Mapping[str, Said]) -> Scored:
+def scored(dataset: Dataset, basis: Basis, events: Indices, said: Mapping[str, Said]) -> Scored:
     """Numbers per event of our methods and of peers, over the same events."""
-    basis, settings = basis_of(dataset, Loader()), Evaluate()
+    settings = Evaluate()
     segment, band = lengths(settings, dataset.config.series, dataset.config.qplot)
     train = train_of(basis, 0.0, None, {}, segment)
     rows = {name: METHODS[name] for name in OURS}
@@ -133,27 +133,28 @@ def told(about: Mapping[str, Any]) -> tuple[str, str, str]:
     return "yes" if about.get("sees") else "no", cell(about.get("minutes")), other
 
 
-def subtraction(home: Home, store: str) -> list[challenge.Record]:
+def subtraction(home: Home, task: str, store: str, witnesses: str) -> list[challenge.Record]:
     """Records of the filters: all but the slow one over the test split, and all over the few events that it did."""
     dataset = open_store(store)
+    basis = basis_of(dataset, Loader(witnesses=witnesses or []))
     said, about = {}, {}
     for name, filter in FILTERS.items():
         print(f"== {name}", flush=True)
         about[name] = {"sees": filter.sees}
         try:
-            made, more = home.kept(name, partial(franc, home, filter, dataset))
+            made, more = home.kept(name, partial(franc, home, filter, dataset, basis.channels[1:]))
             said[name] = Said(made["events"], made["series"])
             about[name] |= more
         except NotRun as reason:
             about[name]["error"] = str(reason)
         print(f"   {about[name]}", flush=True)
     data = Data(dataset, [])
-    found = scored(dataset, data.events("test"), said)
+    found = scored(dataset, basis, data.events("test"), said)
     few = some_of(found, data.events("test", FEW))
     slow = {name for name, filter in FILTERS.items() if filter.few}
     found = Scored(**{**vars(found), "columns": {n: c for n, c in found.columns.items() if n not in slow}})
     fast = {name: one for name, one in about.items() if name not in slow}
-    return [record("peers", dataset, found, fast), record(f"peers, {FEW} events", dataset, few, about)]
+    return [record(task, dataset, found, fast), record(f"{task}, {FEW} events", dataset, few, about)]
 
 
 def main() -> int:
@@ -164,13 +165,19 @@ def main() -> int:
         "--environments", type=Path, help="where they are or are made; default: in the workdir"
     )
     parser.add_argument("--store", help="a simulated dataset with series (store.series=float32), for franc")
+    parser.add_argument(
+        "--task", default="peers", help="what records of franc are of: easy, hard (challenge.py)"
+    )
+    parser.add_argument(
+        "--witnesses", default="", help="a file that scan wrote: what franc is handed of --store"
+    )
     parser.add_argument("--stretch", help="the dataset of configs/stretch.yaml, for hveto")
     arguments = parser.parse_args()
     path = arguments.workdir.resolve()
     path.mkdir(parents=True, exist_ok=True)
     home = Home(path, (arguments.environments or path / "environments").resolve())
     work = {
-        "franc": lambda: subtraction(home, arguments.store),
+        "franc": lambda: subtraction(home, arguments.task, arguments.store, arguments.witnesses),
         "gw-nomad": lambda: peers_nomad.records(home),
         "hveto": lambda: peers_hveto.records(home, arguments.stretch),
     }

@@ -137,10 +137,11 @@ class Said:
         return Removed(series=np.where(known[:, None], self.series[place], 0).astype(np.float64))
 
 
-def franc(home: Home, filter: Filter, dataset: Dataset) -> Made:
-    """What a filter says of the test events, and about its minutes and what was chosen. Raises `NotRun`."""
+def franc(home: Home, filter: Filter, dataset: Dataset, witnesses: list[str]) -> Made:
+    """What a filter of some witnesses says of the test events, and about its minutes and what was chosen. Raises
+    `NotRun`."""
     derived = {item.name for item in dataset.config.derived}
-    data = Data(dataset, [n for n in dataset.channels[1:] if filter.derived or n not in derived])
+    data = Data(dataset, [name for name in witnesses if filter.derived or name not in derived])
     common = {"kind": filter.kind, "train": data.series(data.events("train", TRAIN))}
     about: dict[str, float] = {}
     half = round(MIDDLE / 2 * dataset.config.series.sample_rate)

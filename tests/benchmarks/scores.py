@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import parse
 
 CONFIG = Path(__file__).parents[2] / "configs" / "synthetic.yaml"
 SEEDS, LOSSES, EVENTS = (1, 2, 3), ("l1", "whittle"), 6000
@@ -105,8 +106,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/scores"))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     overrides = [f"simulate.events={EVENTS}", *arguments.overrides]
     home = arguments.workdir.resolve()
     results = [stages(home / f"seed{seed}", seed, overrides) for seed in arguments.seeds]
