@@ -176,7 +176,7 @@ def detector(detector: Detector) -> None:
 
 def _hard(detector: Detector) -> None:
     """What subsystems name exists."""
-    where, every = "simulate.detector", detector.model_copy(update={"only": []}).names
+    where, every = "simulate.detector", detector.every
     for key, names in (
         ("only", detector.only),
         ("unsafe", [detector.unsafe] if detector.unsafe else []),

@@ -246,9 +246,14 @@ class Detector(Section):
     unsafe: str = key("", "witness that blips and chirps leak into from the strain; empty: none")
 
     @property
+    def every(self) -> list[str]:
+        """Every witness: those of `witnesses`, then those of the subsystems."""
+        return [*self.witnesses, *(name for one in self.subsystems for name in self._all(one))]
+
+    @property
     def names(self) -> list[str]:
-        """Every witness that is made: those of `witnesses`, then those of the subsystems."""
-        return self._made([*self.witnesses, *(name for one in self.subsystems for name in self._all(one))])
+        """Those of them that are made."""
+        return self._made(self.every)
 
     def sensors(self, subsystem: Subsystem) -> list[str]:
         """The witnesses of a subsystem that are made."""
@@ -277,9 +282,14 @@ class Detector(Section):
         return self.rate > 0 or self.bursts > 0 or any(one.bursts for one in self.subsystems)
 
     @property
+    def shakeable(self) -> list[str]:
+        """The witnesses that have bursts of their own, whether they are made or not."""
+        return [w for w in self.witnesses if self.bursts and w not in self.slow]
+
+    @property
     def shaken(self) -> list[str]:
-        """The witnesses that have bursts of their own."""
-        return [w for w in self._made(self.witnesses) if self.bursts and w not in self.slow]
+        """Those of them that are made."""
+        return self._made(self.shakeable)
 
     @property
     def slow(self) -> list[str]:

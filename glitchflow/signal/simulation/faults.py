@@ -86,14 +86,16 @@ def spoil(values: Array, names: list[str], faults: list[Fault], start: float, ra
 
 def _passing(settings: Detector, seed: int, period: int) -> Iterator[Fault]:
     """The faults of witnesses in one period of GPS time."""
-    rng = generator(seed, FAULTS, 0, period)
-    struck = rng.random(len(settings.names)) < settings.faults.rate * PERIOD / 3600
-    for name in np.array(settings.names)[struck]:
+    rng, every = generator(seed, FAULTS, 0, period), np.array(settings.every)
+    telling = set(settings.names) - set(settings.faults.dead)
+    # drawn for all of them, so that `only` some that are made have what they would among all
+    struck = rng.random(every.size) < settings.faults.rate * PERIOD / 3600
+    for name in every[struck].tolist():
         length = float(np.exp(rng.uniform(*np.log(LENGTH))))
         begin = period * PERIOD + float(rng.uniform(0, PERIOD - length))
         kind = list(PASSING)[int(rng.integers(len(PASSING)))]
-        if name not in settings.faults.dead:
-            yield Fault(str(name), kind, begin, begin + length)
+        if name in telling:
+            yield Fault(name, kind, begin, begin + length)
 
 
 def _lost(settings: Detector, seed: int, period: int) -> Iterator[Fault]:

@@ -3,8 +3,9 @@
     (seed, GPS second) --> happenings: when, which family, how loud --> each made on a window of its own --> added
 
 A happening depends on (configuration, seed, second) alone, so that an event, a stretch and a second made again alone
-hold the same. Some reach the strain; bursts of a subsystem, or of one witness, never do: most of what witnesses see has
-no counterpart in the strain (use percentages of vetoes: Smith et al., CQG 28, 235005, 2011).
+hold the same. Each source is a Poisson process: none waits for another, and several may overlap. Some reach the strain;
+bursts of a subsystem, or of one witness, never do: most of what witnesses see has no counterpart in the strain (use
+percentages of vetoes: Smith et al., CQG 28, 235005, 2011).
 
 Shapes: C channel (the strain first), N sample of a window.
 """
@@ -90,12 +91,15 @@ def _in_second(settings: Detector, seed: int, second: int) -> Iterator[Happening
     sources += [
         (one.name, one.bursts, one.hears or LINEAR, None) for one in settings.subsystems if one.bursts
     ]
-    sources += [(witness, settings.bursts, LINEAR, None) for witness in settings.shaken]
+    # drawn for all of them, so that `only` some that are made hear what they would among all
+    sources += [(witness, settings.bursts, LINEAR, None) for witness in settings.shakeable]
+    unmade = set(settings.shakeable) - set(settings.shaken)
     for subsystem, rate, among, share_of in sources:
         for _ in range(rng.poisson(rate)):
             offset, family = float(rng.random()), among[int(rng.choice(len(among), p=share_of))]
             snr = float(np.exp(rng.uniform(*np.log(settings.snr))))
-            yield Happening(second, number, offset, family, snr, subsystem)
+            if subsystem not in unmade:
+                yield Happening(second, number, offset, family, snr, subsystem)
             number += 1
 
 

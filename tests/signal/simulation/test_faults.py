@@ -29,6 +29,19 @@ def test_any_span_holds_the_same(tmp_path):
     assert all(120 <= one.end - one.start <= 1200 for one in lost)
 
 
+def test_a_witness_that_is_not_made_changes_no_fault_of_those_that_are(tmp_path):
+    keys = {"background": 1.0, "faults": {"rate": 30, "dead": ["SIM:AUX_6"], "unlocked": 1}}
+    keys |= {"subsystems": [{"name": "AUX", "count": 6, "rate": 128}]}
+    every, some = (
+        detector_recipe(tmp_path, only=only, **keys)[1].simulate.detector for only in ([], ["SIM:AUX_5"])
+    )
+    drawn = draw_faults(every, 3, START, START + 3600)
+    kept = [one for one in drawn if one.channel in ["SIM:STRAIN", *some.names]]
+    assert {"SIM:AUX_5", "SIM:ACC"} < {one.channel for one in kept}
+    assert len(kept) < len(drawn)
+    assert draw_faults(some, 3, START, START + 3600) == kept
+
+
 def test_nothing_was_before_gps_0(tmp_path):
     settings = settings_of(tmp_path, rate=60, unlocked=60)
     found = draw_faults(settings, 3, -8, 1280)

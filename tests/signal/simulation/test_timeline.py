@@ -77,6 +77,21 @@ def test_a_burst_of_one_witness_is_heard_by_it_alone(tmp_path):
     assert told["linear"].items() <= table["linear"].items()
 
 
+def test_a_witness_that_is_not_made_changes_no_burst_of_those_that_are(tmp_path):
+    keys = {"background": 1.0, "window": 4.0, "bursts": 0.3, "rate": 0.1}
+    keys |= {"witnesses": ["SIM:ACC_X", "SIM:ACC_Y", "SIM:MIC", "SIM:SUS", "SIM:ASC"]}
+    keys |= {"families": {"bilinear": {"witnesses": ["SIM:ACC_X", "SIM:ASC"]}}}
+    every, some = (
+        detector_recipe(tmp_path, only=only, **keys)[1].simulate.detector for only in ([], ["SIM:MIC"])
+    )
+    assert some.names == ["SIM:ACC_X", "SIM:MIC", "SIM:SUS", "SIM:ASC"]
+    drawn = draw_transients(every, 3, START, START + 300)
+    kept = [one for one in drawn if one.subsystem != "SIM:ACC_Y"]
+    assert {one.subsystem for one in kept} == {"", "SIM:ACC_X", "SIM:MIC"}
+    assert len(kept) < len(drawn)
+    assert draw_transients(some, 3, START, START + 300) == kept
+
+
 def test_a_burst_is_heard_by_its_whole_subsystem_and_never_by_the_strain(hard):
     _, made, instrument = hard
     drawn = draw_transients(made.simulate.detector, 3, START, START + 60)
