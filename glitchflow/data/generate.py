@@ -55,7 +55,7 @@ from glitchflow.progress import say
 from glitchflow.signal.types import Recipe
 from glitchflow.signal.whiten import asd_frequencies
 
-LITTLE = 2**26  # bytes of series that take a core some seconds: a Ray takes longer to start
+LITTLE = 2**26  # bytes of series or images that take a core some seconds: a Ray takes longer to start
 FEW = 4  # tasks at most, where they read files: more may have long ones to decode, and other cores help
 
 
@@ -263,6 +263,7 @@ def _finish(writer: Writer) -> None:
     skipped = {i: reason for marker in markers for i, reason in marker.skipped.items()}
     if skipped:
         _say_skipped(writer.path, skipped, len(dataset))
+        _say_empty(dataset)
     train = dataset["split"][:] == SPLITS.index("train")
     _say_missing(dataset)
     try:
@@ -282,6 +283,19 @@ def _say_skipped(path: Location, skipped: dict[int, str], events: int) -> None:
         say(f"  {count} x {kind} (event {example}: {skipped[example]})")
     if len(skipped) == events:
         raise RunError(f"{path}: none of its {events} events could be used: {skipped[min(skipped)]}")
+
+
+def _say_empty(dataset: Dataset) -> None:
+    """Which splits lost all of their events, where time shares events out: that is done before one is known to be of no
+    use."""
+    split, there = dataset.config.split, set(dataset["split"][:].tolist())
+    shares = {"train": 1.0, "validation": split.validation, "test": split.test}
+    empty = [name for i, name in enumerate(SPLITS) if shares[name] and i not in there]
+    if dataset.recorded and empty and not split.groups:
+        say(
+            f"{dataset.path}: no event of the split {', '.join(empty)} could be used; `glitchflow ingest --split`"
+            " shares out those that can be"
+        )
 
 
 def _say_missing(dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import Content, content_of, differences
-from glitchflow.data.generate import sizes
+from glitchflow.data.generate import LITTLE, sizes
 from glitchflow.data.identity import EARLIER, identity
 from glitchflow.data.normalise import measure, reduce_statistics, statistics, stored_loudness
 from glitchflow.data.objects import Location
@@ -45,7 +45,8 @@ def resplit(experiment: Experiment) -> Location:
         whole = range(dataset.layout.shards)
         image = int(np.prod(dataset["qplot"].shape[1:])) * 4
         memory = BASE_MEMORY + 2 * dataset.layout.shard * image + 4 * 8 * image
-        job = Job(partial(shard_statistics, dataset, splits), "statistics", memory)
+        little = len(dataset) * image <= LITTLE
+        job = Job(partial(shard_statistics, dataset, splits), "statistics", memory, here=little)
         shares = run_tasks(job, sizes(dataset.layout, [*whole]), experiment.cluster, writer.check)
         train = splits == TRAIN
         normalisation: dict[str, Any] | None = None
@@ -87,13 +88,15 @@ def _agrees(content: Content, dataset: Dataset) -> None:
 
 
 def _assigned(dataset: Dataset, content: Content) -> Splits:
-    """The splits (E,) as `ingest` would have assigned them; what could not be used is in none still."""
+    """The splits (E,) as `ingest` would have assigned them to the events that can be used; the others are in none."""
     listed = dataset.note("triggers")
     times = np.array([row[0] for row in listed]) if listed else dataset["gps"][:]
     if np.isnan(times).any():
         raise InputError(f"{dataset.path}: its events have no times to split by")
-    found = splits_of_times(content.split, content.seed, content.series.duration, times)
-    found[[event for event, _ in dataset.attributes["skipped"]]] = SKIPPED
+    usable = np.ones(len(times), bool)
+    usable[[event for event, _ in dataset.attributes["skipped"]]] = False
+    found = np.full(len(times), SKIPPED, np.int8)
+    found[usable] = splits_of_times(content.split, content.seed, content.series.duration, times[usable])
     return found
 
 

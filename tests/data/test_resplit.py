@@ -17,9 +17,11 @@ from glitchflow.errors import InputError
 START, RATE, SECONDS = 1000, 256, 128
 
 
-def experiment(tmp_path, name="run", **changes):
+TIMES = [START + 6.0 + 5 * i for i in range(23)] + [START + 500.0]
+
+
+def experiment(tmp_path, name="run", times=TIMES, **changes):
     channels = [{"name": c, "files": [str(tmp_path / "files" / f"{c[0]}.h5")]} for c in ("S1:A", "W1:B")]
-    times = [START + 6.0 + 5 * i for i in range(23)] + [START + 500.0]
     return small(
         tmp_path / name, derived=[], series={"duration": 8, "sample_rate": RATE},
         ingest={"channels": channels, "times": times}, **changes,
@@ -27,13 +29,17 @@ def experiment(tmp_path, name="run", **changes):
 
 
 @pytest.fixture
-def made(tmp_path, ray_session):
+def files(tmp_path):
     (tmp_path / "files").mkdir()
     for seed, name in enumerate(("S1:A", "W1:B")):
         values = np.random.default_rng(seed).standard_normal(SECONDS * RATE)
         TimeSeries(values, t0=START, sample_rate=RATE, name=name).write(
             tmp_path / "files" / f"{name[0]}.h5", path=name, format="hdf5"
         )
+
+
+@pytest.fixture
+def made(tmp_path, files, ray_session):
     one = experiment(tmp_path)
     ingest(one)
     return one
@@ -82,6 +88,21 @@ def test_as_if_the_store_had_been_made_so(made, tmp_path, monkeypatch):
     assert origin(dataset, {"identity": identity(dataset), "path": before.path}) is dataset
     ingest(wanted)  # there is nothing left to do, and nothing is undone
     np.testing.assert_array_equal(open_store(made.dataset)["split"][:], expected["split"][:])
+
+
+@pytest.mark.usefixtures("files")
+def test_a_split_that_lost_all_of_its_events_is_said_and_filled(tmp_path, capsys):
+    """The last seven of 20 lie beyond the files, the five of the test among them."""
+    beyond = [START + 500.0 + 9 * i for i in range(7)]
+    one = experiment(tmp_path, "beyond", [START + 6.0 + 9 * i for i in range(13)] + beyond)
+    before = open_store(ingest(one))["split"][:].tolist()
+    assert [before.count(i) for i in range(-1, 3)] == [7, 11, 2, 0]
+    assert (
+        f"{one.dataset}: no event of the split test could be used; `glitchflow ingest --split` shares out those that"
+        " can be\n" in capsys.readouterr().err
+    )
+    after = open_store(resplit(one))["split"][:].tolist()
+    assert after == [0] * 7 + [1] * 3 + [2] * 3 + [-1] * 7
 
 
 def test_what_cannot_be_split_anew(made, tmp_path):
