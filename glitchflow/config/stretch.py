@@ -11,7 +11,8 @@ class Stretch(Section):
     start: int = key(
         1_400_000_000, "GPS second that it begins at", "s", ge=64
     )  # noise is made from before it on
-    duration: int = key(3600, "how long it is", "s", gt=0)
+    # ten years at most: its files are looked for one by one before the first is made
+    duration: int = key(3600, "how long it is", "s", gt=0, le=315_360_000)
     frame: int = key(64, "length of a file", "s", gt=0)
     format: Literal["gwf", "hdf5"] = key("gwf", "gwf needs the extra [gwf]")
     signals: float = key(

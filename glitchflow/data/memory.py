@@ -6,7 +6,7 @@ Shapes: C channel, R recorded channel, F frequency, T time, N sample.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,8 @@ ENCODING = 2
 TRANSFORM = 60 * MIB  # what the Q-transform holds of a piece, of a few channels where there are many
 MEASURE = 3  # float64 images: clamped, logarithm, its square
 MARKER = 1024  # bytes that a driver holds of a shard
+EVENT = 24  # bytes that it keeps of an event, beside its channels' columns
+LISTED = 300  # and of a recorded one: its place in the list of events, and its line of it in the store
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,7 @@ def refuse_oversize(content: Content) -> None:
     It looks at the largest parts alone, each by the key that it follows from.
     """
     channels, (f, t), qplot = channels_at_least(content), content.qplot.shape, content.qplot
-    samples, events = content.series.duration * content.series.sample_rate, 0
-    if content.source == "simulate":
-        events = content.simulate.events
+    samples = content.series.duration * content.series.sample_rate
     pixels = f * t
     if qplot.window == "loudest":  # the image that crops are cut from
         low, high = qplot.frange
@@ -146,13 +146,27 @@ def refuse_oversize(content: Content) -> None:
     for key, value, what, size in (
         ("series.duration", f"{content.series.duration:g}", "an event's series", 24 * channels * samples),
         ("qplot.shape", f"{[f, t]}", "an event's images", 4 * (1 + MEASURE) * channels * pixels),
-        ("simulate.events", f"{events:g}", "what the driver keeps of them", events * (24 + 5 * channels)),
+        *_counted(content, channels),
     ):
         if size > there - BASE_MEMORY:
             raise InputError(
                 f"{key} = {value}: {what} would take {size / 2**30:,.0f} GiB, and this machine has"
                 f" {there / 2**30:,.0f} GiB"
             )
+
+
+def _counted(content: Content, channels: int) -> Iterator[tuple[str, str, str, float]]:
+    """What the driver keeps of events, by the key that says how many: the key, its value, what is kept, its bytes."""
+    each, recorded = EVENT + 5 * channels, LISTED + EVENT + 5 * channels
+    if content.source == "simulate":
+        events = content.simulate.events
+        yield "simulate.events", f"{events:g}", "what the driver keeps of them", each * events
+    if content.reads_files:
+        times, background = content.ingest.times, content.ingest.background
+        yield "ingest.background", f"{background:g}", "what the driver keeps of them", recorded * background
+        if times.start is not None and times.end is not None:
+            windows = (times.end - times.start) / (times.stride or content.qplot.span)
+            yield "ingest.times.end", f"{times.end:g}", f"a list of {windows:.2g} windows", recorded * windows
 
 
 def channels_at_least(content: Content) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from glitchflow.config import Experiment
 from glitchflow.data.content import content_of
-from glitchflow.data.generate import generate
+from glitchflow.data.generate import generate, ingest
 from glitchflow.data.memory import Memory, Shape, channels_at_least, making, refuse_oversize
 from glitchflow.data.store import Array, Layout
 from glitchflow.errors import InputError
@@ -61,6 +61,23 @@ def test_a_file_of_witnesses_is_not_counted_by_the_letters_of_its_name():
     ingest = {"channels": channels, "witnesses": "a/file/that/is/not/there/yet.txt"}
     content = content_of(Experiment(ingest=ingest), "ingest")
     assert channels_at_least(content) == 3
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"times": {"start": 0, "end": 1e15}}, "ingest.times.end = 1e+15: a list of 5e+14 windows"),
+        ({"times": [1e9], "background": 10**12}, "ingest.background = 1e+12: what the driver keeps of them"),
+    ],
+)
+def test_events_that_no_list_holds_are_refused_at_once(settings, message, tmp_path):
+    channels = [{"name": "H1:A", "files": ["nowhere.gwf"]}]
+    made = Experiment(workdir=str(tmp_path / "run"), ingest={"channels": channels, **settings})
+    wanted = rf"^{re.escape(message)} would take [\d,]+ GiB, and this machine has \d+ GiB$"
+    for stage in (ingest, plan):
+        with pytest.raises(InputError, match=wanted):
+            stage(made)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
