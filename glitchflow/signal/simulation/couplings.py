@@ -1,5 +1,9 @@
 """How disturbances reach the channels: a gain, a delay and a filter for each channel, drawn once a dataset.
 
+Couplings of a detector's surroundings are measured sensor by sensor, as ratios over frequency of strain to sensor while
+something is shaken; a sensor stands at what is shaken and hears it far above its noise where the strain hardly does
+(Nguyen et al., CQG 38, 145001, 2021).
+
 A disturbance (a family, or what shakes a subsystem) has a path of its own into the strain. A witness hears each family
 through a response of its own, or, with `coupling.per: sensor`, all of them through one: a sensor has one transfer
 function, and what differs between disturbances is their way to the strain.

@@ -2,6 +2,9 @@
 
     splitmix64 of (seed, name, knot) --> innovations --> AR(1) on knots of 64 s --> linear in between
 
+Noise floors of detectors change from minute to minute and over hours (Mozzon et al., CQG 37, 215014, 2020), and so do
+the paths of noise into the strain (Vajente et al., PRD 101, 042003, 2020).
+
 Any time can be asked for alone, in any order and by any process, and gives the same bits: nothing is carried along.
 
 Shapes: W process, T time, M knot whose innovation is drawn, K knot.

@@ -61,7 +61,11 @@ class Instrument:
         return self.settings.names.index(witness)
 
     def leaked(self, strain: Array, gps: float) -> tuple[Array | None, Indices]:
-        """Returns what a signal (N,) in the strain makes the unsafe witness say (1, N), and that one's channel (1,)."""
+        """Returns what a signal (N,) in the strain makes the unsafe witness say (1, N), and that one's channel (1,).
+
+        A channel that the strain leaks into shows signals too, so that what trusts it harms them: Smith et al., CQG 28,
+        235005 (2011), section 4.
+        """
         if self.leak is None:
             return None, NOBODY
         response = self.leak.at(gps)[1:]

@@ -82,7 +82,11 @@ def channel_spectra(settings: Detector, frequency: Array, slopes: Array, rate: f
 
 
 def _passband(frequency: Array, half: float) -> Array:
-    """What a channel's own rate leaves of it (K,) at frequencies (K,) in Hz: nothing above its half."""
+    """What a channel's own rate leaves of it (K,) at frequencies (K,) in Hz: nothing above its half.
+
+    As data acquisition decimates: by a low-pass that ends there, for what is above would be folded back (Oppenheim and
+    Schafer, "Discrete-Time Signal Processing", section 4.6).
+    """
     if np.isinf(half):
         return np.ones_like(frequency)
     edge = np.clip((1 - frequency / half) / (1 - ROLL), 0.0, 1.0)
