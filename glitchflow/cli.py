@@ -4,6 +4,7 @@ No logic here: `command.py` makes a command of a row. Exit status: 0 done, 1 fai
 wrong. A stage sees what its row says it reads, and its `--help` prints the same.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -224,5 +225,8 @@ def words_of(stage: str, words: list[str]) -> tuple[str, list[str], list[str]]:
 
 def main() -> None:
     """The `glitchflow` command."""
+    os.environ["MPLBACKEND"] = (
+        "agg"  # a notebook hands down one of its own environment, and nothing is shown here
+    )
     sys.path.append(str(Path.cwd()))  # recipes, models and losses of a user's own, by import path
     app(prog_name="glitchflow")

@@ -23,7 +23,10 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from glitchflow.errors import RunError
+from glitchflow.progress import say
 
+PROCESS = 430e6  # bytes that a process of ours holds before it has done anything: Python, torch, gwpy, Ray
+CGROUPS, CGROUP_ROOT = "/proc/self/cgroup", "/sys/fs/cgroup"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without GPUs keeps its environment
@@ -35,10 +38,35 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def available_memory() -> int:
+    """Bytes that this process and its children may hold: the machine's, or less where a control group has a limit.
+
+    A batch system's job lies some groups deep, and each of them may limit it; version 1 and 2 of them are read.
+    """
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(CGROUPS).read_text().splitlines():
+            _, kinds, place = line.split(":", 2)
+            root, name = ("", "memory.max") if not kinds else ("memory", "memory.limit_in_bytes")
+            if kinds and "memory" not in kinds.split(","):
+                continue
+            group = Path(CGROUP_ROOT, root, place.lstrip("/"))
+            for one in (group, *group.parents):
+                with contextlib.suppress(OSError, ValueError):  # "max", or no such file
+                    found.append(int((one / name).read_text()))
+    return min(found)
+
+
+def named_address(address: str) -> str:
+    """The address of a running Ray, given or RAY_ADDRESS; empty where none is named, which Ray calls `local`."""
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    return "" if address == "local" else address
+
+
 def at_hand(address: str) -> bool:
     """Says whether a Ray is named, or is there already, so that `session` would start none."""
     there = sys.modules.get("ray")  # to import it takes a second
-    return bool(address or os.environ.get("RAY_ADDRESS", "")) or bool(there and there.is_initialized())
+    return bool(named_address(address)) or bool(there and there.is_initialized())
 
 
 _kept: ContextVar[contextlib.ExitStack | None] = ContextVar("kept", default=None)
@@ -63,12 +91,12 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
     """Ray for the length of the block; a Ray that this process already joined is used and left running.
 
     address: of a running Ray cluster; empty: RAY_ADDRESS, else an embedded Ray of `cpus` CPUs (default: those that
-    this process may use). It stays until the end of `one_session`, where there is one around the block. Raises
-    `RunError` where the address does not answer.
+    this process may use, and as many as its memory is enough for). It stays until the end of `one_session`, where there
+    is one around the block. Raises `RunError` where the address does not answer, or memory is too little.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS", "")
+    address = named_address(address)
     if not address:
         _token()
     import ray
@@ -80,10 +108,11 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
     if address:
         _join(address)
     else:
+        count = _affordable(cpus)
         try:
             ray.init(
                 address="local",  # not the Ray that somebody's `ray start` left the address of
-                num_cpus=cpus or available_cpus(),
+                num_cpus=count,
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=str(_private() / "r"),
@@ -105,6 +134,27 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
     with contextlib.ExitStack() as mine:
         (_kept.get() or mine).callback(ray.shutdown)
         yield
+
+
+def _affordable(cpus: int | None) -> int:
+    """As many CPUs as asked for, else as there are and memory is enough for. Raises `RunError` where it is too little.
+
+    Ray would start them all, and the machine would end one process after the other without a word of memory.
+    """
+    there, count = available_memory(), cpus or available_cpus()
+    room = int(there // PROCESS) - 1
+    if room < (cpus or 1):
+        least = cpus or 1
+        raise RunError(
+            f"cluster.cpus = {least}: takes {PROCESS * (least + 1) / 1e9:.2f} GB, a process for each and this one, and"
+            f" {there / 1e9:.2f} GB is what they may hold; give the job more memory"
+            + (", or fewer cluster.cpus" if least > 1 else "")
+        )
+    if room < count:
+        say(
+            f"{there / 1e9:.2f} GB of memory is enough for {room} of {count} CPUs, {PROCESS / 1e9:.2f} GB for each"
+        )
+    return min(count, room)
 
 
 def knock(address: str) -> None:

@@ -79,6 +79,18 @@ def test_inspect(dataset_run):
     assert done.stderr == ""
 
 
+def test_a_notebooks_backend_is_none_of_ours(dataset_run, tmp_path):
+    """Jupyter and Colab hand theirs down, which an environment of our own has not."""
+    code = (
+        "import os, sys; os.environ['MPLBACKEND'] = 'module://ipympl.backend_nbagg';"
+        "from glitchflow.cli import main; sys.argv[0] = 'glitchflow'; main()"
+    )
+    words = ("inspect", dataset_run.dataset, "--event", "3", "--figure", tmp_path / "event.png")
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "event.png").stat().st_size
+
+
 def test_inspect_of_a_damaged_store_has_status_1(dataset_run, tmp_path):
     path = shutil.copytree(dataset_run.dataset, tmp_path / "d.zarr")
     (path / "witnessed" / "c" / "2" / "0" / "0").unlink()

@@ -58,10 +58,11 @@ def temporary():
 
 
 def test_an_embedded_ray_admits_nobody_else_and_leaves_nothing(tmp_path, temporary):
-    """Nor does it follow the address that a `ray start` leaves in its directory where it is killed."""
+    """Nor does it follow the address that a `ray start` leaves in its directory where it is killed, and it is the same
+    with Ray's own word for none."""
     (temporary / "ray").mkdir()
     (temporary / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
-    done = run(EMBEDDED, HOME=str(tmp_path), TMPDIR=str(temporary))
+    done = run(EMBEDDED, HOME=str(tmp_path), TMPDIR=str(temporary), RAY_ADDRESS="local")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["cpus"] == 1
@@ -130,6 +131,53 @@ def test_a_ray_is_at_hand_where_it_runs_or_is_named(monkeypatch):
     assert cluster.at_hand("head:6379")
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     assert cluster.at_hand("")
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # Ray's word for one of its own
+    assert not cluster.at_hand("")
+    assert cluster.named_address("") == cluster.named_address("local") == ""
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "found"),
+    [
+        ("0::/", {"memory.max": "1000000000"}, 1e9),
+        (
+            "0::/slurm/job_7/step_0",
+            {"slurm/job_7/memory.max": "2000000000", "slurm/job_7/step_0/memory.max": "max"},
+            2e9,
+        ),
+        ("9:cpu:/a\n4:memory:/a", {"memory/a/memory.limit_in_bytes": "3000000000", "a/memory.max": "5"}, 3e9),
+        ("4:memory:/host/only", {"memory/memory.limit_in_bytes": "3500000000"}, 35e8),
+        ("0::/x", {}, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
+    ],
+)
+def test_a_jobs_memory_is_what_its_control_groups_grant(tmp_path, monkeypatch, groups, files, found):
+    (tmp_path / "cgroup").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text)
+    monkeypatch.setattr(cluster, "CGROUPS", str(tmp_path / "cgroup"))
+    monkeypatch.setattr(cluster, "CGROUP_ROOT", str(tmp_path / "root"))
+    assert cluster.available_memory() == found
+
+
+def test_no_more_cpus_than_memory_is_enough_for(monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "available_cpus", lambda: 4)
+    monkeypatch.setattr(cluster, "available_memory", lambda: 10**10)
+    assert (cluster._affordable(None), cluster._affordable(8)) == (4, 8)
+    monkeypatch.setattr(cluster, "available_memory", lambda: 10**9)
+    assert cluster._affordable(None) == 1
+    assert capsys.readouterr().err == "1.00 GB of memory is enough for 1 of 4 CPUs, 0.43 GB for each\n"
+    with pytest.raises(RunError) as error:
+        cluster._affordable(2)
+    assert str(error.value) == (
+        "cluster.cpus = 2: takes 1.29 GB, a process for each and this one, and 1.00 GB is what they may hold; give the"
+        " job more memory, or fewer cluster.cpus"
+    )
+    monkeypatch.setattr(cluster, "available_memory", lambda: 5 * 10**8)
+    with pytest.raises(
+        RunError, match=r"^cluster.cpus = 1: takes 0.86 GB, .* 0.50 GB .*; give the job more memory$"
+    ):
+        cluster._affordable(None)
 
 
 def test_a_mode_that_the_user_chose_stays(monkeypatch):

@@ -49,6 +49,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "channels": dataset.channels,
         "arrays": {name: [list(array.shape), str(array.dtype)] for name, array in arrays.items()},
         "bytes": sum(array.nbytes for array in arrays.values()),
+        "axes": attributes.get("axes", "known"),
         "couplings": attributes.get("couplings", {}),
         "provenance": attributes["provenance"],
     }
@@ -77,6 +78,10 @@ def text(facts: dict[str, Any], verified: bool = False) -> str:
             for name, (shape, kind) in facts["arrays"].items()
         ),
     ]
+    if facts["axes"] != "known":
+        lines.append(
+            "  axes      not known: frequency and time are as `qplot` said, not as the file of Q-plots did"
+        )
     for name in ("label", "split"):
         if name in facts:
             lines.append(f"  {name + 's':<9} " + ", ".join(f"{word} {n}" for word, n in facts[name].items()))

@@ -147,7 +147,7 @@ def _recorded(
     files."""
     sources, derived = chosen_channels(content.ingest, content.derived)
     for source in sources:
-        find_files(source)
+        find_files(source.files, f"ingest.channels {source.name}: files")
     found = find_triggers(
         content.ingest,
         content.series.duration,

@@ -52,6 +52,10 @@ def _checkpoint(value: str) -> str:
     return value if value in ("best", "last", "initial") else _absolute(value)
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) and value else value or []
+
+
 def _names(value: Any) -> Any:
     """A file of names, read now so that what a stage is made from holds the names; not there yet: its path stays."""
     if not isinstance(value, str):
@@ -84,6 +88,7 @@ Every = Annotated[int | str, AfterValidator(_every)]
 Range = Annotated[tuple[float, float], AfterValidator(ascending)]
 Positive = Annotated[Range, AfterValidator(positive)]
 File = Annotated[str, AfterValidator(_absolute)]
+Files = Annotated[list[File], BeforeValidator(_listed)]  # one may stand without a list
 Checkpoint = Annotated[str, AfterValidator(_checkpoint)]  # of a run by name, or any by path
 # names, or the path of a file of them that is not there yet
 Names = Annotated[list[str] | str, BeforeValidator(_names)]

@@ -22,6 +22,8 @@ from glitchflow.errors import InputError
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
     """Read an experiment from YAML with `section.key=value` overrides.
 
+    A list or a mapping takes the place of what the file says there.
+
     Raises `InputError`: one line naming the file (or the override), the key and what is allowed.
     """
     with _named(str(path)):
@@ -33,12 +35,26 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
             raise InputError(f"{item}: an override looks like section.key=value")
         with _named(f"{path} with {item}"):
             name, _, value = item.partition("=")
-            if value.lstrip().startswith("["):  # a list takes the place of what is there, be it a mapping
+            _refuse_within(tree, name)
+            if value.lstrip()[:1] in ("[", "{"):  # what is whole takes the place of what is there
                 OmegaConf.update(tree, name, None)
             tree.merge_with_dotlist([item])
     with _named(str(path)):
         values = OmegaConf.to_container(tree, resolve=True)
     return parse(typing.cast(dict[Any, Any], values), str(path), overrides)
+
+
+def _refuse_within(tree: Any, name: str) -> None:
+    """Raises `ValueError` for a key inside what the file gives as a list or a text."""
+    parts = name.split(".")
+    for k in range(1, len(parts)):
+        outer, inner = ".".join(parts[:k]), ".".join(parts[k:])
+        there = OmegaConf.select(tree, outer)
+        kind = "list" if OmegaConf.is_list(there) else "text" if isinstance(there, str) else ""
+        if kind and not parts[k].isdecimal():
+            raise ValueError(
+                f"{outer} is a {kind} there, and has no key {inner}; {outer}={{{inner}: ...}} takes its place"
+            )
 
 
 def named(key: str, names: list[str] | str) -> list[str]:
@@ -61,7 +77,7 @@ def _named(origin: str) -> typing.Iterator[None]:
         raise InputError(f"{origin}: cannot be read: {error}") from None
     except YAMLError as error:
         raise InputError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
-    except (OmegaConfBaseException, TypeError) as error:
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise InputError(f"{origin}: {str(error).splitlines()[0]}") from None
 
 

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from glitchflow.config.base import File, Names, Range, Section, key
+from glitchflow.config.base import File, Files, Names, Range, Section, key
 
 
 class Source(Section):
@@ -20,7 +20,11 @@ class Times(Section):
     """When to look: a list, a trigger table, or a stretch to slide over; a plain list in YAML is `gps`."""
 
     gps: list[float] = key([], "GPS times of the events", "s")
-    file: File = key("", "trigger table: CSV (Gravity Spy), HDF5, GWF, ROOT (Omicron) ..., read by gwpy")
+    file: Files = key(
+        [],
+        "trigger tables, or glob patterns, or caches of them: CSV (Gravity Spy), HDF5, ROOT, LIGO_LW (Omicron) ...,"
+        " read by gwpy",
+    )
     format: str = key("", "gwpy's name of the table's format; empty: as gwpy guesses")
     table: str = key(
         "", "the table inside the file: LIGO_LW tablename, HDF5 path, ROOT treename; empty: the usual"
@@ -28,7 +32,13 @@ class Times(Section):
     time: str = key("", "the table's column of GPS times; empty: the usual names")
     label: str = key("", "the table's column of families; empty: the usual names")
     snr: str = key("", "the table's column of SNRs; empty: the usual names")
-    where: list[str] = key([], "conditions on the table's columns, as `snr > 10`")
+    where: list[str] = key([], "conditions on the table's columns, as `snr > 10`, `frequency < 100`")
+    cluster: float | None = key(
+        None,
+        "tables: of rows that follow each other within so much, take the one of the greatest SNR",
+        "s",
+        gt=0,
+    )
     start: float | None = key(None, "stretch: GPS time of its begin", "s")
     end: float | None = key(None, "stretch: GPS time of its end", "s")
     stride: float | None = key(None, "stretch: from one window to the next; null: qplot.span", "s", gt=0)
@@ -41,7 +51,10 @@ class Times(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if bool(self.gps) + bool(self.file) + (self.start is not None or self.end is not None) > 1:
-            raise ValueError("give a list, or a file, or a start and an end, not several")
+            raise ValueError(
+                "give a list, or a file, or a start and an end, not several; on the command line"
+                " ingest.times=[...] or ingest.times={...} takes the place of all that the file says"
+            )
         if (self.start is None) != (self.end is None):
             raise ValueError("a stretch takes both start and end")
         return self
@@ -101,7 +114,5 @@ class Ingest(Section):
     series_from: File = key(
         "", "path of a store with `series`: make its Q-plots anew instead of reading files"
     )
-    qplots_from: File = key(
-        "",
-        "HDF5 file of ready Q-plots, dataset `virgo_dataset` (event, channel, time, frequency), strain first",
-    )
+    qplots_from: File = key("", "HDF5 file of ready Q-plots (event, channel, time, frequency), strain first")
+    qplots_dataset: str = key("virgo_dataset", "the dataset in that file")

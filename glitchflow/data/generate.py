@@ -146,6 +146,15 @@ def _design(factory: Factory) -> Design:
         if asd is None:
             raise InputError("whiten.asd = dataset: there is no usable train event to estimate it from")
         factory = replace(factory, engine=engine_of(content, recipe, asd))
+    if factory.ready:
+        says = {
+            "fixed": "those of qplot.frange and qplot.span",
+            "loudest": "counted from 0 by qplot.fres, qplot.tres",
+        }
+        say(
+            f"{content.ingest.qplots_from}: does not tell the axes of its images; they are taken to be"
+            f" {says[content.qplot.window]}"
+        )
     _, skipped, _ = make_block(factory, range(1))
     if skipped and recipe.events == 1:
         raise InputError(skipped[0])
@@ -189,7 +198,7 @@ def store_arrays(factory: Factory) -> dict[str, Array]:
         "valid": Array(("channel",), (channels,), "bool", column=True),
         "loudness": Array(("channel",), (channels,), "float64", column=True),
     }
-    if content.qplot.window == "loudest":
+    if content.qplot.window == "loudest" and not factory.ready:
         arrays |= {name: Array((), (), "float64", column=True) for name in ("frequency0", "time0")}
     if recipe.witnessed:
         arrays["witnessed"] = Array(("frequency", "time"), (f, t), "float32")
@@ -204,9 +213,16 @@ def store_arrays(factory: Factory) -> dict[str, Array]:
 
 
 def fixed_arrays(factory: Factory, asd: NDArray | None) -> Fixed:
-    """The arrays without an event axis: coordinates, in Hz and s from the window's centre, `rows`, `asd` (C, A)."""
+    """The arrays without an event axis: coordinates, in Hz and s from the window's centre, `rows`, `asd` (C, A).
+
+    Of crops that are ready nothing but the size of a pixel is known: they count from 0.
+    """
     content, recipe, engine = factory.content, factory.recipe, factory.engine
     fixed: Fixed = {"channel": (("channel",), np.array(recipe.channels, dtype=object))}
+    if factory.ready and content.qplot.window == "loudest":
+        (f, t), qplot = content.qplot.shape, content.qplot
+        fixed["frequency"] = (("frequency",), qplot.fres * np.arange(f))
+        fixed["time"] = (("time",), qplot.tres * (np.arange(t) - t // 2))
     if content.qplot.window == "fixed":
         frequency = np.asarray(engine.frequencies)
         time = np.asarray(engine.times) - content.series.duration / 2

@@ -5,11 +5,11 @@ Everything is known before anything is made: from the configuration, or from wha
 Shapes: C channel, R recorded channel, F frequency, T time, N sample.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from glitchflow.cluster import available_memory
 from glitchflow.data.build import BASE_MEMORY, MIB
 from glitchflow.data.content import Content
 from glitchflow.data.shard_events import block_events
@@ -142,7 +142,7 @@ def refuse_oversize(content: Content) -> None:
     if qplot.window == "loudest":  # the image that crops are cut from
         low, high = qplot.frange
         pixels += int((high - low) / qplot.fres * content.series.duration / qplot.tres)
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    there = available_memory()
     for key, value, what, size in (
         ("series.duration", f"{content.series.duration:g}", "an event's series", 24 * channels * samples),
         ("qplot.shape", f"{[f, t]}", "an event's images", 4 * (1 + MEASURE) * channels * pixels),

@@ -1,6 +1,7 @@
 """Events that are there already: the series of another store, or ready Q-plots in an HDF5 file."""
 
 from functools import partial
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,6 @@ from glitchflow.data.store import Dataset, open_store
 from glitchflow.errors import InputError
 from glitchflow.signal.types import Event, Recipe, Transient
 
-VIRGO = "virgo_dataset"  # the interTwin Virgo use case's only dataset: (event, channel, time, frequency), strain first
 NEIGHBOURS = 32  # events of a file without times that share a split
 
 
@@ -77,22 +77,24 @@ def _transients(old: Dataset, index: int) -> tuple[Transient, ...]:
 
 
 def ready_qplots(ingest: Ingest, pixels: tuple[int, int]) -> Recipe:
-    """The events of an HDF5 file of Q-plots, one dataset `virgo_dataset` (event, channel, time, frequency) float32.
+    """The events of an HDF5 file of Q-plots: one dataset (event, channel, time, frequency) float32, strain first.
 
-    pixels: (F, T) of an image. Channels are named by `ingest.channels` where it is given.
+    pixels: (F, T) of an image. Channels are named by `ingest.channels` where it is given. What the file says of itself,
+    as the seed it was made with, is kept among the attributes; the axes of its images it does not say.
     Raises `InputError` for another dataset or shape.
     """
-    path, (f, t) = ingest.qplots_from, pixels
+    path, name, (f, t) = ingest.qplots_from, ingest.qplots_dataset, pixels
     try:
         with h5py.File(path) as file:
-            shape = file[VIRGO].shape
+            told = {key: _plain(value) for one in (file, file[name]) for key, value in one.attrs.items()}
+            shape: tuple[int, ...] = getattr(file[name], "shape", ())
     except (OSError, KeyError) as error:
         raise InputError(
-            f"ingest.qplots_from = {path}: no HDF5 file with a dataset {VIRGO}: {error}"
+            f"ingest.qplots_from = {path}: no HDF5 file with a dataset ingest.qplots_dataset = {name}: {error}"
         ) from None
     if len(shape) != 4 or shape[2:] != (t, f) or shape[1] < 2:
         raise InputError(
-            f"ingest.qplots_from = {path}: {VIRGO} is of shape {shape}, not (event, channel, {t}, {f}) as qplot.shape"
+            f"ingest.qplots_from = {path}: {name} is of shape {shape}, not (event, channel, {t}, {f}) as qplot.shape"
             " (frequency, time) says, with at least one witness"
         )
     names = [c.name for c in ingest.channels] or ["STRAIN", *(f"AUX_{i}" for i in range(1, shape[1]))]
@@ -104,15 +106,22 @@ def ready_qplots(ingest: Ingest, pixels: tuple[int, int]) -> Recipe:
         labels=["background", "recorded"],
         witnessed=[],
         couplings={},
-        event=partial(_ready_event, path),
+        event=partial(_ready_event, path, name),
         split_key=lambda i: i // NEIGHBOURS,
         recorded=True,
+        attributes={"axes": "not known", "qplots_attributes": told},
     )
 
 
-def _ready_event(path: str, index: int) -> Event:
+def _plain(value: Any) -> Any:
+    """An attribute of HDF5 as JSON."""
+    plain = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    return plain if isinstance(plain, bool | int | float | str | list) else str(plain)
+
+
+def _ready_event(path: str, name: str, index: int) -> Event:
     """One event; the file knows neither its time nor its SNR."""
     with h5py.File(path) as file:
-        energy = np.asarray(file[VIRGO][index], dtype=np.float32).transpose(0, 2, 1)
+        energy = np.asarray(file[name][index], dtype=np.float32).transpose(0, 2, 1)
     bad = "" if np.isfinite(energy).all() else "not a number in its Q-plots"
     return Event(np.empty((0, 0)), None, 1, float("nan"), float("nan"), np.nan_to_num(energy), bad)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from packaging.requirements import Requirement
 
+from glitchflow.cluster import PROCESS
+
 HERE = "here"  # the machine and environment of the command itself, among the names of nodes
 Level = Literal["ok", "warn", "FAIL"]
 SKEW: dict[Level, float] = {
@@ -240,6 +242,18 @@ def space(f: Facts) -> Iterator[Finding]:
     )
 
 
+def memory(f: Facts) -> Iterator[Finding]:
+    """Finds a job whose control group grants too little memory for the processes that a Ray here would start."""
+    there, cpus = f.here["memory"], f.here["affinity"]
+    if not f.address and there < (needed := PROCESS * (cpus + 1)):
+        yield Finding(
+            "warn",
+            f"{there / GB:.2f} GB may be held here, {cpus} CPUs need {needed / GB:.2f}",
+            "more memory for the job, or fewer cluster.cpus",
+        )
+    yield Finding("ok", f"{there / GB:.1f} GB may be held here")
+
+
 def _short(path: str, found: tuple[int, int, int | None], need: float, files: int) -> str | None:
     if found[0] < need:
         return f"{path}: {found[0] / GB:.2f} GB free, {need / GB:.2f} needed"
@@ -314,6 +328,7 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "versions": versions,
     "storage": storage,
     "space": space,
+    "memory": memory,
     "gloo, NCCL": collectives,
     "ports": ports,
     "threads": threads,

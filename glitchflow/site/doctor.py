@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glitchflow.cluster import session
+from glitchflow.cluster import available_memory, named_address, session
 from glitchflow.config import Experiment
 from glitchflow.errors import InputError, RunError
 from glitchflow.site import probe
@@ -69,8 +69,13 @@ def gather(
     places: where a run writes; address, cpus: of Ray, as for `session`; fits: raises `InputError` where the cluster
     that has been joined cannot hold a training.
     """
-    address = address or os.environ.get("RAY_ADDRESS", "")
-    facts = Facts(here=probe.facts(places), session=probe.ray_directory(), places=places, address=address)
+    address = named_address(address)
+    facts = Facts(
+        here=probe.facts(places) | {"memory": available_memory()},
+        session=probe.ray_directory(),
+        places=places,
+        address=address,
+    )
     facts = replace(facts, taken=[] if address else [p for p in USUAL if not probe.call("127.0.0.1", p)])
     try:
         with session(address, cpus):

@@ -4,7 +4,6 @@ what this machine has not.
 Nothing is made for it: it follows from the configuration, and from what is known of a dataset before there is one.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 
 from glitchflow.analysis.clean import memory as cleaning
@@ -12,6 +11,7 @@ from glitchflow.analysis.clean.memory import longest_file
 from glitchflow.analysis.evaluate.stretch import on_a_stretch
 from glitchflow.analysis.infer import predicting
 from glitchflow.analysis.scan import surveying
+from glitchflow.cluster import available_memory
 from glitchflow.config import Experiment
 from glitchflow.data.content import Content
 from glitchflow.data.loader import choose_channels
@@ -121,8 +121,8 @@ def _cleaning(
 
 
 def refuse_what_does_not_fit(found: Mapping[str, Memory]) -> None:
-    """Raise `InputError` for what holds more than this machine has, by name, with the key that makes it smaller."""
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Raise `InputError` for what holds more than this process may, by name, with the key that makes it smaller."""
+    there = available_memory()
     for stage, needed in found.items():
         if needed.total > there:
             raise InputError(

@@ -131,11 +131,17 @@ def test_overrides_change_values_of_every_kind(experiment_file):
     )
 
 
-def test_a_list_takes_the_place_of_a_section(experiment_file):
+def test_what_is_whole_takes_the_place_of_what_is_there(experiment_file):
     path = experiment_file("ingest: {segments: {channel: X}, times: {start: 1, end: 9}}\n")
     ingest = load(path, ["ingest.segments=[[5, 30]]", "ingest.times=[7]"]).ingest
     assert (ingest.segments.gps, ingest.segments.channel) == ([(5, 30)], "")
     assert (ingest.times.gps, ingest.times.start) == ([7], None)
+    path = experiment_file("ingest: {segments: flag.json, times: [1, 2]}\n")
+    ingest = load(path, ["ingest.segments={channel: X}", "ingest.times={start: 1, end: 9}"]).ingest
+    assert (ingest.segments.file, ingest.segments.channel) == ("", "X")
+    assert (ingest.times.gps, ingest.times.start, ingest.times.end) == ([], 1, 9)
+    path = experiment_file("ingest: {times: {file: t.csv, label: kind}}\n")
+    assert load(path, ["ingest.times={start: 1, end: 9}"]).ingest.times.file == []
 
 
 @pytest.mark.parametrize(
@@ -155,6 +161,24 @@ def test_a_list_takes_the_place_of_a_section(experiment_file):
 def test_a_wrong_override_is_named(experiment_file, override, message):
     path = experiment_file("seed: 1\n")
     assert refusal(path, [override]).startswith(message.replace("FILE", str(path)))
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "told"),
+    [
+        ("times: [1, 2]", "ingest.times.start=3", "ingest.times is a list there, and has no key start"),
+        (
+            "segments: a.json",
+            "ingest.segments.channel=X",
+            "ingest.segments is a text there, and has no key channel",
+        ),
+    ],
+)
+def test_a_key_inside_what_is_no_section(experiment_file, text, override, told):
+    path, (outer, key) = experiment_file(f"ingest: {{{text}}}\n"), override.split("=")[0].rsplit(".", 1)
+    assert (
+        refusal(path, [override]) == f"{path} with {override}: {told}; {outer}={{{key}: ...}} takes its place"
+    )
 
 
 def test_a_mistake_of_the_file_is_not_blamed_on_an_override(experiment_file):

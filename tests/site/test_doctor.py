@@ -31,6 +31,7 @@ MACHINE = {
     "torch": {"error": None, "build": "CUDA 12.8", "gloo": True, "nccl": True, "devices": ["A100", "A100"]},
     "hardware": ["/dev/nvidia0"],
     "missing_interfaces": [],
+    "memory": 16e9,
     "auth": "token",
     "space": {"/scratch": (50e9, 1e12, 10**6), "/tmp": (5e9, 1e10, None), "/dev/shm": (5e9, 1e10, 10**6)},
 }
@@ -111,6 +112,8 @@ READ_ONLY = {**EXCHANGE, "n2": {"/scratch": {"write": "Read-only file system", H
          "here, n1, n2: /scratch: 1000000 files and directories free, 2000000 needed"
          " (a larger store.shard_mb makes fewer)"),
         ({"nodes": machine(space={"/tmp": (1e8, 1e10, None)})}, "space", "FAIL", "n2: /tmp: 0.10 GB free, 1.00 needed"),
+        ({"address": "", "here": {**MACHINE, "memory": 1e9}}, "memory", "warn",
+         "1.00 GB may be held here, 8 CPUs need 3.87"),
         ({"nodes": machine(space={"/dev/shm": (6e7, 6e7, None)})}, "space", "warn",
          "n2: /dev/shm: 0.06 GB free, 0.25 needed"),
         ({"calls": {"n1": None, "n2": "No route to host"}}, "ports", "FAIL",

@@ -28,6 +28,17 @@ TRANSIENTS = (
 )
 
 
+# of arrays that have the same in every store; not `seconds`, of which xarray would make time differences
+UNITS = {
+    "gps": "s",
+    "frequency": "Hz",
+    "time": "s",
+    "frequency0": "Hz",
+    "time0": "s",
+    "asd_frequency": "Hz",
+    "transient_gps": "s",
+}
+
 Fixed = dict[str, tuple[tuple[str, ...], NDArray]]  # by name: the names of the axes, and the values
 
 
@@ -138,6 +149,7 @@ def _new_array(
         dtype=kind,
         chunks=chunks,
         dimension_names=axes,
+        attributes={"units": UNITS[name]} if name in UNITS else {},
         config={"write_empty_chunks": True},  # a shard of zeros is an object like any other
         **{"compressors": None, **more},
     )

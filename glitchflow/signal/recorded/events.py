@@ -10,6 +10,8 @@ from functools import partial
 import numpy as np
 
 from glitchflow.config import Derived, Ingest, Series, Source, named
+from glitchflow.errors import InputError
+from glitchflow.progress import say
 from glitchflow.signal.derive import append_derived, spread_invalid
 from glitchflow.signal.recorded.frames import strain_of
 from glitchflow.signal.recorded.recording import (
@@ -23,6 +25,8 @@ from glitchflow.signal.recorded.recording import (
 from glitchflow.signal.recorded.triggers import Trigger
 from glitchflow.signal.streams import DERIVED, generator
 from glitchflow.signal.types import Event, Recipe
+
+FAMILIES = 2**15  # that labels of two bytes tell apart
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,20 @@ def recorded(
     lot: events that one task makes, which are read together; 0 where nothing is made of them yet, and the rates of all
     channels are wanted, of which a task is told (`rates`). An event whose strain the files do not cover, or that has
     NaN there, is `skipped`, with the reason; a witness without data is zeros, and not `valid`.
-    Raises `InputError` where no channel or no file is given, and, without `lot`, for a channel that no file has.
+    Raises `InputError` where no channel or no file is given, for more families than a store can number, and, without
+    `lot`, for a channel that no file has.
     """
     sources, derived = chosen_channels(ingest, derived)
     labels = ["background", *(sorted({t.label for t in triggers} - {"background"}) or ["recorded"])]
+    if len(labels) > FAMILIES:
+        raise InputError(
+            f"ingest.times.label = {ingest.times.label or labels[1]}: {len(labels) - 1} families, of which a store"
+            f" takes {FAMILIES - 1}; name a column of families"
+        )
+    if not lot and len(sources) + len(derived) < 2:
+        say(
+            f"{sources[0].name} has no witness beside it in ingest.channels: no network can be trained on that"
+        )
     starts = [event_start(series, trigger.gps) for trigger in triggers]
     recording = open_recording(sources, series, starts, lot, rates)
     known = {} if lot else recorded_rates(recording)

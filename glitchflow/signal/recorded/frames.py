@@ -6,11 +6,15 @@
 
 import glob
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from glitchflow.config import Ingest, Source
 from glitchflow.errors import InputError
+from glitchflow.progress import say
 from glitchflow.signal.recorded.samples import Samples, read_samples
 
 CACHES = (".cache", ".lcf", ".ffl")  # lists of files, as LAL and Virgo write them
@@ -35,52 +39,79 @@ def strain_of(ingest: Ingest) -> Source:
     return ingest.channels[0]
 
 
-def find_files(source: Source) -> tuple[str, ...]:
-    """Finds the files that `source.files` names: paths, patterns, directories, or cache / ffl lists.
+def find_files(files: Sequence[str], key: str) -> tuple[str, ...]:
+    """Finds what `key` names: paths, patterns, directories, or cache / ffl lists.
 
-    Raises `InputError` where a pattern matches nothing.
+    A name that is there is no pattern, whatever characters are in it. Raises `InputError` where one matches nothing.
     """
     found: list[str] = []
-    for pattern in source.files:
+    for pattern in files:
         path = Path(pattern).expanduser()
-        if path.is_dir():
+        if "://" in pattern:  # it is up to who reads it
+            matches = [pattern]
+        elif path.is_dir():
             matches = [str(p) for p in sorted(path.iterdir()) if p.suffix in FRAMES]
         elif path.suffix in CACHES and path.exists():
-            matches = _cached(source, path)
+            matches = _cached(path, key)
+        elif path.exists():
+            matches = [str(path)]
+        elif path.parent.is_dir():
+            matches = sorted(map(str, path.parent.glob(path.name)))
         else:
             matches = sorted(glob.glob(str(path)))  # noqa: PTH207  patterns may be absolute
         if not matches:
-            raise InputError(f"ingest.channels {source.name}: files = {pattern}: no such file")
+            raise InputError(f"{key} = {pattern}: no such file")
         found += matches
     return tuple(found)
 
 
-def _cached(source: Source, path: Path) -> list[str]:
+def _cached(path: Path, key: str) -> list[str]:
     from gwpy.io.cache import file_path, read_cache
 
     try:
-        return [
-            file_path(entry).removeprefix("file://localhost").removeprefix("file://")
-            for entry in read_cache(path)
-        ]
+        return [_path(file_path(entry)) for entry in read_cache(path)]
     except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"ingest.channels {source.name}: {path}: not a cache or ffl list: {error}") from None
+        raise InputError(f"{key} = {path}: not a cache or ffl list: {error}") from None
+
+
+def _path(entry: str) -> str:
+    """The path in a URL of a cache, where spaces are %20."""
+    path = entry.removeprefix("file://localhost").removeprefix("file://")
+    return unquote(path) if "%" in path and not Path(path).exists() else path
 
 
 def pieces(source: Source) -> tuple[Piece, ...]:
     """Lists a channel's files with the time each covers, by start.
 
-    Raises `InputError` as `find_files`, and where a file whose name does not tell its time cannot be read.
+    A file whose name does not tell its time and that cannot be read is left out, which is said. Raises `InputError` as
+    `find_files`, and where all are such.
     """
-    found = []
-    for path in find_files(source):
+    found, unread = [], []
+    for path in find_files(source.files, f"ingest.channels {source.name}: files"):
         told = NAMED.match(Path(path).name)
         if told:
             start, seconds = map(float, told.groups())
             found.append(Piece(path, start, start + seconds))
-        else:
+            continue
+        try:
             found.append(Piece(path, *read_file(source, path).span))
+        except InputError as error:
+            unread.append(str(error))
+    if unread and not found:
+        raise InputError(unread[0])
+    if unread:
+        _say(
+            f"{unread[0]}"
+            + (f" (and {len(unread) - 1} more such files)" if unread[1:] else "")
+            + "; it is left out"
+        )
     return tuple(sorted(found, key=lambda p: (p.start, p.path)))
+
+
+@cache
+def _say(line: str) -> None:
+    """Once in a process: a channel's files are looked for more than once."""
+    say(line)
 
 
 def read_file(source: Source, path: str) -> Samples:

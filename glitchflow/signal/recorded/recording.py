@@ -11,6 +11,7 @@ Shapes: E window, C channel, N sample of a window, M sample of a stretch, R reco
 """
 
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ UNKNOWN = 16384.0  # Hz that a channel is taken to have before it was read: the 
 SLOWEST = 8.0  # Hz; of a trend once a second or a minute no series of seconds can be made
 TREND = 16  # times slower than the common rate, where that is slow itself: below it a channel is one of its trends
 LOT = 64  # windows that are read together where nobody says
+AGAIN = 0.1  # s until a file that could not be read is read once more
 MARGIN = 16  # samples of the slowest rate read beyond each end of a stretch: more than half a filter
 
 
@@ -222,14 +224,20 @@ def _read(recording: Recording, first: int, last: int) -> Stretch:
             if piece.start >= end or piece.stop <= begin:
                 continue
             for c, source, found in zip(lot, some, _decode(recording, piece, some, begin, end)):
-                if not isinstance(found, str) and found.rate < slowest:
-                    found = f"{found.rate:.4g} Hz is too slow"
-                if not isinstance(found, str):
-                    row = rows.setdefault(c, Row.empty(begin, end, found.rate))
-                    found = row.put(found)
-                if found:
+                if isinstance(found, str):
                     reason = f"{piece.path} cannot be read: {found}"
-                    unread.setdefault(source.name, []).append((piece.start, piece.stop, reason))
+                elif found.rate < slowest:
+                    reason = f"{piece.path}: {found.rate:.4g} Hz is too slow"
+                elif found.rate != (known := recording.rates[source.name]):
+                    reason = f"{piece.path} is sampled at {found.rate:g} Hz, other files at {known:g} Hz"
+                else:
+                    if c not in rows:
+                        # begin where both rates have a sample: a second of 12.5 Hz need not
+                        both = math.lcm(whole, whole_seconds(found.rate))
+                        rows[c] = Row.empty(begin // both * both, end, found.rate)
+                    rows[c].put(found)
+                    continue
+                unread.setdefault(source.name, []).append((piece.start, piece.stop, reason))
         for c in list(rows):
             values[c] = rows.pop(c).resampled(first, last, rate)
     return Stretch(first, values, unread)
@@ -282,9 +290,13 @@ def _decode(
     for form in dict.fromkeys(source.format for source in missing):
         names = {s.name: s.channel or s.name for s in missing if s.format == form}
         whole = (low, high) == (piece.start, piece.stop)
-        read = read_samples(
-            piece.path, form, [*dict.fromkeys(names.values())], *(() if whole else (low, high))
-        )
+        wanted = (piece.path, form, [*dict.fromkeys(names.values())], *(() if whole else (low, high)))
+        read = read_samples(*wanted)
+        if all(
+            isinstance(one, str) for one in read.values()
+        ):  # the file: its file system may be away for a moment
+            time.sleep(AGAIN)
+            read = read_samples(*wanted)
         fresh |= {name: read[channel] for name, channel in names.items()}
     for name, one in fresh.items():
         recording.decoded[piece.path, name] = _Decoded(low, high, one)

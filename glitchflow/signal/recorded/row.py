@@ -32,15 +32,13 @@ class Row:
         """Returns one without samples, from second `begin` to `end`."""
         return Row(begin, rate, np.full(round((end - begin) * rate), np.nan))
 
-    def put(self, found: Samples) -> str:
-        """Takes over the samples of one file; returns why not, in words, where that cannot be."""
-        if found.rate != self.rate:
-            return f"it is sampled at {found.rate:g} Hz, the file before it at {self.rate:g} Hz"
+    def put(self, found: Samples) -> None:
+        """Takes over the samples of one file; where files overlap, what is no number takes nothing's place."""
         place = round((found.start - self.begin) * self.rate)
         low, high = max(place, 0), min(place + len(found.values), len(self.values))
         if low < high:
-            self.values[low:high] = found.values[low - place : high - place]
-        return ""
+            values = found.values[low - place : high - place]
+            np.copyto(self.values[low:high], values, where=~np.isnan(values))
 
     def resampled(self, first: int, last: int, rate: float) -> Array:
         """Returns the samples from `first` to `last`, counted from GPS 0 at `rate`; NaN where recorded ones are.

@@ -4,6 +4,7 @@ Their algebra is igwn_segments': a `segmentlist` here is always coalesced, apart
 """
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from igwn_segments import infinity, segment, segmentlist
@@ -14,6 +15,7 @@ from glitchflow.signal.recorded.frames import pieces, strain_of
 from glitchflow.signal.recorded.samples import Samples, bit_names, read_samples
 from glitchflow.signal.types import Over
 
+FLAGS = (".h5", ".hdf5", ".hdf", ".json", ".xml")  # what DataQualityFlags are kept in; others are lists
 FILES = 1024  # whose state is read together: some seconds of a task
 
 
@@ -41,13 +43,14 @@ def _from_file(path: str, key: str) -> segmentlist:
     """The active segments of a DataQualityFlag (HDF5, JSON, LIGO_LW), or a list of segments (segwizard)."""
     from gwpy.segments import DataQualityFlag, SegmentList
 
-    reasons = []
-    for read in (lambda: DataQualityFlag.read(path).active, lambda: SegmentList.read(path)):
-        try:
-            return segmentlist(segment(float(a), float(b)) for a, b in read()).coalesce()
-        except Exception as error:  # noqa: BLE001  gwpy's readers raise anything on a bad file
-            reasons.append(" ".join(str(error).split()) or type(error).__name__)
-    raise InputError(f"ingest.{key} = {path}: no segments can be read: {reasons[0][:300]}")
+    flag = Path(path.lower().removesuffix(".gz")).suffix in FLAGS
+    try:
+        # in a list: gwpy takes a path apart at its commas
+        read = DataQualityFlag.read([path]).active if flag else SegmentList.read([path], format="segwizard")
+        return segmentlist(segment(float(a), float(b)) for a, b in read).coalesce()
+    except Exception as error:  # noqa: BLE001  gwpy's readers raise anything on a bad file
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise InputError(f"ingest.{key} = {path}: no segments can be read: {reason[:300]}")
 
 
 def _from_state(ingest: Ingest, wanted: Segments, key: str, over: Over) -> segmentlist:

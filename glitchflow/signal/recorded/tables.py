@@ -4,6 +4,8 @@ Shapes: R row.
 """
 
 import re
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from glitchflow.config import Times
 from glitchflow.errors import InputError
 from glitchflow.progress import say
+from glitchflow.signal.recorded.frames import find_files
 from glitchflow.signal.types import Array
 
 # column names that trigger tables use: Gravity Spy, Omicron, SNAX, PyCBC Live, gstlal
@@ -20,63 +23,119 @@ LABEL = ("label", "ml_label", "family")
 SNR = ("snr", "SNR")
 DETECTOR = ("ifo", "detector")
 # by a file's suffix, where no format is given: gwpy's guess takes commas for nothing and tabs for spaces
-FORMATS = {".csv": "ascii.csv", ".tsv": "ascii.tab", ".tab": "ascii.tab"}
+FORMATS = {
+    ".csv": "ascii.csv",
+    ".tsv": "ascii.tab",
+    ".tab": "ascii.tab",
+    ".txt": "ascii",  # whatever separates its columns
+    ".dat": "ascii",
+}
 # tables inside a file that are tried where none is named, and what gwpy's readers call the key for one
 TABLES = ("sngl_burst", "sngl_inspiral", "triggers")
 INSIDE = {".xml": "tablename", ".root": "treename", ".h5": "path", ".hdf5": "path", ".hdf": "path"}
 
-Row = tuple[
-    float, str, float
-]  # GPS s; family, empty where the table does not tell; SNR, NaN where it does not
+# GPS s; family, empty where the table does not tell; SNR, NaN where it does not
+Row = tuple[float, str, float]
+
+
+@dataclass
+class _Told:
+    """Counts what is said once of all files together."""
+
+    rows: int = 0
+    others: int = 0  # of another detector
+    whole: str = ""  # the first file whose times are whole seconds, and their column
 
 
 def read_table(times: Times, detector: str) -> list[Row]:
     """Reads the rows of `ingest.times.file` that pass `ingest.times.where`, in its order, to a nanosecond.
 
     detector: as H1; rows of another are left out, and counted. Raises `InputError` for a file that cannot be read,
-    lacks a column, or whose times are no GPS times.
+    lacks a column, or whose times are no GPS times, and where no row is left.
     """
-    table = _opened(times)
-    try:
-        for condition in times.where:
-            table = table.filter(condition)
-    except Exception as error:  # noqa: BLE001  gwpy's parser raises anything
-        raise InputError(f"ingest.times.where = {times.where}: {_line(error)}") from None
-    table = _of_detector(times, table, detector)
-    gps, label, snr = (
-        _times(times, table),
-        _column(times, table, "label", LABEL),
-        _column(times, table, "snr", SNR),
+    paths, told = find_files(times.file, "ingest.times.file"), _Told()
+    rows = [row for path in paths for row in _rows(times, path, detector, told)]
+    name = paths[0] if len(paths) == 1 else f"{len(paths)} files, {paths[0]} the first"
+    if told.others:
+        say(
+            f"{name}: {told.others} of {told.rows} rows are of another detector than {detector}, and left out"
+        )
+    if told.whole:
+        say(told.whole)
+    if not rows:
+        conditions = f"ingest.times.where = {', '.join(times.where)}: leaves none" if times.where else "none"
+        raise InputError(
+            f"ingest.times.file = {name}: {told.rows} rows, {told.others} of another detector than"
+            f" {detector or 'the strain'}; {conditions} of the others"
+            if told.rows
+            else f"ingest.times.file = {name}: no rows"
+        )
+    return _clustered(times, name, rows) if times.cluster else rows
+
+
+def _clustered(times: Times, name: str, rows: list[Row]) -> list[Row]:
+    """Of rows that follow each other within `times.cluster` s, the loudest."""
+    from gwpy.table import EventTable
+
+    gps, snr = (np.array([row[k] for row in rows]) for k in (0, 2))
+    if np.isnan(snr).all():
+        raise InputError(
+            f"ingest.times.cluster = {times.cluster:g}: takes the loudest, and no row of {name} has an SNR; name its"
+            " column in ingest.times.snr"
+        )
+    table = EventTable({"gps": gps, "snr": np.nan_to_num(snr, nan=-np.inf), "row": np.arange(len(rows))})
+    kept = sorted(table.cluster("gps", "snr", times.cluster)["row"].tolist())
+    say(
+        f"{name}: {len(rows)} rows are {len(kept)} times {times.cluster:g} s apart, of which the loudest are taken"
     )
+    return [rows[k] for k in kept]
+
+
+def _rows(times: Times, path: str, detector: str, told: _Told) -> list[Row]:
+    """The rows of one file."""
+    table = _opened(times, path)
+    told.rows += len(table)
+    table = _of_detector(table, detector, told)
+    for condition in times.where:
+        try:
+            table = table.filter(condition)
+        except Exception as error:  # noqa: BLE001  gwpy's parser raises anything
+            reason = (
+                f"no column {error}; there are: {', '.join(table.colnames)}"
+                if isinstance(error, KeyError)
+                else _line(error)
+            )
+            raise InputError(f"ingest.times.where = {condition}: {path}: {reason}") from None
+    gps = _times(times, path, table, told)
+    label, snr = (_column(times, path, table, *one) for one in (("label", LABEL), ("snr", SNR)))
     labels = ["" if _masked(one) else str(one) for one in table[label]] if label else [""] * len(table)
-    snrs = [np.nan if _masked(one) else float(one) for one in table[snr]] if snr else [np.nan] * len(table)
+    snrs = [_number(path, snr, one) for one in table[snr]] if snr else [np.nan] * len(table)
     return list(zip(gps.tolist(), labels, snrs))
 
 
-def _opened(times: Times) -> Any:
+def _opened(times: Times, path: str) -> Any:
     from gwpy.table import EventTable
 
-    suffix = next((s.lower() for s in reversed(Path(times.file).suffixes) if s.lower() != ".gz"), "")
+    suffix = Path(path.lower().removesuffix(".gz")).suffix
     form = times.format or FORMATS.get(suffix, "")
     options: dict[str, Any] = {"format": form} if form else {}
     key = INSIDE.get(suffix)
-    tries: list[dict[str, Any]] = [{key: times.table}] if times.table and key else [{}]
-    if not times.table and key:
-        tries += [{key: name} for name in TABLES]
-    errors = []
-    for one in tries:
+    names = [times.table] if times.table else TABLES
+    tries: list[dict[str, Any]] = [{key: name} for name in names] if key else []
+    error = ""
+    for one in tries if times.table and key else [*tries, {}]:
         try:
-            return EventTable.read(times.file, **options, **one)
-        except Exception as error:  # noqa: BLE001  gwpy's readers raise anything on a bad file
-            errors.append(_line(error))
-    hint = (
-        f"; name the one inside in ingest.times.table: {errors[0]}"
-        if key and not times.table
-        else f": {errors[0]}"
-    )
+            with warnings.catch_warnings():
+                warnings.filterwarnings(
+                    "error", "path= was not specified"
+                )  # and the first of several is taken
+                return EventTable.read([path], **options, **one)  # in a list: gwpy cuts a path at its commas
+        except Exception as caught:  # noqa: BLE001  gwpy's readers raise anything on a bad file
+            error = _line(caught).partition(" The available formats are")[0]
+    hint = "; name the one inside in ingest.times.table" if key and not times.table else ""
     if not form and not key:
-        hint = f"; name gwpy's word for its format in ingest.times.format: {errors[0]}"
-    raise InputError(f"ingest.times.file = {times.file}: cannot be read{hint}")
+        hint = "; name gwpy's word for its format in ingest.times.format"
+    raise InputError(f"ingest.times.file = {path}: cannot be read{hint}: {error}")
 
 
 def _line(error: Exception) -> str:
@@ -87,7 +146,14 @@ def _masked(value: Any) -> bool:
     return value is np.ma.masked or str(value) in ("", "--", "nan")
 
 
-def _of_detector(times: Times, table: Any, detector: str) -> Any:
+def _number(path: str, column: str, value: Any) -> float:
+    try:
+        return np.nan if _masked(value) else float(value)
+    except ValueError:
+        raise InputError(f"ingest.times.snr = {column}: {value} in {path} is no number") from None
+
+
+def _of_detector(table: Any, detector: str, told: _Told) -> Any:
     """The rows that are of this detector, or of none by name."""
     name = next((name for name in DETECTOR if name in table.colnames), None)
     if name is None or not detector:
@@ -95,42 +161,42 @@ def _of_detector(times: Times, table: Any, detector: str) -> Any:
     others = np.array(
         [bool(re.fullmatch(r"[A-Z]\d", one)) and one != detector for one in map(str, table[name])], bool
     )
-    if others.any():
-        say(
-            f"{times.file}: {others.sum()} of {len(table)} rows are of another detector than {detector}, and left out"
-        )
+    told.others += int(others.sum())
     return table[~others]
 
 
-def _times(times: Times, table: Any) -> Array:
+def _times(times: Times, path: str, table: Any, told: _Told) -> Array:
     """GPS times (R,): of the column by name, else the first usual one that is no whole seconds; with its NAME_ns."""
     usual = [name for name in TIME if name in table.colnames]
     fine = [name for name in usual if f"{name}_ns" in table.colnames or table[name].dtype.kind not in "iu"]
-    name = _column(times, table, "time", tuple(fine + usual))
+    name = _column(times, path, table, "time", tuple(fine + usual))
     if name is None:
         raise InputError(
-            f"ingest.times.file = {times.file}: no column of GPS times; name it in ingest.times.time, there are:"
+            f"ingest.times.file = {path}: no column of GPS times; name it in ingest.times.time, there are:"
             f" {', '.join(table.colnames)}"
         )
-    if name not in fine and name in usual:
-        say(f"{times.file}: its times, {name}, are whole seconds")
+    if name not in fine and name in usual and len(table):
+        told.whole = told.whole or f"{path}: its times, {name}, are whole seconds"
     try:
         found = np.array(table[name], dtype=np.float64)
         if f"{name}_ns" in table.colnames:
             found = found + 1e-9 * np.array(table[f"{name}_ns"], dtype=np.float64)
     except ValueError:
         raise InputError(
-            f"ingest.times.time = {name}: {table[name][0]} in {times.file} is no GPS time;"
+            f"ingest.times.time = {name}: {table[name][0]} in {path} is no GPS time;"
             " gwpy.time.to_gps makes one of UTC"
         ) from None
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found))[0])
+        raise InputError(f"ingest.times.time = {name}: row {row + 1} of {path} is {found[row]}, no GPS time")
     return found
 
 
-def _column(times: Times, table: Any, key: str, usual: tuple[str, ...]) -> str | None:
+def _column(times: Times, path: str, table: Any, key: str, usual: tuple[str, ...]) -> str | None:
     """The column asked for by `ingest.times.<key>`, else the first of the usual names that is there."""
     asked = getattr(times, key)
     if asked and asked not in table.colnames:
         raise InputError(
-            f"ingest.times.{key} = {asked}: not a column of {times.file}; there are: {', '.join(table.colnames)}"
+            f"ingest.times.{key} = {asked}: not a column of {path}; there are: {', '.join(table.colnames)}"
         )
     return asked or next((name for name in usual if name in table.colnames), None)

@@ -86,6 +86,22 @@ def test_xarray_reads_a_generated_store(dataset_run):
     }  # fmt: skip
 
 
+def test_units_and_a_copy_in_netcdf(dataset_run, tmp_path):
+    """As docs/python.md has it: netCDF knows no nested attributes."""
+    opened = xarray.open_zarr(dataset_run.dataset)
+    assert {name: opened[name].units for name in opened.variables if "units" in opened[name].attrs} == {
+        "gps": "s", "frequency": "Hz", "time": "s", "asd_frequency": "Hz", "transient_gps": "s",
+    }  # fmt: skip
+    opened.attrs = {name: json.dumps(value) for name, value in opened.attrs.items()}
+    opened.to_netcdf(tmp_path / "dataset.nc")
+    with xarray.open_dataset(tmp_path / "dataset.nc") as copy:
+        np.testing.assert_array_equal(copy["qplot"], opened["qplot"])
+        np.testing.assert_array_equal(copy["valid"], opened["valid"])
+        assert list(copy["channel"].values.astype(str)) == list(opened["channel"].values)
+        assert json.loads(copy.attrs["config"])["seed"] == 3
+        assert copy["frequency"].units == "Hz"
+
+
 def test_every_way_of_slicing(path):
     values, dataset = content(), store.open_store(path)
     for key in (

@@ -56,6 +56,11 @@ def test_a_list_a_file_or_a_state_channel(tmp_path, files):
         {"channel": "X1:STATE"},
     ):  # fmt: skip
         assert usable(tmp_path, files, segments=given) == SCIENCE
+    lists = ["1004 1020\n1024 1040\n", "# start stop\n0 1004 1020 16\n1 1024 1040 16\n"]
+    for name in ("a.txt", "b.dat", "c.seg", "comma, and space"):
+        for text in lists:
+            (tmp_path / name).write_text(text)
+            assert usable(tmp_path, files, segments=str(tmp_path / name)) == SCIENCE
     both = {"channel": "X1:STATE", "bits": [0, 2]}
     assert usable(tmp_path, files, segments=both) == [(1030, 1040)]
     assert usable(tmp_path, files, segments=SCIENCE, leave_out=both) == [(1004, 1020), (1024, 1030)]
@@ -154,6 +159,12 @@ def test_what_gives_no_segments(tmp_path, files):
     (tmp_path / "text.xml").write_text("hello")
     with pytest.raises(InputError, match=r"^ingest.segments = .*text.xml: no segments can be read: "):
         usable(tmp_path, files, segments=str(tmp_path / "text.xml"))
+    (tmp_path / "list.txt").write_text("hello")
+    with pytest.raises(InputError) as error:
+        usable(tmp_path, files, segments=str(tmp_path / "list.txt"))
+    assert str(error.value) == (
+        f"ingest.segments = {tmp_path}/list.txt: no segments can be read: unable to parse segment from line 'hello'"
+    )
     with pytest.raises(InputError) as error:
         usable(tmp_path, files, leave_out={"channel": "X1:NO"})
     assert str(error.value) == (

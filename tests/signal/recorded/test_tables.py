@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import gwpy.testing
+import h5py
 import numpy as np
 import pytest
 
@@ -86,5 +87,94 @@ def test_one_line_for_what_is_no_table_of_gps_times(tmp_path):
     ) as error:
         read(tmp_path / "table.strange", "1 2 3")
     assert len(str(error.value)) < 600
-    with pytest.raises(InputError, match=r"^ingest.times.where = \['snr >'\]: "):
-        read(tmp_path / "a.csv", SPY + ROWS.format("H1", 3), where=["snr >"])
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("snr >", "cannot parse filter definition from 'snr >'"),
+        ("snr >> 8", "no column '>>'; there are: event_time, ifo, peak_time, peak_time_ns, snr, ml_label"),
+        ("rho > 8", "no column 'rho'; there are: event_time, ifo, peak_time, peak_time_ns, snr, ml_label"),
+    ],
+)
+def test_a_condition_that_is_none(tmp_path, condition, reason):
+    with pytest.raises(InputError) as error:
+        read(tmp_path / "a.csv", SPY + ROWS.format("H1", 3), where=[condition])
+    assert str(error.value) == f"ingest.times.where = {condition}: {tmp_path}/a.csv: {reason}"
+
+
+def test_what_leaves_no_row_says_how_many_there_were(tmp_path):
+    text = SPY + ROWS.format("H1", 3)
+    for detector, where, told in (
+        (
+            "H1",
+            ["snr > 8"],
+            "2 rows, 1 of another detector than H1; ingest.times.where = snr > 8: leaves none",
+        ),
+        ("V1", [], "2 rows, 2 of another detector than V1; none"),
+    ):
+        with pytest.raises(InputError) as error:
+            read(tmp_path / "a.csv", text, detector, where=where)
+        assert str(error.value) == f"ingest.times.file = {tmp_path}/a.csv: {told} of the others"
+    with pytest.raises(InputError) as error:
+        read(tmp_path / "a.csv", SPY)
+    assert str(error.value) == f"ingest.times.file = {tmp_path}/a.csv: no rows"
+
+
+def test_what_is_no_number(tmp_path):
+    with pytest.raises(InputError) as error:
+        read(tmp_path / "a.csv", "time,snr\n1000.5,loud\n")
+    assert str(error.value) == f"ingest.times.snr = snr: loud in {tmp_path}/a.csv is no number"
+    with pytest.raises(InputError) as error:
+        read(tmp_path / "a.csv", "time,snr\n1000.5,1\nnan,2\n")
+    assert str(error.value) == (f"ingest.times.time = time: row 2 of {tmp_path}/a.csv is nan, no GPS time")
+
+
+def omicron(path, time, snr, frequency):
+    """An HDF5 file as Omicron writes them each minute: segments and triggers, a compound dataset each."""
+    columns = ("time", "tstart", "tend", "frequency", "fstart", "fend", "q", "snr", "amplitude", "phase")
+    triggers = np.zeros(len(time), [(name, "f8") for name in columns])
+    triggers["time"], triggers["snr"], triggers["frequency"], triggers["q"] = time, snr, frequency, 11.3
+    with h5py.File(path, "w") as file:
+        file["segments"] = np.array([(1000.0, 1060.0)], [("start", "f8"), ("end", "f8")])
+        file["triggers"] = triggers
+
+
+def test_omicrons_files_of_a_minute(tmp_path, capsys):
+    """By a pattern, a list or a cache; of the tiles of one glitch the loudest, chosen by any of their columns."""
+    omicron(
+        tmp_path / "X1-S_OMICRON-1000-60.h5",
+        [1010.5, 1010.55, 1010.6, 1030.0],
+        [8, 20, 9, 6],
+        [30, 40, 90, 50],
+    )
+    omicron(tmp_path / "X1-S_OMICRON-1060-60.h5", [1070.25, 1071.0], [7, 12], [35, 300])
+    paths = [str(path) for path in sorted(tmp_path.glob("*.h5"))]
+    (tmp_path / "all.ffl").write_text("".join(f"{p} {p.split('-')[-2]} 60 0 0\n" for p in paths))
+    every = read_table(Times(file=f"{tmp_path}/*OMICRON*.h5"), "X1")
+    assert [row[0] for row in every] == [1010.5, 1010.55, 1010.6, 1030.0, 1070.25, 1071.0]
+    assert [row[1:] for row in every] == [("", snr) for snr in (8, 20, 9, 6, 7, 12)]
+    assert read_table(Times(file=paths), "X1") == every
+    assert read_table(Times(file=str(tmp_path / "all.ffl"), table="triggers"), "X1") == every
+    assert not capsys.readouterr().err
+    loudest = read_table(
+        Times(file=paths, cluster=0.1, where=["frequency < 100", "q > 5", "snr > 6.5"]), "X1"
+    )
+    assert loudest == [(1010.55, "", 20.0), (1070.25, "", 7.0)]
+    assert capsys.readouterr().err == (
+        f"2 files, {paths[0]} the first: 4 rows are 2 times 0.1 s apart, of which the loudest are taken\n"
+    )
+
+
+def test_what_cannot_be_clustered(tmp_path):
+    with pytest.raises(InputError) as error:
+        read(tmp_path / "a.csv", "time\n1000.5\n", cluster=0.1)
+    assert str(error.value) == (
+        f"ingest.times.cluster = 0.1: takes the loudest, and no row of {tmp_path}/a.csv has an SNR; name its column in"
+        " ingest.times.snr"
+    )
+
+
+@pytest.mark.parametrize("text", ["# time snr\n1000.5 8\n", "time\tsnr\n1000.5\t8\n", "time,snr\n1000.5,8\n"])
+def test_texts_with_any_separator(tmp_path, text):
+    assert read(tmp_path / "triggers.txt", text) == [(1000.5, "", 8.0)]

@@ -11,6 +11,7 @@ from glitchflow.analysis.inspect import inspect
 from glitchflow.config import Source, parse
 from glitchflow.data import store
 from glitchflow.data.generate import ingest
+from glitchflow.data.view import axes
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.recorded import triggers
 from glitchflow.signal.recorded.frames import coverage, find_files
@@ -65,7 +66,7 @@ def test_coverage_is_joined(recording):
 
 
 def test_a_window_over_several_files_is_gapless(recording):
-    parts = [TimeSeries.read(p, "S1:A").value for p in find_files(recording[0])[:3]]
+    parts = [TimeSeries.read(p, "S1:A").value for p in find_files(recording[0].files, "files")[:3]]
     found = read_channel(recording[0], 1010, 30, RATE)
     np.testing.assert_array_equal(found, np.concatenate(parts)[10 * RATE : 40 * RATE])
     with pytest.raises(
@@ -75,17 +76,23 @@ def test_a_window_over_several_files_is_gapless(recording):
 
 
 def test_directories_and_cache_lists(recording, tmp_path):
-    found = find_files(recording[0])
+    found = find_files(recording[0].files, "files")
     folder = tmp_path / "folder"
     folder.mkdir()
     for path in found:
         (folder / path.split("/")[-1]).symlink_to(path)
-    assert len(find_files(Source(name="S1:A", files=[str(folder)]))) == 6
-    lal, ffl = tmp_path / "x.lcf", tmp_path / "x.ffl"
-    lal.write_text("".join(f"S S1_TEST {p.split('-')[-2]} 16 file://localhost{p}\n" for p in found))
-    ffl.write_text("".join(f"{p} {p.split('-')[-2]} 16 0 0\n" for p in found))
-    for cache in (lal, ffl):
-        assert find_files(Source(name="S1:A", files=[str(cache)])) == found
+    assert len(find_files([str(folder)], "files")) == 6
+    lal = "".join(f"S S1_TEST {p.split('-')[-2]} 16 file://localhost{p}\n" for p in found)
+    for name, text in {
+        "x.lcf": lal,
+        "x.cache": lal.replace("localhost", ""),
+        "x.ffl": "".join(f"{p} {p.split('-')[-2]} 16 0 0\n" for p in found),
+    }.items():
+        (tmp_path / name).write_text(text)
+        assert find_files([str(tmp_path / name)], "files") == found
+    (tmp_path / "x.lcf").write_bytes(b"\xff\x00")
+    with pytest.raises(InputError, match=r"^files = .*x.lcf: not a cache or ffl list: "):
+        find_files([str(tmp_path / "x.lcf")], "files")
 
 
 # -- times -------------------------------------------------------------------------------------------------------
@@ -119,7 +126,7 @@ def test_an_hdf5_table_and_named_columns(recording, tmp_path):
         find_triggers(experiment(tmp_path, recording, times={"file": str(path)}))
     with pytest.raises(InputError, match=r"ingest.times.label = no: not a column of "):
         find_triggers(experiment(tmp_path, recording, times=times | {"label": "no"}))
-    with pytest.raises(InputError, match=r"ingest.times.file = .*nothing.csv: cannot be read: "):
+    with pytest.raises(InputError, match=r"ingest.times.file = .*nothing.csv: no such file"):
         find_triggers(experiment(tmp_path, recording, times={"file": "nothing.csv"}))
 
 
@@ -152,7 +159,8 @@ def test_quiet_times(recording, tmp_path):
     [
         (
             {"gps": [1.0], "file": "x.csv"},
-            "ingest.times: give a list, or a file, or a start and an end, not several",
+            "ingest.times: give a list, or a file, or a start and an end, not several; on the command line"
+            " ingest.times=[...] or ingest.times={...} takes the place of all that the file says",
         ),
         ({"start": 3.0}, "ingest.times: a stretch takes both start and end"),
         ({"begin": 3.0}, "ingest.times.begin: unknown key"),
@@ -214,19 +222,83 @@ def test_none_that_can_be_used(recording, tmp_path):
         ingest(made)
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_ready_qplots_of_the_virgo_use_case(tmp_path):
+@pytest.fixture
+def ready(tmp_path):
+    """Q-plots as itwinai's Virgo use case publishes them, of 70 events."""
     energy = np.random.default_rng(0).exponential(size=(70, 4, 16, 12)).astype("f4")
     with h5py.File(tmp_path / "v.h5", "w") as file:
         file["virgo_dataset"] = energy
-    made = small(
-        tmp_path, derived=[], qplot={"shape": [12, 16]}, ingest={"qplots_from": str(tmp_path / "v.h5")}
+        file["virgo_dataset"].attrs["seed"] = np.int64(42)
+        file["mine"] = energy[:40]
+        file.attrs["made by"] = "somebody"
+
+    def made(**changes):
+        ingest = {"qplots_from": str(tmp_path / "v.h5"), **changes.pop("ingest", {})}
+        return small(tmp_path / "run", derived=[], ingest=ingest, **{"qplot": {"shape": [12, 16]}, **changes})
+
+    return energy, made
+
+
+def test_ready_qplots_of_the_virgo_use_case(ready, tmp_path, capsys):
+    energy, made = ready
+    dataset = store.open_store(ingest(made()))
+    assert capsys.readouterr().err.startswith(
+        f"{tmp_path}/v.h5: does not tell the axes of its images; they are taken to be those of qplot.frange and"
+        " qplot.span\n"
     )
-    dataset = store.open_store(ingest(made))
     assert dataset.channels == ["STRAIN", "AUX_1", "AUX_2", "AUX_3"]
     np.testing.assert_array_equal(dataset["qplot"][:], energy.transpose(0, 1, 3, 2))
     assert {len(set(part.tolist())) for part in np.split(np.asarray(dataset["split"][:]), [32, 64])} == {1}
     assert dataset.attributes["normalisation"] is None or dataset.attributes["normalisation"]["mean"][0] > 0
-    wrong = small(tmp_path / "w", derived=[], ingest={"qplots_from": str(tmp_path / "v.h5")})
+    assert dataset.attributes["qplots_attributes"] == {"seed": 42, "made by": "somebody"}
+    assert "  axes      not known: " in inspect(dataset.path)[0]
+
+
+def test_ready_crops_about_the_loudest_pixel(ready, capsys):
+    """As the published set is: where the crops were is not known, how large their pixels are is."""
+    energy, made = ready
+    qplot = {"shape": [12, 16], "window": "loudest", "tres": 0.016, "fres": 0.5}
+    dataset = store.open_store(ingest(made(qplot=qplot, ingest={"qplots_dataset": "mine"})))
+    assert "taken to be counted from 0 by qplot.fres, qplot.tres\n" in capsys.readouterr().err
+    np.testing.assert_array_equal(dataset["qplot"][:], energy[:40].transpose(0, 1, 3, 2))
+    frequency, time = axes(dataset, 3)
+    np.testing.assert_allclose(frequency, 0.5 * np.arange(12))
+    np.testing.assert_allclose(time, 0.016 * (np.arange(16) - 8))
+
+
+def test_what_is_no_file_of_ready_qplots(ready, tmp_path):
+    _, made = ready
     with pytest.raises(InputError, match=r"virgo_dataset is of shape \(70, 4, 16, 12\), not \(event, ch"):
-        ingest(wrong)
+        ingest(made(qplot={"shape": [16, 16]}))
+    with pytest.raises(InputError) as error:
+        ingest(made(ingest={"qplots_dataset": "no"}))
+    assert str(error.value).startswith(
+        f"ingest.qplots_from = {tmp_path}/v.h5: no HDF5 file with a dataset ingest.qplots_dataset = no: "
+    )
+    assert not (tmp_path / "run" / "dataset.zarr").exists()
+
+
+def test_more_families_than_a_byte_tells_apart(recording, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("time,kind\n" + "".join(f"{1010 + i / 8},id{i:04d}\n" for i in range(200)))
+    made = experiment(tmp_path, recording, times={"file": str(table), "label": "kind"})
+    dataset = store.open_store(ingest(made))
+    assert [dataset.labels[i] for i in dataset["label"][:]] == [f"id{i:04d}" for i in range(200)]
+
+
+def test_more_families_than_a_store_takes(recording, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("time,kind\n" + "".join(f"{1010 + i / 2000},id{i}\n" for i in range(32768)))
+    made = experiment(tmp_path, recording, times={"file": str(table), "label": "kind"})
+    with pytest.raises(InputError) as error:
+        ingest(made)
+    assert str(error.value) == (
+        "ingest.times.label = kind: 32768 families, of which a store takes 32767; name a column of families"
+    )
+
+
+def test_no_witness_is_said_at_once(recording, tmp_path, capsys):
+    ingest(experiment(tmp_path, recording[:1], times=[1010.0]))
+    assert "S1:A has no witness beside it in ingest.channels: no network can be trained on that\n" in (
+        capsys.readouterr().err
+    )
