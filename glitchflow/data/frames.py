@@ -1,13 +1,15 @@
-"""Frame files, GWF and HDF5, written through gwpy: whole or not at all, with names that say what they cover.
+"""Frame files, GWF and HDF5, written through gwpy or gwframe: whole or not at all, with names that say what they cover.
 
 Shapes: n = rate x length, one for each channel.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.errors import RunError
@@ -41,8 +43,32 @@ def write_frame(
     temporary = path.with_name(f"{path.name}.partial")
     temporary.unlink(missing_ok=True)
     with said(path, key):
-        made.write(str(temporary), format=form)
+        if form == "gwf":
+            write_gwf(made, temporary)
+        else:
+            made.write(str(temporary), format=form)
         temporary.replace(path)
+
+
+def write_gwf(series: Any, path: Path) -> None:
+    """Write a dictionary of gwpy's time series, which begin together, as one frame: by gwframe, else as gwpy can.
+
+    Raises what they raise; see `said`.
+    """
+    if not find_spec("gwframe"):
+        series.write(str(path), format="gwf")
+        return
+    import gwframe
+
+    first = next(iter(series))
+    gwframe.write(
+        path,
+        {name: np.ascontiguousarray(one.value) for name, one in series.items()},
+        start=float(series[first].t0.value),
+        sample_rate={name: float(one.sample_rate.value) for name, one in series.items()},
+        unit={name: str(one.unit) for name, one in series.items()},
+        name=first.partition(":")[0],
+    )
 
 
 @contextmanager
@@ -57,5 +83,5 @@ def said(path: Path, key: str) -> Iterator[None]:
         raise RunError(
             f"{path}: no library here writes GWF ({error}); install the extra [gwf], or {key}=hdf5"
         ) from None
-    except (OSError, RuntimeError) as error:  # lalframe raises the latter
+    except (OSError, RuntimeError) as error:  # lalframe and gwframe raise the latter
         raise RunError(f"{path}: cannot be written: {error}") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from glitchflow.config import Source
-from glitchflow.data.frames import said
+from glitchflow.data.frames import said, write_gwf
 from glitchflow.signal.recorded.frames import Piece, read_file
 from glitchflow.signal.types import Array, Indices
 
@@ -74,7 +74,7 @@ def write(channels: Mapping[str, Array], stretch: Stretch, directory: Path, form
     }
     with said(path, "clean.format"):
         if suffix == FRAME:
-            TimeSeriesDict(series).write(path, format="gwf")
+            write_gwf(TimeSeriesDict(series), path)
             return
         for name, one in series.items():
             one.write(path, format="hdf5", path=name, append=True)

@@ -1,4 +1,4 @@
-"""Channels out of one frame file: HDF5 by h5py, GWF by LALFrame where it is there, everything else by gwpy.
+"""Channels out of one frame file: HDF5 by h5py, GWF by gwframe or LALFrame where one is there, all else by gwpy.
 
 Each of LALFrame's questions about a channel, its type among them, decodes all of its samples: gwpy asks for the type,
 and reads by a stream, which decodes them twice more. What LALFrame refuses gwpy is asked for, which says why.
@@ -12,6 +12,7 @@ Shapes: N sample.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,41 @@ def _checked(found: Samples | str) -> Samples | str:
 
 
 def _read_gwf(path: str, form: str, channels: Sequence[str], start: float, stop: float) -> Read:
+    if form == "gwf" and find_spec("gwframe"):
+        return _read_gwframe(path, channels, start, stop)
     try:
         return _read_lalframe(path, channels, start, stop)
     except (ImportError, RuntimeError):  # another library is there, or what it reads is none of its frames
         return _read_gwpy(path, form, channels, start, stop)
+
+
+def _read_gwframe(path: str, channels: Sequence[str], start: float, stop: float) -> Read:
+    """Over whole seconds, a channel and a frame at a time: of more, gwframe closes up gaps between frames, cuts what
+    lies beyond the file and leaves out channels that are not there or not valid, without a word."""
+    import gwframe
+
+    low, high = _whole(start, stop)
+    with gwframe.FrameReader(path) as file:
+        frames = [k for k, span in enumerate(file.frame_spans) if span.start < high and span.end > low]
+        if not frames:
+            raise RuntimeError(f"{path} has nothing of GPS {start:g} to {stop:g}")
+        found: Read = {}
+        for name in channels:
+            try:
+                parts = [file.read(name, frame_index=k) for k in frames]
+                each = [Samples(one.start, _rate(one.dt), one.array, one.unit) for one in parts]
+                found[name] = _joined(each, low, high)
+            except Exception as error:  # noqa: BLE001  what frameCPP throws is of no one kind
+                found[name] = _words(error)[:300]
+    return found
+
+
+def _whole(start: float, stop: float) -> tuple[float, float]:
+    """The whole seconds that hold GPS [start, stop)."""
+    return (
+        math.floor(start) if math.isfinite(start) else start,
+        math.ceil(stop) if math.isfinite(stop) else stop,
+    )
 
 
 def _read_lalframe(path: str, channels: Sequence[str], start: float, stop: float) -> Read:
@@ -115,8 +147,7 @@ def _read_lalframe(path: str, channels: Sequence[str], start: float, stop: float
     import lal
     import lalframe
 
-    low = math.floor(start) if math.isfinite(start) else start
-    high = math.ceil(stop) if math.isfinite(stop) else stop
+    low, high = _whole(start, stop)
     file, frames = lalframe.FrFileOpenURL(path), []
     for frame in range(lalframe.FrFileQueryNFrame(file)):
         begin = float(lalframe.FrFileQueryGTime(lal.LIGOTimeGPS(), file, frame))
@@ -177,13 +208,18 @@ def _unit(unit: Any) -> str:
 
 
 def _joined(parts: list[Samples], start: float, stop: float) -> Samples:
-    """What frames that follow each other have of GPS [start, stop)."""
+    """What frames, ascending, have of GPS [start, stop); between those that do not meet there is NaN."""
     first, (_, end) = parts[0], parts[-1].span
+    pieces = [first.values]
     for before, after in pairwise(parts):
-        if after.rate != before.rate or abs(after.start - before.span[1]) * before.rate > SEAM:
-            raise RuntimeError(f"the frame of GPS {after.start:g} does not follow the one before it")
+        hole = (after.start - before.span[1]) * before.rate
+        if after.rate != before.rate or hole < -SEAM or abs(hole - round(hole)) > SEAM:
+            raise RuntimeError(f"the frame of GPS {after.start:.3f} does not follow the one before it")
+        if round(hole):
+            pieces.append(np.full(round(hole), np.nan))
+        pieces.append(after.values)
     low, late = (round(max(0.0, t) * first.rate) for t in (start - first.start, end - stop))
-    values = np.concatenate([one.values for one in parts]) if len(parts) > 1 else first.values
+    values = np.concatenate(pieces) if len(pieces) > 1 else first.values
     return Samples(first.start + low / first.rate, first.rate, values[low : len(values) - late], first.unit)
 
 
@@ -243,5 +279,9 @@ def _dataset(file: h5py.File, name: str, start: float, stop: float) -> Samples |
     last = math.ceil(min(max((stop - begin) / step, 0), count))
     unit = attributes.get("unit", attributes.get("Yunits", ""))
     unit = unit.decode() if isinstance(unit, bytes) else str(unit)
-    rate = 1 / step if abs(1 / step - round(1 / step)) > 1e-6 else round(1 / step)  # dx = 0.002 is 500 Hz
-    return Samples(begin + first * step, float(rate), dataset[first:last], unit)
+    return Samples(begin + first * step, _rate(step), dataset[first:last], unit)
+
+
+def _rate(step: float) -> float:
+    """Of samples `step` s apart, in Hz: 0.002 s is 500 Hz."""
+    return 1 / step if abs(1 / step - round(1 / step)) > 1e-6 else float(round(1 / step))

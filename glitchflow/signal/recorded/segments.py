@@ -12,7 +12,7 @@ from igwn_segments import infinity, segment, segmentlist
 from glitchflow.config import Ingest, Segments
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.frames import pieces, strain_of
-from glitchflow.signal.recorded.samples import Samples, bit_names, read_samples
+from glitchflow.signal.recorded.samples import bit_names, read_samples
 from glitchflow.signal.types import Over
 
 FLAGS = (".h5", ".hdf5", ".hdf", ".json", ".xml")  # what DataQualityFlags are kept in; others are lists
@@ -86,12 +86,15 @@ def _state(form: str, channel: str, bits: int, paths: list[str]) -> tuple[list[t
     found, why = list[tuple[float, float]](), ""
     for path in paths:
         state = read_samples(path, form, [channel])[channel]
-        if not isinstance(state, Samples) or state.values.dtype.kind not in "iu":
-            why = why or (
-                state if isinstance(state, str) else f"its values are {state.values.dtype}, not integers"
-            )
+        if isinstance(state, str):
+            why = why or state
             continue
-        on = (state.values.astype(np.int64) & bits) == bits
+        there = np.isfinite(state.values)  # a frame with a hole has NaN there, and no bit is set
+        values = np.where(there, state.values, 0)
+        if (values != np.trunc(values)).any():
+            why = why or f"its values are {state.values.dtype}, not integers"
+            continue
+        on = there & ((values.astype(np.int64) & bits) == bits)
         edges = np.flatnonzero(np.diff(np.concatenate(([False], on, [False])))) / state.rate + state.start
         found += [(a, b) for a, b in edges.reshape(-1, 2).tolist()]
     return found, why

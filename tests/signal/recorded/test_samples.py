@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from gwpy.timeseries import TimeSeries, TimeSeriesDict
 
 from glitchflow.signal.recorded import samples as module
-from glitchflow.signal.recorded.samples import read_samples
+from glitchflow.signal.recorded.samples import Samples, read_samples
 
 lalframe = pytest.importorskip("lalframe")
 START = 1381161600
+LAL = "gwf.lalframe"  # where gwframe is there too, it is what reads GWF
 KINDS = {
     "H1:A": (1024, "float64"),
     "H1:B": (256, "float32"),
@@ -41,7 +43,7 @@ def test_samples_are_gwpys(path, span, monkeypatch):
     wanted = module._read_gwpy(path, "gwf", list(KINDS), *(span or (-np.inf, np.inf)))
     monkeypatch.delattr(module, "_read_gwpy")
     for _ in range(2):  # with the types unknown, and known
-        found = read_samples(path, "", list(KINDS), *span)
+        found = read_samples(path, LAL, list(KINDS), *span)
         for name, (rate, kind) in KINDS.items():
             one, other = found[name], wanted[name]
             assert (one.start, one.rate, one.unit) == (other.start, rate, other.unit)
@@ -51,15 +53,32 @@ def test_samples_are_gwpys(path, span, monkeypatch):
 
 def test_a_type_that_changes_and_a_channel_that_is_not_there(path, monkeypatch):
     monkeypatch.setattr(module, "_types", {"H1:B": 11})  # LALFrame's number of float64
-    found = read_samples(path, "", ["H1:B", "H1:NONE"])
+    found = read_samples(path, LAL, ["H1:B", "H1:NONE"])
     assert len(found["H1:B"].values) == 2048
     assert found["H1:NONE"] == "channel 'H1:NONE' not found"
 
 
 def test_each_channel_is_decoded_once_when_its_type_is_known(path, monkeypatch):
-    read_samples(path, "", ["H1:A"])
+    read_samples(path, LAL, ["H1:A"])
     monkeypatch.setattr(lalframe, "FrFileQueryChanType", None)
-    assert len(read_samples(path, "", ["H1:A"])["H1:A"].values) == 8192
+    assert len(read_samples(path, LAL, ["H1:A"])["H1:A"].values) == 8192
+
+
+def test_a_hole_between_frames_is_no_number(tmp_path):
+    """And frames that overlap, or change their rate, are said not to follow each other."""
+    one = Samples(START, 16.0, np.arange(16, dtype="i4"))
+    found = module._joined([one, replace(one, start=START + 3)], START + 0.5, START + 3.5)
+    np.testing.assert_array_equal(found.values, [*range(8, 16), *[np.nan] * 32, *range(8)])
+    assert found.start == START + 0.5
+    for after in (
+        replace(one, start=START + 0.5),
+        replace(one, start=START + 1.03),
+        replace(one, start=START + 1, rate=8.0),
+    ):
+        with pytest.raises(
+            RuntimeError, match=r"^the frame of GPS 13811616\d\d\.\d+ does not follow the one before it$"
+        ):
+            module._joined([one, after], -np.inf, np.inf)
 
 
 @pytest.mark.skipif("GLITCHFLOW_TEST_DATA" not in os.environ, reason="GLITCHFLOW_TEST_DATA is not set")

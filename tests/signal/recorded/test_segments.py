@@ -80,6 +80,18 @@ def test_a_state_channel_is_read_in_lots_of_files(tmp_path, files, monkeypatch):
     assert lots == [[str(tmp_path / f"X-X1_STATE-{start}-32.h5")] for start in (1000, 1032)]
 
 
+def test_a_hole_in_a_state_has_no_bit(tmp_path):
+    state = np.ones(32 * 16)
+    state[16 * 8 : 16 * 10] = np.nan
+    for name, values in (("X1:S", np.zeros(32 * RATE)), ("X1:STATE", state)):
+        rate = len(values) // 32
+        TimeSeries(values, t0=1000, sample_rate=rate, name=name).write(
+            tmp_path / "X-X1_STATE-1000-32.h5", path=name, format="hdf5", append=True
+        )
+    found = usable(tmp_path, str(tmp_path / "*.h5"), segments={"channel": "X1:STATE"})
+    assert found == [(1000, 1008), (1010, 1032)]
+
+
 def test_gwoscs_bits_by_name(tmp_path):
     """In GWOSC's layout: no data in seconds 4 to 6, CAT3 off in 8 to 10, an injection in 12 to 13."""
     path = tmp_path / "H-H1_GWOSC_4KHZ_R1-1000-16.hdf5"
