@@ -22,10 +22,10 @@ import numpy as np
 from glitchflow.data import objects
 from glitchflow.data.frames import ENDINGS, frame_name, write_frame
 from glitchflow.errors import RunError
-from glitchflow.online.checksum import damage
 from glitchflow.online.hours import Log, entered, put
 from glitchflow.online.line import STATE_RATE, Cleaned, Memory
 from glitchflow.online.saved import Saved, pack, unpack
+from glitchflow.signal.recorded.checksum import damage
 from glitchflow.signal.recorded.frames import NAMED
 
 STATE, HOURS, HIDDEN = "state", "hours", ".new."

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glitchflow.online.checksum import damage
+from glitchflow.signal.recorded.checksum import damage
 from glitchflow.signal.recorded.frames import FRAMES, NAMED, Piece
 from glitchflow.signal.recorded.samples import FORMATS, Read, Samples, read_samples
 

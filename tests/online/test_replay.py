@@ -8,9 +8,9 @@ from helpers import run_here
 from posts import RATES, START, out, put, recorded, run
 
 from glitchflow.errors import InputError
-from glitchflow.online.checksum import damage
 from glitchflow.online.line import CLEANED, NOTHING
 from glitchflow.online.replay import FAULTS, GPS_EPOCH, LEAP, Delivery, Replay, deliver, plan, replay
+from glitchflow.signal.recorded.checksum import damage
 from glitchflow.signal.recorded.frames import Piece
 from glitchflow.signal.recorded.samples import read_samples
 

@@ -21,6 +21,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.signal.recorded.checksum import damage
+
 # by a file's suffix, where no format is given
 GWF = ("gwf", "gwf.lalframe")
 FORMATS = {".gwf": "gwf", ".h5": "hdf5", ".hdf5": "hdf5", ".hdf": "hdf5"}
@@ -78,6 +80,18 @@ def read_samples(
     costs itself, with the reason in words. What comes back may begin up to 1 s earlier and end up to 1 s later.
     """
     form = form or FORMATS.get(Path(path).suffix.lower(), "")
+    if form in GWF:
+        try:
+            why = damage(Path(path))
+        except OSError as error:
+            why = error.strerror or _words(error)
+        if why:
+            return dict.fromkeys(channels, why)
+    return _read(path, form, channels, start, stop)
+
+
+def _read(path: str, form: str, channels: Sequence[str], start: float, stop: float) -> Read:
+    """Of a file that is whole."""
     reader = _read_hdf5 if form.startswith("hdf5") else _read_gwf if form in GWF else _read_gwpy
     try:
         found = reader(path, form, channels, start, stop)
@@ -85,7 +99,7 @@ def read_samples(
         if len(channels) == 1:
             return {channels[0]: _words(error)}
         # one channel spoils the reading of all: each by itself
-        return {name: read_samples(path, form, [name], start, stop)[name] for name in channels}
+        return {name: _read(path, form, [name], start, stop)[name] for name in channels}
     return {name: _checked(one) for name, one in found.items()}
 
 
