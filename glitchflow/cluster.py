@@ -110,15 +110,16 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
     else:
         count = _affordable(cpus)
         try:
-            ray.init(
-                address="local",  # not the Ray that somebody's `ray start` left the address of
-                num_cpus=count,
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(_private() / "r"),
-                logging_level=logging.WARNING,
-                log_to_driver=False,  # stages report for their tasks; Ray's own logs stay in its session directory
-            )
+            with _on_loopback():
+                ray.init(
+                    address="local",  # not the Ray that somebody's `ray start` left the address of
+                    num_cpus=count,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(_private() / "r"),
+                    logging_level=logging.WARNING,
+                    log_to_driver=False,  # stages report for their tasks; Ray's logs stay in its session directory
+                )
         except (
             Exception
         ) as error:  # Ray raises bare exceptions: a machine too busy, a full disk, no shared memory
@@ -155,6 +156,22 @@ def _affordable(cpus: int | None) -> int:
             f"{there / 1e9:.2f} GB of memory is enough for {room} of {count} CPUs, {PROCESS / 1e9:.2f} GB for each"
         )
     return min(count, room)
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Within the block Ray takes a node's address of 127.0.0.1 at its word, and so do all that it starts.
+
+    On Linux it would put the machine's first address in its place, for the nodes that could join, and listen on every
+    one: GCS, raylet, agents, driver and workers.
+    """
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def knock(address: str) -> None:

@@ -7,12 +7,17 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -272,6 +277,35 @@ def descendants(pid: int) -> list[tuple[int, str]]:
             except OSError:
                 continue
     return found
+
+
+@contextlib.contextmanager
+def listeners() -> Iterator[set[tuple[str, str]]]:
+    """(process, address) of all that this process, and everything under it, listens on within the block."""
+    found: set[tuple[str, str]] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    sockets = process.net_connections("inet")
+                    open_to = [s for s in sockets if s.status == "LISTEN" or s.type == socket.SOCK_DGRAM]
+                    found.update((process.name(), s.laddr.ip) for s in open_to if s.laddr)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        looking.join()
+
+
+def beyond_loopback(found: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those that another machine could reach."""
+    plain = [(name, ip_address(address.removeprefix("::ffff:"))) for name, address in found]
+    return sorted((name, str(address)) for name, address in plain if not address.is_loopback)
 
 
 def edit_attributes(store: Path, **changes: object) -> None:

@@ -1,7 +1,7 @@
 """A stage's help lists what it reads: nothing more can be read (config/reads.py), and nothing less is listed."""
 
 import pytest
-from helpers import READ, linked, small, staged
+from helpers import READ, beyond_loopback, linked, listeners, small, staged
 from posts import write_twin
 
 from glitchflow.cli import STAGES
@@ -10,7 +10,14 @@ from glitchflow.command import shown
 
 @pytest.fixture(scope="module")
 def everything(trained_run, tmp_path_factory):
-    """Every stage, run once with an experiment that remembers what was read of it."""
+    """Every stage, run once with an experiment that remembers what was read of it; what was listened on meanwhile."""
+    with listeners() as found:
+        run(trained_run, tmp_path_factory.mktemp("stages"))
+    return found
+
+
+def run(trained_run, workdir):
+    """What no test runs before (see conftest.py)."""
     from glitchflow.analysis.baseline import baseline
     from glitchflow.analysis.clean.clean import clean
     from glitchflow.analysis.event import event
@@ -27,7 +34,6 @@ def everything(trained_run, tmp_path_factory):
     from glitchflow.train.tune.search_space import apply, name
     from glitchflow.train.tune.sweep import sweep
 
-    workdir = tmp_path_factory.mktemp("stages")
     changes = {"store": {"path": str(trained_run.dataset)}, "train": {"workers": 1, "epochs": 1}}
     changes |= {"tune": {"space": {"train.lr": {"choice": [1e-3]}}, "trials": 1}}
     beside = small(workdir, **changes)
@@ -61,6 +67,12 @@ def everything(trained_run, tmp_path_factory):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_all_that_its_help_lists(everything, stage):
     assert READ[stage].seen == READ[stage].keys
+
+
+def test_no_stage_listens_beyond_this_machine(everything):
+    """Not Ray, not a worker; `train` in train/test_interruption.py."""
+    assert {"gcs_server", "raylet"} <= {name for name, _ in everything}
+    assert beyond_loopback(everything) == []
 
 
 def test_a_path_is_shown_from_here_unless_that_is_far(tmp_path, monkeypatch):

@@ -169,10 +169,13 @@ def run_workers(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from glitchflow.train.group import Group
+
     scratch = directory / "ray"  # Ray keeps no state of ours, so every attempt has a name of its own
     trainer = TorchTrainer(
         function,
         train_loop_config=config,
+        torch_config=Group(),
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=gpu,

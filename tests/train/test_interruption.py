@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import command
+from helpers import beyond_loopback, command, listeners
 from two_workers import train_on_two
 
 from glitchflow.config import Experiment
@@ -92,10 +92,13 @@ def test_a_killed_worker_is_replaced_a_signal_ends_the_run_at_a_checkpoint_and_i
     experiment = on_the_same_data(undisturbed, tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=kill_worker_1_and_stop, args=(experiment,), daemon=True).start()
-    with pytest.raises(
-        RunError, match=r"stopped after step \d+, with a checkpoint; the same command goes on"
+    with (
+        listeners() as found,
+        pytest.raises(RunError, match=r"stopped after step \d+, with a checkpoint; the same command goes on"),
     ):
         fit(experiment)
+    assert any("RayTrainWorker" in name for name, _ in found)
+    assert beyond_loopback(found) == []
     assert signal.getsignal(signal.SIGTERM) == before
     assert "SIGTERM: stopping at a checkpoint, within 60 s" in capsys.readouterr().err
     log = (home(experiment) / "log.txt").read_text()
