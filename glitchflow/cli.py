@@ -76,42 +76,42 @@ STAGES = {
     "export": Stage(
         "glitchflow.train.export:export",
         "Write the trained network, with its normalisation, as a torch.export program: export/.",
-        "workdir infer.checkpoint",
+        "workdir infer.checkpoint model.name",
     ),
     "infer": Stage(
         "glitchflow.analysis.infer:infer",
         "Generate the strain's Q-plots from the witnesses': predictions.zarr. Goes on where it stopped.",
-        "workdir store.path infer cluster",
+        "workdir store.path infer model.name cluster",
         ("overwrite",),
     ),
     "evaluate": Stage(
         "glitchflow.analysis.evaluate.evaluate:evaluate",
         "Score the predictions on the test split, beside every other method: evaluation/.",
-        "workdir seed store.path ingest.channels loader.subset infer.batch evaluate veto clean.threshold harm"
-        " scan.signals scan.alpha cluster",
+        "workdir seed store.path ingest.channels loader.subset infer.batch model.name evaluate veto clean.threshold"
+        " harm scan.signals scan.alpha cluster",
     ),
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",
         "Subtract the generated noise from the strain, and write it with the veto segments: clean/.",
-        "workdir seed store.path ingest clean veto evaluate harm",
+        "workdir seed store.path ingest model.name clean veto evaluate harm",
         ("overwrite", "force"),
     ),
     "watch": Stage(
         "glitchflow.online.watch:watch",
         "Clean frames as they appear in a directory, until it is told to stop: online/. Goes on where it stopped.",
-        "workdir infer.checkpoint ingest.channels ingest.segments online",
+        "workdir infer.checkpoint model.name ingest.channels ingest.segments online",
         says="{stage}: stopped after {seconds:.0f} s; {shown} has the frames",
     ),
     "event": Stage(
         "glitchflow.analysis.event:event",
         "Show one time on one page: strain before and after, who carries it, other methods, vetoes: events/GPS.html.",
-        "workdir store.path ingest.channels evaluate veto clean.threshold",
+        "workdir store.path ingest.channels model.name evaluate veto clean.threshold",
         arguments=("gps",),
     ),
     "report": Stage(
         "glitchflow.analysis.report:report",
         "Draw everything there is so far on one page: report.html.",
-        "workdir store.path report evaluate train.loss",
+        "workdir store.path model.name report evaluate train.loss",
     ),
     "doctor": Stage(
         "glitchflow.site.doctor:doctor",

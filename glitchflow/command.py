@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from glitchflow.config import Experiment, Reads, describe, load
+from glitchflow.config import NO_IMPORTS, Experiment, Reads, describe, load
 from glitchflow.errors import InputError, RunError
 
 
@@ -50,6 +50,13 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
         False,
     ),
     "address": (str, typer.Option("--address", help="Ray cluster to join.", envvar="RAY_ADDRESS"), ""),
+    "no_imports": (
+        bool,
+        typer.Option(
+            "--no-imports", help="Refuse import paths: run no code but GlitchFlow's.", envvar=NO_IMPORTS
+        ),
+        False,
+    ),
     "workers": (
         str,
         typer.Option(
@@ -77,7 +84,7 @@ def command(app: typer.Typer, name: str, stage: Stage) -> None:
     }
     rows |= {name: (*ARGUMENTS[name], empty) for name in stage.arguments}
     rows["overrides"] = (list[str] | None, overrides, None)
-    names = stage.options + ("address",) * ("cluster" in stage.reads.split())
+    names = (*stage.options, *("address",) * ("cluster" in stage.reads.split()), "no_imports")
     rows |= {option: OPTIONS[option] for option in names}
 
     def run(**given: Any) -> None:
@@ -99,6 +106,8 @@ def command(app: typer.Typer, name: str, stage: Stage) -> None:
 def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
     """Read the experiment, call the stage's function with what it may see of it, and say what it wrote."""
     path, address = given.pop("path"), given.get("address", "")
+    if given.pop("no_imports"):
+        os.environ[NO_IMPORTS] = "1"
     overrides, experiment = given.pop("overrides") or [], None
     if path:
         whole = load(path, overrides)
@@ -124,6 +133,7 @@ def shown(written: Any) -> str:
 
 # what a file system says that no more can be written to, or not by this user: no fault of the program's
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+REFUSED |= {errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP}
 
 
 @contextlib.contextmanager
@@ -141,8 +151,20 @@ def one_line() -> Iterator[None]:
         if error.errno not in REFUSED:
             raise
         stop(f"{error.filename or 'a file'}: cannot be written: {error.strerror}", 1)
+    except EOFError as error:  # typer would say no more than "Aborted!"
+        raise RuntimeError(f"something read beyond the end of its input: {error}") from error
+    except Exception as error:
+        if not _of_object_store(error):
+            raise
+        stop(f"the file system or the object store refuses: {' '.join(str(error).split())[:300]}", 1)
     except KeyboardInterrupt:
         stop("stopped; what is finished is kept, and the same command goes on from there", 1)
+
+
+def _of_object_store(error: Exception) -> bool:
+    """Whether it is of obstore, through which objects and arrays are read and written; it may not be imported yet."""
+    there = sys.modules.get("obstore.exceptions")
+    return there is not None and isinstance(error, there.BaseError)
 
 
 def stop(line: str, status: int) -> NoReturn:

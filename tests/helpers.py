@@ -286,12 +286,14 @@ def listeners() -> Iterator[set[tuple[str, str]]]:
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.02):
+        while True:
             for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     sockets = process.net_connections("inet")
                     open_to = [s for s in sockets if s.status == "LISTEN" or s.type == socket.SOCK_DGRAM]
                     found.update((process.name(), s.laddr.ip) for s in open_to if s.laddr)
+            if over.wait(0.02):
+                return
 
     looking = threading.Thread(target=look)
     looking.start()

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import obstore
 import pytest
 from helpers import run_here
+from obstore.store import S3Store
 
 from glitchflow.cli import STAGES
 from glitchflow.command import one_line
-from glitchflow.config import Experiment, describe
+from glitchflow.config import NO_IMPORTS, Experiment, describe
 
 COMMAND = Path(sys.executable).parent / "glitchflow"
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -68,8 +70,49 @@ def test_a_disk_that_is_full_under_a_plain_file_is_one_line_and_status_1(capsys)
         file.write("metrics")
     assert ended.value.code == 1
     assert capsys.readouterr().err == "glitchflow: a file: cannot be written: No space left on device\n"
+    with pytest.raises(SystemExit), one_line():
+        Path(300 * "x").touch()
+    assert capsys.readouterr().err == f"glitchflow: {300 * 'x'}: cannot be written: File name too long\n"
     with pytest.raises(FileNotFoundError), one_line():  # no disk's fault: the traceback says whose
         Path("/nowhere/at/all").read_text()
+
+
+def test_an_object_store_that_does_not_answer_is_one_line_and_status_1(capsys):
+    away = S3Store(
+        "bucket",
+        endpoint="http://127.0.0.1:1",
+        region="none",
+        skip_signature=True,
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0},
+    )
+    with pytest.raises(SystemExit) as ended, one_line():
+        obstore.head(away, "zarr.json")
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("glitchflow: the file system or the object store refuses: ")
+    assert "http://127.0.0.1:1/bucket/zarr.json" in said
+    assert said.count("\n") == 1
+
+
+def test_what_reads_beyond_its_end_is_no_ctrl_c():
+    """typer takes an EOFError for one, and says no more than that it aborted."""
+    with (
+        pytest.raises(RuntimeError, match=r"^something read beyond the end of its input: no more$"),
+        one_line(),
+    ):
+        raise EOFError("no more")
+
+
+def test_no_import_path_is_followed_where_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv(NO_IMPORTS, "")  # what the command sets ends with the test
+    monkeypatch.chdir(tmp_path)
+    done = run_here("generate", QUICKSTART, "--no-imports", "simulate.recipe=builtins:print")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "glitchflow: simulate.recipe = builtins:print: is not imported under --no-imports; built in are detector,"
+        " notebook\n"
+    )
 
 
 def test_inspect(dataset_run):

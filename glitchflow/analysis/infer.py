@@ -93,14 +93,15 @@ def predicting(kind: Kind, shape: Shape, channels: int, written: int, batch: int
 def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:
     """The network asked for, and, where it is still there, the same run's before training; by array of predictions.
 
-    Raises `InputError` where there is no such checkpoint.
+    Raises `InputError` where there is no such checkpoint, or one of a model that `model.name` does not name.
     """
     directory = Path(experiment.workdir) / "train" / "checkpoints"
-    trained = checkpoint.find(directory, experiment.infer.checkpoint)
+    own = experiment.model.name
+    trained = checkpoint.find(directory, experiment.infer.checkpoint).as_named(own)
     networks = {"qplot": Checkpoint(trained.path.absolute(), trained.meta)}  # Ray's workers stand elsewhere
     initial = networks["qplot"].path.with_name("initial")
     if experiment.infer.untrained and initial.exists():
-        networks[UNTRAINED] = checkpoint.open_checkpoint(initial)
+        networks[UNTRAINED] = checkpoint.open_checkpoint(initial).as_named(own)
     return networks
 
 

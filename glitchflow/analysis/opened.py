@@ -38,6 +38,7 @@ class Opened:
     dataset: Dataset
     predictions: Dataset
     beside: Mapping[str, Dataset] = field(default_factory=dict)  # other runs' predictions for it, by method
+    own: str = ""  # `model.name`: the one network by an import path that may be built
 
     @property
     def generated(self) -> Mapping[str, Read]:
@@ -82,10 +83,15 @@ class Opened:
 def open_run(experiment: Experiment, beside: Sequence[str] = ()) -> Opened:
     """Open a run's dataset and predictions, and those that other runs' directories `beside` it have for this dataset.
 
-    Raises `InputError` where one is missing, unfinished or does not fit.
+    Raises `InputError` where one is missing, unfinished or does not fit, or is of a model of somebody's own that
+    `model.name` does not name.
     """
     dataset = open_store(experiment.dataset)
-    return Opened(dataset, open_predictions(experiment.predictions, dataset), open_beside(beside, dataset))
+    predictions, own = open_predictions(experiment.predictions, dataset), experiment.model.name
+    run = Opened(dataset, predictions, open_beside(beside, dataset), own)
+    if run.network.exists():  # else it is asked nothing
+        checkpoint.open_checkpoint(run.network).as_named(own)
+    return run
 
 
 def open_beside(directories: Sequence[str], dataset: Dataset) -> dict[str, Dataset]:

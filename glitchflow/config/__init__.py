@@ -9,7 +9,7 @@ its own part of it (`reads.py`). Start with `experiment.py`.
 from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Online, Report, Scan, Veto
 from glitchflow.config.base import Section, every
 from glitchflow.config.experiment import Experiment
-from glitchflow.config.read import import_path, load, named, parse
+from glitchflow.config.read import NO_IMPORTS, import_path, load, named, parse
 from glitchflow.config.reads import Reads, describe
 from glitchflow.config.recipes import Detector, Noise, ScatteredLight
 from glitchflow.config.recorded import Ingest, Segments, Source, Times
@@ -32,6 +32,7 @@ from glitchflow.config.stretch import Stretch
 from glitchflow.config.upgrade import upgrade
 
 __all__ = [
+    "NO_IMPORTS",
     "Baseline",
     "Clean",
     "Cluster",

@@ -1,11 +1,24 @@
 """What every section of an experiment is made of: keys with default, meaning, unit and limits, and their types."""
 
+import os
 import types
 import typing
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+LONGEST = 255  # bytes of a name, on every file system in use
 
 
 class Section(BaseModel):
@@ -13,8 +26,23 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """To pydantic true is 1, to a user who writes it a mistake."""
+        kinds = {*_kinds(cls.model_fields[info.field_name or ""].annotation)}
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            raise ValueError("must be a number")
+        return value
+
     def __hash__(self) -> int:
         return hash(self.model_dump_json())  # lists among the keys have no hash of their own
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of an annotation."""
+    several = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    return typing.get_args(annotation) if several else (annotation,)
 
 
 def key(default: Any, text: str, unit: str = "", **limits: Any) -> Any:
@@ -45,7 +73,32 @@ def positive(value: tuple[float, float]) -> tuple[float, float]:
 
 def _absolute(value: str) -> str:
     """Ray's workers have working directories of their own. URLs and the empty string stay."""
-    return value if not value or "://" in value else str(Path(value).expanduser().absolute())
+    if not value or "://" in value:
+        return no_password(value)
+    if "\0" in value:
+        raise ValueError("must not hold the character NUL")
+    if any(len(os.fsencode(part)) > LONGEST for part in Path(value).parts):
+        raise ValueError(f"holds a name of more than {LONGEST} bytes, which file systems do not take")
+    return str(Path(value).expanduser().absolute())
+
+
+def no_password(value: str) -> str:
+    """Returns a URL. Raises ValueError where it holds a password: stores, checkpoints and pages quote it."""
+    try:
+        secret = urlsplit(value).password
+    except ValueError as error:
+        raise ValueError(f"is no URL: {error}") from None
+    if secret:
+        raise PydanticCustomError(
+            "secret", "must not hold a password: what is made quotes its configuration; use the environment"
+        )
+    return value
+
+
+def _channel(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must name a channel")
+    return value
 
 
 def _checkpoint(value: str) -> str:
@@ -87,8 +140,10 @@ def every(value: int | str) -> tuple[int, float]:
 Every = Annotated[int | str, AfterValidator(_every)]
 Range = Annotated[tuple[float, float], AfterValidator(ascending)]
 Positive = Annotated[Range, AfterValidator(positive)]
+Channel = Annotated[str, AfterValidator(_channel)]
 File = Annotated[str, AfterValidator(_absolute)]
 Files = Annotated[list[File], BeforeValidator(_listed)]  # one may stand without a list
+Url = Annotated[str, AfterValidator(no_password)]
 Checkpoint = Annotated[str, AfterValidator(_checkpoint)]  # of a run by name, or any by path
 # names, or the path of a file of them that is not there yet
 Names = Annotated[list[str] | str, BeforeValidator(_names)]

@@ -56,6 +56,11 @@ def window(qplot: QPlot, series: Series, whiten: Whiten) -> None:
             f"whiten.fftlength = {told}: segments of {segment:g} s are longer than series.duration ="
             f" {series.duration:g}, of which there is no ASD"
         )
+    if whiten.highpass and whiten.highpass >= series.sample_rate / 2:
+        raise ValueError(
+            f"whiten.highpass = {whiten.highpass:g}: must lie below {series.sample_rate / 2:g} Hz, half of"
+            f" series.sample_rate = {series.sample_rate:g}"
+        )
     if abs(series.samples - series.duration * series.sample_rate) > 1e-6:
         raise ValueError(
             f"series.duration = {series.duration:g}: must be a whole number of samples at {series.sample_rate:g} Hz"

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import pkgutil
 import typing
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from glitchflow.config.base import inner_section
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.upgrade import GONE, MOVED
 from glitchflow.errors import InputError
+
+# in the environment, so that Ray's workers on this machine keep to it too
+NO_IMPORTS = "GLITCHFLOW_NO_IMPORTS"
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
@@ -77,8 +81,12 @@ def _named(origin: str) -> typing.Iterator[None]:
         raise InputError(f"{origin}: cannot be read: {error}") from None
     except YAMLError as error:
         raise InputError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise InputError(f"{origin}: is nested too deeply, or refers to itself") from None
     except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise InputError(f"{origin}: {str(error).splitlines()[0]}") from None
+        where = getattr(error, "full_key", None)
+        key = f"{where}: " if where else ""
+        raise InputError(f"{origin}: {key}{str(error).splitlines()[0]}") from None
 
 
 def parse(values: dict[Any, Any], source: str = "config", overrides: typing.Sequence[str] = ()) -> Experiment:
@@ -115,7 +123,7 @@ def _explain(error: Any) -> str:
     message = message[:1].lower() + message[1:]
     if error["type"] == "model_type":
         message = f"must be a section of keys: {', '.join(known_keys(error['loc']))}"
-    if error["type"] == "missing" or isinstance(error["input"], dict):
+    if error["type"] in ("missing", "secret") or isinstance(error["input"], dict):
         return f"{where}: {message}"
     return f"{where} = {error['input']}: {message}"
 
@@ -133,17 +141,28 @@ def known_keys(parents: typing.Sequence[Any]) -> list[str]:
 def import_path(path: str, key: str, known: typing.Iterable[str]) -> Callable[..., Any]:
     """Finds a callable of the user's own by `package.module:name`, or `package.module.name`.
 
-    Raises `InputError` naming the config's `key` that holds the path: with the `known` names where it is no path,
-    else with what cannot be imported, or is no callable.
+    Raises `InputError` naming the config's `key` that holds the path: with the `known` names where it is no path, or
+    where `NO_IMPORTS` is set in the environment, else with what cannot be imported, or is no callable.
     """
     if ":" not in path and "." not in path:
         raise InputError(
             f"{key} = {path}: not one of {', '.join(known)}, nor an import path package.module:name"
         )
+    if os.environ.get(NO_IMPORTS):
+        raise InputError(
+            f"{key} = {path}: is not imported under --no-imports; built in are {', '.join(known)}"
+        )
     try:
         found = pkgutil.resolve_name(path)
-    except (ValueError, ImportError, AttributeError) as error:
-        raise InputError(f"{key} = {path}: cannot be imported: {error}") from None
+    except Exception as error:  # noqa: BLE001  a module of the user's own raises anything
+        kind = (
+            ""
+            if isinstance(error, (ValueError, ImportError, AttributeError))
+            else f"{type(error).__name__}: "
+        )
+        raise InputError(
+            f"{key} = {path}: cannot be imported: {kind}{' '.join(str(error).split())}"
+        ) from None
     if not callable(found):
         raise InputError(f"{key} = {path}: is neither a function nor a class")
     return found

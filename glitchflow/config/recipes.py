@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from glitchflow.config.base import File, Positive, Range, Section, ascending, key, positive
+from glitchflow.config.base import Channel, File, Positive, Range, Section, ascending, key, positive
 
 SHOWN = "shown"  # marks the keys of a family whose frequencies a Q-plot must show
 Band = Annotated[Positive, SHOWN]
@@ -206,8 +206,8 @@ class Noise(Section):
 class Detector(Section):
     """Recipe `detector`: coloured noise, witnessed and unwitnessed transients, fixed couplings."""
 
-    strain: str = key("SIM:STRAIN", "name of the strain channel")
-    witnesses: list[str] = key(
+    strain: Channel = key("SIM:STRAIN", "name of the strain channel")
+    witnesses: list[Channel] = key(
         ["SIM:ACC_X", "SIM:ACC_Y", "SIM:SUS", "SIM:ASC"], "names of the witness channels"
     )
     background: float = key(0.2, "share of events without a transient", ge=0, le=1)
@@ -319,7 +319,7 @@ class Detector(Section):
 class Notebook(Section):
     """Recipe `notebook`: the original sums of sines; what was wrong with it is offered, not inherited."""
 
-    strain: str = key("SIM:STRAIN", "name of the strain channel")
+    strain: Channel = key("SIM:STRAIN", "name of the strain channel")
     witnesses: int = key(3, "number of witnesses", ge=1)
     sines: Annotated[tuple[int, int], AfterValidator(ascending), AfterValidator(positive)] = key(
         (20, 24), "number of sines in a witness, drawn uniformly"

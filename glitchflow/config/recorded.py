@@ -4,13 +4,13 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from glitchflow.config.base import File, Files, Names, Range, Section, key
+from glitchflow.config.base import Channel, File, Files, Names, Range, Section, key
 
 
 class Source(Section):
     """One recorded channel."""
 
-    name: str = key(..., "channel name in the store and, unless `channel` says otherwise, in the files")
+    name: Channel = key(..., "channel name in the store and, unless `channel` says otherwise, in the files")
     files: list[File] = key(..., "HDF5 or GWF files, or glob patterns", min_length=1)
     channel: str = key("", "channel (GWF) or dataset (HDF5) inside the files; empty: `name`")
     format: str = key("", "gwpy's name of the file format, as hdf5.gwosc; empty: as gwpy guesses")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, PositiveInt, model_validator
 
-from glitchflow.config.base import Every, File, Names, Range, Section, key
+from glitchflow.config.base import Channel, Every, File, Names, Range, Section, Url, key
 from glitchflow.config.recipes import Detector, Notebook
 
 
@@ -40,7 +40,7 @@ class Simulate(Section):
 class Derived(Section):
     """A function of recorded witnesses that joins them as one more channel."""
 
-    name: str = key(..., "name of the new channel")
+    name: Channel = key(..., "name of the new channel")
     function: Literal["scatter", "product"] = key(
         ..., "scatter: sine of 4 pi n x / wavelength; product: of a whitened one and a slow one"
     )
@@ -101,8 +101,10 @@ class Whiten(Section):
         "s",
         gt=0,
     )
-    fftlength: float | None = key(None, "segment length of the ASD; null: gwpy's default for the rate", "s")
-    highpass: float | None = key(None, "zero_phase: high-pass corner of the filter", "Hz")
+    fftlength: float | None = key(
+        None, "segment length of the ASD; null: gwpy's default for the rate", "s", gt=0
+    )
+    highpass: float | None = key(None, "zero_phase: high-pass corner of the filter", "Hz", gt=0)
     file: File = key("", "text: a column of Hz, then one of 1/sqrt(Hz) for all channels, or one for each")
 
     @property
@@ -293,7 +295,7 @@ class Train(Section):
 class Mlflow(Section):
     """Says where a copy of a run's metrics goes."""
 
-    uri: str = key(
+    uri: Url = key(
         "", "MLflow server to copy runs to, as http://host:5000; needs the extra [mlflow]; empty: none"
     )
     experiment: str = key("glitchflow", "MLflow experiment that runs are filed under")

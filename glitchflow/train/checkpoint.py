@@ -6,7 +6,8 @@
 
 The best one is the one whose metrics say so: there is no second record of it that a kill could leave behind.
 Inference needs weights.pt and meta.json and nothing else. What is read is checked first, and nothing in it is ever run:
-tensors are loaded with `weights_only=True`.
+tensors are loaded with `weights_only=True`, and a network of a user's own is imported only where the configuration
+names it too (`as_named`).
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from torch import nn
 from glitchflow.data import objects
 from glitchflow.data.objects import reason
 from glitchflow.errors import InputError
+from glitchflow.model import MODELS
 from glitchflow.twin import kinds
 from glitchflow.twin.geometry import of_any_version
 from glitchflow.twin.kind import Kind, Prepared, Trained
@@ -114,6 +116,19 @@ class Checkpoint:
     def state(self, device: torch.device | str = "cpu") -> dict[str, Any]:
         """Optimiser and progress. Raises `InputError` where they are damaged."""
         return self._load(STATE, device)
+
+    def as_named(self, model: str) -> Self:
+        """This checkpoint, whose network may be built: it is one of ours, or what the configuration's `model.name` is.
+
+        What a checkpoint names is imported, which runs code: whoever wrote it has no say in that. Raises `InputError`.
+        """
+        name = self.meta.model["name"]
+        if name not in MODELS and name != model:
+            raise InputError(
+                f"{self.path}: its network is {name}, code that is imported only where the configuration names it too:"
+                f" model.name={name}"
+            )
+        return self
 
     def load_into(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         """Give a network these weights. Raises `InputError` where it has others than they are for."""

@@ -32,7 +32,8 @@ def export(experiment: Experiment) -> Path:
     Raises `RunError` where torch cannot export the network, or the program gives other numbers than the network.
     """
     directory = Path(experiment.workdir)
-    trained = checkpoint.find(directory / "train" / "checkpoints", experiment.infer.checkpoint)
+    found = checkpoint.find(directory / "train" / "checkpoints", experiment.infer.checkpoint)
+    trained = found.as_named(experiment.model.name)
     form, normalisation = trained.kind.exported, trained.normalisation
     shape = form.shape(normalisation, trained.meta.shape)
     module = form.program(trained.trained().network, normalisation).eval()

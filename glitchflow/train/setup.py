@@ -97,6 +97,8 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     channels = kind.channels(dataset, [dataset.channels[i] for i in chosen])
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
+    for found in filter(None, (last, first)):
+        found.as_named(training.model.name)
     _fits(kind, (last, first), channels, dataset, directory)
     normalisation = _normalisation(kind, training, dataset, channels, (last, first))
     loss = kind.loss(settings.loss, normalisation)

@@ -79,10 +79,21 @@ WINDOW = [
         tree(series__duration=4, qplot__span=2, whiten={"asd": "none", "fftlength": 5}),
         "whiten.fftlength = 5: segments of 5 s are longer than series.duration = 4, of which there is no ASD",
     ),
+    (tree(whiten__fftlength=0), "whiten.fftlength = 0: input should be greater than 0"),
+    (tree(whiten__highpass=-5), "whiten.highpass = -5: input should be greater than 0"),
+    (
+        tree(whiten__highpass=256),
+        "whiten.highpass = 256: must lie below 256 Hz, half of series.sample_rate = 512",
+    ),
     (tree(series__duration=16.001), "series.duration = 16.001: must be a whole number of samples at 512 Hz"),
 ]
 CHANNELS = [
     (derived(channels=["SIM:SUSS"]), "derived.channels = SIM:SUSS: not a witness of simulate.detector;"),
+    (detector(strain=""), "simulate.detector.strain = : must name a channel"),
+    (detector(witnesses=[" "]), "simulate.detector.witnesses.0 =  : must name a channel"),
+    (tree(simulate__notebook__strain=" "), "simulate.notebook.strain =  : must name a channel"),
+    (derived(name=""), "derived.0.name = : must name a channel"),
+    (ingest("", "L1"), "ingest.channels.0.name = : must name a channel"),
     (derived(channels=["SIM:STRAIN"]), "derived.channels = SIM:STRAIN: not a witness of simulate.detector;"),
     (derived(name="SIM:SUS"), "simulate.detector: channel names must differ: SIM:STRAIN, SIM:ACC_X, SIM:ACC"),
     (

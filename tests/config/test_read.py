@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glitchflow.config import Experiment, import_path, load, parse, upgrade
+from glitchflow.config import NO_IMPORTS, Experiment, import_path, load, parse, upgrade
 from glitchflow.errors import InputError
 
 
@@ -64,14 +64,37 @@ def test_unknown_keys_name_the_nearest_known_one(values, message):
         ("train: [1", ": not YAML: while parsing a flow sequence"),
         ("seed: 1\nseed: 2\n", ": not YAML: while constructing a mapping"),
         ("- 1\n- 2\n", ": must hold sections such as `train:`, not a list"),
-        ("workdir: ${nokey}\n", ": Interpolation key 'nokey' not found"),
-        ("workdir: ${oc.env:GLITCHFLOW_NOT_SET}\n", ": KeyError raised while resolving interpolation:"),
+        ("workdir: ${nokey}\n", ": workdir: Interpolation key 'nokey' not found"),
+        ("train: {lr: '${train.lr}'}\n", ": train.lr: Recursive interpolation detected"),
+        (
+            "workdir: ${oc.env:GLITCHFLOW_NOT_SET}\n",
+            ": workdir: KeyError raised while resolving interpolation:",
+        ),
+        ("seed: " + 5000 * "[" + 5000 * "]", ": is nested too deeply, or refers to itself"),
+        ('workdir: "a\\0b"\n', ": workdir = a\0b: must not hold the character NUL"),
+        (
+            "store: {path: s3://key:secret@bucket/x}\n",
+            ": store.path: must not hold a password: what is made quotes",
+        ),
+        (
+            "mlflow: {uri: 'http://me:secret@host:5000'}\n",
+            ": mlflow.uri: must not hold a password: what is made",
+        ),
+        ("mlflow: {uri: 'http://[host'}\n", ": mlflow.uri = http://[host: is no URL: Invalid IPv6 URL"),
         ("train:\n", ": train = None: must be a section of keys: workers,"),
     ],
 )
 def test_files_that_are_wrong(experiment_file, text, message):
     path = experiment_file(text)
     assert refusal(path).startswith(f"{path}{message}")
+
+
+def test_a_path_that_no_file_system_takes(experiment_file):
+    name = 256 * "x"
+    assert refusal(experiment_file(f"workdir: /a/{name}/b\n")).endswith(
+        f": workdir = /a/{name}/b: holds a name of more than 255 bytes, which file systems do not take"
+    )
+    assert load(experiment_file(f"workdir: /a/{name[1:]}/b\n")).workdir == f"/a/{name[1:]}/b"
 
 
 def test_files_that_are_not_there(tmp_path):
@@ -149,6 +172,8 @@ def test_what_is_whole_takes_the_place_of_what_is_there(experiment_file):
     [
         ("train.epoch=3", "FILE with train.epoch=3: train.epoch: unknown key; did you mean train.epochs?"),
         ("train.lr=fast", "FILE with train.lr=fast: train.lr = fast: input should be a valid number"),
+        ("simulate.events=true", "FILE with simulate.events=true: simulate.events = True: must be a number"),
+        ("cluster.cpus=false", "FILE with cluster.cpus=false: cluster.cpus = False: must be a number"),
         ("train.lr.x=1", "FILE with train.lr.x=1: train.lr: input should be a valid number"),
         ("train=3", "FILE with train=3: train = 3: must be a section of keys: workers, threads"),
         ("nosuch.key=3", "FILE with nosuch.key=3: nosuch: unknown key; known: workdir, seed, series"),
@@ -196,7 +221,9 @@ def test_an_experiment_survives_json():
 # -- import paths ------------------------------------------------------------------------------------------------
 
 
-def test_import_paths():
+def test_import_paths(tmp_path, monkeypatch):
+    (tmp_path / "broken_own.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
     for path in ("math:sqrt", "math.sqrt"):
         assert import_path(path, "simulate.recipe", ["detector"])(9) == 3
     for path, message in (
@@ -215,9 +242,23 @@ def test_import_paths():
         ("math:", "simulate.recipe = math:: is neither a function nor a class"),
         ("math:2", "simulate.recipe = math:2: cannot be imported: invalid format: 'math:2'"),
         ("math.pi", "simulate.recipe = math.pi: is neither a function nor a class"),
+        (
+            "broken_own:f",
+            "simulate.recipe = broken_own:f: cannot be imported: ZeroDivisionError: division by zero",
+        ),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             import_path(path, "simulate.recipe", ["detector"])
+
+
+def test_import_paths_that_are_refused_altogether(monkeypatch):
+    monkeypatch.setenv(NO_IMPORTS, "1")
+    with pytest.raises(InputError) as error:
+        import_path("no_such_module:f", "model.name", ["unet", "coherent"])
+    assert (
+        str(error.value)
+        == "model.name = no_such_module:f: is not imported under --no-imports; built in are unet, coherent"
+    )
 
 
 def test_what_was_made_with_couplings_that_drifted_as_a_sine_is_still_read():

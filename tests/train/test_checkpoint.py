@@ -50,6 +50,32 @@ def test_its_network(whole):
     assert not trained.network.training
 
 
+def test_a_network_of_somebody_elses_is_not_imported_unless_the_configuration_names_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "foreign_own.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom helpers import OwnModel"
+    )
+    own = MODEL | {"name": "foreign_own:OwnModel", "options": {}}
+    weights = build_network(own | {"name": "helpers:OwnModel"}, 1, (4, 4)).state_dict()
+    path = write(tmp_path, 7, weights, model=own)
+    found = checkpoint.open_checkpoint(path)
+    for named in ("unet", "foreign_own:Other"):
+        with pytest.raises(InputError) as error:
+            found.as_named(named)
+        assert str(error.value) == (
+            f"{path}: its network is foreign_own:OwnModel, code that is imported only where the configuration names it"
+            " too: model.name=foreign_own:OwnModel"
+        )
+    assert not (tmp_path / "ran").exists()
+    assert found.as_named("foreign_own:OwnModel").trained().kind.name == "image"
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_network_of_ours_needs_no_name(whole):
+    found = checkpoint.open_checkpoint(whole)
+    assert found.as_named("coherent") is found
+
+
 def test_of_the_first_versions(whole):
     """Without checksums and kind, and with keys that have moved since."""
     meta = json.loads((whole / "meta.json").read_text())

@@ -9,6 +9,7 @@ with background events. Shapes: E event, C channel, R recorded channel, N sample
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from glitchflow.analysis.opened import Opened
 from glitchflow.config import Harm, Scan
 from glitchflow.data.event_images import images
 from glitchflow.data.store import Dataset
+from glitchflow.errors import InputError
 from glitchflow.methods.memory import block_events
 from glitchflow.progress import say
 from glitchflow.score import matched, safety
@@ -33,6 +35,7 @@ from glitchflow.signal.simulation.families import Instrument
 from glitchflow.signal.simulation.instrument import draw_instrument
 from glitchflow.signal.streams import SIGNALS, generator
 from glitchflow.signal.types import Array, Energies, Indices
+from glitchflow.train.checkpoint import open_checkpoint
 from glitchflow.twin.estimate import Estimator, estimator_of, shown_of
 from glitchflow.twin.kind import Trained
 
@@ -86,7 +89,7 @@ def inject(
     dataset, instrument = run.dataset, instrument_of(run.dataset, stretch)
     if instrument is None or (instrument.leak is not None and "series" not in dataset):
         return {}
-    networks = {name: path for name, path in run.networks.items() if path.exists()}
+    networks = {name: path for name, path in run.networks.items() if _may_be_asked(path, run.own)}
     if instrument.leak is None:
         return dict.fromkeys(networks, UNMOVED.told())
     injection = Injection(dataset, instrument, settings, interval.seed)
@@ -97,6 +100,18 @@ def inject(
         rise, energy = injection.moved(load_network(str(path)), some)
         found[name] = safety.judge_moved(rise, energy, alpha, interval).told()
     return found
+
+
+def _may_be_asked(path: Path, own: str) -> bool:
+    """Say whether a network is there, and no code of somebody's own that the configuration does not name."""
+    if not path.exists():
+        return False
+    try:
+        open_checkpoint(path).as_named(own)
+    except InputError as error:
+        say(f"without signals injected into what it sees: {error}")
+        return False
+    return True
 
 
 @dataclass(frozen=True)

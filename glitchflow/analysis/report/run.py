@@ -42,6 +42,7 @@ class Run:
     settings: Report
     evaluate: Evaluate
     loss: str  # train.loss
+    model: str  # model.name
     configuration: dict[str, Any]  # the whole of it, to be shown
     dataset: store.Dataset
     predictions: store.Dataset | None
@@ -75,6 +76,7 @@ def gather(experiment: Experiment) -> Run:
         settings=experiment.report,
         evaluate=experiment.evaluate,
         loss=experiment.train.loss,
+        model=experiment.model.name,
         configuration=experiment.model_dump(mode="json"),
         dataset=dataset,
         predictions=predictions,

@@ -75,7 +75,9 @@ def quiet(run: Run) -> Values:
     network = Opened(run.dataset, predictions).network
     if not network.exists():
         return None
-    found = measure_quiet(run.dataset, open_checkpoint(network).trained(), run.evaluate.groups)
+    found = measure_quiet(
+        run.dataset, open_checkpoint(network).as_named(run.model).trained(), run.evaluate.groups
+    )
     if found is None:
         return None
     unit = "the strain's unit" if run.dataset.recorded else "1"  # of what is recorded nobody says
