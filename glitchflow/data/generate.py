@@ -1,7 +1,8 @@
-"""Events -> Q-plots -> store: one Ray task per missing shard, for simulated and recorded events alike.
+"""Events -> Q-plots -> store: Ray tasks for the missing shards, for simulated and recorded events alike.
 
     1. the driver chooses the layout from the configuration and writes the store's metadata
-    2. each task makes the events of one shard, their Q-plots, and writes the shard whole
+    2. each task makes the events of a shard, their Q-plots, and writes the shard whole; of recorded data, where there
+       are many, of some neighbouring shards
     3. the driver adds up the statistics in shard order and marks the store complete
 
 A run that was stopped at any point goes on with the shards that have no done-marker.
@@ -36,7 +37,8 @@ from glitchflow.data.shard_events import (
     engine_of,
     make_block,
     make_factory,
-    make_shard,
+    make_run,
+    neighbours,
 )
 from glitchflow.data.store import (
     CHANGING,
@@ -108,16 +110,19 @@ def _make(
             writer.forget([shard])
         wanted = missing if shard is None else [shard]
         if wanted:
-            parts = sizes(writer.layout, wanted)
+            runs = neighbours(wanted, content.reads_files)
+            parts = {first: sum(sizes(writer.layout, [*run]).values()) for first, run in runs.items()}
             made = first().recipe if first.cache_info().currsize else None  # of a store that was begun now
             first.cache_clear()  # it would hold what it read until the end
-            run_tasks(_job(writer, parts, cluster, made), parts, cluster, writer.check)
+            run_tasks(_job(writer, runs, parts, cluster, made), parts, cluster, writer.check)
         if not writer.dataset.complete and not writer.missing():
             _finish(writer)
     return path
 
 
-def _job(writer: Writer, parts: dict[int, int], cluster: Cluster, recipe: Recipe | None) -> Job:
+def _job(
+    writer: Writer, runs: dict[int, range], parts: dict[int, int], cluster: Cluster, recipe: Recipe | None
+) -> Job:
     """What makes shards, in this process where that takes less than a Ray to start. recipe: of the first event; it is
     handed on if all events lie in what was read for that one: no file is decoded twice then."""
     content = writer.dataset.config
@@ -125,7 +130,7 @@ def _job(writer: Writer, parts: dict[int, int], cluster: Cluster, recipe: Recipe
     here = not at_hand(cluster.address) and sum(parts.values()) * 8 * shape.channels * shape.samples <= LITTLE
     recipe = recipe if here and recipe and recipe.is_read() else None
     here &= recipe is not None or len(parts) <= FEW or not content.reads_files
-    make = partial(make_shard, writer.dataset, recipe=recipe)
+    make = partial(make_run, writer.dataset, runs, recipe)
     return Job(make, "Q-plots", making(shape, content.reads_files).total, here=here)
 
 

@@ -11,7 +11,7 @@ A frequency of an ASD.
 import itertools
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -39,6 +39,8 @@ BLOCK = (
     16  # events whose Q-plots are made at once, at most: a task's memory does not depend on the shard's size
 )
 BLOCK_BYTES = 64 * 2**20  # of their series in float64, or one event's
+RUN = 8  # neighbouring shards of a task at most: half a minute of a core
+TASKS = 64  # there are at least, before one makes several shards
 ASD_EVENTS = 64  # background events that a dataset's ASD is the median of
 ASD_BYTES = 192 * 2**20  # of what is kept of them: of many channels at a high rate they are fewer
 ASD_SEARCH = (
@@ -122,6 +124,31 @@ def _recipe(content: Content, dataset: Dataset | None, over: Over) -> Recipe:
     rates = dataset.note("rates") if dataset is not None else None
     recipe = recorded(ingest, series, content.derived, seed, triggers, lot, rates)
     return recipe if dataset is None else replace(recipe, attributes={"rates": dataset.attributes["rates"]})
+
+
+def neighbours(shards: list[int], reads_files: bool) -> dict[int, range]:
+    """The ascending shards that a task makes one after the other, by the first of them.
+
+    Shards of recorded data are pieces of the time line, and where the pieces of two tasks meet both read the files
+    there: of many shards a task makes some neighbours.
+    """
+    longest = min(RUN, max(1, len(shards) // TASKS)) if reads_files else 1
+    runs: dict[int, range] = {}
+    run = range(0)
+    for shard in shards:
+        run = (
+            range(run.start, shard + 1)
+            if shard == run.stop and 0 < len(run) < longest
+            else range(shard, shard + 1)
+        )
+        runs[run.start] = run
+    return runs
+
+
+def make_run(dataset: Dataset, runs: Mapping[int, range], recipe: Recipe | None, first: int) -> None:
+    """Make and write the shards of a store that a task makes which begins with `first`. Raises as `make_shard`."""
+    for shard in runs[first]:
+        make_shard(dataset, shard, recipe)
 
 
 def make_shard(dataset: Dataset, shard: int, recipe: Recipe | None = None) -> None:

@@ -7,7 +7,8 @@ Makes its own frames of white noise and asks how many seconds `ingest` takes, st
 - `frames`: windows side by side over 1,024 s of 16 channels in GWF files of 64 s
 
 `--bare` makes the events in this process and counts its CPU time: the reading and the Q-plots alone, and the share that
-whitening has of it. Prints JSON.
+whitening has of it. `--opens` counts how often tasks open each file of a month, or of an hour, for windows of 8 s, one
+every 2 s, of those 16 channels in files of 64 s; nothing is read for that. Prints JSON.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from gwpy.timeseries import TimeSeries, TimeSeriesDict
 
 from glitchflow.cluster import threads
-from glitchflow.config import Experiment, parse
+from glitchflow.config import Experiment, Series, Source, parse
 from glitchflow.data.content import content_of
 from glitchflow.data.generate import ingest
-from glitchflow.data.shard_events import make_block, make_factory
+from glitchflow.data.shard_events import make_block, make_factory, neighbours
+from glitchflow.signal.recorded import recording
+from glitchflow.signal.recorded.samples import Samples
 
 START, LENGTH = 1_400_000_000, 2073
 LONG = {"X1:STRAIN": 16384, "X1:FAST": 4096, "X1:SLOW": 256}
@@ -84,6 +89,36 @@ def seconds(made: Experiment, bare: bool) -> dict[str, float]:
     return {"seconds": round(took, 1), "whitening": round(whitening / took, 3)}
 
 
+def opens(events: int, shard: int = 112, files: int = 256) -> float:
+    """How often a file is opened by the tasks that share out so many events, counted over some files.
+
+    shard: events of one, as configs/stretch.yaml has them.
+    """
+    seen: Counter[str] = Counter()
+    length, series = 64, Series(duration=8, sample_rate=512)
+
+    def read(path: str, _form: str, channels: list[str], *_: float) -> dict[str, Samples]:
+        seen[path] += 1
+        start = float(path.split("-")[-2])
+        return {
+            name: Samples(start, MANY[name], np.ones(length * MANY[name], np.float32)) for name in channels
+        }
+
+    with tempfile.TemporaryDirectory() as name:
+        for k in range(files):
+            Path(name, f"X-X1_BENCH-{START + k * length}-{length}.gwf").touch()
+        sources = [Source(name=channel, files=[f"{name}/*.gwf"]) for channel in MANY]
+        starts = START + 2.0 * np.arange((files * length - 8) // 2)
+        shards = list(range(-(-events // shard)))
+        run = len(next(iter(neighbours(shards, reads_files=True).values())))
+        with mock.patch.object(recording, "read_samples", read):
+            for first in range(0, len(starts), run * shard):
+                task = recording.open_recording(sources, series, starts, shard, MANY)
+                for window in range(first, min(first + run * shard, len(starts))):
+                    recording.cut(task, window)
+    return round(sum(seen.values()) / len(seen), 3)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=124, help="of the list; fewer windows slide, too")
@@ -91,7 +126,12 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true")
     parser.add_argument("--frames", help="a directory where the frames stay, to measure again")
     parser.add_argument("--only", choices=("list", "sliding", "frames"))
+    parser.add_argument("--opens", action="store_true")
     arguments = parser.parse_args()
+    if arguments.opens:
+        json.dump({"month": opens(30 * 43200), "hour": opens(1800)}, sys.stdout)
+        print()
+        return
     with tempfile.TemporaryDirectory() as name:
         directory, count = Path(arguments.frames or name), arguments.events
         times = np.linspace(START + 10, START + LENGTH - 10, count).tolist()

@@ -6,7 +6,7 @@ import pytest
 from glitchflow import config
 from glitchflow.data.content import Content
 from glitchflow.data.generate import fixed_arrays, store_arrays
-from glitchflow.data.shard_events import block_events, make_block, make_factory
+from glitchflow.data.shard_events import block_events, make_block, make_factory, neighbours
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.qtransform import build_engine
 from glitchflow.signal.types import Event, Recipe
@@ -109,6 +109,17 @@ def test_blocks_are_as_large_as_64_mib_of_series():
     assert block_events(6, 16 * 512) == 16
     assert block_events(100, 16 * 512) == 10
     assert block_events(500, 16 * 4096) == 1
+
+
+def test_of_many_shards_of_recorded_data_a_task_makes_neighbours():
+    shards = [*range(5), *range(7, 300)]
+    alone = {k: range(k, k + 1) for k in shards}
+    assert neighbours(shards, reads_files=False) == alone
+    assert neighbours(shards[:100], reads_files=True) == {k: alone[k] for k in shards[:100]}
+    runs = neighbours(shards, reads_files=True)
+    assert list(runs.items())[:3] == [(0, range(4)), (4, range(4, 5)), (7, range(7, 11))]
+    assert [k for run in runs.values() for k in run] == shards
+    assert max(map(len, neighbours(list(range(12_000)), reads_files=True).values())) == 8
 
 
 def test_noise_that_witnesses_share_is_kept_apart():

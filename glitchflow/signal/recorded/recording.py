@@ -185,7 +185,8 @@ def stretch_of(recording: Recording, window: int) -> tuple[int, int]:
     """Returns the first sample and the end, counted from GPS 0, of the stretch that a window is read with.
 
     The windows of its lot are joined, in the order of time, as long as they lie no further apart than a file is long,
-    and so are the files of the strain that they begin and end in, as far as there is room.
+    and so are the files of the strain that they begin and end in, as far as there is room, but for so much of their
+    ends that a filter would reach into the next file, which nothing else asks for.
     """
     series, files = recording.series, recording.files[0]
     rate, size = series.sample_rate, series.samples
@@ -202,10 +203,12 @@ def stretch_of(recording: Recording, window: int) -> tuple[int, int]:
             first = start
         last = start
     last += size
+    margin = MARGIN / slowest_rate(series)
+    begins, ends = {piece.start for piece in files}, {piece.stop for piece in files}
     inside = [p for p in files if p.start * rate < last and p.stop * rate > first]
     wide = (
-        min([first, *(math.ceil(p.start * rate) for p in inside)]),
-        max([last, *(math.floor(p.stop * rate) for p in inside)]),
+        min([first, *(math.ceil((p.start + margin * (p.start in ends)) * rate) for p in inside)]),
+        max([last, *(math.floor((p.stop - margin * (p.stop in begins)) * rate) for p in inside)]),
     )
     return wide if wide[1] - wide[0] <= room else (first, last)
 

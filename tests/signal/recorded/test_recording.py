@@ -176,6 +176,26 @@ def test_tasks_share_files_at_seams_alone(tmp_path, monkeypatch, sliding):
         assert j == i + 1 or not tasks[i] & tasks[j]
 
 
+def test_a_task_opens_no_file_that_its_windows_do_not_reach(tmp_path, monkeypatch):
+    """A stretch is as wide as the files that windows lie in, but not so wide that a filter reaches into the next."""
+    sources, opened = noise(tmp_path / "n", {"X1:S": 512, "X1:W": 64}, (8,)), []
+    read = module.read_samples
+    monkeypatch.setattr(module, "read_samples", lambda *given: opened.append(given[0]) or read(*given))
+    starts, lot = START + np.arange(0, SECONDS - 2 + 1e-9, 0.75), 4
+    for first in range(0, len(starts), lot):
+        opened.clear()
+        mine = range(first, min(first + lot, len(starts)))
+        recording = open_recording(
+            sources, Series(duration=2, sample_rate=512), starts, lot, {"X1:S": 512.0, "X1:W": 64.0}
+        )
+        for window in mine:
+            assert not cut(recording, window)[1]
+        # a filter reaches 16 samples of 8 Hz, 2 s, beyond either end
+        low, high = np.floor(starts[mine[0]] - 2), np.ceil(starts[mine[-1]] + 2 + 2)
+        begins = range(START, START + SECONDS, 8)
+        assert len(opened) == sum(low < begin + 8 and begin < high for begin in begins)
+
+
 def test_a_file_that_cannot_be_read_costs_its_windows(tmp_path):
     sources = write(tmp_path / "x", {"H1:A": RATE, "H1:B": RATE}, 8, "hdf5")
     broken = tmp_path / "x" / f"H-H1_RAMP-{START + 8}-8.h5"
