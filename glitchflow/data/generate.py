@@ -14,7 +14,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -31,6 +30,7 @@ from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.memory import Shape, making, refuse_oversize
 from glitchflow.data.normalise import reduce_statistics, stored_loudness
 from glitchflow.data.objects import Location
+from glitchflow.data.said import say_empty, say_missing, say_skipped
 from glitchflow.data.shard_events import (
     Factory,
     dataset_asd,
@@ -283,51 +283,16 @@ def _finish(writer: Writer) -> None:
     markers, dataset = writer.collect(), writer.dataset
     skipped = {i: reason for marker in markers for i, reason in marker.skipped.items()}
     if skipped:
-        _say_skipped(writer.path, skipped, len(dataset))
-        _say_empty(dataset)
+        say_skipped(writer.path, skipped, len(dataset))
+        say_empty(dataset)
     train = dataset["split"][:] == SPLITS.index("train")
-    _say_missing(dataset)
+    say_missing(dataset)
     try:
         normalisation: dict[str, Any] | None = reduce_statistics(marker.statistics for marker in markers)
         normalisation |= {"loudness": stored_loudness(dataset["loudness"], train)}  # type: ignore[operator]
     except ValueError:
         normalisation = None  # a handful of recorded events need not hold any for training
     writer.complete({"normalisation": normalisation, "skipped": sorted(skipped.items())})
-
-
-def _say_skipped(path: Location, skipped: dict[int, str], events: int) -> None:
-    """How many events were left out, by channel and kind of reason, with an example of each."""
-    kinds = Counter(reason.split(" GPS ")[0] for reason in skipped.values())
-    say(f"{path}: {len(skipped)} of {events} events could not be used; the store's attributes list them")
-    for kind, count in kinds.most_common(5):
-        example = next(i for i, reason in skipped.items() if reason.startswith(kind))
-        say(f"  {count} x {kind} (event {example}: {skipped[example]})")
-    if len(skipped) == events:
-        raise RunError(f"{path}: none of its {events} events could be used: {skipped[min(skipped)]}")
-
-
-def _say_empty(dataset: Dataset) -> None:
-    """Which splits lost all of their events, where time shares events out: that is done before one is known to be of no
-    use."""
-    split, there = dataset.config.split, set(dataset["split"][:].tolist())
-    shares = {"train": 1.0, "validation": split.validation, "test": split.test}
-    empty = [name for i, name in enumerate(SPLITS) if shares[name] and i not in there]
-    if dataset.recorded and empty and not split.groups:
-        say(
-            f"{dataset.path}: no event of the split {', '.join(empty)} could be used; `glitchflow ingest --split`"
-            " shares out those that can be"
-        )
-
-
-def _say_missing(dataset: Dataset) -> None:
-    """How many events lack which witness."""
-    usable, valid = dataset["split"][:] >= 0, dataset["valid"]
-    without = sum((~valid[span][usable[span]]).sum(0) for span in valid.spans)
-    for channel, count in zip(dataset.channels, without):
-        if count:
-            say(
-                f"{dataset.path}: {channel} has no data in {count} of {usable.sum()} events, where its image is 0"
-            )
 
 
 def provenance() -> dict[str, Any]:

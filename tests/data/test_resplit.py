@@ -98,8 +98,8 @@ def test_a_split_that_lost_all_of_its_events_is_said_and_filled(tmp_path, capsys
     before = open_store(ingest(one))["split"][:].tolist()
     assert [before.count(i) for i in range(-1, 3)] == [7, 11, 2, 0]
     assert (
-        f"{one.dataset}: no event of the split test could be used; `glitchflow ingest --split` shares out those that"
-        " can be\n" in capsys.readouterr().err
+        f"{one.dataset}: no event that can be used is in the split test; `glitchflow ingest --split` shares out those"
+        " that can be\n" in capsys.readouterr().err
     )
     after = open_store(resplit(one))["split"][:].tolist()
     assert after == [0] * 7 + [1] * 3 + [2] * 3 + [-1] * 7
