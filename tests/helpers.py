@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -34,6 +35,12 @@ from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.types import Recipe
+
+
+def needs_gwf() -> None:
+    """Skip a module of tests where nothing here reads and writes GWF."""
+    if not (find_spec("gwframe") or find_spec("lalframe")):
+        pytest.skip("neither gwframe nor lalframe is installed", allow_module_level=True)
 
 
 def small(workdir: Path, **changes: object) -> Experiment:

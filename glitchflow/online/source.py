@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,10 @@ def names_in(path: str) -> set[str]:
         with h5py.File(path) as file:
             file.visit(found.append)
         return set(found)
+    if find_spec("gwframe"):
+        from gwframe.inspect import get_channels
 
+        return set(get_channels(path))
     from gwpy.io.gwf import get_channel_names
 
     return set(get_channel_names(path))

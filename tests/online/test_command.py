@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import run_here
+from helpers import needs_gwf, run_here
 from posts import MADE, RATES, START, put, write_twin
 
 from glitchflow.signal.recorded.samples import read_samples
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 
 @pytest.fixture

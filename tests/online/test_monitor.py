@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from helpers import needs_gwf
 from posts import RATES, START, Patience, put, run
 
 from glitchflow.errors import RunError
@@ -13,7 +14,7 @@ from glitchflow.online import sink
 from glitchflow.online.monitor import Monitor, served
 from glitchflow.online.watch import follow
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import run_here
+from helpers import needs_gwf, run_here
 from posts import RATES, START, out, put, recorded, run
 
 from glitchflow.errors import InputError
@@ -14,7 +14,7 @@ from glitchflow.signal.recorded.checksum import damage
 from glitchflow.signal.recorded.frames import Piece
 from glitchflow.signal.recorded.samples import read_samples
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 PIECES = [Piece(f"/x/S-S_ALL-{START + k}-1.gwf", START + k, START + k + 1) for k in range(200)]
 

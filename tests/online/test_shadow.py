@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fronts import FRONT
+from helpers import needs_gwf
 from posts import START, out, put, run, write_twin
 
 from glitchflow.config import Ingest, Online
@@ -18,7 +19,7 @@ from glitchflow.online.twins import Twin, open_twin
 from glitchflow.online.watch import Post, of_twin
 from glitchflow.train import checkpoint
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 SEEN = 8  # s after which a twin in the shadow is warm
 

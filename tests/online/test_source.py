@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers import needs_gwf
 
 from glitchflow.data.frames import write_frame
 from glitchflow.online.source import Inbox, look, oldest, take
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 START, WAIT = 1_000_000_000, 10.0
 RATES = {"S:STRAIN": 512, "S:FAST": 256, "S:SLOW": 16}

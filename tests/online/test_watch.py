@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import needs_gwf
 from posts import START, Patience, hours, out, put, recorded, run, same
 
 from glitchflow.data import lease
@@ -15,7 +16,7 @@ from glitchflow.online import sink
 from glitchflow.online.line import CLEANED, NOTHING, SCIENCE
 from glitchflow.online.watch import follow
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 
 class Killed(BaseException):
@@ -154,6 +155,7 @@ def _whole(post, frames):
 
 
 def test_what_is_marked_is_so_for_gwpy(post, frames):
+    pytest.importorskip("lalframe")  # by which gwpy reads GWF
     from gwpy.timeseries import StateVector
 
     for k in range(12):

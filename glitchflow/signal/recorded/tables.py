@@ -130,6 +130,10 @@ def _opened(times: Times, path: str) -> Any:
                     "error", "path= was not specified"
                 )  # and the first of several is taken
                 return EventTable.read([path], **options, **one)  # in a list: gwpy cuts a path at its commas
+        except ImportError as caught:
+            raise InputError(
+                f"ingest.times.file = {path}: cannot be read: {caught}; LIGO_LW takes the extra [lal]"
+            ) from None
         except Exception as caught:  # noqa: BLE001  gwpy's readers raise anything on a bad file
             error = _line(caught).partition(" The available formats are")[0]
     hint = "; name the one inside in ingest.times.table" if key and not times.table else ""

@@ -6,12 +6,13 @@ import subprocess
 import h5py
 import numpy as np
 import pytest
+from helpers import needs_gwf
 
 from glitchflow.data.frames import write_frame
 from glitchflow.signal.recorded.checksum import damage, posix_sum
 from glitchflow.signal.recorded.samples import read_samples
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 
 @pytest.mark.skipif(not shutil.which("cksum"), reason="cksum is not installed")

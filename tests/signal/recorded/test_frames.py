@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gwpy.timeseries import TimeSeries
+from gwpy.timeseries import TimeSeries, TimeSeriesDict
 
 from glitchflow.config import Source, Times
+from glitchflow.data.frames import write_gwf
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.frames import coverage, find_files
 from glitchflow.signal.recorded.recording import read_channel
@@ -38,7 +39,7 @@ def written(tmp_path_factory):
     )
     series.write(where / f"H-H1_RAMP-{START}-8.h5", path="H1:RAMP", format="hdf5")
     try:
-        series.write(where / f"H-H1_RAMP-{START}-8.gwf", format="gwf")
+        write_gwf(TimeSeriesDict({"H1:RAMP": series}), where / f"H-H1_RAMP-{START}-8.gwf")
     except ImportError as error:
         pytest.skip(f"no GWF backend is installed: {error}")
     return where

@@ -9,6 +9,7 @@ from gwpy.timeseries import TimeSeries, TimeSeriesDict
 from scipy.signal import resample_poly
 
 from glitchflow.config import Series, Source
+from glitchflow.data.frames import write_gwf
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded import recording as module
 from glitchflow.signal.recorded.frames import coverage
@@ -43,7 +44,8 @@ def write(directory, channels: dict[str, float], length: int, form="gwf", skip=(
                 ramp(start, length, rate), t0=start, sample_rate=rate, name=name, channel=name
             )
         try:
-            series.write(directory / f"H-H1_RAMP-{start}-{length}.{suffix}", format=form)
+            path = directory / f"H-H1_RAMP-{start}-{length}.{suffix}"
+            write_gwf(series, path) if form == "gwf" else series.write(path, format=form)
         except ImportError as error:
             pytest.skip(f"no GWF backend is installed: {error}")
     return [Source(name=name, files=[str(directory / "H-*")]) for name in channels]
