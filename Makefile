@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 STAGES = generate train infer evaluate report
 
-.PHONY: install demo test test-all test-cluster docs-test lint clean
+.PHONY: install demo test test-all test-cluster faults docs-test lint clean
 
 install: $(INSTALLED)
 
@@ -27,6 +27,11 @@ test: install
 
 test-all: install
 	$(BIN)/pytest
+
+# faults and bad input, each by one rule (docs/faults.md); goes on where it was stopped
+faults: install
+	GLITCHFLOW_FAULTS=.faults $(BIN)/pytest tests/faults
+	rm .faults
 
 # hosts, and a Slurm, made on this machine: what is missing for a test is printed with its name
 test-cluster: install

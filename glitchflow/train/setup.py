@@ -97,9 +97,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     channels = kind.channels(dataset, [dataset.channels[i] for i in chosen])
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
-    for found in filter(None, (last, first)):
-        found.as_named(training.model.name)
-    _fits(kind, (last, first), channels, dataset, directory)
+    _fits(kind, training.model.name, (last, first), channels, dataset, directory)
     normalisation = _normalisation(kind, training, dataset, channels, (last, first))
     loss = kind.loss(settings.loss, normalisation)
     meta = _meta(kind, training, dataset, channels, normalisation)
@@ -175,6 +173,7 @@ def _compiles(settings: config.Train, model: nn.Module) -> None:
 
 def _fits(
     kind: Kind,
+    model: str,
     origins: tuple[Checkpoint | None, Checkpoint | None],
     channels: list[str],
     dataset: Dataset,
@@ -183,6 +182,8 @@ def _fits(
     """Raises `InputError` where a run is to go on with other data or channels, or to start from a network of another
     kind or size. `origins`: the last checkpoint of this run, and the one to start from."""
     last, first = origins
+    for found in filter(None, origins):
+        found.as_named(model)
     if first and first.meta.kind != kind.name:
         raise InputError(
             f"train.init_from = {first.path}: its network is of the {first.meta.kind} kind, model.name of the"

@@ -37,6 +37,17 @@ def numbers(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+def test_names_are_text_in_the_page():
+    monitor = Monitor("<script>S")
+    monitor.silent.labels("<img src=x>").inc()
+    monitor.disk = "<b>full"
+    page = monitor.page()
+    for name in ("<script>", "<img", "<b>"):
+        assert name not in page
+    assert "&lt;script&gt;S online" in page
+    assert "&lt;img src=x&gt;" in page
+
+
 def test_what_came_out_is_counted(post, frames, port):
     for k in range(8):
         put(frames, START + k, [name for name in RATES if name != "FAST" or k < 5])

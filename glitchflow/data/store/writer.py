@@ -247,7 +247,7 @@ class Writer:
 
     def _column(self, name: str) -> Column:
         array: Any = self.dataset.raw(name, "r+").with_config({"write_empty_chunks": True})
-        return Column(array, self.layout.events, array.chunks[0])
+        return Column(f"{self.path}: damaged: {name}", array, self.layout.events, array.chunks[0])
 
     def _write_transients(self, fresh: list[int], new: list[NDArray]) -> dict[str, list[str]]:
         """The table of transients, by event; rows of shards that were made again replace those that were there."""

@@ -1,19 +1,52 @@
 """A column that is filled chunk by chunk, beside what an array would hold."""
 
 import numpy as np
+import pytest
 
 from glitchflow.data.store.column import Column, rows_of
 from glitchflow.data.store.schema import digest
+from glitchflow.errors import RunError
 
 
 def test_shards_of_any_length_fill_chunks_and_leave_what_is_there():
     array, wanted = np.arange(10, dtype=np.int32), np.arange(10, dtype=np.int32)
-    column = Column(array, 10, 4)
+    column = Column("s.zarr: damaged: gps", array, 10, 4)
     for events, value in ((slice(0, 3), 100), (slice(3, 4), 200), (slice(9, 10), 300)):  # nothing in 4 to 8
         column.put(events, np.full(events.stop - events.start, value, np.int32))
         wanted[events] = value
     assert column.close() == [digest(wanted[i : i + 4]) for i in (0, 4, 8)]
     np.testing.assert_array_equal(array, wanted)
+
+
+class Broken:
+    """An array of which a chunk cannot be read until it is written."""
+
+    def __init__(self, values, broken):
+        self.values, self.broken = values, broken
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def __getitem__(self, key):
+        if key == self.broken:
+            raise ValueError("cannot reshape array of size 6 into shape (4,)")
+        return self.values[key]
+
+    def __setitem__(self, key, values):
+        self.values[key], self.broken = values, None
+
+
+def test_a_chunk_that_is_damaged_is_filled_whole_or_not_at_all():
+    array = Broken(np.zeros(10, dtype=np.int32), slice(0, 4))
+    column = Column("s.zarr: damaged: gps", array, 10, 4)
+    column.put(slice(0, 3), np.array([5, 6, 7], np.int32))
+    with pytest.raises(RunError) as error:
+        column.close()
+    assert str(error.value) == "s.zarr: damaged: gps cannot be read; --verify makes its shards again"
+    assert not array.values.any(), "nothing is written"
+    column = Column("s.zarr: damaged: gps", array, 10, 4)
+    column.put(slice(0, 3), np.array([5, 6, 7], np.int32))
+    column.put(slice(3, 4), np.array([8], np.int32))
+    column.close()
+    assert array.values.tolist() == [5, 6, 7, 8, 0, 0, 0, 0, 0, 0]
 
 
 def test_a_table_without_rows_has_all_its_columns():
