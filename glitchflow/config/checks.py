@@ -89,6 +89,11 @@ def transients(simulate: Simulate, qplot: QPlot, series: Series) -> None:
             )
     if simulate.recipe == "detector" and simulate.detector.timeline:
         _timeline(simulate, qplot, series)
+    if simulate.recipe == "detector" and simulate.detector.coupling.taps > series.samples:
+        raise ValueError(
+            f"simulate.detector.coupling.taps = {simulate.detector.coupling.taps}: longer than the {series.samples}"
+            " samples of a series, which would cut it off"
+        )
     jitter = simulate.detector.jitter if simulate.recipe == "detector" else 0.0
     if qplot.window == "fixed" and 2 * jitter > qplot.span:
         raise ValueError(

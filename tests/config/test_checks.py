@@ -72,6 +72,11 @@ WINDOW = [
         "simulate.detector.jitter = 1.5: would put transients outside qplot.span = 2",
     ),
     (
+        tree(simulate__detector__coupling={"taps": 10**11}),
+        "simulate.detector.coupling.taps = 100000000000: longer than the 8192 samples of a series, which would cut it"
+        " off",
+    ),
+    (
         tree(series__duration=3, qplot__span=1, whiten={"asd": "none"}),
         "whiten.fftlength = null: segments of 4 s are longer than series.duration = 3, of which there is no ASD",
     ),
