@@ -1,22 +1,29 @@
 """How soon and how fast `watch` answers: `python tests/benchmarks/online.py [--seconds 60] [--pace 60] [--hours 0]`.
 
+All rows take `--pace 1000 --hours 6` some two hours. Each is kept in `--record` when it is measured, and not measured
+again; the longest, six hours of frames, takes less than half an hour.
+
 Frames of 1 s of noise, the strain at 4096 Hz, witnesses at 512 Hz, one thread, a network as it is drawn (an untrained
 one costs what a trained one does). Frames of `source` and of what comes out lie on the disk of the working directory.
 
     capacity    seconds of frames per second of CPU, from reading to the state on the disk, by length of block
-    latency     from a frame's name to that of the cleaned frame of the same second, at real pace, in wall time
+    latency     from a frame's name to that of the cleaned frame of the same second, at real pace, in wall time; of it
+                what comes after the next frame, which is waited for: reading, the twin, writing
     memory      of the process, at the beginning and at the end of `--hours`, replayed as fast as it goes
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +92,7 @@ def post_of(frames: Frames, directory: Path, block: float) -> Post:
     return Post(Line(steps), inbox, Outbox(directory, "S", "gwf", 1, {}), 600, Monitor("S"))
 
 
-def capacity(root: Path, witnesses: int, block: float, seconds: int) -> float:
+def capacity(root: Path, witnesses: int, block: float, seconds: int) -> str:
     """Seconds of frames per second of CPU."""
     frames = Frames(root / "in", witnesses)
     post = post_of(frames, root / "out", block)
@@ -94,16 +101,11 @@ def capacity(root: Path, witnesses: int, block: float, seconds: int) -> float:
     follow(post, Until(post, WARM))
     began, wall = time.process_time(), time.monotonic()
     follow(post, Until(post, WARM + seconds))
-    spent = time.process_time() - began
-    print(
-        f"{witnesses:4d} witnesses, blocks of {block:g} s: {seconds / spent:6.1f} times real time"
-        f" ({seconds / (time.monotonic() - wall):.1f} by the clock)",
-        flush=True,
-    )
-    return seconds / spent
+    spent, wall = time.process_time() - began, time.monotonic() - wall
+    return f"{seconds / spent:6.1f} times real time ({seconds / wall:.1f} by the clock)"
 
 
-def latency(root: Path, witnesses: int, block: float, seconds: int) -> None:
+def latency(root: Path, witnesses: int, block: float, seconds: int) -> str:
     """From frame to cleaned frame, at real pace."""
     frames = Frames(root / "in", witnesses)
     post = post_of(frames, root / "out", block)
@@ -118,20 +120,21 @@ def latency(root: Path, witnesses: int, block: float, seconds: int) -> None:
     feeder.start()
     follow(post, Until(post, WARM + seconds))
     feeder.join()
-    late = sorted(
-        (post.outbox.directory / f"S-S_GLITCHFLOW-{START + k}-1.gwf").stat().st_ctime
-        - frames.path(k).stat().st_mtime
-        for k in range(WARM, WARM + seconds)
-    )
-    print(
-        f"{witnesses:4d} witnesses, blocks of {block:g} s, at real pace, {seconds} frames: median"
-        f" {statistics.median(late):.2f} s, p99 {late[int(0.99 * (len(late) - 1))]:.2f} s, max {late[-1]:.2f} s"
-    )
+    told = []
+    for name, later in (("latency", 0), ("after the next frame", 1)):
+        late = sorted(
+            (post.outbox.directory / f"S-S_GLITCHFLOW-{START + k}-1.gwf").stat().st_ctime
+            - frames.path(k + later).stat().st_mtime
+            for k in range(WARM, WARM + seconds)
+        )
+        p99 = late[int(0.99 * (len(late) - 1))]
+        told.append(f"{name}: median {statistics.median(late):.2f} s, p99 {p99:.2f} s, max {late[-1]:.2f} s")
+    return "; ".join(told)
 
 
-def memory(root: Path, witnesses: int, hours: float) -> None:
+def memory(root: Path, witnesses: int, hours: float) -> str:
     """The process's memory along hours of frames, which are put there a minute at a time."""
-    frames = Frames(root / "in", witnesses)
+    frames, told = Frames(root / "in", witnesses), []
     post = post_of(frames, root / "out", 0.25)
     for first in range(0, round(3600 * hours), AT_ONCE):
         for k in range(first, first + AT_ONCE + 3):
@@ -143,7 +146,22 @@ def memory(root: Path, witnesses: int, hours: float) -> None:
         if first // AT_ONCE in (5, round(60 * hours) - 1) or first % 3600 == 0:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             held = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-            print(f"{first / 3600:5.2f} h: {held:.0f} MiB", flush=True)
+            told.append(f"{first / 3600:.2f} h {held:.0f} MiB")
+    return ", ".join(told)
+
+
+def kept(record: Path, rows: Mapping[str, Callable[[Path], str]]) -> None:
+    """Print rows, those that a record has as they are, others as they are measured, each in a directory of its own."""
+    known = json.loads(record.read_text()) if record.exists() else {}
+    record.parent.mkdir(parents=True, exist_ok=True)
+    for name, measure in rows.items():
+        if name not in known:
+            with tempfile.TemporaryDirectory(dir=".") as room:
+                known[name] = measure(Path(room))
+            hidden = record.with_name(f".{record.name}")
+            hidden.write_text(json.dumps(known, indent=1))
+            hidden.replace(record)
+        print(f"{name}: {known[name]}", flush=True)
 
 
 def main() -> None:
@@ -157,23 +175,22 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=0.0, help="of frames along which memory is looked at")
     parser.add_argument("--witnesses", type=int, nargs="*", default=WITNESSES)
     parser.add_argument("--blocks", type=float, nargs="*", default=BLOCKS)
+    parser.add_argument(
+        "--record", type=Path, default=Path("runs/online.json"), help="rows that were measured"
+    )
     asked = parser.parse_args()
     threads(1)
-    with tempfile.TemporaryDirectory(dir=".") as name:
-        number = iter(range(1000))
-
-        def room() -> Path:
-            directory = Path(name) / str(next(number))
-            directory.mkdir()
-            return directory
-
-        for witnesses in asked.witnesses if asked.seconds else ():
-            for block in asked.blocks:
-                capacity(room(), witnesses, block, asked.seconds)
+    rows: dict[str, Callable[[Path], str]] = {}
+    for witnesses in asked.witnesses:
+        for block in asked.blocks if asked.seconds else ():
+            name = f"capacity, {witnesses} witnesses, blocks of {block:g} s, {asked.seconds} frames"
+            rows[name] = partial(capacity, witnesses=witnesses, block=block, seconds=asked.seconds)
         if asked.pace:
-            latency(room(), 16, 0.25, asked.pace)
-        if asked.hours:
-            memory(room(), 5, asked.hours)
+            name = f"at real pace, {witnesses} witnesses, blocks of 0.25 s, {asked.pace} frames"
+            rows[name] = partial(latency, witnesses=witnesses, block=0.25, seconds=asked.pace)
+    if asked.hours:
+        rows[f"memory, 5 witnesses, {asked.hours:g} h"] = partial(memory, witnesses=5, hours=asked.hours)
+    kept(asked.record, rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a twin leaves online, and what faults cost: `python tests/benchmarks/online_truth.py RUN`.
 
-RUN is a run of configs/online.yaml, with `later/frames` (the commands at its head). One thread, time is simulated.
+RUN is a run of configs/online.yaml, with `later/frames` (the commands at its head). One thread, time is simulated. Each
+row is kept in `--record` when it is measured, and not measured again: minutes each.
 
     settle   of the witnessed part's power what is left in the cleaned frames, and what is added to quiet time, by
              `online.settle`, beside offline (blocks of 2 s that settle for 1 s, as `clean` has them)
@@ -12,13 +13,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from online import kept
 from scipy.signal import resample_poly
 
 from glitchflow.cluster import threads
@@ -88,7 +91,7 @@ def series(directory: Path, name: str) -> np.ndarray:
     return np.concatenate([read_samples(str(file), "", [name])[name].values for file in files])
 
 
-def settle(path: Path, into: Path, block: float, seconds_settled: float, seconds: int) -> tuple[float, float]:
+def settle(into: Path, path: Path, block: float, seconds_settled: float, seconds: int) -> str:
     """What is left of the witnessed part's power, and rms of what is added to quiet time over the strain's there."""
     out = run(path, into, block, seconds_settled, feed_of(path, into, seconds))
     front = checkpoint.find(path, str(path)).normalisation
@@ -110,12 +113,11 @@ def settle(path: Path, into: Path, block: float, seconds_settled: float, seconds
     inside = time > start + EDGE
     quiet = inside & ~np.any(near, axis=0)
     wrong = removed - w
-    return float(np.square(wrong[inside]).sum() / np.square(w[inside]).sum()), float(
-        wrong[quiet].std() / s[quiet].std()
-    )
+    left = float(np.square(wrong[inside]).sum() / np.square(w[inside]).sum())
+    return f"left {left:.3f}  added {float(wrong[quiet].std() / s[quiet].std()):.3f}"
 
 
-def fault(path: Path, into: Path, name: str, seconds: int, every: int) -> str:
+def fault(into: Path, path: Path, name: str, seconds: int, every: int) -> str:
     """A row of the table of faults."""
     feed = feed_of(path, into, seconds, (name,), every)
     met, dropped = (
@@ -135,7 +137,7 @@ def fault(path: Path, into: Path, name: str, seconds: int, every: int) -> str:
             empty.add(int(file.name.split("-")[2]))
     came = {one for one in whole if min(found) <= one <= max(found)}
     lost, twice = len(came & empty | came - found.keys()), sum(count - 1 for count in found.values())
-    return f"{name:10s} {len(met) + dropped:6d} files {len(found):6d} seconds out {lost:4d} lost {twice:4d} doubled"
+    return f"{len(met) + dropped:6d} files {len(found):6d} seconds out {lost:4d} lost {twice:4d} doubled"
 
 
 def main() -> None:
@@ -147,16 +149,20 @@ def main() -> None:
     parser.add_argument("--settles", type=float, nargs="*", default=SETTLES)
     parser.add_argument("--faults", nargs="*", default=list(replay.FAULTS))
     parser.add_argument("--every", type=int, default=20, help="files, of which one meets a fault")
+    parser.add_argument(
+        "--record", type=Path, default=Path("runs/online_truth.json"), help="rows that were measured"
+    )
     asked = parser.parse_args()
     threads(1)
-    rows = [("offline", 2.0, 1.0)] * bool(asked.settles) + [(f"{s:g} s", 0.25, s) for s in asked.settles]
-    for words, block, seconds_settled in rows:
-        with tempfile.TemporaryDirectory(dir=".") as name:
-            left, added = settle(asked.run, Path(name), block, seconds_settled, asked.seconds)
-            print(f"settle {words:8s} left {left:.3f}  added {added:.3f}", flush=True)
+    rows: dict[str, Callable[[Path], str]] = {}
+    settled = [("offline", 2.0, 1.0)] * bool(asked.settles) + [(f"{s:g} s", 0.25, s) for s in asked.settles]
+    for words, block, seconds in settled:
+        more = {"path": asked.run, "block": block, "seconds_settled": seconds, "seconds": asked.seconds}
+        rows[f"{asked.run}, settle {words}, {asked.seconds} s"] = partial(settle, **more)
     for what in asked.faults:
-        with tempfile.TemporaryDirectory(dir=".") as name:
-            print(fault(asked.run, Path(name), what, asked.seconds, asked.every), flush=True)
+        more = {"path": asked.run, "name": what, "seconds": asked.seconds, "every": asked.every}
+        rows[f"{asked.run}, {what} in one of {asked.every}, {asked.seconds} s"] = partial(fault, **more)
+    kept(asked.record, rows)
 
 
 if __name__ == "__main__":
