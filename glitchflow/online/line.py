@@ -40,6 +40,9 @@ class Line:
     state: str = ""  # empty: always
     bits: int = 1
     chance: Chance | None = None  # of a glitch, by how loud it is; None where nobody calibrated it
+    range: tuple[Array, Array] | None = (
+        None  # (R,) level of each channel that is trusted; None where nobody knows
+    )
 
     @property
     def strain(self) -> str:
@@ -68,6 +71,7 @@ class Cleaned:
     """Holds a second that comes out."""
 
     gps: int
+    recorded: NDArray  # (n,) the strain as it came; NaN where it did not
     clean: NDArray  # (n,) in the strain's own type; NaN where it was
     noise: NDArray  # (n,) the estimate, of witnesses alone, at all times
     state: NDArray[np.uint32]  # (16,) see the bits above
@@ -190,6 +194,7 @@ def _cleaned(line: Line, memory: Memory) -> Cleaned:
     )
     return Cleaned(
         gps=gps,
+        recorded=strain.values,
         clean=(stretch.values - weight * removed).astype(memory.kind),
         noise=noise.astype(memory.kind),
         state=_state(line, blocks, science, stretch),

@@ -101,7 +101,7 @@ def asked(directory: Path) -> str:
 def try_out(outbox: Outbox) -> None:
     """Write a frame and delete it. Raises `RunError` where that cannot be done."""
     none = np.zeros(STATE_RATE)
-    name = _write(outbox, Cleaned(0, none, none, none.astype(np.uint32), none, none, (), ()))
+    name = _write(outbox, Cleaned(0, none, none, none, none.astype(np.uint32), none, none, (), ()))
     (outbox.directory / f"{HIDDEN}{name}").unlink()
 
 

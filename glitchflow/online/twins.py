@@ -16,6 +16,7 @@ from glitchflow.analysis.evaluate import chance
 from glitchflow.config import Ingest, Online
 from glitchflow.data import objects
 from glitchflow.errors import InputError
+from glitchflow.online import drift
 from glitchflow.online.line import Line
 from glitchflow.train import checkpoint
 from glitchflow.twin import coherent
@@ -23,6 +24,7 @@ from glitchflow.twin.step import stepper
 
 LEAST = 16  # Hz of a twin: frames of a second hold enough of a channel to resample it
 COPIES, TABLE = "twins", "twins.csv"
+COPIED = 8  # twins whose copies are kept: a loop that learns for ever fills no disk
 HEAD = ["twin", "sha256", "checkpoint", "from"]
 
 
@@ -45,7 +47,8 @@ def open_twin(found: checkpoint.Checkpoint, settings: Online, ingest: Ingest) ->
     digest = hashlib.sha256(found.content(checkpoint.WEIGHTS)).hexdigest()
     run = found.path.absolute().parent.parent.parent
     known = chance.read(run / "evaluation", digest) or chance.read(found.path, digest)
-    return Twin(replace(_line(found, settings, ingest), chance=known), digest, found.path)
+    line = replace(_line(found, settings, ingest), chance=known)
+    return Twin(replace(line, range=drift.trusted(line.steps.front, found.meta.levels)), digest, found.path)
 
 
 def _line(found: checkpoint.Checkpoint, settings: Online, ingest: Ingest) -> Line:
@@ -91,6 +94,15 @@ def keep(directory: Path, twin: Twin) -> None:
             objects.sync(hidden / path.name)
     hidden.replace(copy)
     objects.sync(copy.parent)
+
+
+def tidy(directory: Path) -> None:
+    """Delete the copies of all but the last twins that were asked."""
+    last = list(dict.fromkeys(row[1] for row in reversed(_rows(directory))))[:COPIED]
+    spared = {copy_of(directory, digest) for digest in last}
+    for copy in (directory / COPIES).iterdir():
+        if copy not in spared:
+            shutil.rmtree(copy, ignore_errors=True)
 
 
 def note(directory: Path, twin: Twin, gps: int) -> None:

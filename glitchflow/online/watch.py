@@ -9,13 +9,14 @@ Files are looked for ten times a second: notifications do not tell what another 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glitchflow.config import Experiment, Ingest, Online
 from glitchflow.data import lease, objects
 from glitchflow.errors import InputError, RunError
-from glitchflow.online import shadow, sink, twins
+from glitchflow.online import drift, shadow, sink, twins
+from glitchflow.online.drift import Drift
 from glitchflow.online.ending import Stop, ended
 from glitchflow.online.hours import Log
 from glitchflow.online.line import Cleaned, Line, Memory, advance, start
@@ -42,6 +43,7 @@ class Post:
     keep: float  # s
     monitor: Monitor
     understudy: Understudy | None = None
+    drift: Drift = field(default_factory=Drift)
 
 
 def watch(experiment: Experiment) -> Path:
@@ -66,6 +68,8 @@ def watch(experiment: Experiment) -> Path:
         if copy.exists() and copy != twins.copy_of(directory, twin.digest):
             twin = opens(str(copy))
             say(f"{copy}: twin {twin.number} took over and goes on; delete it to begin with infer.checkpoint")
+        if twin.line.range is None:
+            say(f"{twin.path}: does not say how loud witnesses were: no drift is seen; train again for it")
         if twin.line.chance is None:
             say(f"p(glitch) is not a number: {twin.path} was not calibrated; `glitchflow evaluate` does that")
         outbox = _outbox(twin, directory, settings)
@@ -117,12 +121,16 @@ def follow(
             continue
         memory, found = advance(post.line, memory or start(post.line, second), second)
         post, memory, found = _shadowed(post, memory, found, second, written, now)
+        for words in drift.look(post.drift, post.line, memory.state):
+            say(f"GPS {memory.written}: {words}")
         if found:
             after = _committed(post, (memory, log, found), stop, still_mine)
             if after is None:
                 return
             log, written = after, found[-1].gps + 1
-            post.monitor.note(post.inbox, memory, found, post.line.steps.front.band, clock())
+            post.monitor.twin = post.outbox.twin
+            post.monitor.drifted(post.drift.outside, len(found))
+            post.monitor.note(post.inbox, memory, log, found, post.line.steps, clock())
             told = _tell(told, second, found[-1])
 
 

@@ -55,6 +55,7 @@ class Meta(BaseModel):
     normalisation: Prepared  # of these channels
     dataset: dict[str, str] = {}  # which it learned from: path, identity, recipe
     loudness: list[list[float]] | None = None  # of each channel over the train split, quantiles
+    levels: list[list[float]] | None = None  # of each channel that is read, quantiles: see twin/levels.py
     provenance: dict[str, Any] = {}
     metrics: dict[str, int | float] = {}  # of the epoch that it was written after, if it was
     # of its files, of meta.json without this entry; none in the first versions' checkpoints

@@ -100,7 +100,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     _fits(kind, training.model.name, (last, first), channels, dataset, directory)
     normalisation = _normalisation(kind, training, dataset, channels, (last, first))
     loss = kind.loss(settings.loss, normalisation)
-    meta = _meta(kind, training, dataset, channels, normalisation)
+    meta = _meta(kind, training, dataset, channels, normalisation, world)
     dtype = torch.float64 if settings.precision == "float64" else torch.float32
     model = kinds.network_of(kind, meta["model"], normalisation, meta["shape"]).to(world.device, dtype)
     _compiles(settings, model)
@@ -149,7 +149,12 @@ def _load(model: nn.Module, origin: Checkpoint | None, start: Callable[[], None]
 
 
 def _meta(
-    kind: Kind, training: Training, dataset: Dataset, channels: list[str], normalisation: Prepared
+    kind: Kind,
+    training: Training,
+    dataset: Dataset,
+    channels: list[str],
+    normalisation: Prepared,
+    world: World,
 ) -> dict[str, Any]:
     """What every checkpoint of a run says of itself, step and metrics apart."""
     return {
@@ -162,6 +167,8 @@ def _meta(
         "dataset": {"path": dataset.path, "identity": identity(dataset), "recipe": recipe(dataset)},
         "provenance": provenance(),
         **kind.about(dataset, channels),
+        # which is read of events: once, by the one that writes checkpoints
+        "levels": kind.levels(normalisation, dataset) if world.rank == 0 else None,
     }
 
 

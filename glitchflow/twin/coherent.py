@@ -31,7 +31,7 @@ from glitchflow.model import COHERENT_MODELS
 from glitchflow.model.bank import Stft
 from glitchflow.signal.qtransform import look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
-from glitchflow.twin import scatter, steady
+from glitchflow.twin import levels, scatter, steady
 from glitchflow.twin.crops import CROP, by_crops, reads
 from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
@@ -311,6 +311,7 @@ KIND = Kind(
     channels=channels,
     normalisation=front,
     about=about,
+    levels=levels.known,
     sees=sees,
     reads=reads,
     loss=loss,

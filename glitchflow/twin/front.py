@@ -151,6 +151,10 @@ class Front:
         """Prepare the strain alone, or a part of it, (B, N) float64, as `prepare` does."""
         return self.limit(self._whiten(series[:, None].nan_to_num(), [0]))[:, 0]
 
+    def witness(self, series: Tensor, place: int) -> Tensor:
+        """Prepare one witness (B, N), by its place, as `prepare` does."""
+        return self.limit(self._whiten(series[:, None].nan_to_num(), [place]))[:, 0]
+
     def undo(self, white: Array) -> Array:
         """Bring white series (..., N) back into the strain's unit, float64: exactly within the band.
 

@@ -7,6 +7,8 @@ itself once it has been quiet for as long as is remembered.
 Shapes: n sample of a block, N of a crop, B band, K block that is remembered.
 """
 
+import math
+
 import numpy as np
 
 from glitchflow.signal.types import Array, Flags
@@ -34,6 +36,17 @@ def powers(strain: Array, removed: Array, rate: float, limits: Array) -> Array:
     place = np.searchsorted(limits, np.fft.rfftfreq(samples, 1 / rate), side="right") - 1
     inside = place == np.arange(len(limits) - 1)[:, None]  # (B, n / 2)
     return np.square(np.abs(spectra)) @ inside.T
+
+
+def rms(heard: Array, samples: int, rate: float, limits: Array, passed: Flags) -> tuple[float, float]:
+    """Return the rms of the white strain as recorded and as it came out, by the `powers` (K, 2, B) of blocks of so many
+    samples; of bands that are passed (B,) what was recorded comes out. White noise of unit variance has 1."""
+    frequency = np.fft.rfftfreq(samples, 1 / rate)
+    inside = int(((frequency >= limits[0]) & (frequency < limits[-1])).sum())
+    before = heard[:, 0].sum(axis=1).mean()
+    after = np.where(passed, heard[:, 0], heard[:, 1]).sum(axis=1).mean()
+    unit = max(1, inside) * samples / 2  # the window's power is a half
+    return math.sqrt(before / unit), math.sqrt(after / unit)
 
 
 def louder(heard: Array, blocks: int, most: float) -> Flags:

@@ -257,6 +257,7 @@ KIND = Kind(
     channels=lambda _dataset, chosen: chosen,
     normalisation=normalisation,
     about=about,
+    levels=lambda *_: None,
     sees=lambda normalisation: (len(normalisation.offset) - 1, {}),
     reads=reads,
     loss=loss,

@@ -79,6 +79,8 @@ class Kind:
     # what of a dataset a network of these channels depends on, for its checkpoint: `geometry` must be the same wherever
     # the network is used, `loudness` says what it has seen
     about: Callable[[Dataset, Sequence[str]], dict[str, Any]]
+    # quantiles of how loud each channel that is read was over the train split, for those who watch; None: nobody asks
+    levels: Callable[[Any, Dataset], list[list[float]] | None]
     # how many witnesses' parts a network sees, and the options of its model that follow
     sees: Callable[[Any], tuple[int, dict[str, Any]]]
     # of these channels, with this seed, witnesses being silent in a share of what is trained on

@@ -21,7 +21,7 @@ def second(gps: int, state: int = SCIENCE | CLEANED, loud=(), p: float = np.nan)
     for place, snr in dict(loud).items():
         found[place] = snr
     none = np.zeros(4)
-    return Cleaned(gps, none, none, np.full(16, state, np.uint32), found, np.full(16, p), (), ())
+    return Cleaned(gps, none, none, none, np.full(16, state, np.uint32), found, np.full(16, p), (), ())
 
 
 @pytest.fixture

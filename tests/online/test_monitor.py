@@ -66,7 +66,7 @@ def test_what_came_out_is_counted(post, frames, port):
     assert found["glitchflow_backlog"] == 1
     assert found['glitchflow_power_left{band="20-29.1 Hz"}'] > 0
     assert status == 200 and json.loads(told)["second"] == START + 6
-    assert f"<td>{START + 6}</td>" in page and "<p>well</p>" in page
+    assert f'<td class="n">{START + 6}</td>' in page and '<p class="well">well</p>' in page
 
 
 def test_a_disk_that_refuses_is_not_well(post, frames, port, monkeypatch):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from glitchflow.twin.guard import BANDS, EDGE, LOUDER, edges, louder, powers, without
+from glitchflow.twin.guard import BANDS, EDGE, LOUDER, edges, louder, powers, rms, without
 
 RATE, BAND = 512.0, (10.0, 200.0)
 TIME = np.arange(2048) / RATE
@@ -38,3 +38,13 @@ def test_bands_are_taken_out_and_others_stay():
     left = without(tone(60) + tone(30), RATE, limits, bands)
     np.testing.assert_allclose(left[middle], tone(30)[middle], atol=0.01)
     assert low * (1 - EDGE) > 30 and high > 60
+
+
+def test_white_noise_has_its_own_rms_and_a_band_that_is_passed_what_was_recorded():
+    rng, limits = np.random.default_rng(1), edges(BAND)
+    strain = 2 * rng.standard_normal((400, 128))
+    heard = np.stack([powers(one, 0.75 * one, RATE, limits) for one in strain])
+    none, every = np.zeros(BANDS, bool), np.ones(BANDS, bool)
+    before, after = rms(heard, 128, RATE, limits, none)
+    assert abs(before - 2) < 0.05 and abs(after - before / 4) < 1e-9
+    assert rms(heard, 128, RATE, limits, every) == (before, before)
