@@ -27,7 +27,7 @@ STAGES = {
         "glitchflow.site.plan:costs",
         "Say what a dataset will cost, from a few seconds' calibration here. Writes nothing.",
         MADE.format("simulate ingest")
-        + " loader model train stretch infer.batch infer.untrained scan.block evaluate clean",
+        + " loader model train stretch infer.batch infer.untrained scan.block evaluate clean online",
         ("nodes", "cores"),
         says="{written}",
     ),

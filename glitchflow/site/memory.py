@@ -7,7 +7,7 @@ Nothing is made for it: it follows from the configuration, and from what is know
 from collections.abc import Mapping, Sequence
 
 from glitchflow.analysis.clean import memory as cleaning
-from glitchflow.analysis.clean.memory import longest_file
+from glitchflow.analysis.clean.memory import longest_file, sampled
 from glitchflow.analysis.evaluate.stretch import on_a_stretch
 from glitchflow.analysis.infer import predicting
 from glitchflow.analysis.scan import surveying
@@ -21,6 +21,7 @@ from glitchflow.errors import InputError
 from glitchflow.methods.compare import lengths
 from glitchflow.methods.memory import fitting, scoring
 from glitchflow.methods.table import METHODS, NETWORK
+from glitchflow.online.memory import Kept, keeping, watching
 from glitchflow.signal.simulation.stretch import channel_rates
 from glitchflow.train.memory import learning
 from glitchflow.twin import kinds
@@ -38,6 +39,7 @@ SMALLER = {
     "a worker of train": "loader.batch or loader.witnesses (what `scan` has chosen)",
     "clean": "loader.witnesses (what `scan` has chosen)",
     "stretch": "stretch.frame",
+    "watch": "loader.witnesses (what `scan` has chosen)",
 }
 
 
@@ -91,7 +93,22 @@ def of_processes(
         judged = experiment.clean.method == NETWORK and shape.kept_samples
         verdict = cleaning.judging(shape, fitted, len(chosen)) if judged else cleaned
         found["clean"] = max(cleaned, verdict, key=lambda one: one.total)
+    if source and _watches(experiment):
+        times, twins = (experiment.series.sample_rate, needs.given[-1]), 1 + bool(experiment.online.next)
+        found["watch"] = watching(experiment.online, kind, needs.channels, times, sampled(source)[0], twins)
     return found
+
+
+def on_the_disk(experiment: Experiment, content: Content) -> Kept | None:
+    """Say what `watch` keeps; None where an experiment names no frames for it to follow."""
+    if not _watches(experiment) or content.source != "ingest" or not content.ingest.channels:
+        return None
+    return keeping(experiment.online, *sampled(content.ingest.channels[0]))
+
+
+def _watches(experiment: Experiment) -> bool:
+    """Whether `watch` could run: it takes a coherent twin, and frames to follow."""
+    return bool(experiment.online.source) and kinds.of(experiment.model.name).array == "series"
 
 
 def _training(experiment: Experiment, content: Content, shape: Shape, needs: Needs) -> Memory:

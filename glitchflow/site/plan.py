@@ -20,7 +20,8 @@ from glitchflow.data.memory import Memory, Shape, refuse_oversize
 from glitchflow.data.shard_events import make_block, make_factory
 from glitchflow.data.store import TRANSIENTS, Array, Layout, choose_layout
 from glitchflow.errors import InputError
-from glitchflow.site.memory import of_processes, of_tasks, refuse_what_does_not_fit
+from glitchflow.online.memory import Kept
+from glitchflow.site.memory import of_processes, of_tasks, on_the_disk, refuse_what_does_not_fit
 
 SECONDS = 5.0  # of calibration on every CPU
 
@@ -47,6 +48,7 @@ class Plan:
     cores: int  # per node
     tasks: Mapping[str, Memory] = field(default_factory=dict)  # that one holds, by stage
     processes: Mapping[str, Memory] = field(default_factory=dict)  # that one holds which works by itself
+    kept: Kept | None = None  # on the disk by `watch`
 
     @property
     def largest(self) -> int:
@@ -88,7 +90,8 @@ def plan(
     refuse_what_does_not_fit({**tasks, **processes})
     job = Job(partial(_time_events, content), "calibration", next(iter(tasks.values())).total)
     seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
-    return Plan(size, seconds, nodes, cores or available_cpus(), tasks, processes)
+    kept = on_the_disk(experiment, content)
+    return Plan(size, seconds, nodes, cores or available_cpus(), tasks, processes, kept)
 
 
 def measure(content: Content) -> Size:
@@ -143,6 +146,7 @@ def describe(settings: Store, found: Plan) -> str:
         f" {found.largest / MIB:.0f} MiB",
         *(f"a task of {stage}: {one}" for stage, one in found.tasks.items()),
         *(f"{process}: {one}" for process, one in found.processes.items()),
+        *([str(found.kept)] if found.kept else []),
     ]
     if settings.quota_gb is not None and gigabytes > settings.quota_gb:
         lines.append(f"warning: {gigabytes:.2f} GB is beyond store.quota_gb = {settings.quota_gb:g}")

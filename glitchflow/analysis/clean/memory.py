@@ -10,9 +10,9 @@ from glitchflow.data.build import BASE_MEMORY
 from glitchflow.data.memory import ENCODING, Memory, Shape
 from glitchflow.errors import InputError
 from glitchflow.methods.memory import ROBUST, scoring
-from glitchflow.signal.recorded.frames import pieces
+from glitchflow.signal.recorded.frames import Piece, pieces
 from glitchflow.signal.recorded.recording import RAW, STRETCH
-from glitchflow.signal.recorded.samples import read_samples
+from glitchflow.signal.recorded.samples import Samples, read_samples
 from glitchflow.twin.estimate import PIECE
 from glitchflow.twin.kind import Kind, working
 
@@ -96,8 +96,18 @@ def _cleaning(longest: int, parts: dict[str, int]) -> Memory:
 def longest_file(source: Source) -> int:
     """Count the samples of the longest file of a channel. Raises `InputError` where it cannot be read."""
     piece = max(pieces(source), key=lambda piece: piece.stop - piece.start)
+    return round(_one_second(source, piece).rate * (piece.stop - piece.start))
+
+
+def sampled(source: Source) -> tuple[float, int]:
+    """Return the rate of a channel in Hz, and the bytes of a sample. Raises `InputError` where it cannot be read."""
+    found = _one_second(source, pieces(source)[-1])
+    return found.rate, found.values.dtype.itemsize
+
+
+def _one_second(source: Source, piece: Piece) -> Samples:
     name = source.channel or source.name
     found = read_samples(piece.path, source.format, [name], piece.start, piece.start + 1)[name]
     if isinstance(found, str):
         raise InputError(f"ingest.channels {source.name}: {piece.path} cannot be read: {found}")
-    return round(found.rate * (piece.stop - piece.start))
+    return found
