@@ -114,7 +114,8 @@ def _refuse(under: Understudy, key: str, words: str) -> None:
 def _begin(under: Understudy, twin: Twin, back: bool = False) -> None:
     under.next, under.back = twin, back
     forget(under)
-    say(f"{twin.path}: twin {twin.number} runs in the shadow of twin {under.now.number}")
+    uncalibrated = "" if twin.line.chance else "; p(glitch) by it is not a number: it was not calibrated"
+    say(f"{twin.path}: twin {twin.number} runs in the shadow of twin {under.now.number}{uncalibrated}")
 
 
 def forget(under: Understudy) -> None:
@@ -164,6 +165,7 @@ def take(under: Understudy, written: int) -> tuple[Memory, list[Cleaned]]:
     for twin in (under.now, under.next):
         twins.keep(under.directory, twin)
     twins.note(under.directory, under.next, written)
+    twins.tidy(under.directory)
     say(f"GPS {written}: twin {under.next.number} is asked from here on, in place of twin {under.now.number}")
     memory, held = under.memory, [one for one in under.held if one.gps >= written]
     under.now, under.next, under.back = under.next, None, False
