@@ -186,7 +186,10 @@ def names_in(path: str) -> set[str]:
     if find_spec("gwframe"):
         from gwframe.inspect import get_channels
 
-        return set(get_channels(path))
+        try:
+            return set(get_channels(path))
+        except Exception as error:  # what frameCPP throws is of no one kind, and must not end a watch
+            raise RuntimeError(f"{path}: {error}") from error
     from gwpy.io.gwf import get_channel_names
 
     return set(get_channel_names(path))

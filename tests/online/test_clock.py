@@ -5,13 +5,14 @@ import threading
 import time
 
 import pytest
+from helpers import needs_gwf
 from posts import START, Patience, hours, out, put, run, same
 
 from glitchflow.data import lease
 from glitchflow.errors import RunError
 from glitchflow.online.watch import follow
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 HOUR = 3600.0
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fronts import FRONT, First
+from helpers import needs_gwf
 from posts import START, put, run
 
 from glitchflow.data.normalise import QUANTILES
@@ -83,6 +84,7 @@ def test_windows_do_not_share_samples(line):
 
 
 def test_while_it_watches_it_is_said_counted_and_on_the_page(post, frames, capsys, monkeypatch):
+    needs_gwf()
     monkeypatch.setattr(drift, "WINDOWS", 1)
     one = post()
     one = replace(one, line=replace(one.line, range=trusted(FRONT, [[0.0] * len(QUANTILES)] * 3)))

@@ -1,6 +1,7 @@
 """What `plan` says of `watch`: its memory, and what it keeps on the disk."""
 
 import pytest
+from helpers import needs_gwf
 from posts import START, put, run
 
 from glitchflow.config import Online, parse
@@ -9,7 +10,7 @@ from glitchflow.site.memory import on_the_disk
 from glitchflow.site.plan import content_to_plan
 from glitchflow.twin import coherent
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 TIMES = 512.0, 2048
 

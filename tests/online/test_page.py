@@ -6,6 +6,7 @@ import socket
 import numpy as np
 import pytest
 from fronts import FRONT
+from helpers import needs_gwf
 from posts import START, put, run
 
 from glitchflow.online import page
@@ -83,8 +84,7 @@ def test_utc():
 
 
 def test_a_watch_fills_it(post, frames):
-    lalframe = pytest.importorskip("lalframe")
-    assert lalframe
+    needs_gwf()
     for k in range(8):
         put(frames, START + k)
     one = post()

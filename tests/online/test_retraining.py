@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from helpers import needs_gwf
 
 from glitchflow.config import load
 from glitchflow.data.frames import write_frame
@@ -18,7 +19,7 @@ from glitchflow.train import checkpoint
 from glitchflow.train.loop import train
 from glitchflow.train.setup import training_of
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 START, RATE, SPAN = 1_000_000_000, 256, 4  # GPS s, Hz, s of a file
 BEFORE, AFTER = 1.0, 1.8  # the strain's part of what the witness sees

@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from helpers import needs_gwf
 from posts import RATES, START, hours, out, put, recorded, run, same
 
 from glitchflow.data import lease
@@ -12,7 +13,7 @@ from glitchflow.errors import RunError
 from glitchflow.online import twins
 from glitchflow.online.source import Inbox
 
-pytest.importorskip("lalframe")
+needs_gwf()
 
 
 def put_other(directory, gps: int) -> None:
