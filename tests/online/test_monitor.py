@@ -41,7 +41,7 @@ def test_names_are_text_in_the_page():
     monitor = Monitor("<script>S")
     monitor.silent.labels("<img src=x>").inc()
     monitor.disk = "<b>full"
-    page = monitor.page()
+    page = monitor.page().decode()
     for name in ("<script>", "<img", "<b>"):
         assert name not in page
     assert "&lt;script&gt;S online" in page
