@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -315,6 +316,24 @@ def beyond_loopback(found: set[tuple[str, str]]) -> list[tuple[str, str]]:
     """Those that another machine could reach."""
     plain = [(name, ip_address(address.removeprefix("::ffff:"))) for name, address in found]
     return sorted((name, str(address)) for name, address in plain if not address.is_loopback)
+
+
+def add_up(rank: int, host: str, port: int) -> float:
+    """What two processes in a group add up, as the `rank`-th; here, where a process that is spawned finds it."""
+    from glitchflow.train.group import enter
+
+    enter(rank, host, port, 2, "gloo", timedelta(seconds=120))
+    try:
+        with listeners() as found:
+            value = torch.tensor([float(rank + 1)])
+            for _ in range(20):
+                torch.distributed.all_reduce(value)
+                torch.distributed.barrier()
+        assert found, "gloo listens"
+        assert beyond_loopback(found) == []
+        return value.item()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def edit_attributes(store: Path, **changes: object) -> None:

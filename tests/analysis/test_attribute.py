@@ -55,7 +55,9 @@ def made(dataset_run, tmp_path_factory):
         checkpoints = directory / "train" / "checkpoints"
         checkpoint.save(checkpoints, meta, Chosen(3, (16, 16), how).state_dict(), {})
         settings = dataset_run.evaluate.model_copy(update={"veto": VETO, **changes})
-        experiment = dataset_run.model_copy(update={"workdir": str(directory), "evaluate": settings})
+        model = dataset_run.model.model_copy(update={"name": "helpers:Chosen"})
+        update = {"workdir": str(directory), "evaluate": settings, "model": model}
+        experiment = dataset_run.model_copy(update=update)
         infer(experiment)
         run = open_run(experiment)
 

@@ -62,11 +62,13 @@ def twin(dataset, kind: str, channels: list[str], witness: str) -> Trained:
     return Trained(KINDS[kind], Copies(place), channels, normalisation)
 
 
-def run_of(dataset, tmp_path, *names: str):
+def run_of(dataset, tmp_path, monkeypatch, *names: str):
     paths = {name: tmp_path / name for name in names}
     for path in paths.values():
         path.touch()
-    return SimpleNamespace(dataset=dataset, networks=paths)
+    ours = SimpleNamespace(as_named=lambda model: None)  # a network of ours
+    monkeypatch.setattr(module, "open_checkpoint", lambda path: ours)
+    return SimpleNamespace(dataset=dataset, networks=paths, own="")
 
 
 def told(unsafe, tmp_path, monkeypatch, kind: str, witness: str, left_out: str = "") -> dict:
@@ -74,7 +76,7 @@ def told(unsafe, tmp_path, monkeypatch, kind: str, witness: str, left_out: str =
     recorded = dataset.channels if kind == "image" else dataset.recorded_channels
     channels = [name for name in recorded if name != left_out]
     monkeypatch.setattr(module, "load_network", lambda path: twin(dataset, kind, channels, witness))
-    run = run_of(dataset, tmp_path, "network")
+    run = run_of(dataset, tmp_path, monkeypatch, "network")
     return inject(run, np.arange(24), None, experiment.harm, 0.01, INTERVAL)["network"]
 
 
@@ -129,8 +131,8 @@ def test_images_made_of_stored_series_are_those_of_the_store(unsafe):
     np.testing.assert_allclose(found, dataset.events("qplot", some), rtol=1e-3, atol=1e-3)
 
 
-def test_where_no_witness_hears_signals_nothing_is_asked(tmp_path):
+def test_where_no_witness_hears_signals_nothing_is_asked(tmp_path, monkeypatch):
     experiment, dataset = stored(tmp_path, "", "none")
-    run = run_of(dataset, tmp_path, "network")
+    run = run_of(dataset, tmp_path, monkeypatch, "network")
     found = inject(run, np.arange(24), None, experiment.harm, 0.01, INTERVAL)
     assert found == {"network": UNMOVED.told()}
