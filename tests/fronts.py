@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from glitchflow.twin.front import Front, Product, Scatter
+from glitchflow.twin.front import Front
+from glitchflow.twin.made import Product, Scatter
 
 RATE, SAMPLES = 256.0, 2048
 TAPS = [[2.0, -1.0, 0.5], [4.0, 0.0, 0.0], [1.0, 0.0, 0.0]]  # of minimum phase

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.linalg import solve_toeplitz
+from scipy.ndimage import median_filter
 from scipy.signal import lfilter
 from torch import Tensor
 
@@ -92,6 +93,13 @@ def design_prediction(
         if (values[place] > 0).all():
             taps[place] = predictor(autocorrelation(values[place], sample_rate, spacing), order)
     return PredictionFilter(torch.from_numpy(taps).to(asd.device), sample_rate)
+
+
+def without_lines(asd: Tensor, sample_rate: float, wide: float) -> Tensor:
+    """Returns ASDs (..., A), 0 to Nyquist, as running medians over `wide` Hz, in float64: lines are narrower."""
+    spacing = sample_rate / 2 / (asd.shape[-1] - 1)
+    size = (*[1] * (asd.ndim - 1), 2 * round(wide / 2 / spacing) + 1)
+    return torch.from_numpy(median_filter(asd.double().cpu().numpy(), size, mode="nearest"))
 
 
 def autocorrelation(asd: Array, sample_rate: float, spacing: float) -> Array:

@@ -1,7 +1,7 @@
 """What the coherent twin makes of recorded channels before its network sees them, and how it comes back from there.
 
     strain, witnesses --prediction filters--> white --band edges-->                       strain, inputs
-    white(a) x low-passed(b), for pairs that `derived` names --band edges, one scale-->   inputs
+    a x low-passed(b), a white but for its lines, for pairs that `derived` names -->      inputs
     sin, cos of n 4 pi x / wavelength --the strain's filter, band edges, scales-->        templates
 
 Recorded channels alone are read: of a derived channel only its definition is used. All is linear in the strain, and
@@ -30,8 +30,9 @@ from glitchflow.config import Derived
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError
 from glitchflow.signal.fir import filtered
-from glitchflow.signal.prediction import design_prediction
+from glitchflow.signal.prediction import design_prediction, without_lines
 from glitchflow.signal.types import Array, Indices
+from glitchflow.twin.made import Product, Scatter, arranged
 from glitchflow.twin.ridge import likeliest
 
 LOW = 10.0  # Hz, where a band begins that lengths are given for: in one from below they are longer, as periods are
@@ -41,7 +42,7 @@ EDGE = 0.05  # of the band's limits, over which it ends
 # s of the slow channels' low-pass, a Savitzky-Golay filter of order 3: it keeps their motion up to about 17 Hz, and
 # what it keeps of their sensors' noise does not matter; a corner of 8 Hz leaves six times as much of an arch
 SMOOTH = 0.125
-BOUNCES = 2  # templates of these many reflections at least: the second is a sixth of the first one's power
+LINES = 10.0  # Hz of the running median that an ASD without lines is
 SCALED = 256  # train events that scales are the rms of
 JUDGED = 256  # validation events that a prior is chosen by
 AT_ONCE = (
@@ -49,35 +50,6 @@ AT_ONCE = (
 )  # bytes of recorded series, float64, that are prepared at once: four hundred channels have few events
 EVENTS = 64  # of them at most
 PREPARING = 11  # copies of these that are held while they are prepared: spectra, products, white and limited; measured
-
-
-@dataclass(frozen=True)
-class Product:
-    """Names two recorded channels, by place: a fast one, white, times a slow one."""
-
-    fast: int
-    slow: int
-    scale: float = 1.0  # rms of the product over train events
-
-    @property
-    def sources(self) -> tuple[int, ...]:
-        """Places of the channels it is made from."""
-        return (self.fast, self.slow)
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Names a recorded channel, by place, that is a scatterer's motion in the unit of the wavelength."""
-
-    motion: int
-    wavelength: float
-    scales: tuple[float, ...]  # rms of each bounce's white templates over train events
-    taps: tuple[float, ...] = ()  # of its low-pass, where it does not move as recorded: see scatter.py
-
-    @property
-    def sources(self) -> tuple[int, ...]:
-        """Places of the channels it is made from."""
-        return (self.motion,)
 
 
 @dataclass(frozen=True)
@@ -125,7 +97,7 @@ class Front:
             *(p.scale for p in self.products),
             *(s for one in self.scatters for s in one.scales),
         ]
-        rows = [self.offsets, *self.taps, *(one.taps for one in self.scatters)]
+        rows = [self.offsets, *self.taps, *(one.taps for one in made)]
         finite = all(map(math.isfinite, [*scales, *(tap for row in rows for tap in row)]))
         return "" if finite and 0 not in scales else "its numbers must be finite, and a scale not 0"
 
@@ -140,11 +112,13 @@ class Front:
         """
         series = series.nan_to_num()
         smoothed = {p.slow: self.slow(series[:, p.slow]) for p in self.products}
-        needed = sorted({0, *self.inputs, *(one.fast for one in self.products)})
+        needed = [0, *self.inputs]
         white = dict(zip(needed, self._whiten(series[:, needed], needed).unbind(1), strict=True))
         templates = self._templates(series)
         inputs = [white[place] for place in self.inputs]
-        inputs += [white[p.fast] * (smoothed[p.slow] - self.offsets[p.slow]) / p.scale for p in self.products]
+        for one in self.products:
+            fast = self._filter(series[:, [one.fast]], [one.taps or self.taps[one.fast]])[:, 0]
+            inputs.append(fast * (smoothed[one.slow] - self.offsets[one.slow]) / one.scale)
         return self.limit(torch.stack([white[0], *templates, *inputs], dim=1))
 
     def strain(self, series: Tensor) -> Tensor:
@@ -179,7 +153,11 @@ class Front:
 
     def _whiten(self, series: Tensor, places: Sequence[int]) -> Tensor:
         """Filter (B, some, N) by the filters of these places; the first samples are 0."""
-        taps = torch.from_numpy(self._filters[list(places)]).to(series)
+        return self._filter(series, self._filters[list(places)])
+
+    def _filter(self, series: Tensor, filters: Array | Sequence[Sequence[float]]) -> Tensor:
+        """Filter (B, some, N) by these prediction filters; the first samples, whose past is not known, are 0."""
+        taps = torch.from_numpy(np.asarray(filters)).to(series)
         white = filtered(series, taps)
         return white * (torch.arange(series.shape[-1], device=series.device) >= taps.shape[-1] - 1)
 
@@ -238,26 +216,6 @@ def slowness(low: float, duration: float) -> float:
     return max(1.0, min(LOW / low, duration / LONG))
 
 
-def arranged(
-    names: Sequence[str], derived: Sequence[Derived]
-) -> tuple[list[int], list[Product], list[Scatter]]:
-    """Say what is made of recorded channels, the strain first: places of the witnesses that a bank takes as they are,
-    products and scatterers, unscaled."""
-    place = {name: k for k, name in enumerate(names)}
-    products = [
-        Product(place[a], place[b]) for a, b in (d.channels for d in derived if d.function == "product")
-    ]
-    lights: dict[tuple[int, float], int] = {}
-    for one in derived:
-        if one.function == "scatter":
-            key = (place[one.channels[0]], one.wavelength)
-            lights[key] = max(BOUNCES, one.bounces, lights.get(key, 0))
-    scatters = [Scatter(motion, length, (1.0,) * count) for (motion, length), count in lights.items()]
-    slow = {one.slow for one in products} | {one.motion for one in scatters}
-    fast = {one.fast for one in products}
-    return [k for k in range(1, len(names)) if k not in slow or k in fast], products, scatters
-
-
 def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) -> Front:
     """The filters, and what is made of which channel."""
     made = dataset.config
@@ -265,8 +223,11 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
     asd = torch.from_numpy(dataset["asd"][:][[dataset.channels.index(name) for name in names]])
     rate, duration = made.series.sample_rate, made.series.duration
     slower = slowness(made.qplot.frange[0], duration)
+    plain = without_lines(asd, rate, LINES / slower)
     try:
-        taps = design_prediction(asd, duration, rate, PAST * slower).taps
+        taps, smooth = (
+            design_prediction(one, duration, rate, PAST * slower).taps.tolist() for one in (asd, plain)
+        )
     except ValueError as error:
         raise InputError(f"{dataset.path}: whiten.fftlength: {error}") from None
     return Front(
@@ -274,9 +235,9 @@ def _unscaled(dataset: Dataset, names: list[str], derived: Sequence[Derived]) ->
         band=made.qplot.frange,
         span=made.qplot.span,
         channels=names,
-        taps=taps.tolist(),
+        taps=taps,
         inputs=inputs,
-        products=products,
+        products=[replace(one, taps=tuple(smooth[one.fast])) for one in products],
         scatters=scatters,
         offsets=[0.0] * len(names),
         slower=slower,

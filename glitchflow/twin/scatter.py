@@ -24,7 +24,8 @@ from glitchflow.data.store.dataset import Dataset
 from glitchflow.progress import say
 from glitchflow.signal.types import Array, Spectrum
 from glitchflow.twin.crops import CROP
-from glitchflow.twin.front import SMOOTH, Front, Scatter, read, scaled
+from glitchflow.twin.front import SMOOTH, Front, read, scaled
+from glitchflow.twin.made import Scatter
 
 # Lengths in s and frequencies in Hz are those for a band from 10 Hz, as in front.py
 EVENTS = 64  # whose fringes are matched: half of them choose, half judge

@@ -24,8 +24,9 @@ from glitchflow.data.store.dataset import Dataset
 from glitchflow.model.bank import Bank, Coherent
 from glitchflow.twin import steady
 from glitchflow.twin.crops import AFTER, BEFORE, CROP, MARGIN
-from glitchflow.twin.front import EDGE, PREPARING, Front, arranged, read, slowness, together
+from glitchflow.twin.front import EDGE, PREPARING, Front, read, slowness, together
 from glitchflow.twin.kind import Needs
+from glitchflow.twin.made import arranged
 from glitchflow.twin.ridge import fit
 
 EVENTS = 2048  # of the train split that are looked at: groups of a dozen loud ones are still found

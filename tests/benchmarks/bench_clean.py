@@ -21,8 +21,9 @@ import numpy as np
 from glitchflow.cluster import threads
 from glitchflow.config import Model
 from glitchflow.twin import coherent, kinds, step
-from glitchflow.twin.front import Front, Scatter
+from glitchflow.twin.front import Front
 from glitchflow.twin.kind import Trained
+from glitchflow.twin.made import Scatter
 
 RATE, TAPS, ROUNDS = 512.0, 128, 3
 WITNESSES = (5, 16, 100)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.signal import freqz, lfilter
 
-from glitchflow.signal.prediction import autocorrelation, design_prediction, predictor
+from glitchflow.signal.prediction import autocorrelation, design_prediction, predictor, without_lines
 from glitchflow.signal.simulation.noise import advanced_detector_asd
 from glitchflow.signal.whiten import estimate_asd, whiten
 
@@ -92,6 +92,16 @@ def test_a_channel_of_which_nothing_is_known_is_silent():
     assert filters.taps[0].any()
     assert not filters.taps[1:].any()
     assert torch.equal(filters.channel(0).taps, filters.taps[:, 0])
+
+
+def test_an_asd_without_lines_is_what_lies_under_them():
+    frequency = np.arange(0, RATE / 2 + 0.5, 0.5)
+    floor = torch.from_numpy(np.stack([1 + frequency / 100, np.full_like(frequency, 3.0)]))
+    lined = floor.clone()
+    lined[:, 118:123] *= 30
+    found = without_lines(lined, RATE, 10.0)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found[:, 11:-11], floor[:, 11:-11], rtol=0.02, atol=0)
 
 
 def test_it_is_a_kind_of_whitening():

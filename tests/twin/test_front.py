@@ -8,11 +8,14 @@ import torch
 from fronts import FRONT, SAMPLES, TAPS, TIME, recorded
 from scipy.signal import lfilter
 
+from glitchflow.config import Derived
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
+from glitchflow.signal.prediction import design_prediction, without_lines
 from glitchflow.twin import coherent, kinds
 from glitchflow.twin import front as module
-from glitchflow.twin.front import Front, Product, build_front
+from glitchflow.twin.front import Front, build_front
+from glitchflow.twin.made import Product
 from glitchflow.twin.ridge import WIDTHS
 
 MIDDLE = slice(512, -512)
@@ -56,6 +59,8 @@ def test_products_and_templates_are_of_the_slow_channel():
     found, slow = FRONT.prepare(given), 0.3 * torch.sin(2 * torch.pi * 0.5 * TIME)
     product = limited(4 * given[:, 1] * slow / 0.5)
     torch.testing.assert_close(found[:, 6, MIDDLE], product[:, MIDDLE], rtol=0, atol=0.02)
+    own = replace(FRONT, products=[replace(FRONT.products[0], taps=(8.0, 0.0, 0.0))])
+    torch.testing.assert_close(own.prepare(given)[:, 6], 2 * found[:, 6])
     for place, (bounce, scale, function) in enumerate(
         [(1, 2.0, torch.sin), (1, 2.0, torch.cos), (2, 3.0, torch.sin), (2, 3.0, torch.cos)], 1
     ):
@@ -124,6 +129,19 @@ def test_what_is_made_of_a_store(built):
     assert [(one.motion, one.wavelength, len(one.scales)) for one in built.scatters] == [(2, 1.064, 2)]
     assert built.seen == 5 and built.problem(4) == "" and built.slower == 1
     assert WIDTHS[0] <= built.prior <= WIDTHS[-1]
+
+
+def test_the_fast_channel_of_a_product_keeps_its_lines(dataset):
+    pair = Derived(name="PAIR", function="product", channels=["SIM:ACC", "SIM:SUS"])
+    found = module._unscaled(dataset, ["SIM:STRAIN", "SIM:ACC", "SIM:SUS"], [pair])
+    (product,) = found.products
+    asd = torch.from_numpy(dataset["asd"][1])
+    made = dataset.config.series
+    plain = design_prediction(
+        without_lines(asd, made.sample_rate, 10.0), made.duration, made.sample_rate, 0.25
+    )
+    assert list(product.taps) == plain.taps.tolist() != found.taps[1]
+    assert found.inputs == [1] and found.problem(2) == ""
 
 
 def test_what_a_chosen_channel_is_derived_from_is_read_too(dataset):

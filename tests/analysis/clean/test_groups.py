@@ -9,8 +9,8 @@ from glitchflow.analysis.clean.groups import find_groups
 from glitchflow.errors import InputError
 from glitchflow.model import build
 from glitchflow.twin import coherent
-from glitchflow.twin.front import Product
 from glitchflow.twin.kind import Trained
+from glitchflow.twin.made import Product
 
 WIDE = replace(
     FRONT,
