@@ -7,8 +7,7 @@ For each of at least three seeds (couplings are one draw of the seed) 1,500 even
 test; networks learn from events that the recipe draws anew, which nothing stores (`loader.fresh`). Every method is
 fitted on the same split, scored on the same events, and stands in the same table, each network before its first step
 among them: scores and what a family is left, mean over the seeds and half of the range between them, minutes by stage;
-as markdown, and as records, which `--render RECORD...` prints again as a page, others' (those of peers.py) among them:
-docs/challenge.md is what it prints of docs/challenge/.
+as markdown, and as records, which `--render RECORD...` prints again as a page, others' (those of peers.py) among them.
 
 What is done is kept by seed and network (`--networks` names some), so an interrupted run goes on, and a network that is
 asked for later joins the record. A dataset is deleted once it is scored, and made again where it is wanted again;
@@ -251,8 +250,8 @@ learn from events that nothing stores. Mean over the seeds, and half of the rang
 the seeds have a number, where not all do. `NETWORK_untrained` is a network before its first step; `oracle` is the
 perfect mask, `reference` is told family, transfer functions and gates.
 
-A method takes part by import path (`evaluate.methods`, [own.md](own.md#a-method)). The `record.json` of its run, put
-into `docs/challenge/`, joins the tables: `python tests/benchmarks/challenge.py --render docs/challenge/*.json`.
+A method takes part by import path (`evaluate.methods`, [own.md](own.md#a-method)). The `record.json` of its run
+joins the tables of others': `python tests/benchmarks/challenge.py --render RECORD ...`.
 """
 
 
