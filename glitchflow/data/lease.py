@@ -165,7 +165,7 @@ def _take(mine: _Lease) -> None:
         _refuse_claimed(mine, claim)
     try:
         found = mine.read()  # whoever it was may have taken it again meanwhile
-        if found is not None and (owner is None or found.id != owner.id or found.time > owner.time):
+        if found is not None and (owner is None or found.id != owner.id or found.time != owner.time):
             _refuse(mine.path, found)
         mine.beaten = time.monotonic()
         objects.put(mine.place, mine.name, mine.content())
@@ -201,7 +201,8 @@ def _wait_for(mine: _Lease, owner: Owner) -> None:
         latest = mine.read()
         if latest is None:  # given back meanwhile
             return
-        if owner.host == socket.gethostname() or latest.time > owner.time:
+        # another time, not a later one: a clock may be set back
+        if owner.host == socket.gethostname() or latest.time != owner.time:
             _refuse(mine.path, owner)
         if not said:
             say(f"{mine.path}: waiting for a sign of life of process {owner.pid} on {owner.host}")

@@ -21,7 +21,7 @@ import numpy as np
 
 from glitchflow.signal.recorded.checksum import damage
 from glitchflow.signal.recorded.frames import FRAMES, NAMED, Piece
-from glitchflow.signal.recorded.samples import FORMATS, Read, Samples, read_samples
+from glitchflow.signal.recorded.samples import FORMATS, Read, Samples, read_whole
 
 NOWHERE = ""  # the description of the files of a channel that none has
 FAR = 60  # s ahead of what was taken last, from where on a file by itself is one with a wrong time
@@ -170,7 +170,7 @@ def _read(inbox: Inbox, piece: Piece, last: bool) -> Read | None:
         inbox.bad[piece] = f"{piece.path} cannot be read"
         return None
     wanted = [name for name in dict.fromkeys(inbox.channels.values()) if name in names]
-    inbox.read[piece] = read_samples(piece.path, "", wanted) if wanted else {}
+    inbox.read[piece] = read_whole(piece.path, "", wanted) if wanted else {}
     return inbox.read[piece]
 
 

@@ -96,6 +96,18 @@ def test_a_driver_of_another_host_is_believed_while_its_heart_beats(path):
         pytest.fail("taken over")
 
 
+def test_a_driver_of_another_host_whose_clock_was_set_back_is_believed_too(path, monkeypatch):
+    monkeypatch.setattr(lease, "SILENT", 1.5)
+    leave(path, host="elsewhere", pid=1, time=time.time() + 1)
+    back = {"host": "elsewhere", "pid": 1, "time": time.time() - 3600}
+    threading.Timer(0.5, leave, (path,), back).start()
+    with (
+        pytest.raises(RunError, match="process 1 on elsewhere"),
+        lease.hold(path),
+    ):
+        pytest.fail("taken over")
+
+
 def test_a_driver_of_another_host_that_lost_its_power_is_awaited_and_replaced(path, monkeypatch, capsys):
     monkeypatch.setattr(lease, "SILENT", 1.5)
     leave(path, host="elsewhere", pid=1, time=time.time() + 1)  # by that host's clock

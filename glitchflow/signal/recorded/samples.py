@@ -87,11 +87,14 @@ def read_samples(
             why = error.strerror or _words(error)
         if why:
             return dict.fromkeys(channels, why)
-    return _read(path, form, channels, start, stop)
+    return read_whole(path, form, channels, start, stop)
 
 
-def _read(path: str, form: str, channels: Sequence[str], start: float, stop: float) -> Read:
-    """Of a file that is whole."""
+def read_whole(
+    path: str, form: str, channels: Sequence[str], start: float = -math.inf, stop: float = math.inf
+) -> Read:
+    """Reads as `read_samples`, out of a file that is known to be whole."""
+    form = form or FORMATS.get(Path(path).suffix.lower(), "")
     reader = _read_hdf5 if form.startswith("hdf5") else _read_gwf if form in GWF else _read_gwpy
     try:
         found = reader(path, form, channels, start, stop)
@@ -99,7 +102,7 @@ def _read(path: str, form: str, channels: Sequence[str], start: float, stop: flo
         if len(channels) == 1:
             return {channels[0]: _words(error)}
         # one channel spoils the reading of all: each by itself
-        return {name: _read(path, form, [name], start, stop)[name] for name in channels}
+        return {name: read_whole(path, form, [name], start, stop)[name] for name in channels}
     return {name: _checked(one) for name, one in found.items()}
 
 
