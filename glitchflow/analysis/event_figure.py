@@ -13,6 +13,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from glitchflow.analysis.opened import check_whole
 from glitchflow.data import store
 from glitchflow.data.view import axes, strain_engine
 from glitchflow.errors import InputError
@@ -29,7 +30,8 @@ FAINTEST = 20.0  # a colour scale never ends below, so that noise does not look 
 def draw(path: str, event: int | None, figure: str = "") -> Path:
     """Write the figure of an event and return its path, `event-N.png` unless told.
 
-    Raises `InputError`: no such event, no format of that name, the dataset behind predictions is not there.
+    Raises `InputError`: no such event, or one that nothing was predicted of; no format of that name; the dataset behind
+    predictions is not there.
     """
     if event is None:
         raise InputError(f"--figure {figure}: is of one event: give its index with --event N")
@@ -59,6 +61,8 @@ def _channels(dataset: store.Dataset, event: int) -> Figure:
 
 def _response(predictions: store.Dataset, event: int) -> Figure:
     dataset = _behind(predictions)
+    if predictions["split"][event] == store.SPLITS.index("train"):
+        check_whole(predictions, f"--event {event}, of the train split")
     if SERIES in predictions:
         return subtracted(dataset, predictions, [event])
     images = response(dataset, predictions, event, untrained=True)

@@ -2,7 +2,7 @@
 
 Shards, resuming and checksums are those of generation. Needs a checkpoint and a store, nothing else: the store need
 not be the one that the network was trained on. Which arrays are written, the kind of twin says; `untrained` is the
-`qplot` of the same network before its training.
+`qplot` of the same network before its training. Without `infer.train` nothing is known of the train split: NaN.
 """
 
 import hashlib
@@ -13,13 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.analysis.opened import TRAIN
 from glitchflow.cluster import device
 from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.identity import identity
 from glitchflow.data.memory import ENCODING, Memory, Shape
-from glitchflow.data.store import Array, Dataset, Design, Fixed, Writer, open_store, write_shard
+from glitchflow.data.store import (
+    SPLITS,
+    Array,
+    Dataset,
+    Design,
+    Fixed,
+    Writer,
+    open_store,
+    write_shard,
+)
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
@@ -42,13 +52,17 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
 
     More events than it has, of a dataset that was extended, extend it.
     Raises `InputError` where the store's channels or geometry are not those the network was trained on, or
-    where predictions of another checkpoint or dataset are there already.
+    where predictions of another checkpoint or dataset, or of fewer splits, are there already.
     """
-    path, dataset = experiment.predictions, open_store(experiment.dataset)
+    path, dataset, train = experiment.predictions, open_store(experiment.dataset), experiment.infer.train
     networks = find_networks(experiment)
     for network in networks.values():
         check_fit(network, dataset)
-    design, agrees = partial(_design, dataset, networks), partial(_agrees, dataset, networks)
+    if not train and not len(dataset.indices("test")):
+        raise InputError(
+            f"infer.train = false: {dataset.path}: has no test split that could be scored without it"
+        )
+    design, agrees = partial(_design, dataset, networks, train), partial(_agrees, dataset, networks, train)
     with Writer.begin(path, design, agrees, overwrite) as writer:
         if len(writer.dataset) < len(dataset):
             say(f"{path}: extended from {len(writer.dataset)} to {len(dataset)} events")
@@ -130,11 +144,26 @@ def predict_shard(
     span = dataset.layout.span(shard)
     values: dict[str, NDArray] = {name: dataset[name][span] for name in COPIED if name in dataset}
     values["event"] = np.arange(span.start, span.stop)
-    trained = {name: load_network(where) for name, where in checkpoints.items()}
+    train = predictions.attributes.get(TRAIN, True)
+    wanted = np.flatnonzero(train | (values["split"] != SPLITS.index("train")))
+    trained = {name: load_network(where) for name, where in checkpoints.items()} if len(wanted) else {}
     for name, network in trained.items():
-        found = network.infer(dataset, values["event"], batch)
+        found = network.infer(dataset, values["event"][wanted], batch)
         values |= {UNTRAINED: found["qplot"]} if name == UNTRAINED else found
-    write_shard(predictions, shard, values)
+    write_shard(predictions, shard, _spread(predictions, values, wanted, len(values["event"])))
+
+
+def _spread(
+    predictions: Dataset, values: dict[str, NDArray], wanted: NDArray, events: int
+) -> dict[str, NDArray]:
+    """What is known of every event of a shard: of those that nothing was asked of, no number."""
+    found = dict(values)
+    for name, array in predictions.known.arrays.items():
+        if array and not array.column and len(wanted) < events:
+            found[name] = np.full((events, *array.shape), np.nan, array.dtype)
+            if len(wanted):
+                found[name][wanted] = values[name]
+    return found
 
 
 @lru_cache(maxsize=4)
@@ -151,7 +180,7 @@ def _memory(networks: dict[str, Checkpoint], dataset: Dataset, batch: int) -> Me
 # -- the driver's part -------------------------------------------------------------------------------------------
 
 
-def _design(dataset: Dataset, networks: dict[str, Checkpoint]) -> Design:
+def _design(dataset: Dataset, networks: dict[str, Checkpoint], train: bool) -> Design:
     arrays = networks["qplot"].kind.arrays(dataset)
     if UNTRAINED in networks:
         arrays[UNTRAINED] = arrays["qplot"]
@@ -160,6 +189,7 @@ def _design(dataset: Dataset, networks: dict[str, Checkpoint]) -> Design:
     axes: Fixed = {name: ((name,), dataset[name][:]) for name in ("frequency", "time") if name in dataset}
     attributes = {
         "source": "infer",
+        TRAIN: train,
         "dataset": dataset.path,
         "dataset_identity": identity(dataset),
         "config": dataset.attributes["config"],
@@ -178,8 +208,8 @@ def _about(network: Checkpoint) -> dict[str, Any]:
     return {"path": str(network.path), "step": network.step, "weights": weights}
 
 
-def _agrees(dataset: Dataset, networks: dict[str, Checkpoint], found: Dataset) -> None:
-    """Refuse predictions of another network or dataset."""
+def _agrees(dataset: Dataset, networks: dict[str, Checkpoint], train: bool, found: Dataset) -> None:
+    """Refuse predictions of another network or dataset, or of fewer splits."""
     if found.attributes.get("dataset_identity") != identity(dataset):
         raise InputError(
             f"{found.path}: holds predictions for another dataset ({found.attributes['dataset']}) than {dataset.path};"
@@ -190,3 +220,5 @@ def _agrees(dataset: Dataset, networks: dict[str, Checkpoint], found: Dataset) -
     if weights[0] != weights[1]:
         words = [", ".join(f"{name} of {a['path']}" for name, a in some.items()) for some in (there, wanted)]
         raise InputError(f"{found.path}: holds predictions of {words[0]}, not of {words[1]}; --overwrite it")
+    if train > found.attributes.get(TRAIN, True):
+        raise InputError(f"{found.path}: holds no train split (infer.train was false); --overwrite it")

@@ -28,6 +28,9 @@ from glitchflow.train import checkpoint
 from glitchflow.twin.estimate import shown_of
 from glitchflow.twin.front import Front
 
+TRAIN = (
+    "train"  # attribute of predictions: whether the train split was asked for; the first versions' always was
+)
 ESTIMATE = "estimate"  # the array of predictions that only a kind that predicts series has
 
 
@@ -124,6 +127,15 @@ def open_predictions(path: Path, dataset: Dataset) -> Dataset:
             f"{predictions.path}: is of another dataset than {dataset.path}, or of fewer events; run `glitchflow infer`"
         )
     return predictions
+
+
+def check_whole(predictions: Dataset, asked: str) -> None:
+    """Raise `InputError`, which begins with what was `asked`, where predictions leave the train split out."""
+    if not predictions.attributes.get(TRAIN, True):
+        raise InputError(
+            f"{asked}: {predictions.path} was made with infer.train=false; `glitchflow infer CONFIG infer.train=true"
+            " --overwrite` makes it whole"
+        )
 
 
 def _checkpoint(predictions: Dataset) -> Path:

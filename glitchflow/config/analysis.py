@@ -12,6 +12,10 @@ class Infer(Section):
         "best", "best, last, initial (untrained), or a path: a checkpoint directory, or another run's workdir"
     )
     untrained: bool = key(True, "also store what the network generated before training, for comparison")
+    train: bool = key(
+        True,
+        "also the train split, which no score looks at and `clean.split=all` cleans; most of the time goes there",
+    )
     batch: int = key(64, "events per forward pass", gt=0)
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,13 @@ import torch
 from helpers import damage_of, descendants, forget_shards, linked, missing_shards, small
 
 from glitchflow.analysis import infer as module
+from glitchflow.analysis.clean.clean import find_windows
+from glitchflow.analysis.event_figure import draw
 from glitchflow.analysis.infer import check_fit, infer
+from glitchflow.analysis.opened import open_run
 from glitchflow.data.generate import generate
 from glitchflow.data.store import dataset as store
-from glitchflow.data.store.schema import MARKERS
+from glitchflow.data.store.schema import MARKERS, SPLITS
 from glitchflow.errors import InputError
 from glitchflow.train import checkpoint
 
@@ -122,6 +126,40 @@ def test_a_checkpoint_alone_is_enough(trained_run, best, tmp_path):
     assert "untrained" not in found
     wanted = store.open_store(trained_run.predictions)["qplot"][:]
     np.testing.assert_array_equal(found["qplot"][:], wanted)
+
+
+def test_the_train_split_can_be_left_out(trained_run, dataset, tmp_path):
+    """What is scored is what it was, and nothing else is known; what needs the rest says so."""
+    experiment = linked(trained_run, tmp_path, "dataset.zarr", "train")
+    less = experiment.model_copy(update={"infer": trained_run.infer.model_copy(update={"train": False})})
+    infer(less)
+    found, whole = (store.open_store(run.predictions) for run in (less, trained_run))
+    train = np.asarray(dataset["split"][:]) == SPLITS.index("train")
+    for name in ("qplot", "untrained"):
+        np.testing.assert_allclose(found[name][:][~train], whole[name][:][~train], rtol=1e-4, atol=1e-5)
+        assert np.isnan(found[name][:][train]).all()
+    for name in ("event", "gps", "label", "split"):
+        np.testing.assert_array_equal(found[name][:], whole[name][:])
+    path, event = found.path, int(np.flatnonzero(train)[0])
+    again = "was made with infer.train=false; `glitchflow infer CONFIG infer.train=true --overwrite` makes it whole"
+    with pytest.raises(InputError, match=re.escape(f"clean.split = all: {path} {again}")):
+        find_windows(open_run(less), "all")
+    assert len(find_windows(open_run(less), "test").events)
+    with pytest.raises(InputError, match=re.escape(f"--event {event}, of the train split: {path} {again}")):
+        draw(path, event, str(tmp_path / "event.png"))
+    with pytest.raises(
+        InputError, match=re.escape("holds no train split (infer.train was false); --overwrite it")
+    ):
+        infer(experiment)
+    infer(experiment, overwrite=True)
+    np.testing.assert_array_equal(store.open_store(path)["qplot"][:], whole["qplot"][:])
+
+
+def test_without_a_train_split_something_must_be_left(trained_run, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(store.Dataset, "indices", lambda self, split: np.arange(0))
+    experiment = elsewhere(trained_run, tmp_path, checkpoint=trained_run.workdir, train=False)
+    with pytest.raises(InputError, match=r"infer\.train = false: .*dataset\.zarr: has no test split"):
+        infer(experiment)
 
 
 def test_predictions_for_another_dataset_are_not_mixed(trained_run, tmp_path, ray_session):

@@ -152,7 +152,7 @@ class Run:
     def network(self, minutes: Minutes, name: str) -> None:
         """Train a network, and say of every event what it expects, then and before its first step."""
         where, epochs = self.home / name, f"train.epochs={self.task.epochs[name]}"
-        keys = (*NETWORKS[name], epochs, "infer.untrained=false")
+        keys = (*NETWORKS[name], epochs, "infer.untrained=false", "infer.train=false")
         self.stage(minutes, "train", where, *keys, about=name)
         self.stage(minutes, "infer", where, *keys, about=name)
         initial = where / "train" / "checkpoints" / "initial"

@@ -68,7 +68,7 @@ def stages(home: Path, seed: int, store: str, overrides: Sequence[str]) -> Resul
         if not trained.exists():
             minutes = run("train", *own)
             trained.write_text(json.dumps({"minutes": minutes}))
-        run("infer", *own)
+        run("infer", "infer.train=false", *own)
         run("evaluate", "evaluate.attribute=0", *own)  # which witness carries it is not asked here
     known = json.loads(trained.read_text())
     if "blind" not in known:

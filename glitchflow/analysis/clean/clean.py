@@ -25,7 +25,15 @@ from glitchflow.analysis.clean.removed import Job
 from glitchflow.analysis.clean.seconds import summary
 from glitchflow.analysis.clean.verdict import judge, refuse
 from glitchflow.analysis.clean.windows import clean_windows
-from glitchflow.analysis.opened import Opened, Windows, open_run, sources_of, strain_source, windows_of
+from glitchflow.analysis.opened import (
+    Opened,
+    Windows,
+    check_whole,
+    open_run,
+    sources_of,
+    strain_source,
+    windows_of,
+)
 from glitchflow.config import Clean, Evaluate, Experiment, Source
 from glitchflow.data import lease, objects, store
 from glitchflow.errors import InputError
@@ -159,8 +167,13 @@ def _measured(
 
 
 def find_windows(run: Opened, chosen: str) -> Windows:
-    """Find the usable events of `clean.split`, and their times. Raises `InputError` where there are none."""
+    """Find the usable events of `clean.split`, and their times.
+
+    Raises `InputError` where there are none, or where nothing was predicted of some.
+    """
     dataset = run.dataset
+    if chosen in ("all", "train"):
+        check_whole(run.predictions, f"clean.split = {chosen}")
     split = np.asarray(dataset["split"][:])
     wanted = split != store.SKIPPED if chosen == "all" else split == store.SPLITS.index(chosen)
     events = np.flatnonzero(wanted)

@@ -33,7 +33,7 @@ from glitchflow.analysis import attribute, drift, truth
 from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import chance, injections, safety, veto_scores
 from glitchflow.analysis.evaluate.stretch import measure as measure_stretch
-from glitchflow.analysis.opened import Opened, open_run, windows_of
+from glitchflow.analysis.opened import Opened, check_whole, open_run, windows_of
 from glitchflow.cluster import one_session
 from glitchflow.config import Cluster, Evaluate, Experiment
 from glitchflow.data.identity import identity
@@ -146,6 +146,8 @@ def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
                 f"evaluate.split = all: {dataset.path} holds the events that the network was trained on;"
                 " all is for a store of new data"
             )
+        for predictions in (run.predictions, *run.beside.values()):
+            check_whole(predictions, "evaluate.split = all")
         events = np.flatnonzero(np.asarray(dataset["split"][:]) != SKIPPED)
     else:
         events = dataset.indices("test")
