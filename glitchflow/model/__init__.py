@@ -9,14 +9,16 @@ Shapes: images (event, witness, frequency, time) -> (event, 1, frequency, time);
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from glitchflow.cluster import available_memory
 from glitchflow.config import import_path
+from glitchflow.errors import InputError
 from glitchflow.model.bank import Coherent
 from glitchflow.model.decoder import Decoder
 from glitchflow.model.layers import initialise
@@ -37,6 +39,8 @@ COHERENT_MODELS: dict[str, Callable[..., nn.Module]] = {"coherent": Coherent}
 MODELS = {**IMAGE_MODELS, **COHERENT_MODELS}  # of every kind
 
 GENERAL = ("width", "norm", "coordinates", "init", "init_scale", "seed")
+
+SIZES = ("depth", "experts", "sensors")  # options that, beside the width, say how large a network of ours is
 
 __all__ = ["COHERENT_MODELS", "IMAGE_MODELS", "LOSSES", "MODELS", "build", "build_loss", "initialise"]
 
@@ -60,8 +64,8 @@ def build(
     random state is left as it was. A callable of the user's own initialises itself. Of `GENERAL` settings a model gets
     those it has a parameter for: they have defaults in every config, which must not stand in its way.
 
-    Raises `InputError` for a name that is neither known nor can be imported, and ValueError, in one line, for an
-    unknown option, or a value the model cannot take.
+    Raises `InputError` for a name that is neither known nor can be imported, or a network that this machine's memory
+    cannot hold, and ValueError, in one line, for an unknown option, or a value the model cannot take.
     """
     known = name in MODELS
     factory = MODELS.get(name) or import_path(name, "model.name", MODELS)
@@ -74,6 +78,9 @@ def build(
     for key in options:
         if key not in allowed and not flexible:
             raise ValueError(f"model {name!r} has no option {key!r}: allowed are {', '.join(allowed)}")
+    if known:
+        _whole_numbers(options, parameters)
+        _refuse_oversize(partial(factory, witnesses, tuple(shape), **options), options)
     # The layers' own constructors draw from the global generator: keep that without effect outside.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -83,3 +90,33 @@ def build(
     if isinstance(model, Coherent):
         model.draw(torch.Generator().manual_seed(seed))
     return model
+
+
+def _whole_numbers(options: dict[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Raises ValueError for an option of a model of ours that counts something, and is no whole number."""
+    for key, value in options.items():
+        if type(parameters[key].default) is int and type(value) is not int:
+            raise ValueError(f"{key}={value!r}: must be a whole number")
+
+
+def _refuse_oversize(factory: Callable[[], nn.Module], options: dict[str, Any]) -> None:
+    """Raises `InputError` where this machine's memory cannot hold a network while its weights are drawn.
+
+    Torch would say so of one layer, or the machine would end the process. What is made here has shapes and no memory.
+    """
+    try:
+        with torch.device("meta"):
+            weights = [weight.numel() for weight in factory().parameters()]
+    except (RuntimeError, TypeError) as error:
+        if "overflow" not in str(error).lower():  # of numbers too large for torch
+            raise
+        weights = []
+    # float32, and two copies of the largest layer in float64 while it is drawn (`initialise`)
+    needed, there = 4 * sum(weights) + 16 * max(weights, default=0), available_memory()
+    if not weights or needed > there:
+        keys = {"width": "model.width"} | {name: f"model.options.{name}" for name in SIZES}
+        told = ", ".join(f"{key} = {options[name]}" for name, key in keys.items() if name in options)
+        size = f"{needed / 2**30:,.0f} GiB" if weights else "more memory than can be counted"
+        raise InputError(
+            f"{told}: such a network would take {size}, and this machine has {there / 2**30:,.0f} GiB"
+        )

@@ -51,12 +51,13 @@ class Bank(nn.Module):
     def __init__(self, inputs: int, outputs: int, rate: float, past: float = PAST, ahead: float = AHEAD):
         super().__init__()
         self.ahead = round(ahead * rate)
-        lags = torch.arange(-self.ahead, round(past * rate) + 1, dtype=torch.float64)
+        lags = torch.arange(-self.ahead, round(past * rate) + 1, dtype=torch.float64, device="cpu")
         # Hann^4 about no delay: centred on the taps instead, a bank learns half as fast
         window = torch.cos((torch.pi * lags / len(lags)).clamp(-torch.pi / 2, torch.pi / 2)) ** 8
         self.register_buffer("window", window.float(), persistent=False)
         self.taps = nn.Parameter(torch.empty(outputs, inputs, len(lags)))
-        self.draw(torch.Generator())
+        if not self.taps.is_meta:  # made for its shapes alone
+            self.draw(torch.Generator())
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
@@ -92,7 +93,7 @@ class Stft(nn.Module):
     def __init__(self, hop: int, rows: int | None = None):
         super().__init__()
         self.hop, self.rows = hop, min(hop, rows or hop)
-        window = torch.hann_window(2 * hop, dtype=torch.float64).sqrt().float()
+        window = torch.hann_window(2 * hop, dtype=torch.float64, device="cpu").sqrt().float()
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, series: Tensor) -> Tensor:

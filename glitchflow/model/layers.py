@@ -30,7 +30,8 @@ class Coordinates(nn.Module):
 
     def __init__(self, shape: tuple[int, int]):
         super().__init__()
-        frequency, time = (torch.linspace(-1.0, 1.0, size) for size in shape)
+        # on the CPU, also where a network is made for its shapes alone: elsewhere torch imports a compiler first
+        frequency, time = (torch.linspace(-1.0, 1.0, size, device="cpu") for size in shape)
         planes = torch.stack(torch.meshgrid(frequency, time, indexing="ij"))[None]
         # Not persistent: the planes follow from the shape, a checkpoint need not carry them.
         self.register_buffer("planes", planes, persistent=False)

@@ -36,7 +36,7 @@ SMALLER = {
     "evaluate's stretch": "store.shard_mb",
     "evaluate's driver": "loader.witnesses (what `scan` has chosen)",
     "infer": "infer.batch",
-    "a worker of train": "loader.batch or loader.witnesses (what `scan` has chosen)",
+    "a worker of train": "loader.batch, model.width or loader.witnesses (what `scan` has chosen)",
     "clean": "loader.witnesses (what `scan` has chosen)",
     "stretch": "stretch.frame",
     "watch": "loader.witnesses (what `scan` has chosen)",

@@ -140,9 +140,24 @@ def key(override: str) -> str:
     return name.partition(".")[0] if name.startswith("nosuch") else name
 
 
+PLAN = ("plan", "PLACE/config.yaml")
+# what `generate` does not read: networks
+NETWORKS = (
+    "model.width=5000",
+    "model.width=100000",
+    "model.width=1000000000",
+    "model.name=nope",
+    "model.options={depth: three}",
+    "model.options={nosuch: 1}",
+)
+
 CASES = [
     *(Case(f"file: {name}", GENERATE, named, written(content)) for name, (content, named) in FILES.items()),
     *(Case(f"value: {item}", (*GENERATE, item), key(item)) for item in VALUES),
+    *(
+        Case(f"value: {item}", (*PLAN, item), item.partition("=")[0].removesuffix(".options"))
+        for item in NETWORKS
+    ),
     Case("no file", ("generate", "PLACE/nowhere.yaml"), "PLACE/nowhere.yaml: no such file"),
     Case("a directory", ("generate", "PLACE"), "PLACE: cannot be read"),
     Case("a name beyond 255 bytes", ("generate", f"PLACE/{'x' * 300}"), "cannot be read"),

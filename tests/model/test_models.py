@@ -1,11 +1,14 @@
 """The five models: shapes, gradients, initialisation, refusals."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
+from glitchflow.errors import InputError
 from glitchflow.model import IMAGE_MODELS, build
 from glitchflow.model.layers import Coordinates, normalisation
 from glitchflow.model.unet import Gate
@@ -223,11 +226,42 @@ def test_refusals_name_what_is_allowed(arguments, message):
         ({"depth": -1}, "depth=-1"),
         ({"widht": 3}, "no option 'widht': allowed are width, depth"),
         ({"attention": True}, "no option 'attention'"),
+        ({"depth": "three"}, "depth='three': must be a whole number"),
+        ({"depth": True}, "depth=True: must be a whole number"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build("unet", 2, (16, 16), **options)
+
+
+@pytest.mark.parametrize("name, shape", [("unet", (16, 16)), ("coherent", (1024,))])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (
+            {"width": 100000},
+            r"model.width = 100000: such a network would take [\d,]+ GiB, and this machine has",
+        ),
+        (
+            {"width": 10**9},
+            r"model.width = 1000000000: such a network would take more memory than can be counted",
+        ),
+        ({"width": 10**30}, "more memory than can be counted"),
+    ],
+)
+def test_a_network_beyond_the_memory_is_refused_before_it_is_made(name, shape, options, said):
+    with pytest.raises(InputError, match=said):
+        build(name, 2, shape, **options)
+
+
+def test_what_is_counted_of_a_network_needs_no_compiler():
+    """Torch imports one, for seconds, where some functions are asked for shapes alone."""
+    script = (
+        "import sys; from glitchflow.model import build; build('unet', 2, (16, 16)); build('coherent', 2, (1024,));"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_unet_depth_changes_the_sizes_allowed():
