@@ -8,6 +8,7 @@ takes over from the one that started it.
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import sys
 from collections.abc import Callable
@@ -37,6 +38,11 @@ from glitchflow.data.store import Array, Dataset, Design, Writer, open_store
 from glitchflow.data.store.create import create
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Comparison, basis_of, fit_methods
+from glitchflow.online import replay, watch
+from glitchflow.online.line import Line
+from glitchflow.online.monitor import Monitor
+from glitchflow.online.sink import Outbox
+from glitchflow.online.source import Inbox
 from glitchflow.signal.simulation.stretch import draw_stretch
 from glitchflow.site.memory import of_processes, of_tasks
 from glitchflow.site.plan import content_to_plan
@@ -144,6 +150,40 @@ def cleaned_along(experiment: Experiment, dataset: Dataset) -> Task:
     return work
 
 
+class Caught:
+    """Stops where nothing is left to be taken."""
+
+    done = False
+
+    def is_set(self) -> bool:
+        return self.done
+
+    def wait(self, timeout: float) -> bool:
+        self.done = True
+        return True
+
+
+def watched(experiment: Experiment, dataset: Dataset) -> Task:
+    """The stretch second by second, by a coherent network as it is drawn."""
+    network, settings = trained(experiment, dataset), experiment.online
+    steps = stepper(network, settings.block, settings.settle, "online")
+    most = line.crops_together(network.kind, len(steps.front.channels), steps.crop)
+    steps = replace(steps, lot=min(most, math.ceil(1 / settings.block)))
+    strain, directory = steps.front.channels[0], Path(experiment.workdir, "online")
+    directory.mkdir()
+    inbox = Inbox(Path(settings.source), {name: name for name in steps.front.channels}, settings.wait)
+    outbox = Outbox(directory, strain, settings.format, 0, {})
+    post = watch.Post(Line(steps), inbox, outbox, settings.keep * watch.HOUR, Monitor(strain))
+
+    def work() -> None:
+        watch.follow(post, Caught())
+        assert len(list(directory.glob("*.gwf"))) > experiment.stretch.duration - 4, (
+            "all but the last came out"
+        )
+
+    return work
+
+
 def stretched(experiment: Experiment, dataset: Dataset) -> Task:
     part = experiment.stretch.start, experiment.stretch.stop
     frames = frames_of(experiment, Path(experiment.workdir, "again"))
@@ -162,6 +202,7 @@ STAGES: dict[str, tuple[str, Callable[[Experiment, Dataset], Task]]] = {
     "train": ("a worker of train", train),
     "clean": ("clean", cleaned),
     "clean, line": ("clean", cleaned_along),
+    "watch": ("watch", watched),
     "stretch": ("stretch", stretched),
 }
 
@@ -191,6 +232,7 @@ def make(experiment: Experiment) -> None:
         writing._write_tables(frames, list(starts))
         writing._put_root(frames.path, writing.Root(config={}, complete=True))
         frames.path.rename(directory)
+        replay.replay(directory, replay.Replay(Path(experiment.workdir, "live"), speed=0, cut=1))
     with Writer.begin(
         experiment.dataset, lambda: making._design(make_factory(content)), lambda _: None
     ) as writer:

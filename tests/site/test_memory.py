@@ -42,6 +42,7 @@ CASES = {
     "clean by masks": ("simulate", "clean"),
     "clean by wiener": ("simulate", "clean", "clean.method=wiener"),
     "clean along the time line": ("ingest", "clean, line", *COHERENT),
+    "watch": ("ingest", "watch", *COHERENT, "online.source=${workdir}/live"),
     "stretch": ("simulate", "stretch"),
 }
 
