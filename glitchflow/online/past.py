@@ -106,7 +106,7 @@ def states(log: Log, names: Sequence[str], begin: float) -> dict[str, list[Span]
 
 def _minute(seen: bool, steps: Stepper, memory: Memory, one: Cleaned) -> Minute:
     """The minute that ends with a second: of a band that was passed through in it, what was recorded came out."""
-    if not seen or not len(memory.state.heard):
+    if not seen or not memory.state.heard.any():
         return Minute(one.gps + 1, math.nan, math.nan)
     limits = guard.edges(steps.front.band)
     passed: Flags = np.array([span in one.passed for span in zip(limits[:-1].tolist(), limits[1:].tolist())])

@@ -4,7 +4,7 @@ A twin that was trained on another detector than today's, or a witness that went
 looks. What is removed is therefore weighed all the time, also while it is not subtracted, so that a band comes back by
 itself once it has been quiet for as long as is remembered.
 
-Shapes: n sample of a block, N of a crop, B band, K block that is remembered.
+Shapes: n sample of a block, N of a crop, B band, K block that is remembered; what is not known of one is 0.
 """
 
 import math
@@ -42,7 +42,7 @@ def rms(heard: Array, samples: int, rate: float, limits: Array, passed: Flags) -
     """Return the rms of the white strain as recorded and as it came out, by the `powers` (K, 2, B) of blocks of so many
     samples; of bands that are passed (B,) what was recorded comes out. White noise of unit variance has 1."""
     frequency = np.fft.rfftfreq(samples, 1 / rate)
-    inside = int(((frequency >= limits[0]) & (frequency < limits[-1])).sum())
+    inside, heard = int(((frequency >= limits[0]) & (frequency < limits[-1])).sum()), _known(heard)
     before = heard[:, 0].sum(axis=1).mean()
     after = np.where(passed, heard[:, 0], heard[:, 1]).sum(axis=1).mean()
     unit = max(1, inside) * samples / 2  # the window's power is a half
@@ -54,8 +54,13 @@ def louder(heard: Array, blocks: int, most: float) -> Flags:
 
     What is not known yet counts as left alone: a minute is no shorter at its beginning.
     """
-    before, after = heard[:, 0], heard[:, 1]
-    return (after - before).sum(axis=0) > most * blocks * before.mean(axis=0)
+    before, after = np.moveaxis(_known(heard), 1, 0)
+    return (after - before).sum(axis=0) > most * blocks * before.sum(axis=0) / max(1, len(before))
+
+
+def _known(heard: Array) -> Array:
+    """Those of the remembered blocks (K, 2, B) that were treated: none has no power at all."""
+    return heard[heard[:, 0].any(axis=1)]
 
 
 def without(white: Array, rate: float, limits: Array, bands: Flags) -> Array:

@@ -6,7 +6,8 @@
 
 A block is always taken from the crop that ends `settle` after it: what comes out depends on the samples of that crop
 and of the one before, and not on where a run began, or for how long it has run; but for bands that were made louder
-over the last minute, which are passed through. A state that is kept goes on bit by bit.
+over the last minute, which are passed through: they depend on `Stepper.past` blocks. A state that is kept goes on bit
+by bit.
 
 Where the strain is not known y is told all the same, of the witnesses that are.
 
@@ -66,6 +67,21 @@ class Stepper:
         return self.crop + round(MARGIN * self.front.unit)
 
     @property
+    def warm(self) -> int:
+        """Count the blocks that come in before a step knows as much as it keeps of samples."""
+        return -(-self.reach // self.block) + 1
+
+    @property
+    def remembered(self) -> int:
+        """Count the blocks whose power guard.py remembers."""
+        return math.ceil(guard.MEMORY * self.front.unit / self.block)
+
+    @property
+    def past(self) -> int:
+        """Count the blocks before one that it may depend on."""
+        return self.warm + self.remembered
+
+    @property
     def told(self) -> int:
         """Count the series that a step tells, 2 + G: y, w', and the parts of y."""
         return 2 + (0 if self.groups is None else len(self.groups))
@@ -83,7 +99,9 @@ class State:
     end: int  # number of the sample that comes next, counted from GPS 0 at the twin's rate
     recent: Array  # (R, reach) the last samples, NaN where there were none
     said: Array  # (2 + G, f) y, w' and parts of y after the last block, as its crop had them
-    heard: Array  # (K, 2, B) power of the last blocks, before and after: see `guard.powers`
+    heard: (
+        Array  # (K, 2, B) power of the last blocks, before and after: see `guard.powers`; 0 without treatment
+    )
 
 
 @dataclass(frozen=True)
@@ -195,12 +213,16 @@ def _say(steps: Stepper, state: State, crop: _Crop, white: Array | None) -> tupl
     """What is said of a block by its crop, of which a network said `white` (3 + G, N), and the state after it, but for
     the samples."""
     end, samples = state.end + steps.block, crop.known.shape[1]
-    new, heard = np.zeros((steps.told, steps.block + steps.fade)), state.heard
+    new = np.zeros((steps.told, steps.block + steps.fade))
+    power = np.zeros((2, guard.BANDS))  # nothing is known of a block that is not treated
     passed: tuple[Band, ...] = ()
     loud = np.zeros(steps.block)
+    if white is not None and crop.treated:
+        power = _power(steps, white)
+    heard = np.concatenate([state.heard, power[None]])[-steps.remembered :]
     if white is not None:
         if crop.treated:
-            heard, passed = _watch(steps, heard, white)
+            passed = _pass(steps, heard, white)
         else:
             white[2] = 0  # a fit to no strain
         stop = steps.crop - steps.settle
@@ -237,17 +259,20 @@ def _predict(steps: Stepper, known: Sequence[Array]) -> Iterator[Array]:
         yield from white[: len(some)].double().cpu().numpy()
 
 
-def _watch(steps: Stepper, heard: Array, white: Array) -> tuple[Array, tuple[Band, ...]]:
-    """Remember what removing does to a block of the crop (3 + G, N), and take bands that were made louder out of w'."""
-    rate, limits = steps.front.rate, guard.edges(steps.front.band)
-    stop, blocks = steps.crop - steps.settle, math.ceil(guard.MEMORY * steps.front.unit / steps.block)
+def _power(steps: Stepper, white: Array) -> Array:
+    """Return the power of a block of the crop (3 + G, N) in each band, before and after: (2, B)."""
+    stop = steps.crop - steps.settle
     strain, _, removed = white[:3, stop - steps.block : stop]
-    now = guard.powers(strain, removed, rate, limits)
-    heard = np.concatenate([heard, now[None]])[-blocks:]
-    bands = guard.louder(heard, blocks, steps.louder)
+    return guard.powers(strain, removed, steps.front.rate, guard.edges(steps.front.band))
+
+
+def _pass(steps: Stepper, heard: Array, white: Array) -> tuple[Band, ...]:
+    """Take the bands that were made louder out of the w' of a crop (3 + G, N), and say which."""
+    rate, limits = steps.front.rate, guard.edges(steps.front.band)
+    bands = guard.louder(heard, steps.remembered, steps.louder)
     if bands.any():
         white[2] = guard.without(white[2], rate, limits, bands)
-    return heard, tuple(zip(limits[:-1][bands].tolist(), limits[1:][bands].tolist()))
+    return tuple(zip(limits[:-1][bands].tolist(), limits[1:][bands].tolist()))
 
 
 def _unit(steps: Stepper, white: Array, samples: int) -> Array:

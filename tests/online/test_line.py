@@ -9,7 +9,8 @@ from fronts import FRONT, First
 from igwn_segments import segment, segmentlist
 
 from glitchflow.analysis.clean.line import clean_line, open_line
-from glitchflow.config import Source
+from glitchflow.analysis.clean.tasks import Tasks
+from glitchflow.config import Cluster, Source
 from glitchflow.online.line import CLEANED, NOTHING, PASSED, SCIENCE, Line, advance, start
 from glitchflow.online.source import Second
 from glitchflow.score.chance import Chance
@@ -65,7 +66,8 @@ def cleaned_offline(tmp_path, line, given, spans) -> dict[str, np.ndarray]:
             values = np.concatenate([second.found.get(name, gap).values for second in given])
             file.create_dataset(name, data=values).attrs.update(x0=START, dx=1 / rate)
     sources = [Source(name=name, files=[str(path)]) for name in FRONT.channels]
-    clean_line(open_line(line.steps, sources, spans), sources[0], ("CLEAN", "NOISE"), "hdf5", out)
+    alone = Tasks(Cluster(), lambda: None, memory=0, channels=len(sources))
+    clean_line(open_line(line.steps, sources, spans), sources[0], ("CLEAN", "NOISE"), "hdf5", out, alone)
     found = read_samples(str(next(out.glob("*.hdf5"))), "", ["CLEAN", "NOISE"])
     return {name: one.values for name, one in found.items()}
 

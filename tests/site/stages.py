@@ -24,6 +24,7 @@ from igwn_segments import segment, segmentlist
 
 from glitchflow.analysis import infer, scan, truth
 from glitchflow.analysis.clean import clean, line
+from glitchflow.analysis.clean.tasks import Tasks
 from glitchflow.analysis.evaluate.stretch import Timeline
 from glitchflow.analysis.opened import windows_of
 from glitchflow.cluster import threads
@@ -145,7 +146,8 @@ def cleaned_along(experiment: Experiment, dataset: Dataset) -> Task:
 
     def work() -> None:
         along = line.open_line(steps, sources, spans)
-        line.clean_line(along, sources[0], ("SIM:CLEAN", "SIM:NOISE"), "", directory)
+        alone = Tasks(experiment.cluster, lambda: None, memory=0, channels=0)
+        line.clean_line(along, sources[0], ("SIM:CLEAN", "SIM:NOISE"), "", directory, alone)
 
     return work
 

@@ -9,7 +9,9 @@ Shapes: M sample of a file.
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from glitchflow.analysis import truth
 from glitchflow.analysis.clean import veto_segments as veto
 from glitchflow.analysis.clean.groups import find_groups
 from glitchflow.analysis.clean.line import clean_line, open_line
+from glitchflow.analysis.clean.memory import along, by_masks, by_method, by_series, longest_file
 from glitchflow.analysis.clean.removed import Job
 from glitchflow.analysis.clean.seconds import summary
+from glitchflow.analysis.clean.tasks import Tasks
 from glitchflow.analysis.clean.verdict import judge, refuse
 from glitchflow.analysis.clean.windows import clean_windows
 from glitchflow.analysis.opened import (
@@ -36,6 +40,7 @@ from glitchflow.analysis.opened import (
 )
 from glitchflow.config import Clean, Evaluate, Experiment, Source
 from glitchflow.data import lease, objects, store
+from glitchflow.data.memory import Memory, Shape
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import fit_method
 from glitchflow.methods.method import Fit
@@ -80,28 +85,28 @@ def clean(experiment: Experiment, overwrite: bool = False, force: bool = False) 
     judged = None if method or force else judge(run, settings.threshold, experiment.evaluate, interval)
     refuse(judged, run.network)
     job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold, method)
-    partial = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
+    made = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
     with lease.hold(directory) as still_mine:
-        objects.wipe(partial)  # what a run that was killed left
-        objects.make_directory(partial)
-        treated = _written(job, experiment, partial)
+        objects.wipe(made)  # what a run that was killed left
+        objects.make_directory(made)
+        treated = _written(job, experiment, made, still_mine)
         found = veto.find_vetoes(run, np.sort(windows.events), experiment.evaluate, experiment.veto)
         name = f"{run.dataset.channels[0].partition(':')[0]}:{experiment.veto.tag}:{experiment.veto.version}"
-        veto.write_flag(found, name, partial)
+        veto.write_flag(found, name, made)
         facts = {
             **_about(run, settings, len(windows.events)),
             "treated": treated,
-            **summary(partial),
+            **summary(made),
             "validation": judged and asdict(judged),
             "veto": {"flag": name, "threshold": experiment.evaluate.veto, "segments": len(found.active)},
             "deadtime": None if math.isnan(found.deadtime) else found.deadtime,
         }
-        (partial / "clean.json").write_text(json.dumps(facts, indent=1))
+        (made / "clean.json").write_text(json.dumps(facts, indent=1))
         if known:
-            measured = {"stretch": plain(_measured(known, partial, found, interval))}
-            (partial / "metrics.json").write_text(json.dumps(measured, indent=1))
+            measured = {"stretch": plain(_measured(known, made, found, interval))}
+            (made / "metrics.json").write_text(json.dumps(measured, indent=1))
         still_mine()
-        objects.replace(partial, directory)
+        objects.replace(made, directory)
     say(f"{treated} of {len(windows.events)} windows treated, deadtime of the vetoes {found.deadtime:.2%}")
     return directory
 
@@ -117,15 +122,17 @@ def _about(run: Opened, settings: Clean, windows: int) -> dict[str, Any]:
     }
 
 
-def _written(job: Job, experiment: Experiment, directory: Path) -> int:
+def _written(job: Job, experiment: Experiment, directory: Path, check: Callable[[], None]) -> int:
     """Write the files of cleaned strain; return how many windows lost anything."""
     settings, windows, channel = experiment.clean, job.windows, job.run.dataset.channels[0]
+    share = partial(Tasks, experiment.cluster, check)
     if job.source is None or job.method or not job.run.subtracts:
         if settings.groups:
             raise InputError(
                 "clean.groups = true: of a coherent network on recorded files alone parts are known"
             )
-        return clean_windows(job, channel + SUFFIX, settings.format, directory)
+        needed, channels = _windows_memory(job)
+        return clean_windows(job, channel + SUFFIX, settings.format, directory, share(needed.total, channels))
     trained = checkpoint.open_checkpoint(job.run.network).trained()
     steps = stepper(trained, settings.block, settings.settle, "clean")
     names = [channel + SUFFIX, channel + NOISE]
@@ -140,9 +147,24 @@ def _written(job: Job, experiment: Experiment, directory: Path) -> int:
         ingest = experiment.ingest if experiment.ingest.channels else job.run.dataset.config.ingest
         spans = covered.coalesce() & usable_time(ingest)
     line = open_line(steps, sources, spans)
-    cleaned = clean_line(line, job.source, names, settings.format, directory)
+    times = steps.front.rate, steps.crop
+    needed = along(settings, trained.kind, len(sources), times, longest_file(job.source), len(names) - 2)
+    tasks = share(needed.total, len(sources))
+    cleaned = clean_line(line, job.source, names, settings.format, directory, tasks)
     edges = segments.ends(cleaned)
     return int(sum(((windows.start < stop) & (windows.stop > start)).sum() for start, stop in edges))
+
+
+def _windows_memory(job: Job) -> tuple[Memory, int]:
+    """What a task holds that cleans window by window, and how many channels it reads for it."""
+    shape = Shape.stored(job.run.dataset)
+    longest = longest_file(job.source) if job.source else shape.samples
+    if job.method:
+        channels = 1 + len(job.method.witnesses)
+        return by_method(shape, Memory({}), NETWORK, channels, longest), channels
+    if job.run.subtracts:
+        return by_series(shape, longest), 1
+    return by_masks(shape, job.source is not None, longest), 1
 
 
 def _method(run: Opened, settings: Clean, lengths: Evaluate) -> Fit | None:

@@ -3,18 +3,20 @@
     spans to be cleaned --> blocks on a grid of GPS time --recorded channels at the twin's rate, step.py--> y, w'
     --at a file's own rate, brought in at the ends of spans--> subtracted in float64, file by file
 
-No sample outside of the spans changes. What comes out of a block does not depend on the files or the spans around it.
+No sample outside of the spans changes. What comes out of a block does not depend on the files or the spans around it,
+nor on the task that makes it: each begins as many blocks before its files as a block may know of.
 
 Shapes: R recorded channel, n sample of a block, N sample at the twin's rate, M sample of a file.
 """
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +24,10 @@ from igwn_segments import segment, segmentlist
 from scipy.signal import firwin, kaiserord, resample_poly
 
 from glitchflow.analysis.clean.files import Stretch, read_piece, write
-from glitchflow.analysis.clean.seconds import NOT_CHOSEN, Row, parts, rms, table
+from glitchflow.analysis.clean.seconds import NOT_CHOSEN, Row, parts, rms, rows
+from glitchflow.analysis.clean.tasks import Tasks, over
 from glitchflow.config import Series, Source
-from glitchflow.progress import track
-from glitchflow.signal.recorded.frames import pieces
+from glitchflow.signal.recorded.frames import Piece, pieces
 from glitchflow.signal.recorded.recording import Recording, cut, open_recording, whole_seconds
 from glitchflow.signal.recorded.row import grid_offset
 from glitchflow.signal.types import Array
@@ -60,7 +62,7 @@ def open_line(steps: Stepper, sources: Sequence[Source], spans: segmentlist) -> 
     trained = steps.trained
     steps = replace(steps, lot=crops_together(trained.kind, len(steps.front.channels), steps.crop))
     rate, block = steps.front.rate, steps.block
-    before, found = -(-steps.reach // block) + 1, set()
+    before, found = steps.warm, set()
     for start, stop in spans:
         first, last = (
             math.floor(edge * rate / block) for edge in (start - reach(steps), stop + reach(steps))
@@ -72,19 +74,42 @@ def open_line(steps: Stepper, sources: Sequence[Source], spans: segmentlist) -> 
     return Line(steps, spans, blocks, open_recording(sources, series, starts, LOT))
 
 
-def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, directory: Path) -> segmentlist:
+def clean_line(
+    line: Line, strain: Source, names: Sequence[str], form: str, directory: Path, tasks: Tasks
+) -> segmentlist:
     """Write the files of the strain that spans reach into, cleaned, and what was removed second by second.
 
     names: of the cleaned channel, of the estimate beside it, and of its parts, where there are any. Returns the time
     that was cleaned.
     """
-    said, held, cleaned = _said(line), deque[Step](), segmentlist()
-    with table(directory) as tell, track(len(line.blocks), "cleaning", "blocks") as advance:
-        for stretch in _files(strain, line.spans):
+    found = [
+        piece for piece in pieces(strain) if line.spans.intersects_segment(segment(piece.start, piece.stop))
+    ]
+
+    def clean(lot: range, rows_at: Path) -> segmentlist:
+        some = [found[place] for place in lot]
+        return _clean_files(line, strain, some, names, form, directory, rows_at)
+
+    spans = [(piece.start, piece.stop) for piece in found]
+    return segmentlist(chain.from_iterable(over(clean, spans, directory, tasks))).coalesce()
+
+
+def _clean_files(
+    line: Line,
+    strain: Source,
+    files: Sequence[Piece],
+    names: Sequence[str],
+    form: str,
+    directory: Path,
+    rows_at: Path,
+) -> segmentlist:
+    """Write some neighbouring files, cleaned; returns the time that was."""
+    said, held, cleaned = _said(line, files[0].start), deque[Step](), segmentlist()
+    with rows(rows_at) as tell:
+        for stretch in (read_piece(strain, piece) for piece in files):
             begin, end = stretch.gps - reach(line.steps), stretch.stop + reach(line.steps)
             for one in said:
                 held.append(one)
-                advance(1)
                 if _stop(line, one) >= end:
                     break
             while held and _stop(line, held[0]) < begin:
@@ -104,19 +129,17 @@ def clean_line(line: Line, strain: Source, names: Sequence[str], form: str, dire
     return cleaned
 
 
-def _files(strain: Source, spans: segmentlist) -> Iterator[Stretch]:
-    """The files that spans reach into."""
-    for piece in pieces(strain):
-        if spans.intersects_segment(segment(piece.start, piece.stop)):
-            yield read_piece(strain, piece)
-
-
-def _said(line: Line) -> Iterator[Step]:
-    """What the twin says of every block; it begins anew where blocks do not follow each other."""
+def _said(line: Line, start: float) -> Iterator[Step]:
+    """What the twin says of every block from a GPS time on, and of some before; it begins anew where blocks do not
+    follow each other."""
     steps = line.steps
+    wanted = math.floor((start - reach(steps)) * steps.front.rate / steps.block) - steps.past
     for run in _runs(line.blocks):
-        state = begin(steps, line.blocks[run.start] * steps.block + steps.settle)
-        for first in range(run.start, run.stop, steps.lot):
+        begins = max(run.start, bisect_left(line.blocks, wanted))
+        if begins >= run.stop:
+            continue
+        state = begin(steps, line.blocks[begins] * steps.block + steps.settle)
+        for first in range(begins, run.stop, steps.lot):
             some = range(first, min(first + steps.lot, run.stop))
             state, said = several(steps, state, [_heard(line, k) for k in some])
             yield from said

@@ -4,8 +4,9 @@ Shapes: M sample of a file.
 """
 
 import csv
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,20 @@ Row = tuple[
 
 
 @contextmanager
-def table(directory: Path) -> Iterator[Callable[[Iterable[Row]], None]]:
-    """Write `seconds.csv`; gives what takes its rows."""
+def rows(path: Path) -> Iterator[Callable[[Iterable[Row]], None]]:
+    """Write some of the rows of `seconds.csv`; gives what takes them."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        yield csv.writer(file).writerows
+
+
+def join(some: Sequence[Path], directory: Path) -> None:
+    """Make `seconds.csv` of rows that were written apart, in their order."""
     with (directory / SECONDS).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        yield writer.writerows
+        csv.writer(file).writerow(COLUMNS)
+        for path in some:
+            with path.open(newline="", encoding="utf-8") as part:
+                shutil.copyfileobj(part, file)
+            path.unlink()
 
 
 def parts(stretch: Stretch) -> Iterator[tuple[int, slice]]:

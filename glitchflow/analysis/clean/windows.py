@@ -8,36 +8,51 @@ Shapes: E event, N sample of an event's series, M sample of a file.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from glitchflow.analysis.clean.files import Stretch, read_piece, write
 from glitchflow.analysis.clean.removed import Job, removed_of, strain_of
-from glitchflow.analysis.clean.seconds import NOT_CHOSEN, Row, parts, rms, table
-from glitchflow.progress import track
+from glitchflow.analysis.clean.seconds import NOT_CHOSEN, Row, parts, rms, rows
+from glitchflow.analysis.clean.tasks import Tasks, over
 from glitchflow.score.mask import upsample
-from glitchflow.signal.recorded.frames import pieces
+from glitchflow.signal.recorded.frames import Piece, pieces
 from glitchflow.signal.recorded.row import grid_offset
 from glitchflow.signal.types import Array, Indices
 from glitchflow.twin.estimate import Shown, shown_of
 
 
-def clean_windows(job: Job, channel: str, form: str, directory: Path) -> int:
+def clean_windows(job: Job, channel: str, form: str, directory: Path, tasks: Tasks) -> int:
     """Write every file that windows lie in, cleaned; return how many windows lost anything."""
-    treated: set[int] = set()
-    block = job.estimator.block
-    with table(directory) as tell, track(len(job.windows.events), "cleaning", "windows") as advance:
-        for stretch in _stretches(job):
+    files = _reached(job) if job.source else []
+    order = np.argsort(job.windows.series, kind="stable")  # of synthetic events
+
+    def clean(lot: range, rows_at: Path) -> set[int]:
+        some = slice(lot.start, lot.stop)
+        stretches = _recorded(job, files[some]) if job.source else _events(job, order[some])
+        return _clean_stretches(job, stretches, channel, form, directory, rows_at)
+
+    begin = job.windows.series[order]
+    made = np.stack([begin, begin + job.run.dataset.config.series.duration], axis=1).tolist()
+    spans = [(piece.start, piece.stop) for piece in files] if job.source else made
+    return len(set[int]().union(*over(clean, spans, directory, tasks)))
+
+
+def _clean_stretches(
+    job: Job, stretches: Iterable[Stretch], channel: str, form: str, directory: Path, rows_at: Path
+) -> set[int]:
+    """Write some stretches, cleaned; returns the places of the windows that lost anything."""
+    treated, block = set[int](), job.estimator.block
+    with rows(rows_at) as tell:
+        for stretch in stretches:
             values = stretch.values.copy()
             for first in range(0, len(stretch.places), block):
-                places = stretch.places[first : first + block]
-                treated |= _subtract(job, places, stretch, values)
-                advance(len(places))
+                treated |= _subtract(job, stretch.places[first : first + block], stretch, values)
             write({channel: values}, stretch, directory, form)
             tell(_seconds(job, stretch, stretch.values - values))
-    return len(treated)
+    return treated
 
 
 def _seconds(job: Job, stretch: Stretch, removed: Array) -> Iterator[Row]:
@@ -84,23 +99,30 @@ def _place(job: Job, place: int, shown: Shown, removed: Array, stretch: Stretch,
 # -- the strain as it was recorded -------------------------------------------------------------------------------
 
 
-def _stretches(job: Job) -> Iterator[Stretch]:
-    """Every stretch of strain that a window lies in."""
+def _reached(job: Job) -> list[Piece]:
+    """The files that a window reaches into."""
+    assert job.source is not None
+    return [piece for piece in pieces(job.source) if len(_inside(job, piece))]
+
+
+def _inside(job: Job, piece: Piece) -> Indices:
+    """The places of the windows that may reach into a file."""
     windows, settle = job.windows, job.estimator.settle
-    if job.source is None:
-        yield from _events(job)
-        return
-    for piece in pieces(job.source):
-        reach = (windows.start - settle < piece.stop) & (windows.stop + settle > piece.start)
-        if reach.any():
-            yield read_piece(job.source, piece, np.flatnonzero(reach))
+    return np.flatnonzero((windows.start - settle < piece.stop) & (windows.stop + settle > piece.start))
 
 
-def _events(job: Job) -> Iterator[Stretch]:
-    """The series of every synthetic event; read by as many as a chunk of the store holds."""
+def _recorded(job: Job, files: Iterable[Piece]) -> Iterator[Stretch]:
+    """The strain of some files, with the windows in each."""
+    assert job.source is not None
+    for piece in files:
+        yield read_piece(job.source, piece, _inside(job, piece))
+
+
+def _events(job: Job, some: Indices) -> Iterator[Stretch]:
+    """The series of synthetic events at some places; read by as many as a chunk of the store holds."""
     size, rate = job.run.dataset.layout.chunk, job.run.dataset.config.series.sample_rate
-    for first in range(0, len(job.windows.events), size):
-        places = np.arange(first, min(first + size, len(job.windows.events)))
+    for first in range(0, len(some), size):
+        places = some[first : first + size]
         places = places[np.argsort(job.windows.events[places])]
         for place, values in zip(places.tolist(), strain_of(job, places)):
             gps = float(job.windows.series[place])

@@ -12,18 +12,21 @@ import torch
 from fronts import FRONT, First
 from igwn_segments import segment, segmentlist
 
+from glitchflow.analysis.clean import tasks as shared
 from glitchflow.analysis.clean.files import Stretch, write
 from glitchflow.analysis.clean.line import clean_line, open_line
-from glitchflow.config import Source
+from glitchflow.analysis.clean.tasks import Tasks, share
+from glitchflow.config import Cluster, Source
 from glitchflow.model import build
 from glitchflow.signal.recorded.samples import read_samples
-from glitchflow.twin import coherent
+from glitchflow.twin import coherent, guard
 from glitchflow.twin.kind import Trained
 from glitchflow.twin.step import Stepper, stepper
 
 START, LENGTH = 1_000_000_000, 64  # GPS s, s
 RATES = {"S": 1024.0, "FAST": 512.0, "SLOW": 64.0}
 NAMES = ("S_CLEAN", "S_NOISE")
+ALONE = Tasks(Cluster(), lambda: None, memory=2**20, channels=1)  # in this process
 
 
 def values_of(name: str) -> np.ndarray:
@@ -54,14 +57,14 @@ def steps() -> Stepper:
     return replace(steps, louder=np.inf)
 
 
-def cleaned(tmp_path, steps, spans, cuts=(0, 16, 32, 48, 64), name="a", names=NAMES, **recorded):
+def cleaned(tmp_path, steps, spans, cuts=(0, 16, 32, 48, 64), name="a", names=NAMES, tasks=ALONE, **recorded):
     """The cleaned strain and the estimate over all files, and the rows of seconds.csv."""
     files, out = tmp_path / f"{name}_recorded", tmp_path / f"{name}_clean"
     files.mkdir()
     out.mkdir()
     sources = record(files, cuts, **recorded)
     line = open_line(steps, list(sources.values()), spans)
-    live = clean_line(line, sources["S"], names, "", out)
+    live = clean_line(line, sources["S"], names, "", out, tasks)
     found = {}
     for path in sorted(out.glob("*.hdf5")):
         for channel, one in read_samples(str(path), "", names).items():
@@ -119,6 +122,53 @@ def test_it_does_not_matter_how_the_time_is_cut_into_files_or_spans(tmp_path, st
     np.testing.assert_array_equal(a["S_NOISE"][later], b["S_NOISE"][later])
 
 
+@pytest.mark.parametrize(("louder", "memory"), [(np.inf, 60.0), (0.02, 10.0)])
+def test_it_does_not_matter_how_it_is_shared_out(tmp_path, steps, ray_session, monkeypatch, louder, memory):
+    """Bit by bit, also where bands are passed through for what was made louder in the minute before, and with gaps."""
+
+    def spoil(name, values):
+        values = values.copy()
+        if name == "S":
+            values[round(13.2 * RATES[name]) : round(13.6 * RATES[name])] = 0  # no lock
+        if name == "FAST":
+            values[round(45.2 * RATES[name])] = np.nan
+        return values
+
+    if memory < guard.MEMORY:  # which processes of Ray would not know
+        monkeypatch.setattr(guard, "MEMORY", memory)
+        monkeypatch.setattr(
+            shared, "run_tasks", lambda job, parts, *_: {part: job.make(part) for part in parts}
+        )
+    cuts, steps = (0, 8, 16, 24, 24.5, 24.75, 32, 40, 48, 56, 64), replace(steps, louder=louder)
+    recorded = {"spans": whole(3, 27.5) | whole(33, 60), "cuts": cuts, "change": spoil}
+    one, rows, live = cleaned(tmp_path, steps, **recorded)
+    assert any("louder" in row["why"] for row in rows) == (louder < np.inf)
+    monkeypatch.setattr(shared, "SHORTEST", 8.0)
+    monkeypatch.setattr(shared, "HERE", 0.0)
+    found, others, again = cleaned(tmp_path, steps, name="b", **recorded)
+    for name in NAMES:
+        np.testing.assert_array_equal(found[name], one[name])
+    assert (others, again) == (rows, live)
+    assert sorted(path.name for path in (tmp_path / "b_clean").iterdir()) == sorted(
+        path.name for path in (tmp_path / "a_clean").iterdir()
+    )
+
+
+def test_files_that_begin_in_one_second_stay_together(monkeypatch):
+    monkeypatch.setattr(shared, "SHORTEST", 2.0)
+    spans = [(0.0, 2.0), (2.0, 4.0), (4.0, 6.25), (6.25, 6.5), (6.5, 8.0), (8.0, 9.0)]
+    assert share(spans) == [range(0, 1), range(1, 2), range(2, 3), range(3, 6)]
+    monkeypatch.setattr(shared, "SHORTEST", 0.2)
+    assert share(spans) == [range(0, 1), range(1, 2), range(2, 3), range(3, 5), range(5, 6)]
+    monkeypatch.setattr(shared, "SHORTEST", 2.2)
+    assert share(spans) == [range(0, 2), range(2, 3), range(3, 6)]
+    assert share([]) == []
+    monkeypatch.undo()
+    assert [len(lot) for lot in share([(4096.0 * k, 4096.0 * (k + 1)) for k in range(4)])] == [1, 1, 1, 1]
+    month = [(64.0 * k, 64.0 * (k + 1)) for k in range(30 * 1350)]
+    assert {len(lot) for lot in share(month)[:-1]} == {57}, "an hour"
+
+
 def test_what_groups_of_witnesses_put_into_the_estimate_adds_up_to_it(tmp_path):
     """Of a witness and its product with another, as if these were of two groups; what is said of all keeps its bits."""
     network = build("coherent", FRONT.seen, (1024,), templates=FRONT.templates, rate=FRONT.rate, width=8)
@@ -168,7 +218,7 @@ def test_files_of_less_than_a_second_are_numbered_and_may_begin_anywhere(tmp_pat
         inner.mkdir()
         record(inner, (begin, end))
     sources = {name: Source(name=name, files=[f"{other}/*/*.hdf5"]) for name in RATES}
-    clean_line(open_line(steps, list(sources.values()), whole()), sources["S"], NAMES, "", out)
+    clean_line(open_line(steps, list(sources.values()), whole()), sources["S"], NAMES, "", out, ALONE)
     assert sorted(path.name for path in out.glob("*.hdf5")) == [
         "S-S_CLEAN-1000000000-11.hdf5",
         "S-S_CLEAN-1000000010-1.hdf5",
