@@ -93,7 +93,7 @@ STAGES = {
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",
         "Subtract the generated noise from the strain, and write it with the veto segments: clean/.",
-        "workdir seed store.path ingest model.name clean veto evaluate harm",
+        "workdir seed store.path ingest model.name clean veto evaluate harm cluster",
         ("overwrite", "force"),
     ),
     "watch": Stage(
