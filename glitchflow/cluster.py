@@ -25,6 +25,7 @@ from pathlib import Path
 from glitchflow.errors import RunError
 from glitchflow.progress import say
 
+SHARED, LEAST = "/dev/shm", 2**27  # where Ray keeps objects, and bytes there of which its store can be made
 PROCESS = 430e6  # bytes that a process of ours holds before it has done anything: Python, torch, gwpy, Ray
 CGROUPS, CGROUP_ROOT = "/proc/self/cgroup", "/sys/fs/cgroup"
 ENVIRONMENT = {
@@ -108,7 +109,7 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
     if address:
         _join(address)
     else:
-        count = _affordable(cpus)
+        count = affordable(cpus)
         try:
             with _on_loopback():
                 ray.init(
@@ -117,6 +118,7 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
                     include_dashboard=False,
                     _node_ip_address="127.0.0.1",
                     _temp_dir=str(_private() / "r"),
+                    _plasma_directory=_objects(),
                     logging_level=logging.WARNING,
                     log_to_driver=False,  # stages report for their tasks; Ray's logs stay in its session directory
                 )
@@ -137,7 +139,7 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
         yield
 
 
-def _affordable(cpus: int | None) -> int:
+def affordable(cpus: int | None) -> int:
     """As many CPUs as asked for, else as there are and memory is enough for. Raises `RunError` where it is too little.
 
     Ray would start them all, and the machine would end one process after the other without a word of memory.
@@ -156,6 +158,17 @@ def _affordable(cpus: int | None) -> int:
             f"{there / 1e9:.2f} GB of memory is enough for {room} of {count} CPUs, {PROCESS / 1e9:.2f} GB for each"
         )
     return min(count, room)
+
+
+def _objects() -> str | None:
+    """Where Ray is to keep its objects: None leaves that to it, elsewhere it would not say why it cannot start."""
+    there = Path(SHARED)
+    free = shutil.disk_usage(there).free if there.is_dir() and os.access(there, os.W_OK) else 0
+    if free >= LEAST:
+        return None
+    reason = f"has {free / 2**20:.0f} MiB free" if free else "cannot be written to"
+    say(f"{SHARED}: {reason}; Ray's objects are files below {_private()}, which is slower")
+    return str(_private())
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -163,12 +164,12 @@ def test_a_jobs_memory_is_what_its_control_groups_grant(tmp_path, monkeypatch, g
 def test_no_more_cpus_than_memory_is_enough_for(monkeypatch, capsys):
     monkeypatch.setattr(cluster, "available_cpus", lambda: 4)
     monkeypatch.setattr(cluster, "available_memory", lambda: 10**10)
-    assert (cluster._affordable(None), cluster._affordable(8)) == (4, 8)
+    assert (cluster.affordable(None), cluster.affordable(8)) == (4, 8)
     monkeypatch.setattr(cluster, "available_memory", lambda: 10**9)
-    assert cluster._affordable(None) == 1
+    assert cluster.affordable(None) == 1
     assert capsys.readouterr().err == "1.00 GB of memory is enough for 1 of 4 CPUs, 0.43 GB for each\n"
     with pytest.raises(RunError) as error:
-        cluster._affordable(2)
+        cluster.affordable(2)
     assert str(error.value) == (
         "cluster.cpus = 2: takes 1.29 GB, a process for each and this one, and 1.00 GB is what they may hold; give the"
         " job more memory, or fewer cluster.cpus"
@@ -177,7 +178,7 @@ def test_no_more_cpus_than_memory_is_enough_for(monkeypatch, capsys):
     with pytest.raises(
         RunError, match=r"^cluster.cpus = 1: takes 0.86 GB, .* 0.50 GB .*; give the job more memory$"
     ):
-        cluster._affordable(None)
+        cluster.affordable(None)
 
 
 def test_a_mode_that_the_user_chose_stays(monkeypatch):
@@ -213,3 +214,16 @@ def test_threads():
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_shared_memory_that_ray_cannot_use_is_named(tmp_path, monkeypatch, capsys):
+    assert cluster._objects() is None, "there is enough on this machine"
+    monkeypatch.setattr(cluster, "SHARED", str(tmp_path / "shm"))  # nothing there: as where it is read-only
+    assert cluster._objects() == str(cluster._private())
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(cluster, "LEAST", shutil.disk_usage(tmp_path).free * 2)
+    assert cluster._objects() == str(cluster._private())
+    first, second = capsys.readouterr().err.splitlines()
+    where = f"; Ray's objects are files below {cluster._private()}, which is slower"
+    assert first == f"{tmp_path}/shm: cannot be written to{where}"
+    assert "shm: has " in second and second.endswith(where)

@@ -29,7 +29,7 @@ from glitchflow.data.store import SKIPPED, SPLITS, Dataset, write_shard
 from glitchflow.errors import InputError
 from glitchflow.signal.derive import band_limits, spread_invalid
 from glitchflow.signal.qtransform import QTransform, build_engine, read_asd
-from glitchflow.signal.recorded.events import recorded
+from glitchflow.signal.recorded.events import recorded, refuse_silent
 from glitchflow.signal.recorded.triggers import Trigger, find_triggers
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.types import Event, Over, Recipe, Transient
@@ -123,6 +123,8 @@ def _recipe(content: Content, dataset: Dataset | None, over: Over) -> Recipe:
     lot = dataset.layout.shard if dataset is not None else 0
     rates = dataset.note("rates") if dataset is not None else None
     recipe = recorded(ingest, series, content.derived, seed, triggers, lot, rates)
+    if dataset is None:
+        refuse_silent(recipe.notes["rates"], content.derived, content.qplot.frange)
     return recipe if dataset is None else replace(recipe, attributes={"rates": dataset.attributes["rates"]})
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from glitchflow.cluster import session, threads
-from glitchflow.config import Experiment, Train
+from glitchflow.cluster import affordable, at_hand, session, threads
+from glitchflow.config import Cluster, Experiment, Train
 from glitchflow.data import lease
 from glitchflow.data.objects import make_directory
 from glitchflow.data.store.dataset import open_store
@@ -76,6 +76,7 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
             _same_run(training, directory)
         dataset = open_store(training.dataset)
         if not check(training, dataset, directory / "none" if overwrite else directory).over(training.train):
+            enough(training.train, experiment.cluster)
             gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
             with session(experiment.cluster.address, experiment.cluster.cpus):
                 gpu = accelerated(training.train)
@@ -111,6 +112,20 @@ def _keeps_its_origin(settings: Train, directory: Path) -> None:
     origin = settings.init_from
     if origin and Path(origin).resolve().is_relative_to(directory.resolve()):
         raise InputError(f"train.init_from = {origin}: --overwrite would delete it; choose another workdir")
+
+
+def enough(settings: Train, cluster: Cluster) -> None:
+    """Raises `InputError` where the cluster can never hold the workers: before anything is waited for, of a Ray that
+    would be started here too."""
+    if at_hand(cluster.address):
+        with session(cluster.address):
+            accelerated(settings)
+        return
+    need, there = settings.threads * settings.workers, affordable(cluster.cpus)
+    if need > there:
+        raise InputError(
+            f"train.workers = {settings.workers}: needs {need} CPUs, the cluster has {there}, which is this machine"
+        )
 
 
 def accelerated(settings: Train) -> bool:

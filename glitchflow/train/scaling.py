@@ -29,7 +29,7 @@ from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
 from glitchflow.figures.scaling import MODES, Measurement, draw_scaling
 from glitchflow.progress import say
-from glitchflow.train.fit import accelerated, join, run_workers
+from glitchflow.train.fit import accelerated, enough, join, run_workers
 from glitchflow.train.loop import step
 from glitchflow.train.setup import Learner, Training, check, prepare, training_of
 from glitchflow.train.state import Meter
@@ -61,6 +61,7 @@ def scaling(experiment: Experiment, workers: str | Sequence[int], steps: int = 2
     dataset = open_store(experiment.dataset)
     for _, training in runs:
         check(training, dataset, directory / "none")
+        enough(training.train, experiment.cluster)
     found: list[Measurement] = []
     with session(experiment.cluster.address, experiment.cluster.cpus):
         gpu = accelerated(max((training.train for _, training in runs), key=lambda train: train.workers))

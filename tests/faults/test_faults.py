@@ -1,12 +1,16 @@
 """The table of faults: each case by one rule (`judge`). `make faults` runs them all, `make test` some of each kind."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from faults.cases import Case, judge
 from faults.configuration import CASES
+from faults.disks import DISKS
 from faults.files import CHECKPOINT, CHECKPOINTS, STORES
+from faults.recorded import RECORDED, configuration, write
 from helpers import small, staged
 
 from glitchflow.data.generate import generate
@@ -48,6 +52,26 @@ def whole(tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="session")
+def trained(trained_run, tmp_path_factory):
+    """A place with all that a run makes: dataset, training, predictions, evaluation."""
+    place = tmp_path_factory.mktemp("trained") / "place"
+    shutil.copytree(trained_run.workdir, place)
+    (place / "config.yaml").write_text(trained_run.model_copy(update={"workdir": "."}).model_dump_json())
+    return place
+
+
+@pytest.fixture(scope="session")
+def observed(tmp_path_factory):
+    """A place with three frame files, a table of times in them, and the configuration that reads both."""
+    place = tmp_path_factory.mktemp("observed")
+    experiment = json.loads(small(place).model_dump_json(exclude_unset=True)) | {"workdir": "."}
+    experiment.pop("simulate")
+    (place / "recorded.yaml").write_text(json.dumps(configuration(experiment)))
+    write(place)
+    return place
+
+
 def test_the_page_counts_what_there_is():
     page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
     kinds = {
@@ -57,6 +81,9 @@ def test_the_page_counts_what_there_is():
         "files of a store, `inspect --verify`": sum(case.name.startswith("inspect") for case in STORES),
         "files of a store, `generate --verify`": sum(case.name.startswith("generate") for case in STORES),
         "files of a checkpoint, `export`": len(CHECKPOINTS),
+        "frame files, `ingest`": sum(case.name.startswith("frames: ") for case in RECORDED),
+        "trigger tables, `ingest`": sum(case.name.startswith("table: ") for case in RECORDED),
+        "places that take nothing": len(DISKS),
     }
     for kind, count in kinds.items():
         assert f"| {kind} | {count} |" in page
@@ -76,3 +103,13 @@ def test_stores(case, whole, tmp_path):
 @table(CHECKPOINTS)
 def test_checkpoints(case, whole, tmp_path):
     assert judge(case, whole, tmp_path / "place") == ""
+
+
+@table(RECORDED)
+def test_recorded(case, observed, tmp_path):
+    assert judge(case, observed, tmp_path / "place") == ""
+
+
+@table(DISKS)
+def test_disks(case, trained, tmp_path):
+    assert judge(case, trained, tmp_path / "place") == ""

@@ -39,7 +39,13 @@ def test_other_settings_are_refused(trained_run):
         fit(other)
 
 
-def test_more_workers_than_the_cluster_can_hold(dataset_run, tmp_path):
+@pytest.mark.parametrize("running", [True, False])
+def test_more_workers_than_the_cluster_can_hold(dataset_run, tmp_path, monkeypatch, running):
+    """Told before the baselines are, of a Ray that is there and of one that would be started."""
+    monkeypatch.setattr("glitchflow.train.fit.gate", lambda *_: pytest.fail("the baselines came first"))
+    if not running:
+        monkeypatch.setattr("glitchflow.train.fit.at_hand", lambda _: False)
+        monkeypatch.setattr("glitchflow.train.fit.affordable", lambda _: 2)
     experiment = run_of_its_own(dataset_run, tmp_path, workers=4)
     with pytest.raises(InputError, match=r"train.workers = 4: needs 4 CPUs, the cluster has 2"):
         fit(experiment)

@@ -3,7 +3,7 @@
 Shapes: C channel (the strain first), N sample.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,6 +103,18 @@ def chosen_channels(ingest: Ingest, derived: list[Derived]) -> tuple[list[Source
         wanted |= set(item.channels) if item.name in wanted else set()
     chosen = [source for source in ingest.channels[1:] if source.name in wanted]
     return [strain, *chosen], [d for d in derived if d.name in wanted]
+
+
+def refuse_silent(rates: Mapping[str, float], derived: list[Derived], frange: Sequence[float]) -> None:
+    """Raises `InputError` for a channel whose recorded rate, in Hz, has nothing in the band, and from which no other
+    is derived."""
+    (low, high), used = frange, {name for item in derived for name in item.channels}
+    for name, rate in rates.items():
+        if rate / 2 <= low and name not in used:
+            raise InputError(
+                f"ingest.channels {name}: was recorded at {rate:g} Hz, and qplot.frange = [{low:g}, {high:g}] lies"
+                f" above {rate / 2:g} Hz, half of that: leave it out, or name it in derived"
+            )
 
 
 def _event(recorded: _Recorded, index: int) -> Event:

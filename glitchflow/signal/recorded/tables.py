@@ -34,6 +34,8 @@ FORMATS = {
 TABLES = ("sngl_burst", "sngl_inspiral", "triggers")
 INSIDE = {".xml": "tablename", ".root": "treename", ".h5": "path", ".hdf5": "path", ".hdf": "path"}
 
+LATEST = 1e10  # s: the year 2296; beyond it, as in ns, a time is no GPS time
+
 # GPS s; family, empty where the table does not tell; SNR, NaN where it does not
 Row = tuple[float, str, float]
 
@@ -190,9 +192,11 @@ def _times(times: Times, path: str, table: Any, told: _Told) -> Array:
             f"ingest.times.time = {name}: {table[name][0]} in {path} is no GPS time;"
             " gwpy.time.to_gps makes one of UTC"
         ) from None
-    if not np.isfinite(found).all():
-        row = int(np.flatnonzero(~np.isfinite(found))[0])
-        raise InputError(f"ingest.times.time = {name}: row {row + 1} of {path} is {found[row]}, no GPS time")
+    bad = np.flatnonzero(~(np.abs(found) <= LATEST))
+    if len(bad):
+        raise InputError(
+            f"ingest.times.time = {name}: row {bad[0] + 1} of {path} is {found[bad[0]]:g}, no GPS time"
+        )
     return found
 
 

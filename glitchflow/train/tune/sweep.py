@@ -30,7 +30,7 @@ from glitchflow.errors import InputError, RunError
 from glitchflow.figures.sweep import draw_trials
 from glitchflow.methods.learnability import Terms, gate
 from glitchflow.progress import say
-from glitchflow.train.fit import HARMLESS, accelerated, clear, resources, room
+from glitchflow.train.fit import HARMLESS, accelerated, clear, enough, resources, room
 from glitchflow.train.setup import Training, check, training_of
 from glitchflow.train.stopping import flag_is_up, until_stopped
 from glitchflow.train.tune import search_space as space
@@ -68,9 +68,10 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
         if not overwrite:
             _same_sweep(directory, begun)
         _check(experiment, wanted, dataset, directory / "none")
+        largest = _largest(settings, experiment.train)
+        enough(largest, experiment.cluster)
         gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
         with session(experiment.cluster.address, experiment.cluster.cpus):
-            largest = _largest(settings, experiment.train)
             gpu = accelerated(largest)
             if overwrite:  # now that nothing can be wrong with what comes in its place
                 clear(directory)

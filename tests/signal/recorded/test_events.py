@@ -10,7 +10,9 @@ from gwpy.timeseries import TimeSeries
 from helpers import small
 
 from glitchflow.config import Source, load
+from glitchflow.data.content import content_of
 from glitchflow.data.generate import ingest
+from glitchflow.data.shard_events import make_factory
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.events import recorded
@@ -244,3 +246,23 @@ def test_a_dead_strain_is_one_line_and_leaves_no_store(hdf5, tmp_path):
     with pytest.raises(InputError, match=r"^S1:A: dead, constant or without power in the band$"):
         ingest(experiment)
     assert not experiment.dataset.exists()
+
+
+def test_a_witness_below_the_band_is_named_unless_one_is_derived_from_it(hdf5, tmp_path):
+    slow = hdf5("W1:SLOW", rate=16, values=np.random.default_rng(3).standard_normal(32 * 16), file="slow.h5")
+    settings = {
+        "series": {"duration": 8, "sample_rate": RATE},
+        "ingest": {"channels": [hdf5("S1:A").model_dump(), slow.model_dump()], "times": [START + 16]},
+    }
+
+    def made(experiment):
+        return make_factory(content_of(experiment, "ingest")).recipe
+
+    with pytest.raises(InputError) as error:
+        made(small(tmp_path, derived=[], **settings))
+    assert str(error.value) == (
+        "ingest.channels W1:SLOW: was recorded at 16 Hz, and qplot.frange = [12, 90] lies above 8 Hz, half of that:"
+        " leave it out, or name it in derived"
+    )
+    fringe = [{"name": "D", "function": "scatter", "channels": ["W1:SLOW"]}]
+    assert made(small(tmp_path, derived=fringe, **settings)).channels == ["S1:A", "W1:SLOW", "D"]
