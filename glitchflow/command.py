@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from glitchflow.config import NO_IMPORTS, Experiment, Reads, describe, load
 from glitchflow.errors import InputError, RunError
+from glitchflow.worker_logs import kept_in
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
     chosen = next((stage.instead[option] for option in stage.instead if given[option]), stage.function)
     function: Callable[..., Any] = pkgutil.resolve_name(chosen)
     taken = inspect.signature(function).parameters
-    written = function(experiment, **{key: value for key, value in given.items() if key in taken})
+    with kept_in(Path(whole.workdir)) if path else contextlib.nullcontext():
+        written = function(experiment, **{key: value for key, value in given.items() if key in taken})
     seconds = time.monotonic() - started
     print(stage.says.format(stage=name, written=written, shown=shown(written), seconds=seconds))
 

@@ -16,6 +16,7 @@ from glitchflow.cluster import at_hand, available_cpus, session, threads
 from glitchflow.config import Cluster
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import track
+from glitchflow.worker_logs import died
 
 MIB = 2**20
 # what a process of ours holds before it has done anything: Python, numpy, torch, gwpy, Zarr and Ray's client
@@ -158,10 +159,7 @@ def _result(reference: Any, job: Job, part: Any) -> Any:
             raise error.cause from None
         raise
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RunError(
-            f"{job.label}, part {part}: its task died, and three more after it: {reason}"
-        ) from None
+        raise died(f"{job.label}, part {part}: its task died, and three more after it", error, 0) from None
 
 
 def _call(make: Callable[[Any], Any], part: Any) -> Any:

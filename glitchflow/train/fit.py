@@ -32,6 +32,7 @@ from glitchflow.train.setup import Training, check, training_of
 from glitchflow.train.stopping import until_stopped, watch
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.workers import World, of_process_group
+from glitchflow.worker_logs import died
 
 # keys that change nothing in a result
 HARMLESS = {
@@ -178,7 +179,7 @@ def run_workers(
 ) -> None:
     """Run a function on Ray Train workers; those that die are replaced, `train.restarts` times at most.
 
-    Raises the workers' own error where it is one of ours, else `RunError`.
+    Raises the workers' own error where it is one of ours, else `RunError`, which names a file in the directory.
     """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -208,7 +209,7 @@ def run_workers(
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise _cause(error) from None
+        raise _cause(error, directory) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -222,14 +223,14 @@ def ended(directory: Path) -> None:
         raise RunError(last["reason"])
 
 
-def _cause(error: Exception) -> Exception:
-    """A worker's own error of ours where there is one, else one line of Ray's."""
+def _cause(error: Exception, directory: Path) -> Exception:
+    """A worker's own error of ours where there is one, else one line of Ray's, and the file that has the rest."""
     for failure in getattr(error, "worker_failures", {}).values():
         while failure is not None:
             if isinstance(failure, (InputError, RunError)):
                 return failure
             failure = getattr(failure, "cause", None) or failure.__cause__
-    return RunError(f"the training workers failed: {' '.join(str(error).split())[-400:]}")
+    return died("the training workers failed", error, -1, directory)
 
 
 def worker(config: dict[str, Any]) -> None:

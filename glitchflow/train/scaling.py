@@ -96,7 +96,7 @@ def _rounds(training: Training, steps: int, directory: Path, gpu: bool) -> list[
     scratch.mkdir(parents=True)
     config = {"training": training, "directory": scratch, "steps": steps}
     try:
-        run_workers(worker, config, training.train, scratch, gpu)
+        run_workers(worker, config, training.train, directory, gpu)
         return [Round(**one) for one in json.loads((scratch / "rounds.json").read_text())]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

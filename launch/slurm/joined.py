@@ -1,10 +1,10 @@
 """Wait until every node of a Slurm job has joined its Ray; name those that have not. See glitchflow.sbatch.
 
-    joined.py DIRECTORY SECONDS NODE...
+    joined.py DIRECTORY SECONDS HUB NODE...
 
-In DIRECTORY, the job's, each node's node.py writes `node.NAME` when it begins and `failed.NAME` when it cannot go
-on, and the head's writes `address`; `ended` says that srun has ended. Exit status 0 when all have joined, else 1
-after a line per missing node.
+The hub (hub.py) says which nodes have begun, which have failed and where the head's Ray is; Ray itself says who has
+joined. Exit status 0 when all have, with the head's address and its dashboard's port in DIRECTORY/address; else 1 after
+a line per missing node.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from node import POLL, published
+from hub import Line, publish, token
+
+POLL = 0.2  # s between questions to the head's Ray
 
 
-def missing(directory: Path, names: list[str], alive: set[str]) -> dict[str, str]:
+def missing(known: dict[str, Any], names: list[str], alive: set[str]) -> dict[str, str]:
     """Of each node that has not joined, how far it is; `alive` are the addresses of Ray's nodes."""
     states = {}
     for name in names:
-        if published(directory / f"failed.{name}"):
-            states[name] = f"failed: {(directory / f'failed.{name}').read_text().strip()}"
-        elif not published(directory / f"node.{name}"):
+        if name in known["failed"]:
+            states[name] = f"failed: {known['failed'][name]}"
+        elif name not in known["nodes"]:
             states[name] = "node.py has not begun there"
-        elif (address := (directory / f"node.{name}").read_text().split()[0]) not in alive:
+        elif (address := known["nodes"][name]) not in alive:
             states[name] = f"Ray has begun there, as {address}, and has not joined"
     return states
 
@@ -34,29 +37,33 @@ def last_words(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "empty")
 
 
-def alive(address: Path) -> set[str]:
-    """Addresses of Ray's nodes, once its own is published and answers."""
+def alive(address: str) -> set[str]:
+    """Addresses of Ray's nodes, once its own is known and answers."""
     import ray
 
-    if not published(address):
+    if not address:
         return set()
     try:
         if not ray.is_initialized():
-            ray.init(address=address.read_text().split()[0], logging_level="ERROR", log_to_driver=False)
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False)
         return {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     except (OSError, RuntimeError, ray.exceptions.RayError):  # not yet, or never: the time will tell
         return set()
 
 
-def wait(directory: Path, seconds: float, names: list[str]) -> dict[str, str]:
-    """Wait for all; returns what is missing when the time is over, or as soon as a node has failed."""
-    until = time.monotonic() + seconds
-    while lacking := missing(directory, names, alive(directory / "address")):
-        hopeless = published(directory / "ended") or any(s.startswith("failed") for s in lacking.values())
-        if hopeless or time.monotonic() > until:
-            return lacking
-        time.sleep(POLL)
-    return {}
+def wait(line: Line, seconds: float, names: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Wait for all; returns what the hub knows, and what is missing when the time is over or a node has failed."""
+    until, known, ended = time.monotonic() + seconds, {"nodes": {}, "failed": {}, "head": ""}, False
+    while True:
+        try:
+            while (news := line.receive(POLL)) is not None:
+                known = news
+        except EOFError:  # srun has ended: nobody else comes
+            ended = True
+        lacking = missing(known, names, alive(known["head"]))
+        hopeless = ended or any(state.startswith("failed") for state in lacking.values())
+        if not lacking or hopeless or time.monotonic() > until:
+            return known, lacking
 
 
 def describe(names: list[str]) -> str:
@@ -68,13 +75,16 @@ def describe(names: list[str]) -> str:
 
 
 def main() -> int:
-    directory, seconds, names = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
-    lacking = wait(directory, seconds, names)
+    directory, seconds, names = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[4:]
+    line = Line(sys.argv[3], token())
+    line.send({"watch": True})
+    known, lacking = wait(line, seconds, names)
     for name, state in lacking.items():
         log = directory / f"{name}.log"
         print(f"glitchflow: {name} did not join: {state}; end of {log}: {last_words(log)}", file=sys.stderr)
     if lacking:
         return 1
+    publish(directory / "address", f"{known['head']} {known['dashboard']}\n")
     print(describe(names), flush=True)
     return 0
 

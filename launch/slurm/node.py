@@ -1,8 +1,8 @@
 """Ray on one node of a Slurm job, until the job ends it: srun starts one of these per node (see glitchflow.sbatch).
 
     1. claim a block of ports that follows from the job id, and is free here
-    2. the head publishes its address as a file in the job's directory; the others poll for it
-    3. `ray start` in a temporary directory of its own, until the job's directory has a file `stop`, or on SIGTERM
+    2. tell the job's hub (hub.py) this node's address, and learn the head's from it
+    3. `ray start` in a temporary directory of its own, until the connection to the hub ends, or on SIGTERM
 
 Python's standard library alone, beside `ray`: it runs in the user's environment or in a container.
 """
@@ -23,6 +23,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from hub import Line, token
 
 FIRST, LAST = 10000, 32767  # below the ports that Linux gives to outgoing connections
 WIDTH = 512  # ports of a job on a node: those named here, and one per Ray worker process
@@ -173,24 +175,12 @@ def poll(there: Callable[[], bool], seconds: float, alive: Callable[[], bool] = 
     return True
 
 
-def published(path: Path) -> bool:
-    """Whether a file is there, by asking the server: network file systems may remember for a minute that it was not."""
-    return path.name in os.listdir(path.parent)  # noqa: PTH208
-
-
 def answers(address: str, port: int) -> bool:
     try:
         socket.create_connection((address, port), timeout=1).close()
     except OSError:
         return False
     return True
-
-
-def publish(path: Path, text: str) -> None:
-    """Write a file that is whole when it appears."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(text)
-    unfinished.rename(path)
 
 
 def end(ray: subprocess.Popen, seconds: float = 15) -> None:
@@ -202,36 +192,63 @@ def end(ray: subprocess.Popen, seconds: float = 15) -> None:
         os.killpg(ray.pid, signal.SIGKILL)
 
 
+def keep_logs(scratch: Path, to: Path) -> str:
+    """Copy Ray's logs out of this node's directory, which goes with the job; returns what to say of them."""
+    try:
+        shutil.copytree(scratch / "r" / "session_latest" / "logs", to, ignore=shutil.ignore_patterns("old"))
+    except (OSError, shutil.Error) as error:
+        return f"its logs cannot be kept: {error}"
+    return f"its logs are in {to}"
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Bring Ray up on this node and stay until the job is over; then end it. Raises `NodeError`."""
+    """Bring Ray up on this node and stay until the job is over; then end it. Raises `NodeError`, and tells the hub."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    shared, head = Path(arguments.directory), arguments.name == arguments.head
+    try:
+        line = Line(arguments.hub, token())
+    except (OSError, EOFError) as error:
+        raise NodeError(f"the job's hub at {arguments.hub} cannot be reached: {error}") from None
+    try:
+        stay(arguments, line)
+    except EOFError:  # the job is over
+        return
+    except NodeError as error:
+        with contextlib.suppress(EOFError):
+            line.send({"name": arguments.name, "failed": str(error)})
+        raise
+    finally:
+        line.close()
+
+
+def stay(arguments: argparse.Namespace, line: Line) -> None:
+    """Join, and run Ray until the line ends. Raises `EOFError` then, `NodeError` where Ray does not run."""
+    head = arguments.name == arguments.head
     peer = next((name for name in arguments.nodes if name != arguments.name), "")
     address = own_address(arguments.interface, peer)
     guard, first = claim(arguments.job)
-    file, stop, head_address = shared / "address", shared / "stop", ""
-    publish(shared / f"node.{arguments.name}", f"{address} {first}\n")
-    if not head:
-        if not poll(lambda: published(file), arguments.timeout, lambda: not published(stop)):
-            raise NodeError(f"{file}: the head has published no address for {arguments.timeout:g} s")
-        head_address = file.read_text().split()[0]
-    scratch = own_directory(arguments)
-    make_private(scratch)
-    for name in MIOPEN:
-        os.environ.setdefault(name, str(scratch))
-    line = command(arguments, first, address, head_address)
-    print(shlex.join(line), flush=True)
     with guard:
-        ray = subprocess.Popen(line, start_new_session=True)
+        line.send({"name": arguments.name, "address": address})
+        head_address = "" if head else (line.receive(arguments.timeout) or {}).get("head")
+        if head_address is None:
+            raise NodeError(f"the head has not said where its Ray is for {arguments.timeout:g} s")
+        scratch = own_directory(arguments)
+        make_private(scratch)
+        for name in MIOPEN:
+            os.environ.setdefault(name, str(scratch))
+        shell = command(arguments, first, address, head_address)
+        print(shlex.join(shell), flush=True)
+        ray = subprocess.Popen(shell, start_new_session=True)
         try:
             if head and poll(
                 lambda: answers(address, first + 1), arguments.timeout, lambda: ray.poll() is None
             ):
-                publish(file, f"{address}:{first + 1} {first + 2}\n")  # its address, and its dashboard's port
-            while not published(stop):
+                where = {"head": f"{address}:{first + 1}", "dashboard": first + 2}
+                line.send({"name": arguments.name, **where})
+            while True:
+                line.receive(1)
                 if ray.poll() is not None:
-                    raise NodeError(f"Ray ended by itself, with status {ray.returncode}")
-                time.sleep(1)
+                    kept = keep_logs(scratch, Path(arguments.directory) / f"{arguments.name}.ray")
+                    raise NodeError(f"Ray ended by itself, with status {ray.returncode}; {kept}")
         finally:
             end(ray)
             shutil.rmtree(scratch, ignore_errors=True)
@@ -240,7 +257,8 @@ def run(arguments: argparse.Namespace) -> None:
 def main() -> int:
     environment = os.environ.get
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--directory", required=True, help="of the job, on a shared file system")
+    parser.add_argument("--directory", required=True, help="of the job, on a shared file system: for logs")
+    parser.add_argument("--hub", required=True, help="HOST:PORT of hub.py")
     parser.add_argument("--job", type=int, required=True, help="id, which the ports follow from")
     parser.add_argument("--name", default=environment("SLURMD_NODENAME", socket.gethostname()))
     parser.add_argument("--head", required=True, help="name of the node whose Ray the others join")
@@ -263,7 +281,6 @@ def main() -> int:
         return 0
     except NodeError as error:
         print(f"glitchflow: {arguments.name}: {error}", file=sys.stderr)
-        publish(Path(arguments.directory) / f"failed.{arguments.name}", f"{error}\n")
         return 1
 
 

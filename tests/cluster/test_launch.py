@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ SCRIPT = LAUNCH / "slurm" / "glitchflow.sbatch"
 SITES = sorted((LAUNCH / "sites").glob("*.sh"))
 sys.path.append(str(LAUNCH / "slurm"))
 
+import hub  # noqa: E402
 import joined  # noqa: E402
 import node  # noqa: E402
 
@@ -121,18 +123,112 @@ def test_the_temporary_directory_is_private_and_made_anew(tmp_path):
         node.make_private(tmp_path / "gf-2-0")
 
 
-def test_nodes_that_are_missing_are_named_with_what_is_known(tmp_path):
-    node.publish(tmp_path / "node.a", "10.0.0.1 20000\n")
-    node.publish(tmp_path / "node.b", "10.0.0.2 20000\n")
-    node.publish(tmp_path / "failed.c", "no route to a: unreachable\n")
-    assert joined.missing(tmp_path, ["a", "b", "c", "d"], {"10.0.0.1"}) == {
+# -- how nodes find each other --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub_at(tmp_path, monkeypatch):
+    """A hub of a process of its own, and its address; `end` ends it."""
+    (tmp_path / "token").write_text("0123" * 16)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    line = [sys.executable, str(LAUNCH / "slurm" / "hub.py"), str(tmp_path), "127.0.0.1"]
+    process = subprocess.Popen(line)
+    until = time.monotonic() + 60
+    while not (tmp_path / "port").exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    yield f"127.0.0.1:{(tmp_path / 'port').read_text().strip()}", process
+    process.kill()
+    process.wait()
+
+
+def test_a_job_of_64_nodes_asks_the_shared_file_system_once_a_node(hub_at, tmp_path):
+    """Each says one thing, learns where the head is, and hears of the end; what it opens is its token."""
+    address, process = hub_at
+    asked: list[str] = []
+    watched = ("open", "os.listdir", "os.scandir", "os.rename", "os.mkdir")
+
+    def audit(event: str, words: tuple) -> None:
+        if event in watched and words and str(words[0]).startswith(str(tmp_path)):
+            asked.append(event)
+
+    sys.addaudithook(audit)
+    nodes = [hub.Line(address, hub.token()) for _ in range(64)]
+    watcher = hub.Line(address, hub.token())
+    watcher.send({"watch": True})
+    for k, one in enumerate(nodes):
+        one.send({"name": f"n{k}", "address": f"10.0.0.{k}"})
+    nodes[0].send({"name": "n0", "head": "10.0.0.0:20001", "dashboard": 20002})
+    assert [one.receive(60) for one in nodes] == [{"head": "10.0.0.0:20001"}] * 64
+    known = {"nodes": {}}
+    while len(known["nodes"]) < 64:
+        known = watcher.receive(60)
+    assert (known["head"], known["dashboard"], known["failed"]) == ("10.0.0.0:20001", 20002, {})
+    process.terminate()
+    for one in (*nodes, watcher):
+        with pytest.raises(EOFError):
+            while one.receive(60):
+                pass
+    assert asked == ["open"] * 65
+
+
+def test_who_does_not_know_the_token_learns_nothing_and_says_nothing(hub_at):
+    address, _ = hub_at
+    watcher = hub.Line(address, hub.token())
+    watcher.send({"watch": True})
+    stranger = hub.Line(address, "f" * 64)
+    with pytest.raises(EOFError):
+        stranger.send({"watch": True})
+        stranger.receive(60)
+    with socket.create_connection(address.split(":")) as other:
+        other.recv(1000)
+        other.sendall(b"nonsense\n")
+        assert other.recv(1000) == b""
+    node_line = hub.Line(address, hub.token())
+    node_line.send({"name": "a", "address": "10.0.0.1"})
+    known = watcher.receive(60)
+    while not known["nodes"]:
+        known = watcher.receive(60)
+    assert known == {"nodes": {"a": "10.0.0.1"}, "failed": {}, "head": "", "dashboard": 0}
+    node_line.close()
+    assert watcher.receive(60)["failed"] == {"a": "node.py has ended there"}
+
+
+def test_a_node_that_cannot_reach_the_hub_says_so(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("0" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    words = ["--directory", str(tmp_path), "--job", "7", "--name", "a", "--head", "a", "--nodes", "a"]
+    monkeypatch.setattr(
+        sys, "argv", ["node.py", *words, "--temporary", str(tmp_path / "t"), "--hub", "127.0.0.1:1"]
+    )
+    done = subprocess.run(
+        [sys.executable, str(LAUNCH / "slurm" / "node.py"), *sys.argv[1:]], capture_output=True, text=True
+    )
+    said = "glitchflow: a: the job's hub at 127.0.0.1:1 cannot be reached: [Errno 111] Connection refused\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_nodes_that_are_missing_are_named_with_what_is_known(hub_at, tmp_path):
+    known = {
+        "nodes": {"a": "10.0.0.1", "b": "10.0.0.2"},
+        "failed": {"c": "no route to a: unreachable"},
+        "head": "",
+    }
+    assert joined.missing(known, ["a", "b", "c", "d"], {"10.0.0.1"}) == {
         "b": "Ray has begun there, as 10.0.0.2, and has not joined",
         "c": "failed: no route to a: unreachable",
         "d": "node.py has not begun there",
     }
     (tmp_path / "b.log").write_text("one\nthe reason\n\n")
     assert joined.last_words(tmp_path / "b.log") == "the reason"
-    assert joined.wait(tmp_path, 60, ["a", "c"])["c"].startswith("failed: ")  # at once: it can only get worse
+    address, process = hub_at
+    watcher, failing = (hub.Line(address, hub.token()) for _ in range(2))
+    watcher.send({"watch": True})
+    failing.send({"name": "c", "failed": "no route"})
+    lacking = {"a": "node.py has not begun there", "c": "failed: no route"}
+    assert joined.wait(watcher, 600, ["a", "c"])[1] == lacking  # at once: it can only get worse
+    process.terminate()
+    assert joined.wait(watcher, 600, ["a"])[1] == {"a": "node.py has not begun there"}  # nobody else comes
 
 
 # -- the script ---------------------------------------------------------------------------------------------------
@@ -165,7 +261,7 @@ def test_keys_change_what_would_run(tmp_path):
     text = dry_run("generate", "a b.yaml", **{f"GLITCHFLOW_{name}": value for name, value in keys.items()})
     lines = set(text.splitlines())
     assert {"GLOO_SOCKET_IFNAME=ib0", "NCCL_SOCKET_IFNAME=ib0,ib1", "OMP_NUM_THREADS=4"} <= lines
-    assert command(text, "'srun'")[-2:] == ["--interface", "ib0"]
+    assert command(text, "'srun'")[-4:] == ["--interface", "ib0", "--hub", "node1:PORT"]
     assert "--include-dashboard=false" in command(text, r"\S*python3 -m ray")
     assert "--temp-dir=/scratch/gf-0-0/r" in text
     assert command(text, "RAY_ADDRESS=")[1:] == ["glitchflow", "generate", "a b.yaml"]
@@ -208,7 +304,7 @@ def test_a_restarted_job_keeps_what_its_first_run_wrote(tmp_path):
 def test_a_job_that_is_cut_goes_back_to_the_queue_or_says_that_it_may_not(tmp_path):
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a", "GLITCHFLOW_JOBS": str(tmp_path / "jobs")}
     program(tmp_path, "srun", "exit 0")
-    program(tmp_path, "python3", 'echo "a:1 2" >$2/address')  # joined.py
+    program(tmp_path, "python3", "echo 1 >$2/port", 'echo "a:1 2" >$2/address')  # hub.py, joined.py
     program(tmp_path, "glitchflow", "trap 'exit 1' USR1", "kill -USR1 $PPID", "while sleep 0.05; do :; done")
     requeue, refused = "job 7 goes on in the queue", "or rather not: Slurm refused"
     for restart, status, said in (("0", 0, [requeue]), ("0", 3, [requeue, refused]), ("1", 0, [])):

@@ -287,8 +287,7 @@ def test_the_network_asked_for_is_that_of_ray_and_its_workers(slurm):
     slurm.wait_for(job, "Q-plots: ")
     assert "Ray is up at 10.79.0.1:" in slurm.output(job)
     for number in (1, 2):
-        file = slurm.home / JOBS / f"{job}.0" / f"node.node{number}"
-        assert file.read_text().startswith(f"10.79.0.{number} ")
+        assert f"--node_ip_address=10.79.0.{number} " in slurm.on(number, "pgrep", "-af", "raylet/raylet")
         ray = slurm.on(number, "sh", "-c", "cat /proc/$(pgrep -o raylet)/environ").split(
             "\0"
         )  # and its workers
@@ -354,6 +353,50 @@ def test_a_cancelled_job_leaves_no_process(slurm):
     nothing_runs_on(
         slurm, 60
     )  # files may be left: its srun is signalled too, and kills node.py while it removes them
+
+
+DEADLY = """
+import ctypes, sys
+from glitchflow.signal.streams import generator
+from glitchflow.signal.types import Event, Recipe
+
+def make(simulate, series, derived, seed):
+    def event(index):
+        if index == 20:
+            print("the end of event 20", file=sys.stderr)
+            ctypes.string_at(0)
+        values = generator(seed, 100, index).standard_normal((2, series.samples))
+        return Event(values, None, 0, float(index), 0.0)
+    return Recipe(32, ["MY:STRAIN", "MY:WITNESS"], ["background"], [], {}, event, int)
+"""
+
+
+def test_what_dead_workers_said_stays_in_the_workdir_and_is_named(slurm):
+    (slurm.home / "deadly.py").write_text(DEADLY)
+    config = write(small(slurm.home / "dead", derived=[], simulate={"recipe": "deadly:make"}), slurm.home)
+    job = slurm.submit("generate", config)
+    assert slurm.wait(job)["JobState"] == "FAILED"
+    said = r"its task died, and three more after it: .*; what they said is in (\S+/dead/workers\.log)$"
+    kept = re.search(said, slurm.output(job), flags=re.M)
+    assert kept, slurm.output(job)
+    text = Path(kept[1]).read_text()
+    assert "the end of event 20" in text and "Segmentation fault" in text
+    assert set(re.findall(r"^--- (\w+): worker-", text, flags=re.M)) <= {"node1", "node2"}
+    nothing_left(slurm, job)
+
+
+def test_a_ray_that_ends_on_a_node_leaves_its_logs(slurm):
+    job = slurm.submit("generate", write(small(slurm.home / "raylet", simulate={"events": 960}), slurm.home))
+    slurm.wait_for(job, "Q-plots: ")
+    slurm.on(1, "sh", "-c", "kill -9 $(pgrep -o raylet)")
+    assert slurm.wait(job)["JobState"] == "FAILED"
+    directory = slurm.home / JOBS / f"{job}.0"
+    said = (directory / "node1.log").read_text()
+    assert re.search(
+        r"Ray ended by itself, with status -?\d+; its logs are in \S+/node1\.ray$", said, flags=re.M
+    )
+    assert (directory / "node1.ray" / "raylet.out").exists()
+    nothing_left(slurm, job)
 
 
 def test_a_failing_stage_is_a_failed_job(slurm):

@@ -33,6 +33,7 @@ from glitchflow.signal.qtransform import build_engine
 from glitchflow.signal.recorded import events, recording
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.whiten import estimate_asd
+from glitchflow.worker_logs import kept_in
 
 SERIES = {"store": {"series": "float64"}}  # as `dataset_run` was made
 
@@ -362,8 +363,17 @@ def test_errors_of_a_recipe(own):
 
 @pytest.mark.slow
 def test_a_task_that_dies_again_and_again_is_one_line(own):
-    with pytest.raises(RunError, match=r"^Q-plots, part \d+: its task died, and three more after it: "):
-        generate(own(deadly=20))
+    experiment = own(deadly=20)
+    with (
+        kept_in(Path(experiment.workdir)),
+        pytest.raises(
+            RunError,
+            match=r"^Q-plots, part \d+: its task died, and three more after it: The worker died unexpectedly while"
+            rf" executing this task; what they said is in {experiment.workdir}/workers.log$",
+        ),
+    ):
+        generate(experiment)
+    assert "=== " in (Path(experiment.workdir) / "workers.log").read_text()
 
 
 # -- Q-plots made anew from stored series ------------------------------------------------------------------------

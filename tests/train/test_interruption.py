@@ -137,8 +137,15 @@ def test_the_signal_of_a_batch_system_before_the_walltime(undisturbed, tmp_path)
 def test_workers_that_keep_failing_end_the_run_in_one_line(undisturbed, tmp_path):
     experiment = on_the_same_data(undisturbed, tmp_path, restarts=0)
     when_at(experiment, 20, lambda: os.kill(worker_processes(experiment)[1], signal.SIGKILL))
-    with pytest.raises(RunError, match=r"^the training workers failed: [^\n]*$"):
+    reason = "The actor is dead because its worker process has died"
+    file = home(experiment) / "workers.log"
+    with pytest.raises(
+        RunError, match=f"^the training workers failed: {reason}; what they said is in {file}$"
+    ):
         fit(experiment)
+    text = file.read_text()
+    assert "[Rank 1 Error Snippet]:" in text and "world_rank=1" in text, "all that Ray says of it"
+    assert re.search(r"^--- \S+: worker-\S+\.err$", text, flags=re.M)
 
 
 @pytest.mark.slow
