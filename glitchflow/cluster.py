@@ -194,11 +194,59 @@ def knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+def _show_token(address: str) -> None:
+    """Raises `RunError` where the Ray at HOST:PORT wants another token than this process has.
+
+    Ray would try for 20 s to a minute, and then say that it cannot connect; without the file it ends the process.
+    """
+    from ray._raylet import GcsClient
+    from ray.exceptions import AuthenticationError
+
+    path, own = os.environ.get("RAY_AUTH_TOKEN_PATH", ""), os.environ.get("RAY_AUTH_TOKEN", "")
+    asked = os.environ.get("RAY_AUTH_MODE") == "token" and not own
+    if (
+        asked
+        and path
+        and not (Path(path).is_file() and os.access(path, os.R_OK) and Path(path).stat().st_size)
+    ):
+        raise RunError(
+            f"RAY_AUTH_TOKEN_PATH = {path}: no token is there; it is the file that the cluster was started with"
+        )
+    if "://" in address or not address.rpartition(":")[2].isdigit():
+        return
+    try:
+        with _quiet():
+            GcsClient(address=address)
+    except AuthenticationError:
+        shown = (
+            "RAY_AUTH_TOKEN" if own else f"RAY_AUTH_TOKEN_PATH = {path}" if asked and path else "none given"
+        )
+        raise RunError(
+            f"cluster.address = {address}: the cluster wants its token, and not this one ({shown}): export"
+            " RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE, the file it was started with"
+        ) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Ray's C++ writes to standard error away from the screen."""
+    sys.stderr.flush()
+    before, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nothing)
+
+
 def _join(address: str) -> None:
     import ray
 
     try:
         knock(address)
+        _show_token(address)
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())

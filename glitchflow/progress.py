@@ -14,22 +14,30 @@ from tqdm import tqdm
 def track(
     total: int, label: str, unit: str, done: int = 0, every: float = 5.0
 ) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(count)`. Where there is no terminal, a line at most `every` seconds and one at the end."""
+    """Yield `advance(count)`. Where there is no terminal, a line at most `every` seconds and one at the end.
+
+    The speed is that since the first parts came: workers that have yet to start say nothing of how long the rest takes.
+    """
     if sys.stderr.isatty():
         with tqdm(total=total, initial=done, desc=label, unit=f" {unit}") as bar:
             yield lambda count: bar.update(count) and None
         return
     start = last = time.monotonic()
-    count = done
+    count, first = done, (0.0, 0)  # when the first part came, and how much there was then
 
     def advance(more: int) -> None:
-        nonlocal count, last
+        nonlocal count, last, first
         count += more
         now = time.monotonic()
-        if now - last >= every or count == total:
-            last, rate = now, (count - done) / max(now - start, 1e-9)
-            left = (total - count) / max(rate, 1e-9)
-            say(f"{label}: {count}/{total} {unit}, {rate:.1f} {unit}/s, {left:.0f} s left")
+        first = first if first[1] else (now, count)
+        if now - last < every and count != total:
+            return
+        last, line = now, f"{label}: {count}/{total} {unit}"
+        since, before = (start, done) if count == total else first
+        if count > before:
+            rate = (count - before) / max(now - since, 1e-9)
+            line += f", {rate:.1f} {unit}/s, {(total - count) / rate:.0f} s left"
+        say(line)
 
     yield advance
 

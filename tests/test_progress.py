@@ -18,22 +18,37 @@ def clock(monkeypatch):
 
 def test_lines_at_intervals_and_one_at_the_end(clock, capsys):
     with progress.track(10, "Q-plots", "events", every=5) as advance:
-        for seconds, more in ((1, 2), (5, 2), (6, 2), (9.9, 2), (12, 2)):
+        for seconds, more in ((1, 2), (5, 2), (6, 2), (9.9, 2), (12.5, 2)):
             clock[0] = 100 + seconds
             advance(more)
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.splitlines() == [
-        "Q-plots: 4/10 events, 0.8 events/s, 8 s left",
+        "Q-plots: 4/10 events, 0.5 events/s, 12 s left",
         "Q-plots: 10/10 events, 0.8 events/s, 0 s left",
     ]
 
 
 def test_what_was_done_before_does_not_count_as_speed(clock, capsys):
     with progress.track(100, "x", "events", done=90, every=1) as advance:
-        clock[0] = 102
-        advance(4)
-    assert capsys.readouterr().err == "x: 94/100 events, 2.0 events/s, 3 s left\n"
+        for seconds in (2, 4):
+            clock[0] = 100 + seconds
+            advance(2)
+    assert capsys.readouterr().err.splitlines() == [
+        "x: 92/100 events",
+        "x: 94/100 events, 1.0 events/s, 6 s left",
+    ]
+
+
+def test_the_first_estimate_does_not_count_what_workers_take_to_start(clock, capsys):
+    """A run of 65 s, 10 of them until its first part: 598 s left, it said."""
+    with progress.track(960, "Q-plots", "events") as advance:
+        for k in range(1, 61):
+            clock[0] = 105 + k
+            advance(16)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["Q-plots: 16/960 events", "Q-plots: 96/960 events, 16.0 events/s, 54 s left"]
+    assert lines[-1] == "Q-plots: 960/960 events, 14.8 events/s, 0 s left"
 
 
 def test_a_bar_on_a_terminal(monkeypatch, capsys):

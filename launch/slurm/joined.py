@@ -9,7 +9,9 @@ a line per missing node.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -38,11 +40,9 @@ def last_words(log: Path) -> str:
 
 
 def alive(address: str) -> set[str]:
-    """Addresses of Ray's nodes, once its own is known and answers."""
+    """Addresses of Ray's nodes, once it answers."""
     import ray
 
-    if not address:
-        return set()
     try:
         if not ray.is_initialized():
             ray.init(address=address, logging_level="ERROR", log_to_driver=False)
@@ -51,16 +51,28 @@ def alive(address: str) -> set[str]:
         return set()
 
 
+def keep_asking(address: str, found: list[set[str]]) -> None:
+    while True:
+        found[0] = alive(address)
+        time.sleep(POLL)
+
+
 def wait(line: Line, seconds: float, names: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Wait for all; returns what the hub knows, and what is missing when the time is over or a node has failed."""
     until, known, ended = time.monotonic() + seconds, {"nodes": {}, "failed": {}, "head": ""}, False
+    found, asking = [set[str]()], False
     while True:
         try:
             while (news := line.receive(POLL)) is not None:
                 known = news
         except EOFError:  # srun has ended: nobody else comes
             ended = True
-        lacking = missing(known, names, alive(known["head"]))
+        if (
+            known["head"] and not asking
+        ):  # in a thread: a client waits ten minutes for a Ray that has just ended
+            asking = True
+            threading.Thread(target=keep_asking, args=(known["head"], found), daemon=True).start()
+        lacking = missing(known, names, found[0])
         hopeless = ended or any(state.startswith("failed") for state in lacking.values())
         if not lacking or hopeless or time.monotonic() > until:
             return known, lacking
@@ -90,4 +102,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # whatever the thread is at

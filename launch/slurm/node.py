@@ -235,6 +235,7 @@ def stay(arguments: argparse.Namespace, line: Line) -> None:
         make_private(scratch)
         for name in MIOPEN:
             os.environ.setdefault(name, str(scratch))
+        os.environ["TMPDIR"] = str(scratch)  # the dashboard leaves directories behind
         shell = command(arguments, first, address, head_address)
         print(shlex.join(shell), flush=True)
         ray = subprocess.Popen(shell, start_new_session=True)

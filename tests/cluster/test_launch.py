@@ -227,6 +227,7 @@ def test_nodes_that_are_missing_are_named_with_what_is_known(hub_at, tmp_path):
     failing.send({"name": "c", "failed": "no route"})
     lacking = {"a": "node.py has not begun there", "c": "failed: no route"}
     assert joined.wait(watcher, 600, ["a", "c"])[1] == lacking  # at once: it can only get worse
+    failing.send({"name": "a", "head": "127.0.0.1:1", "dashboard": 2})  # of a Ray that is no more
     process.terminate()
     assert joined.wait(watcher, 600, ["a"])[1] == {"a": "node.py has not begun there"}  # nobody else comes
 
@@ -286,7 +287,7 @@ def test_in_a_container_everything_runs_within_it():
 
 def program(directory: Path, name: str, *lines: str) -> str:
     """A stand-in for a program; returns the PATH on which it comes first."""
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / name).write_text("\n".join(("#!/bin/bash", *lines)))
     (directory / name).chmod(0o755)
     return f"{directory}:{os.environ['PATH']}"
@@ -341,6 +342,43 @@ def test_modules():
     loads["BASH_FUNC_module%%"] = "() { return 3; }"
     done = shell(f"{SCRIPT} --dry-run train c.yaml", **loads)
     assert (done.returncode, done.stderr) == (2, "glitchflow: module load Python CUDA/12: exit status 3\n")
+
+
+def test_the_environment_that_is_named_is_the_one_that_runs(tmp_path):
+    program(tmp_path / "modules", "glitchflow", "exit 3")
+    loads = {"GLITCHFLOW_MODULES": "Python", "BASH_FUNC_module%%": f"() {{ PATH={tmp_path}/modules:$PATH; }}"}
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a", "GLITCHFLOW_JOBS": str(tmp_path / "jobs")}
+    program(tmp_path / "bin", "srun", "exit 0")
+    program(tmp_path / "bin", "scontrol", "echo a")
+    program(tmp_path / "mine" / "bin", "python3", "echo 1 >$2/port", 'echo "a:1 2" >$2/address')
+    program(tmp_path / "mine" / "bin", "glitchflow", 'echo "mine: $*"')
+    keys = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "GLITCHFLOW_VENV": "mine"}
+    done = shell(f"cd {tmp_path}; {SCRIPT} train c.yaml", **job, **keys, **loads)
+    assert "mine: train c.yaml" in done.stdout, done.stderr
+
+
+def test_an_environment_that_is_none_or_one_too_many_is_refused(tmp_path):
+    done = shell(f"{SCRIPT} --dry-run train c.yaml", GLITCHFLOW_VENV=str(tmp_path))
+    said = f"glitchflow: GLITCHFLOW_VENV={tmp_path}: there is no {tmp_path}/bin/glitchflow\n"
+    assert (done.returncode, done.stderr) == (2, said)
+    done = shell(f"{SCRIPT} --dry-run train c.yaml", GLITCHFLOW_VENV=str(tmp_path), GLITCHFLOW_IMAGE="a.sif")
+    said = (
+        f"glitchflow: GLITCHFLOW_VENV={tmp_path} and GLITCHFLOW_IMAGE=a.sif: everything runs in one of them\n"
+    )
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_a_job_that_is_done_is_not_begun_again(tmp_path):
+    """By Slurm's own switch, which `scontrol requeue` and a node's death obey alike."""
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a", "GLITCHFLOW_JOBS": str(tmp_path / "jobs")}
+    program(tmp_path, "srun", "exit 0")
+    program(tmp_path, "python3", "echo 1 >$2/port", 'echo "a:1 2" >$2/address')
+    path = program(tmp_path, "scontrol", f'echo "$*" >>{tmp_path}/said', "echo a")
+    for status, said in ((0, True), (1, False)):
+        program(tmp_path, "glitchflow", f"exit {status}")
+        (tmp_path / "said").unlink(missing_ok=True)
+        assert shell(f"{SCRIPT} train c.yaml", **job, PATH=path).returncode == status
+        assert ("update JobId=7 Requeue=0" in (tmp_path / "said").read_text()) is said
 
 
 def test_a_dry_run_needs_no_new_python(tmp_path):
