@@ -199,7 +199,7 @@ def _show_token(address: str) -> None:
 
     Ray would try for 20 s to a minute, and then say that it cannot connect; without the file it ends the process.
     """
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
     from ray.exceptions import AuthenticationError
 
     path, own = os.environ.get("RAY_AUTH_TOKEN_PATH", ""), os.environ.get("RAY_AUTH_TOKEN", "")
