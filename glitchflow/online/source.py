@@ -4,8 +4,9 @@
     channels are there, or have been waited for
 
 A channel is waited for where it was found before: in files of the same description (LIGO-T050017: S-DESCRIPTION-GPS-s),
-which may hold all channels or a group of them. What was waited for in vain is not waited for again before such a file
-comes. A file that cannot be read is read again at each look while its time is waited for.
+which may hold all channels or a group of them. What was waited for in vain, and of which nothing later is there, is not
+waited for again before such a file comes. A file that cannot be read is read again at each look while its time is
+waited for.
 
 Shapes: N sample of a file, n of a second.
 """
@@ -137,9 +138,10 @@ def take(inbox: Inbox, gps: int, now: float) -> Second | None:
     inbox.came[gps] = max((inbox.seen[piece] for piece in covering), default=now)
     if not over and any(_awaited(inbox, name, whole) for name in lacking):
         return None
-    for name in lacking:
-        home = inbox.homes.setdefault(name, NOWHERE)
-        inbox.gone |= {home} - whole
+    homes = {inbox.homes.setdefault(name, NOWHERE) for name in lacking}
+    if homes - whole:
+        alive = {described(piece) for piece in _believed(inbox, gps) if piece.start > gps}
+        inbox.gone |= homes - whole - alive
     why = next((inbox.bad[piece] for piece in covering if piece in inbox.bad), "no file has it")
     return Second(gps, found, dict.fromkeys(sorted(lacking), why))
 

@@ -77,6 +77,20 @@ def test_a_late_file_is_waited_for_and_then_missing(inbox, tmp_path):
     assert inbox.late == 1
 
 
+def test_a_late_file_is_waited_for_though_one_before_it_never_came(inbox, tmp_path):
+    """Later files of the same kind say that there are more to come."""
+    for k in (0, 2, 4):
+        put(tmp_path, START + k)
+        look(inbox, START, float(k))
+    assert not take(inbox, START, 4.0).missing
+    assert take(inbox, START + 1, 11.9) is None
+    assert set(take(inbox, START + 1, 12.0).missing) == set(RATES)
+    assert not take(inbox, START + 2, 12.0).missing
+    assert take(inbox, START + 3, 12.0) is None, "it may come until 14"
+    put(tmp_path, START + 3)
+    assert not taken(inbox, START + 3, 13.9).missing
+
+
 def test_nothing_is_missing_as_long_as_nothing_later_came(inbox, tmp_path):
     put(tmp_path, START)
     assert taken(inbox, START) is not None
