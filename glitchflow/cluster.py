@@ -163,6 +163,8 @@ def affordable(cpus: int | None) -> int:
 def _objects() -> str | None:
     """Where Ray is to keep its objects: None leaves that to it, elsewhere it would not say why it cannot start."""
     there = Path(SHARED)
+    if sys.platform != "linux":  # where Ray has another place
+        return None
     free = shutil.disk_usage(there).free if there.is_dir() and os.access(there, os.W_OK) else 0
     if free >= LEAST:
         return None
