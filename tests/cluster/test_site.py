@@ -178,6 +178,23 @@ def test_a_client_without_the_token_is_refused(site, tmp_path):
     assert "joined 2" in text
 
 
+def test_a_stage_without_the_token_says_so(site, config, tmp_path):
+    """In a line, and not after the 20 s and more that Ray tries for."""
+    wrong, none = tmp_path / "wrong", tmp_path / "none"
+    wrong.write_text("0" * 64)
+    asks = f"cluster.address = {HEAD}: the cluster wants its token, and not this one ({{}}): export"
+    lines = {
+        f"RAY_AUTH_TOKEN_PATH = {none}: no token is there": {"RAY_AUTH_TOKEN_PATH": str(none)},
+        asks.format(f"RAY_AUTH_TOKEN_PATH = {wrong}"): {"RAY_AUTH_TOKEN_PATH": str(wrong)},
+        asks.format("none given"): {"RAY_AUTH_MODE": "disabled"},
+    }
+    for line, environment in lines.items():
+        status, text = site.run(1, "glitchflow", "generate", config, "--address", HEAD, **environment)
+        assert status == 1, text
+        assert text.splitlines()[-1].startswith(f"glitchflow: {line}"), text
+        assert "Traceback" not in text
+
+
 def test_a_worker_without_the_token_is_refused(site, tmp_path):
     (tmp_path / "wrong").write_text("0" * 64)
     line = ["bash", ROOT / "launch" / "ray.sh", "worker", HEAD]
