@@ -153,3 +153,10 @@ def test_settings_may_stand_behind_an_option_of_many_values(challenge, monkeypat
     assert challenge.main() == 0
     settings = ["train.workers=1", "loader.fresh=64"]
     assert told == [("hard", seed, settings, ["coherent"]) for seed in (2, 3)]
+
+
+def test_the_page_is_what_is_rendered_of_its_records(challenge):
+    docs = BENCHMARKS.parents[1] / "docs"
+    records = sorted((docs / "challenge").glob("*.json"))
+    assert records
+    assert (docs / "challenge.md").read_text() == challenge.page(challenge.read(records))

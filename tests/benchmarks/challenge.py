@@ -208,12 +208,14 @@ class Minutes:
 
 
 def record_of(task: str, seed: int, metrics: dict[str, Any], minutes: dict[str, float], first: str) -> Record:
-    """A small record: of each method and family, its scores and whether it looks at the strain."""
+    """A small record: of each method and family, the scores that are shown."""
     families: dict[str, Family] = {}
     for family, entry in metrics["families"].items():
         methods = {
             first if method == "network" else method.removeprefix("network:"): {
-                score: found["value"] for score, found in scores.items() if found["value"] is not None
+                score: float(f"{found['value']:.5g}")
+                for score, found in scores.items()
+                if score in SHOWN and found["value"] is not None
             }
             for method, scores in entry["scores"].items()
         }
@@ -251,7 +253,7 @@ the seeds have a number, where not all do. `NETWORK_untrained` is a network befo
 perfect mask, `reference` is told family, transfer functions and gates.
 
 A method takes part by import path (`evaluate.methods`, [own.md](own.md#a-method)). The `record.json` of its run
-joins the tables of others': `python tests/benchmarks/challenge.py --render RECORD ...`.
+joins the tables of others': this page is `python tests/benchmarks/challenge.py --render docs/challenge/*.json`.
 """
 
 
