@@ -18,7 +18,7 @@ from glitchflow.errors import RunError
 from glitchflow.progress import log
 
 NAME = "workers.log"
-HEADS = (":job_id:", ":task_name:", ":actor_name:")
+HEADS = (":job_id:", ":task_name:", ":actor_name:")  # of lines by which Ray says whose a file is
 TAIL = 20_000  # bytes of each file: a traceback of every thread
 MOST = 64  # files of a node, the last written
 WARNING = re.compile(
@@ -96,13 +96,9 @@ def _of_this_node(job: str) -> list[str]:
     found = {}
     for path, text in texts.items():
         lines = text.splitlines()
-        if path in files:  # Ray begins each with lines that say whose it is
+        if path in files:
             ours = f":job_id:{job}" in path.read_text(errors="replace")[:1000]
-            lines = [
-                line
-                for line in lines
-                if ours and not line.startswith((":job_id:", ":task_name:", ":actor_name:"))
-            ]
+            lines = [line for line in lines if ours and not line.startswith(HEADS)]
         elif path.suffix == ".out":
             lines = [line for line in lines if WARNING.search(line)]
         if lines:
