@@ -24,6 +24,7 @@ from igwn_segments import segment, segmentlist
 
 from glitchflow.analysis import infer, scan, truth
 from glitchflow.analysis.clean import clean, line
+from glitchflow.analysis.clean import tasks as shared
 from glitchflow.analysis.clean.tasks import Tasks
 from glitchflow.analysis.evaluate.stretch import Timeline
 from glitchflow.analysis.opened import windows_of
@@ -124,7 +125,8 @@ def train(experiment: Experiment, dataset: Dataset) -> Task:
 
 
 def cleaned(experiment: Experiment, dataset: Dataset) -> Task:
-    """With the verdict before it, which refuses a network that learned nothing."""
+    """With the verdict before it, which refuses a network that learned nothing; in this process, and not by tasks."""
+    shared.HERE = math.inf
 
     def work() -> None:
         with contextlib.suppress(InputError):
