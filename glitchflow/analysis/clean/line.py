@@ -86,9 +86,8 @@ def clean_line(
         piece for piece in pieces(strain) if line.spans.intersects_segment(segment(piece.start, piece.stop))
     ]
 
-    def clean(lot: range, rows_at: Path) -> segmentlist:
-        some = [found[place] for place in lot]
-        return _clean_files(line, strain, some, names, form, directory, rows_at)
+    def clean(lot: range, where: Path) -> segmentlist:
+        return _clean_files(line, strain, [found[place] for place in lot], names, form, where)
 
     spans = [(piece.start, piece.stop) for piece in found]
     return segmentlist(chain.from_iterable(over(clean, spans, directory, tasks))).coalesce()
@@ -101,11 +100,10 @@ def _clean_files(
     names: Sequence[str],
     form: str,
     directory: Path,
-    rows_at: Path,
 ) -> segmentlist:
     """Write some neighbouring files, cleaned; returns the time that was."""
     said, held, cleaned = _said(line, files[0].start), deque[Step](), segmentlist()
-    with rows(rows_at) as tell:
+    with rows(directory) as tell:
         for stretch in (read_piece(strain, piece) for piece in files):
             begin, end = stretch.gps - reach(line.steps), stretch.stop + reach(line.steps)
             for one in said:

@@ -25,20 +25,24 @@ Row = tuple[
 
 
 @contextmanager
-def rows(path: Path) -> Iterator[Callable[[Iterable[Row]], None]]:
-    """Write some of the rows of `seconds.csv`; gives what takes them."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+def rows(directory: Path) -> Iterator[Callable[[Iterable[Row]], None]]:
+    """Write the rows of `seconds.csv` of the files in a directory; gives what takes them."""
+    with (directory / SECONDS).open("w", newline="", encoding="utf-8") as file:
         yield csv.writer(file).writerows
 
 
-def join(some: Sequence[Path], directory: Path) -> None:
-    """Make `seconds.csv` of rows that were written apart, in their order."""
+def join(places: Sequence[Path], directory: Path) -> None:
+    """Move the files of some directories, which end with it, to one, and make its `seconds.csv` of their rows, in their
+    order."""
     with (directory / SECONDS).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow(COLUMNS)
-        for path in some:
-            with path.open(newline="", encoding="utf-8") as part:
+        for place in places:
+            with (place / SECONDS).open(newline="", encoding="utf-8") as part:
                 shutil.copyfileobj(part, file)
-            path.unlink()
+            (place / SECONDS).unlink()
+            for one in place.iterdir():
+                one.rename(directory / one.name)
+            place.rmdir()
 
 
 def parts(stretch: Stretch) -> Iterator[tuple[int, slice]]:

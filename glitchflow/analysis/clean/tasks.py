@@ -15,6 +15,7 @@ from typing import Any
 
 from glitchflow.analysis.clean.seconds import join
 from glitchflow.config import Cluster
+from glitchflow.data import objects
 from glitchflow.data.build import Job, run_tasks
 
 SHORTEST, LONGEST = 600.0, 3600.0  # s of a lot: what comes before each is looked at again, for a minute or so
@@ -52,15 +53,23 @@ def share(spans: Sequence[Span]) -> list[range]:
 def over(
     work: Callable[[range, Path], Any], spans: Sequence[Span], directory: Path, tasks: Tasks
 ) -> list[Any]:
-    """Call `work` for each lot of files, with where its rows of `seconds.csv` go; returns what each returned, in order.
+    """Call `work` for each lot of files, with a directory of its own for these and for its rows of `seconds.csv`;
+    returns what each returned, in order.
 
-    What takes less time than it would to share it out is done here.
+    What is in these directories is moved to `directory` in the end. What takes less time than it would to share it out
+    is done here.
     """
     lots = share(spans)
-    rows = [directory / f"seconds-{number}" for number in range(len(lots))]
+    places = [directory / f"lot-{number}" for number in range(len(lots))]
     sizes = {number: _seconds(spans, lot) for number, lot in enumerate(lots)}
+
+    def make(number: int) -> Any:
+        objects.wipe(places[number])  # what a task that died left: files that are there already are numbered
+        objects.make_directory(places[number])
+        return work(lots[number], places[number])
+
     job = Job(
-        lambda number: work(lots[number], rows[number]),
+        make,
         "cleaning",
         tasks.memory,
         "s",
@@ -68,7 +77,7 @@ def over(
         smaller="loader.witnesses (what `scan` has chosen)",
     )
     found = run_tasks(job, sizes, tasks.cluster, tasks.check)
-    join(rows, directory)
+    join(places, directory)
     return list(found.values())
 
 

@@ -29,10 +29,10 @@ def clean_windows(job: Job, channel: str, form: str, directory: Path, tasks: Tas
     files = _reached(job) if job.source else []
     order = np.argsort(job.windows.series, kind="stable")  # of synthetic events
 
-    def clean(lot: range, rows_at: Path) -> set[int]:
+    def clean(lot: range, where: Path) -> set[int]:
         some = slice(lot.start, lot.stop)
         stretches = _recorded(job, files[some]) if job.source else _events(job, order[some])
-        return _clean_stretches(job, stretches, channel, form, directory, rows_at)
+        return _clean_stretches(job, stretches, channel, form, where)
 
     begin = job.windows.series[order]
     made = np.stack([begin, begin + job.run.dataset.config.series.duration], axis=1).tolist()
@@ -41,11 +41,11 @@ def clean_windows(job: Job, channel: str, form: str, directory: Path, tasks: Tas
 
 
 def _clean_stretches(
-    job: Job, stretches: Iterable[Stretch], channel: str, form: str, directory: Path, rows_at: Path
+    job: Job, stretches: Iterable[Stretch], channel: str, form: str, directory: Path
 ) -> set[int]:
     """Write some stretches, cleaned; returns the places of the windows that lost anything."""
     treated, block = set[int](), job.estimator.block
-    with rows(rows_at) as tell:
+    with rows(directory) as tell:
         for stretch in stretches:
             values = stretch.values.copy()
             for first in range(0, len(stretch.places), block):

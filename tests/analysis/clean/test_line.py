@@ -154,6 +154,24 @@ def test_it_does_not_matter_how_it_is_shared_out(tmp_path, steps, ray_session, m
     )
 
 
+def test_a_task_that_died_and_was_tried_again_leaves_nothing_twice(tmp_path, steps, monkeypatch):
+    def twice(job, parts, *_):
+        for part in parts:
+            job.make(part)
+        return {part: job.make(part) for part in parts}
+
+    monkeypatch.setattr(shared, "SHORTEST", 8.0)
+    wanted, rows, _ = cleaned(tmp_path, steps, whole())
+    monkeypatch.setattr(shared, "run_tasks", twice)
+    found, again, _ = cleaned(tmp_path, steps, whole(), name="b")
+    np.testing.assert_array_equal(found["S_CLEAN"], wanted["S_CLEAN"])
+    assert again == rows
+    assert sorted(path.name for path in (tmp_path / "b_clean").iterdir()) == [
+        *(f"S-S_CLEAN-{START + begin}-16.hdf5" for begin in (0, 16, 32, 48)),
+        "seconds.csv",
+    ]
+
+
 def test_files_that_begin_in_one_second_stay_together(monkeypatch):
     monkeypatch.setattr(shared, "SHORTEST", 2.0)
     spans = [(0.0, 2.0), (2.0, 4.0), (4.0, 6.25), (6.25, 6.5), (6.5, 8.0), (8.0, 9.0)]
