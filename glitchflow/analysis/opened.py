@@ -28,9 +28,7 @@ from glitchflow.train import checkpoint
 from glitchflow.twin.estimate import shown_of
 from glitchflow.twin.front import Front
 
-TRAIN = (
-    "train"  # attribute of predictions: whether the train split was asked for; the first versions' always was
-)
+TRAIN = "train"  # attribute of predictions: whether the train split was asked for; at first it always was
 ESTIMATE = "estimate"  # the array of predictions that only a kind that predicts series has
 
 
