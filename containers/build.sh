@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the image of the revision that is checked out:
-#   containers/build.sh [--dirty] cpu|cuda|rocm IMAGE.sif [OPTION of apptainer build]...
+#   containers/build.sh [--dirty] cpu|cuda|cuda12|rocm IMAGE.sif [OPTION of apptainer build]...
 # From the committed files alone; a changed tree is refused, or with --dirty taken as it is and labelled so.
 # IMAGE.sif.recipe, beside the image, says what it was built from; its first hash and the revision are labels too.
 # APPTAINER is the command, where it is another than `apptainer`.
@@ -12,8 +12,8 @@ dirty=
 if [ "${1:-}" = --dirty ]; then dirty=-dirty; shift; fi
 accelerator=${1:-}
 case $accelerator in
-cpu | cuda | rocm) ;;
-*) fail "the first word is cpu, cuda or rocm, not '$accelerator'" ;;
+cpu | cuda | cuda12 | rocm) ;;
+*) fail "the first word is cpu, cuda, cuda12 or rocm, not '$accelerator'" ;;
 esac
 [ $# -ge 2 ] || fail "the second word is the image to write: containers/build.sh $accelerator glitchflow-$accelerator.sif"
 image=$(realpath "$2")
@@ -40,7 +40,7 @@ fi | tar -x -C "$source"
 cd "$source"
 
 recipe=containers/glitchflow-$accelerator.def
-parts=$(sha256sum "$recipe" containers/install.sh containers/selftest.sh constraints.txt && echo "options: $*")
+parts=$(sha256sum "$recipe" containers/install.sh containers/selftest.sh containers/hashes.txt constraints.txt && echo "options: $*")
 hash=$(sha256sum <<<"$parts" | cut -d ' ' -f 1)
 "${apptainer[@]}" build --build-arg REVISION="$revision" --build-arg RECIPE="$hash" "$@" "$image" "$recipe"
 {

@@ -1,7 +1,8 @@
 #!/bin/sh
-# What every recipe's %post does:  install.sh cpu|cuda|rocm INDEX
+# What every recipe's %post does:  install.sh cpu|cuda|cuda12|rocm INDEX
 # One virtual environment, /opt/glitchflow, at the versions of constraints.txt, with torch for that accelerator; INDEX
-# is the package index that has its wheels. They bring CUDA or ROCm along; the host brings the driver.
+# is the package index that has its wheels. They bring CUDA or ROCm along; the host brings the driver. Every file is
+# held against hashes.txt, but for a torch that is not PyPI's, which its own index vouches for.
 set -eu
 accelerator=$1 index=$2
 cd "$(dirname "$0")/.."
@@ -15,7 +16,14 @@ rm -rf /var/lib/apt/lists/*
 
 python3 -m venv /opt/glitchflow
 pip="/opt/glitchflow/bin/pip --no-cache-dir --disable-pip-version-check"
-$pip install -c constraints.txt --extra-index-url "$index" '.[gwf,mlflow,optuna]'
+if [ "$accelerator" = cuda ]; then # PyPI's torch
+  $pip install --require-hashes --extra-index-url "$index" -r containers/hashes.txt
+else # all but torch and what comes with PyPI's, then torch
+  awk '/^[^ ]/ { other = !/^(torch|triton|nvidia-|cuda-)/ } other' containers/hashes.txt >/tmp/hashes.txt
+  $pip install --require-hashes -r /tmp/hashes.txt
+  $pip install --extra-index-url "$index" "$(grep '^torch==' constraints.txt)"
+fi
+$pip install --no-deps --no-build-isolation .
 $pip check
 $pip freeze >/opt/glitchflow/packages.txt
 
@@ -23,7 +31,8 @@ $pip freeze >/opt/glitchflow/packages.txt
 /opt/glitchflow/bin/python - "$accelerator" <<'END'
 import sys
 import torch
-built = "cuda" if torch.version.cuda else "rocm" if torch.version.hip else "cpu"
+cuda = torch.version.cuda or ""
+built = "cuda12" if cuda.startswith("12.") else "cuda" if cuda else "rocm" if torch.version.hip else "cpu"
 if built != sys.argv[1]:
     sys.exit(f"install.sh: torch {torch.__version__} is built for {built}, not for {sys.argv[1]}: see TORCH_INDEX")
 END

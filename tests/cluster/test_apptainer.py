@@ -247,7 +247,7 @@ def test_signals_reach_the_stage_inside(apptainer, image):
     assert checkpoint.by_step(home / "run" / "train" / "checkpoints")[-1].name == f"step-{stopped:08d}"
 
 
-@pytest.mark.parametrize("accelerator", ["cpu", "cuda", "rocm"])
+@pytest.mark.parametrize("accelerator", ["cpu", "cuda", "cuda12", "rocm"])
 def test_apptainer_reads_every_recipe(apptainer, base, accelerator):
     """Built from the local base with a recorder in install.sh's place: all sections are what Apptainer takes."""
     source, tree = apptainer.directory / f"source-{accelerator}", apptainer.directory / f"tree-{accelerator}"

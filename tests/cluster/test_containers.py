@@ -9,12 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from glitchflow.data.generate import provenance
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "containers"
-ACCELERATORS = ("cpu", "cuda", "rocm")
+ACCELERATORS = ("cpu", "cuda", "cuda12", "rocm")
 SECTIONS = {"arguments", "files", "post", "environment", "runscript", "test", "labels", "help"}
 COPIED = ("constraints.txt", "configs", "containers", "glitchflow", "setup.cfg", "pyproject.toml")
 
@@ -68,6 +69,7 @@ def test_recipes_differ_in_their_accelerator_only():
     assert [arguments(a)["TORCH_INDEX"].rsplit("/", 1)[1] for a in ACCELERATORS] == [
         "cpu",
         "simple",
+        "cu129",
         "rocm7.2",
     ]
 
@@ -78,8 +80,51 @@ def test_the_image_for_kubernetes_has_the_same_base_and_installation():
     assert "RUN sh containers/install.sh" in text
     for _, inside in re.findall(r"^    (\S+) /opt/source/(\S+)$", sections("cuda")["files"], re.M):
         assert re.search(rf"^COPY .*\b{re.escape(inside)} ", text, re.M), inside
-    for accelerator, flag in zip(ACCELERATORS, ("", " --nv", " --rocm")):
+    for accelerator, flag in zip(ACCELERATORS, ("", " --nv", " --nv", " --rocm")):
         assert f"apptainer run{flag} IMAGE.sif STAGE" in sections(accelerator)["help"]
+
+
+def pins(path: Path) -> dict[str, str]:
+    found = re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), flags=re.M)
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def test_each_file_of_an_image_has_its_hash_at_the_lock_s_versions():
+    """Those of the extras that images have, with all that they need in turn."""
+    lock, images = pins(ROOT / "constraints.txt"), pins(CONTAINERS / "hashes.txt")
+    elsewhere = {"colorama"}  # Windows' alone
+    assert {
+        name: version for name, version in images.items() if lock.get(name) != version
+    }.keys() == elsewhere
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    needed = "\n".join(
+        [setup["options"]["install_requires"], *(extras[e] for e in ("gwf", "mlflow", "optuna"))]
+    )
+    names = {canonicalize_name(re.split(r"[\[>=]", line)[0]) for line in needed.split()}
+    assert names | {"setuptools", "triton", "nvidia-nccl-cu13"} <= images.keys()
+    blocks = re.split(r"^(?=\w)", (CONTAINERS / "hashes.txt").read_text(), flags=re.M)[1:]
+    assert len(blocks) == len(images)
+    for block in blocks:
+        assert re.search(r"\\\n    --hash=sha256:[0-9a-f]{64}", block), block
+    assert "pip install --no-deps --no-build-isolation ." in (CONTAINERS / "install.sh").read_text().replace(
+        "$pip", "pip"
+    )
+
+
+def test_torch_of_another_index_is_all_that_has_no_hash(tmp_path):
+    """What install.sh leaves out of the hashed list for torch's other builds, by its own line."""
+    (line,) = re.findall(
+        r"^  (awk .*) containers/hashes.txt >", (CONTAINERS / "install.sh").read_text(), re.M
+    )
+    shell = f"{line} {CONTAINERS / 'hashes.txt'}"
+    kept = tmp_path / "hashes.txt"
+    kept.write_text(subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout)
+    gone = pins(CONTAINERS / "hashes.txt").keys() - pins(kept).keys()
+    assert {"torch", "triton", "cuda-toolkit", "nvidia-nccl-cu13"} <= gone
+    assert all(name.startswith(("torch", "triton", "cuda-", "nvidia-")) for name in gone)
+    assert {"numpy", "ray", "zarr"} <= pins(kept).keys()
 
 
 @pytest.mark.parametrize("accelerator", ACCELERATORS)
@@ -140,6 +185,8 @@ def test_build_records_revision_and_recipe(checkout, tmp_path):
     assert third == f"image: {hashlib.sha256((tmp_path / 'out.sif').read_bytes()).hexdigest()}"
     lock = hashlib.sha256((tree / "constraints.txt").read_bytes()).hexdigest()
     assert f"{lock}  constraints.txt" in parts
+    files = hashlib.sha256((tree / "containers" / "hashes.txt").read_bytes()).hexdigest()
+    assert f"{files}  containers/hashes.txt" in parts
     assert parts[-1] == "options: --fakeroot"
 
 
@@ -161,8 +208,8 @@ def test_build_refuses_a_changed_tree_or_says_so(checkout):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "the first word is cpu, cuda or rocm, not ''"),
-        (("tpu", "out.sif"), "the first word is cpu, cuda or rocm, not 'tpu'"),
+        ((), "the first word is cpu, cuda, cuda12 or rocm, not ''"),
+        (("tpu", "out.sif"), "the first word is cpu, cuda, cuda12 or rocm, not 'tpu'"),
         (("cpu",), "the second word is the image to write"),
         (("cpu", "record"), "record is there already: remove it first"),
     ],
