@@ -42,13 +42,15 @@ def strain_of(ingest: Ingest) -> Source:
 def find_files(files: Sequence[str], key: str) -> tuple[str, ...]:
     """Finds what `key` names: paths, patterns, directories, or cache / ffl lists.
 
-    A name that is there is no pattern, whatever characters are in it. Raises `InputError` where one matches nothing.
+    A name that is there is no pattern, whatever characters are in it. Raises `InputError` where one matches nothing, or is
+    a URL other than file://: files are opened many times, by many tasks, and so are copied here once before.
     """
     found: list[str] = []
     for pattern in files:
-        path = Path(pattern).expanduser()
-        if "://" in pattern:  # it is up to who reads it
-            matches = [pattern]
+        plain = _path(pattern) if pattern.startswith("file://") else pattern
+        path = Path(plain).expanduser()
+        if "://" in plain:
+            matches = [plain]
         elif path.is_dir():
             matches = [str(p) for p in sorted(path.iterdir()) if p.suffix in FRAMES]
         elif path.suffix in CACHES and path.exists():
@@ -61,6 +63,9 @@ def find_files(files: Sequence[str], key: str) -> tuple[str, ...]:
             matches = sorted(glob.glob(str(path)))  # noqa: PTH207  patterns may be absolute
         if not matches:
             raise InputError(f"{key} = {pattern}: no such file")
+        if far := next((match for match in matches if "://" in match), ""):
+            where = far if far == pattern else f"{pattern}: {far}"
+            raise InputError(f"{key} = {where}: is a URL; copy the files here first, and name the copies")
         found += matches
     return tuple(found)
 

@@ -68,6 +68,23 @@ def test_caches_of_odd_names(written, tmp_path):
     assert str(error.value) == f"ingest.channels X: files = {tmp_path}/no[1]/*.gwf: no such file"
 
 
+def test_urls_are_refused_by_name(written, tmp_path):
+    """What is far away would be opened again by each task; file:// is here."""
+    path = str(written / f"H-H1_RAMP-{START}-8.gwf")
+    assert (
+        find_files([f"file://{path}"], "files") == find_files([f"file://localhost{path}"], "files") == (path,)
+    )
+    far = f"https://example.org/H-H1_RAMP-{START}-8.gwf"
+    (tmp_path / "x.lcf").write_text(f"H H1_RAMP {START} 8 {far}\n")
+    for given, shown in ((far, far), (str(tmp_path / "x.lcf"), f"{tmp_path}/x.lcf: {far}")):
+        with pytest.raises(InputError) as error:
+            find_files([given], "ingest.channels X: files")
+        expected = (
+            f"ingest.channels X: files = {shown}: is a URL; copy the files here first, and name the copies"
+        )
+        assert str(error.value) == expected
+
+
 def test_several_frame_types_in_one_cache(tmp_path):
     """As sites list them: a channel is taken from those files that have it."""
     lines = []
