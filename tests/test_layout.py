@@ -28,8 +28,8 @@ ORDER = [
     "command",
     "cli",
 ]
-COMMON = {"errors", "progress", "cluster", "worker_logs"}
-RAY = {"cluster.py", "worker_logs.py", "data/build.py", "train/", "site/"}
+COMMON = {"errors", "progress", "cluster", "gauges", "worker_logs"}
+RAY = {"cluster.py", "gauges.py", "worker_logs.py", "data/build.py", "train/", "site/"}
 
 
 def imported(text: str, module: str) -> set[str]:

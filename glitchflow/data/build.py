@@ -7,6 +7,7 @@
 Every store, and everything else that is made in parts, is made by it.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from glitchflow.cluster import at_hand, available_cpus, session, threads
 from glitchflow.config import Cluster
 from glitchflow.errors import InputError, RunError
+from glitchflow.gauges import tell
 from glitchflow.progress import track
 from glitchflow.worker_logs import died
 
@@ -70,6 +72,7 @@ def run_tasks(
 
         submit, slots = _task(job), AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting, running = deque(parts), dict[Any, Hashable]()
+        done, began = 0, time.monotonic()
         try:
             while waiting or running:
                 while waiting and len(running) < slots:
@@ -84,6 +87,10 @@ def run_tasks(
                     part = running.pop(reference)
                     found[part] = keep(part, _result(reference, job, part))
                     advance(parts[part])
+                    done += parts[part]
+                if ready:
+                    values = {"done": done, "per_second": done / (time.monotonic() - began)}
+                    tell(job.label, values | {"left": len(waiting) + len(running)})
         except Exception:
             # what is being written is finished first, so that nothing writes behind the caller's back. (Ray's cancel
             # is no help: where it meets a task that is just ending, it takes the whole process down.)

@@ -1,6 +1,6 @@
 """Metrics of a run: `metrics.jsonl`, one JSON object a line, TensorBoard beside it, figures in `figures/`.
 
-The file is the record; everything else (TensorBoard, MLflow, reports) shows what is in it.
+The file is the record; everything else (TensorBoard, MLflow, Ray's metrics endpoint, reports) shows what is in it.
 """
 
 import json
@@ -16,6 +16,7 @@ from tensorboardX import SummaryWriter
 from typing_extensions import TypedDict
 
 from glitchflow.data.objects import parse, write_text
+from glitchflow.gauges import tell
 
 ENDS = ("failed", "stopped")  # kinds of a run's last line, which a resumed run takes back
 
@@ -55,6 +56,7 @@ class Tracker:
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 self.board.add_scalar(f"{kind}/{name}", value, step)
+        tell("train", values)
         self.board.flush()
 
     def draw(self, name: str, step: int, figure: Figure) -> None:

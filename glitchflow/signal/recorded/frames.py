@@ -42,8 +42,8 @@ def strain_of(ingest: Ingest) -> Source:
 def find_files(files: Sequence[str], key: str) -> tuple[str, ...]:
     """Finds what `key` names: paths, patterns, directories, or cache / ffl lists.
 
-    A name that is there is no pattern, whatever characters are in it. Raises `InputError` where one matches nothing, or is
-    a URL other than file://: files are opened many times, by many tasks, and so are copied here once before.
+    A name that is there is no pattern, whatever characters are in it. Raises `InputError` where one matches nothing, or
+    is a URL other than file://: files are opened many times, by many tasks, and so are to be copied here once.
     """
     found: list[str] = []
     for pattern in files:
