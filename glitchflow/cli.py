@@ -84,6 +84,12 @@ STAGES = {
         "workdir store.path infer model.name cluster",
         ("overwrite",),
     ),
+    "sample": Stage(
+        "glitchflow.analysis.sample:sample",
+        "Draw glitches from a trained generative twin: samples.zarr. Goes on where it stopped.",
+        "workdir seed infer.checkpoint model.name sample cluster",
+        ("overwrite",),
+    ),
     "evaluate": Stage(
         "glitchflow.analysis.evaluate.evaluate:evaluate",
         "Score the predictions on the test split, beside every other method: evaluation/.",

@@ -131,6 +131,29 @@ def series_run(dataset_run: Experiment, once: Callable) -> Experiment:
 
 
 @pytest.fixture(scope="session")
+def glitches_run(ray_session: None, once: Callable) -> Experiment:
+    """A small generative twin, of a dataset that knows its transients, and 70 draws of it. Read only."""
+    from glitchflow.analysis.sample import sample
+    from glitchflow.data.generate import generate
+    from glitchflow.train.loop import train
+    from glitchflow.train.setup import training_of
+
+    def at(directory: Path) -> Experiment:
+        store = {"series": "float64", "transients": True}
+        model = {"name": "flow", "width": 4, "options": {}}
+        settings = {"loss": "l2", "workers": 1, "ema": 0.9}
+        return small(directory, store=store, model=model, train=settings, sample={"count": 70})
+
+    def make(directory: Path) -> None:
+        experiment = at(directory)
+        generate(experiment)
+        train(training_of(experiment), directory / "train")
+        sample(staged("sample", experiment))
+
+    return at(once("glitches", make))
+
+
+@pytest.fixture(scope="session")
 def recorded_data() -> Path:
     """Directory of the GW150914 files."""
     directory = os.environ.get("GLITCHFLOW_TEST_DATA", "")

@@ -204,8 +204,12 @@ def _design(dataset: Dataset, networks: dict[str, Checkpoint], train: bool) -> D
 
 def _about(network: Checkpoint) -> dict[str, Any]:
     """Which network it is, wherever it is moved to."""
-    weights = hashlib.sha256(network.content(checkpoint.WEIGHTS)).hexdigest()[:16]
-    return {"path": str(network.path), "step": network.step, "weights": weights}
+    return {"path": str(network.path), "step": network.step, "weights": weights_of(network)}
+
+
+def weights_of(network: Checkpoint) -> str:
+    """The first digits of the SHA-256 of its weights."""
+    return hashlib.sha256(network.content(checkpoint.WEIGHTS)).hexdigest()[:16]
 
 
 def _agrees(dataset: Dataset, networks: dict[str, Checkpoint], train: bool, found: Dataset) -> None:

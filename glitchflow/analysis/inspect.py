@@ -54,10 +54,11 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "provenance": attributes["provenance"],
     }
     if attributes["complete"]:
-        for name, words in (("label", dataset.labels), ("split", list(SPLITS))):
+        named = {"label": dataset.labels, "split": list(SPLITS)}
+        for name, words in ((name, words) for name, words in named.items() if name in dataset):
             values = dataset[name][:]
             facts[name] = {word: int((values == i).sum()) for i, word in enumerate(words)}
-        if spare := int((dataset["split"][:] == UNSPLIT).sum()):
+        if "split" in dataset and (spare := int((dataset["split"][:] == UNSPLIT).sum())):
             facts["split"]["none"] = spare
         facts["skipped"] = dict(attributes.get("skipped", []))
     return facts

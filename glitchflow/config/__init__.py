@@ -6,7 +6,7 @@ and settings that contradict each other (`checks.py`) are refused in one line. E
 its own part of it (`reads.py`). Start with `experiment.py`.
 """
 
-from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Online, Report, Scan, Veto
+from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Online, Report, Sample, Scan, Veto
 from glitchflow.config.base import Section, every
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.read import NO_IMPORTS, import_path, load, named, parse
@@ -50,6 +50,7 @@ __all__ = [
     "QPlot",
     "Reads",
     "Report",
+    "Sample",
     "Scan",
     "ScatteredLight",
     "Section",

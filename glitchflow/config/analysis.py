@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from glitchflow.config.base import Checkpoint, File, Positive, Range, Section, key
+from glitchflow.config.base import Checkpoint, Families, File, Positive, Range, Section, key
 
 
 class Infer(Section):
@@ -17,6 +17,20 @@ class Infer(Section):
         "also the train split, which no score looks at and `clean.split=all` cleans; most of the time goes there",
     )
     batch: int = key(64, "events per forward pass", gt=0)
+
+
+class Sample(Section):
+    """Says which glitches are drawn from a generative twin."""
+
+    family: Families = key([], "families that are drawn; empty: all, as often as the twin saw them")
+    count: int = key(1000, "glitches that are drawn", gt=0)
+    snr: Positive | None = key(None, "SNRs, drawn log-uniformly from [low, high]; null: as the twin saw them")
+    seed: int | None = key(None, "other draws; null: the experiment's", ge=0)
+    guidance: float = key(
+        1.0,
+        "times that a family is followed beyond what is common to all; another than 1 draws another distribution",
+    )
+    path: File = key("", "where they go; empty: workdir/samples.zarr")
 
 
 class Evaluate(Section):

@@ -143,6 +143,7 @@ Positive = Annotated[Range, AfterValidator(positive)]
 Channel = Annotated[str, AfterValidator(_channel)]
 File = Annotated[str, AfterValidator(_absolute)]
 Files = Annotated[list[File], BeforeValidator(_listed)]  # one may stand without a list
+Families = Annotated[list[str], BeforeValidator(_listed)]  # likewise
 Url = Annotated[str, AfterValidator(no_password)]
 Checkpoint = Annotated[str, AfterValidator(_checkpoint)]  # of a run by name, or any by path
 # names, or the path of a file of them that is not there yet

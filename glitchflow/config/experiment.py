@@ -6,7 +6,18 @@ from typing import Any, Self
 from pydantic import PrivateAttr, model_validator
 
 from glitchflow.config import checks
-from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Infer, Online, Report, Scan, Veto
+from glitchflow.config.analysis import (
+    Baseline,
+    Clean,
+    Evaluate,
+    Harm,
+    Infer,
+    Online,
+    Report,
+    Sample,
+    Scan,
+    Veto,
+)
 from glitchflow.config.base import File, Section, key
 from glitchflow.config.reads import Reads
 from glitchflow.config.recorded import Ingest
@@ -48,6 +59,7 @@ class Experiment(Section):
     mlflow: Mlflow = key(Mlflow(), "a copy of the training run in MLflow")
     tune: Tune = key(Tune(), "the sweep")
     infer: Infer = key(Infer(), "generation with a trained network")
+    sample: Sample = key(Sample(), "glitches that are drawn")
     baseline: Baseline = key(Baseline(), "what a dataset can teach")
     evaluate: Evaluate = key(Evaluate(), "scores")
     scan: Scan = key(Scan(), "which witnesses coincide with the strain")

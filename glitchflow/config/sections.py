@@ -149,6 +149,10 @@ class Store(Section):
     series: Annotated[Literal["none", "float32", "float64"], BeforeValidator(_kept)] = key(
         "none", "keep the time series beside the Q-plots, in this precision; true is float32"
     )
+    transients: bool = key(
+        False,
+        "simulated: keep what the transients alone put into the strain: a generative twin then learns from that",
+    )
     quota_gb: float | None = key(None, "`plan` warns of a dataset beyond this size", "GB", gt=0)
     quota_files: int | None = key(None, "`plan` warns of more files and directories than this", gt=0)
 
@@ -240,7 +244,7 @@ class Model(Section):
     """Chooses the network and its size."""
 
     name: str = key(
-        "unet", "decoder, decoder_deep, resnet, unet, attention_unet; coherent; or an import path"
+        "unet", "decoder, decoder_deep, resnet, unet, attention_unet; coherent; flow; or an import path"
     )
     width: int = key(16, "channels of the first layer", gt=0)
     norm: Literal["group", "instance"] = key("group", "normalisation between layers")
@@ -265,7 +269,8 @@ class Train(Section):
     )
     epochs: int = key(20, "passes over the train split", gt=0)
     loss: str = key(
-        "l1", "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies; coherent: l2"
+        "l1",
+        "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies; coherent, flow: l2",
     )
     lr: float = key(2e-3, "learning rate", gt=0)
     weight_decay: float = key(1e-4, "AdamW's weight decay", ge=0)
@@ -273,6 +278,12 @@ class Train(Section):
     warmup: int = key(50, "steps of linear warm-up", ge=0)
     patience: int = key(3, "plateau: epochs without progress before the rate is halved", gt=0)
     early_stop: int | None = key(None, "stop after this many epochs without a better validation loss", gt=0)
+    ema: float = key(
+        0.0,
+        "memory of the running mean of the weights that is validated and kept; 0: the weights themselves",
+        ge=0,
+        lt=1,
+    )
     clip: float | None = key(1.0, "largest gradient norm; null: no clipping", gt=0)
     accumulate: int = key(1, "batches per optimiser step", gt=0)
     precision: Literal["float32", "bfloat16", "float64"] = key("float32", "bfloat16: autocast")

@@ -212,6 +212,8 @@ def store_arrays(factory: Factory) -> dict[str, Array]:
         arrays["series"] = Array(("recorded_channel", "sample"), (kept, samples), kind)
         if recipe.witnessed:
             arrays["witnessed_series"] = Array(("sample",), (samples,), kind)
+        if content.store.transients:
+            arrays["transient_series"] = Array(("strain", "sample"), (1, samples), kind)
         if recipe.shared:
             arrays["shared_series"] = Array(("sample",), (samples,), kind)
     return arrays

@@ -71,6 +71,10 @@ class Reads:
     targets: int = 1  # S: the first ones of C
     # what a batch sees of that (None: all), given its events and the epoch, None in validation; of each event alone
     view: Callable[[torch.Tensor, NDArray[np.int64], int | None], torch.Tensor] | None = None
+    chosen: NDArray[np.bool_] | None = (
+        None  # (event of the store,), those that there is something to learn of; None: all
+    )
+    settled: str = ""  # why events cannot be drawn anew; empty: they can
 
 
 @dataclass(frozen=True)
@@ -262,13 +266,18 @@ def build_loader(
     Raises `InputError` for a split that is empty or smaller than a global batch.
     """
     if split == "train" and settings.fresh:
+        if reads.settled:
+            raise InputError(f"loader.fresh = {settings.fresh}: {reads.settled}")
         return _fresh_loader(dataset, settings, reads, seed, dtype)
     events = dataset.indices(split)
     if "valid" in dataset:
         events = events[dataset["valid"][:][events, 0]]
+    if reads.chosen is not None:
+        events = events[reads.chosen[events]]
     events = events[: getattr(settings.subset, split)]
     if not len(events):
-        raise InputError(f"{dataset.path}: its {split} split is empty; see split.validation and split.test")
+        what = "is empty" if reads.chosen is None else "has no glitch of known family and SNR"
+        raise InputError(f"{dataset.path}: its {split} split {what}; see split.validation and split.test")
     if split == "train" and len(events) < settings.batch:
         raise InputError(f"loader.batch = {settings.batch}: more than the {len(events)} events to train on")
     source = dataset[reads.array]

@@ -60,6 +60,7 @@ def _stored_event(old: Dataset, index: int) -> Event:
         gps=float(old["gps"][index]),
         snr=float(old["snr"][index]),
         skipped=skipped.get(index, ""),
+        transient=old["transient_series"][index][0].astype(np.float64) if "transient_series" in old else None,
         transients=_transients(old, index),
         valid=old["valid"][index] if "valid" in old else None,
         shared=old["shared_series"][index].astype(np.float64) if "shared_series" in old else None,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from glitchflow.cluster import trim
 from glitchflow.data.content import Content
+from glitchflow.data.event_truth import check_shapes, transient_series
 from glitchflow.data.normalise import mean_log, measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
 from glitchflow.data.splits import Splits, assign, own_split
@@ -248,7 +249,7 @@ def _transients(
 def _transform(factory: Factory, events: list[Event], indices: range) -> dict[str, Any]:
     """Q-plots of the events' series."""
     recipe, content = factory.recipe, factory.content
-    _check_shapes(events, indices, (len(recipe.channels), content.series.samples), bool(recipe.witnessed))
+    check_shapes(events, indices, (len(recipe.channels), content.series.samples), bool(recipe.witnessed))
     # one event may be all that fits
     series = np.stack([event.series for event in events]) if len(events) > 1 else events[0].series[None]
     explained = np.stack([event.witnessed for event in events]) if recipe.witnessed else None  # type: ignore[misc]
@@ -263,6 +264,8 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     block: dict[str, Any] = {"qplot": plot.energy.numpy(), "q": plot.q.numpy(), "valid": valid}
     if content.store.series != "none":
         block["series"] = kept_series(factory, series)
+        if content.store.transients:
+            block["transient_series"] = transient_series(events, indices)
     if content.qplot.window == "loudest":
         start = np.array([event.gps for event in events]) - content.series.duration / 2
         block["frequency0"] = np.asarray(plot.frequencies)[:, 0]
@@ -282,17 +285,6 @@ def kept_series(factory: Factory, series: NDArray[np.float64]) -> NDArray[np.flo
     kept = series[:, :count]
     bad = ~(np.isfinite(kept.min(-1)) & np.isfinite(kept.max(-1)))
     return np.where(bad[..., None], 0, kept) if bad.any() else kept
-
-
-def _check_shapes(events: list[Event], indices: range, wanted: tuple[int, int], witnessed: bool) -> None:
-    """A recipe of a user's own may get them wrong."""
-    for index, event in zip(indices, events):
-        if event.series.shape != wanted:
-            raise InputError(f"event {index}: series of shape {event.series.shape}, not {wanted}")
-        if witnessed and (event.witnessed is None or event.witnessed.shape != wanted[1:]):
-            raise InputError(
-                f"event {index}: `witnessed` must be of shape {wanted[1:]}, as Recipe.witnessed says"
-            )
 
 
 def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
@@ -323,7 +315,7 @@ def dataset_asd(factory: Factory) -> NDArray[np.float64] | None:
     most = min(ASD_EVENTS, max(1, ASD_BYTES // (8 * len(recipe.channels) * len(frequencies))))
     for index in candidates:
         event = recipe.event(index)
-        _check_shapes([event], range(index, index + 1), wanted, bool(recipe.witnessed))
+        check_shapes([event], range(index, index + 1), wanted, bool(recipe.witnessed))
         found = quiet if event.label == 0 else loud
         if not event.skipped and len(found) < most:
             found.append(_own_asd(content, event.series))

@@ -21,6 +21,7 @@ from glitchflow.config import import_path
 from glitchflow.errors import InputError
 from glitchflow.model.bank import Coherent
 from glitchflow.model.decoder import Decoder
+from glitchflow.model.flow import Flow
 from glitchflow.model.layers import initialise
 from glitchflow.model.loss import LOSSES, build_loss
 from glitchflow.model.resnet import ResNet
@@ -36,13 +37,24 @@ IMAGE_MODELS: dict[str, Callable[..., nn.Module]] = {
 
 COHERENT_MODELS: dict[str, Callable[..., nn.Module]] = {"coherent": Coherent}
 
-MODELS = {**IMAGE_MODELS, **COHERENT_MODELS}  # of every kind
+GENERATIVE_MODELS: dict[str, Callable[..., nn.Module]] = {"flow": Flow}
+
+MODELS = {**IMAGE_MODELS, **COHERENT_MODELS, **GENERATIVE_MODELS}  # of every kind
 
 GENERAL = ("width", "norm", "coordinates", "init", "init_scale", "seed")
 
 SIZES = ("depth", "experts", "sensors")  # options that, beside the width, say how large a network of ours is
 
-__all__ = ["COHERENT_MODELS", "IMAGE_MODELS", "LOSSES", "MODELS", "build", "build_loss", "initialise"]
+__all__ = [
+    "COHERENT_MODELS",
+    "GENERATIVE_MODELS",
+    "IMAGE_MODELS",
+    "LOSSES",
+    "MODELS",
+    "build",
+    "build_loss",
+    "initialise",
+]
 
 
 def build(
@@ -87,7 +99,7 @@ def build(
         model = factory(witnesses, tuple(shape), **options)
     if known:
         initialise(model, init, init_scale, seed)
-    if isinstance(model, Coherent):
+    if isinstance(model, Coherent | Flow):
         model.draw(torch.Generator().manual_seed(seed))
     return model
 

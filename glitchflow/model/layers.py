@@ -14,6 +14,7 @@ INITS = {
     "xavier": 1.0,
     "normal": 0.02,
 }  # default init_scale; 0.02 is DCGAN's (arXiv:1511.06434)
+WEIGHTED = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
 # Wu & He's 32 groups are for hundreds of channels; ours have 16 to 128, and a group needs more than one to be
 # anything else than instance normalisation
 MAXIMUM_GROUPS = 8
@@ -134,7 +135,7 @@ def initialise(
         raise ValueError(f"init_scale={scale}: must be a positive number")
     generator = torch.Generator().manual_seed(seed)
     for layer in model.modules():
-        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if not isinstance(layer, WEIGHTED):
             continue
         fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(layer.weight)
         unit = {"kaiming": math.sqrt(2 / fan_in), "xavier": math.sqrt(2 / (fan_in + fan_out)), "normal": 1.0}[

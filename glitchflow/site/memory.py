@@ -117,7 +117,8 @@ def _training(experiment: Experiment, content: Content, shape: Shape, needs: Nee
     model["options"] = {**model["options"], **needs.options}
     network = kinds.build_network(model, needs.given[0], needs.given[1:])
     share = -(-loader.batch // train.workers)
-    return learning(shape, content.split, loader, share, network, needs, train.precision == "bfloat16")
+    half, mean = train.precision == "bfloat16", train.ema > 0
+    return learning(shape, content.split, loader, share, network, needs, half, mean)
 
 
 def _cleaning(

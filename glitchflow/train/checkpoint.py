@@ -47,7 +47,7 @@ class Meta(BaseModel):
     kind: str = "image"
     config: dict[str, Any] = {}  # the sections that training reads
     model: dict[str, Any]  # section `model` and the seed of the weights
-    channels: list[str] = Field(min_length=2)  # the strain, then the witnesses
+    channels: list[str] = Field(min_length=1)  # the strain, then the witnesses, if it takes any
     shape: list[int] = Field(min_length=1)  # of one channel's part of an event
     geometry: Annotated[
         dict[str, dict[str, Any]], AfterValidator(of_any_version)

@@ -32,6 +32,7 @@ from glitchflow.train.setup import Training, check, training_of
 from glitchflow.train.stopping import until_stopped, watch
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.workers import World, of_process_group
+from glitchflow.twin import kinds
 from glitchflow.worker_logs import died
 
 # keys that change nothing in a result
@@ -78,7 +79,8 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
         dataset = open_store(training.dataset)
         if not check(training, dataset, directory / "none" if overwrite else directory).over(training.train):
             enough(training.train, experiment.cluster)
-            gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
+            if kinds.of(training.model.name).taught_by_witnesses:
+                gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
             with session(experiment.cluster.address, experiment.cluster.cpus):
                 gpu = accelerated(training.train)
                 # an earlier run is deleted when nothing can be wrong any more with what comes in its place

@@ -110,9 +110,23 @@ def step(learner: Learner, meter: Meter, batches: Iterator[Batch], exchange: boo
         meter.add(progress.step + 1, loss.detach(), batch.events)
     meter.norms.append(nn.utils.clip_grad_norm_(learner.model.parameters(), settings.clip or math.inf))
     optimizer.step()
+    follow(learner)
     progress.batch += group
     progress.step += 1
     meter.add_time(group, waited)
+
+
+@torch.no_grad()
+def follow(learner: Learner) -> None:
+    """Let the running mean follow the weights. It remembers less at first, or it would be of what was drawn: after k
+    steps it is of the last k / 10 or so."""
+    if learner.average is learner.model:
+        return
+    step = learner.progress.step + 1
+    share = 1 - min(learner.settings.ema, step / (10 + step))
+    with_mean = zip(learner.average.parameters(), learner.model.parameters(), strict=True)
+    for mean, weight in with_mean:
+        mean.lerp_(weight, share)
 
 
 def forward(
@@ -259,7 +273,7 @@ def finish_epoch(learner: Learner, meter: Meter, tracker: Tracker | None) -> dic
     if clock.steps:  # a resume may begin at an epoch's end
         metrics["samples_per_second"] = clock.batches * learner.train.batch / clock.seconds
     waiting = clock.waited / clock.seconds
-    metrics |= validate(learner, partial(forward, learner, learner.model), _save_if_stopped(learner))
+    metrics |= validate(learner, partial(forward, learner, learner.average), _save_if_stopped(learner))
     costs = world.gather(Cost(waiting, world.peak_memory()))
     metrics["waiting_for_data"] = sum(cost.waiting for cost in costs) / world.size
     metrics["memory_gb"] = max(cost.memory for cost in costs)
@@ -269,7 +283,7 @@ def finish_epoch(learner: Learner, meter: Meter, tracker: Tracker | None) -> dic
         tracker.write("epoch", progress.step, metrics)
         if learner.settings.samples:
             title = f"validation events after epoch {progress.epoch}"
-            evaluated = partial(forward, learner, learner.model)
+            evaluated = partial(forward, learner, learner.average)
             tracker.draw(
                 "samples", progress.step, samples(learner, evaluated, learner.settings.samples, title)
             )
@@ -317,6 +331,8 @@ def save(learner: Learner, metrics: dict[str, float], label: str = "") -> None:
     progress, directory = learner.progress, learner.directory / "checkpoints"
     meta = learner.meta | {"step": progress.step, "epoch": progress.epoch, "metrics": metrics}
     state = {"optimizer": learner.optimizer.state_dict(), "progress": progress.to_state()}
-    checkpoint.save(directory, meta, learner.model.state_dict(), state, label)
+    if learner.average is not learner.model:
+        state["weights"] = learner.model.state_dict()
+    checkpoint.save(directory, meta, learner.average.state_dict(), state, label)
     if not label:
         checkpoint.prune(directory, learner.settings.keep, learner.settings.keep_best)

@@ -15,6 +15,7 @@ from glitchflow.data.memory import Memory, Shape
 from glitchflow.twin.kind import Needs
 
 STATE = 5  # copies of the weights: themselves, gradients, AdamW's two moments, and what a checkpoint is written from
+MEAN = 2  # more of them where a running mean is kept
 BATCHES = AHEAD + 2  # those made ahead, the one at work, and the one that is being made
 
 GRADIENTS = 1.25  # of the activations, with the gradients that are at work on their way back; measured
@@ -44,11 +45,19 @@ def saved(network: nn.Module, shape: Sequence[int], half: bool = False) -> int:
 
 
 def learning(
-    shape: Shape, split: Split, loader: Loader, share: int, network: nn.Module, needs: Needs, half: bool
+    shape: Shape,
+    split: Split,
+    loader: Loader,
+    share: int,
+    network: nn.Module,
+    needs: Needs,
+    half: bool,
+    mean: bool = False,
 ) -> Memory:
     """Project what a worker holds that trains a network of a kind that `needs` so much of each event, `share` at once.
 
-    half: whether with bfloat16. What it starts from is found before, and given back.
+    half: whether with bfloat16; mean: with a running mean of the weights. What it starts from is found before, and
+    given back.
     """
     one, validation = 4 * needs.kept, split.validation
     sizes = [one * round(shape.events * part) for part in (1 - validation - split.test, validation)]
@@ -56,7 +65,7 @@ def learning(
     lanes = -(-loader.lanes * share // loader.batch)
     block = BLOCK * shape.chunk * shape.block(needs.array, needs.channels)
     ahead = 0 if sizes[0] in cached else 2 * lanes * GROUP * block
-    weights = STATE * 4 * sum(weight.numel() for weight in network.parameters())
+    weights = (STATE + MEAN * mean) * 4 * sum(weight.numel() for weight in network.parameters())
     parts = {
         "splits in memory": sum(cached),
         "what is read": shape.read(needs.array, needs.channels) + ahead,

@@ -8,6 +8,7 @@ Where weights, normalisation and progress come from, in this order:
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ class Learner:
     kind: Kind
     model: nn.Module
     network: nn.Module  # the model as called: wrapped, compiled
+    average: nn.Module  # what is validated and kept: the running mean of the model's weights, or the model
     loss: Loss
     optimizer: torch.optim.Optimizer
     train: Loader
@@ -108,18 +110,17 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     kind.finish(model, normalisation, settings.loss)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = deepcopy(model) if settings.ema else model
     optimizer = torch.optim.AdamW(kind.groups(model), lr=settings.lr, weight_decay=settings.weight_decay)
-    progress = Progress()
-    if last:
-        state = last.state(world.device)
-        optimizer.load_state_dict(state["optimizer"])
-        progress = Progress.of_state(state["progress"])
+    progress = _resume(last, model, optimizer, world) if last else Progress()
     reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"], training.loader.drop)
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
         build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype)
         for split in ("train", "validation")
     )
     network = world.wrap(model)
+    if not last and settings.ema:  # rank 0's weights are everyone's now
+        average.load_state_dict(model.state_dict())
     if settings.compile:
         network = torch.compile(network)  # type: ignore[assignment]
     return Learner(
@@ -127,6 +128,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
         kind=kind,
         model=model,
         network=network,
+        average=average,
         loss=loss,
         optimizer=optimizer,
         train=shuffled,
@@ -137,6 +139,16 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
         meta=meta,
         directory=directory,
     )
+
+
+def _resume(last: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> Progress:
+    """Where the run stood; gives the optimiser what it remembered, and the model its own weights where the checkpoint's
+    are their running mean."""
+    state = last.state(world.device)
+    optimizer.load_state_dict(state["optimizer"])
+    if "weights" in state:
+        model.load_state_dict(state["weights"])
+    return Progress.of_state(state["progress"])
 
 
 def _load(model: nn.Module, origin: Checkpoint | None, start: Callable[[], None], world: World) -> None:

@@ -30,7 +30,7 @@ def validate(
     """
     kind, world, loader = learner.kind, learner.world, learner.validation
     known = [name for name in kind.truth if name in loader.dataset]
-    learner.model.eval()
+    learner.average.eval()
     total = torch.zeros(2 + len(kind.tallied), dtype=torch.float64, device=world.device)
     for batch in loader.once(learner.train.batch, world.rank, world.size):
         loss, generated, target = forward(batch)
@@ -48,7 +48,7 @@ def validate(
 def samples(learner: Learner, forward: Forward, count: int, title: str) -> Figure:
     """Recorded, generated and residual Q-plots of some events, the same ones in every epoch: the loudest of each
     of `count` equal parts of (at most FIRST of) the split."""
-    learner.model.eval()
+    learner.average.eval()
     loader, energies = learner.validation, learner.kind.energies
     events = loader.events[:FIRST]
     values = loader.read(events)

@@ -26,11 +26,12 @@ from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import Array
 from glitchflow.signal.types import Indices
 from glitchflow.twin.front import Front
+from glitchflow.twin.white import White
 
 AT_WORK = 2**29  # bytes that a network's batch may hold, besides what is read and written
 
 Loss = Callable[[Any, Tensor], Tensor]  # (what the network puts out, the target (B, S, ...)) -> scalar
-Prepared = Normalisation | Front
+Prepared = Normalisation | Front | White
 Replaced = Mapping[int, NDArray] | None
 
 
@@ -113,6 +114,8 @@ class Kind:
     scores: Callable[[Mapping[str, float]], dict[str, float]]
     metric: str  # of them, or validation_loss: what a sweep compares by unless it says otherwise
     exported: Exported
+    # whether witnesses say what it learns, so that a dataset can be judged by them before
+    taught_by_witnesses: bool = True
 
 
 def working(kind: Kind, channels: int, numbers: int) -> int:

@@ -74,11 +74,11 @@ def test_training_lowers_the_validation_loss(training, home):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("model", ["unet", "helpers:ModelWithDropout"])
-def test_resuming_inside_an_epoch_gives_the_same_bits(training, tmp_path, home, monkeypatch, model):
+@pytest.mark.parametrize("model, ema", [("unet", 0.0), ("helpers:ModelWithDropout", 0.9)])
+def test_resuming_inside_an_epoch_gives_the_same_bits(training, tmp_path, home, monkeypatch, model, ema):
     if ":" in model:
         training = changed_model(training, name=model, options={})
-    settings, other = change(training, epochs=3, checkpoint_every=2), tmp_path / "other"
+    settings, other = change(training, epochs=3, checkpoint_every=2, ema=ema), tmp_path / "other"
     train(settings, home)
     save, saved = checkpoint.save, []
 
@@ -100,6 +100,33 @@ def test_resuming_inside_an_epoch_gives_the_same_bits(training, tmp_path, home, 
         assert torch.equal(value, undisturbed[name]), name
     found, wanted = (read_metrics(where / "metrics.jsonl") for where in (other, home))
     assert [(x["step"], x["loss"]) for x in found] == [(x["step"], x["loss"]) for x in wanted]
+
+
+def test_a_running_mean_of_the_weights_is_what_is_kept(training, home):
+    """After k steps it has followed by 1 - min(ema, k / (10 + k)) each time."""
+    settings = change(training, epochs=1, ema=0.5, schedule="constant")
+    learner = prepare(settings, home)
+    wanted = [weight.detach().clone() for weight in learner.model.parameters()]
+    take, made = learner.optimizer.step, []
+
+    def step():
+        take()
+        share = 1 - min(0.5, (len(made) + 1) / (11 + len(made)))
+        for mean, weight in zip(wanted, learner.model.parameters(), strict=True):
+            mean.lerp_(weight.detach(), share)
+        made.append(share)
+
+    learner.optimizer.step = step
+    loop.train_epoch(learner, meter_of(learner), None)
+    assert len(made) > 5
+    for mean, weight in zip(wanted, learner.average.parameters(), strict=True):
+        torch.testing.assert_close(weight.detach(), mean, rtol=1e-6, atol=1e-7)
+    train(settings, home)
+    found = checkpoint.find(home / "checkpoints", "last")
+    for name, weight in learner.average.state_dict().items():
+        assert torch.equal(found.weights()[name], weight), name
+    for name, weight in learner.model.state_dict().items():
+        assert torch.equal(found.state()["weights"][name], weight), name
 
 
 def test_more_epochs_go_on_from_the_last(training, home):

@@ -25,7 +25,8 @@ def test_a_user_s_own_of_a_kind_that_there_is_not():
     torch.solid = Solid
     try:
         with pytest.raises(
-            InputError, match=r"^model.name = torch:solid: its kind is solid, not one of image, coherent$"
+            InputError,
+            match=r"^model.name = torch:solid: its kind is solid, not one of image, coherent, generative$",
         ):
             kinds.of("torch:solid")
     finally:

@@ -52,7 +52,8 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
     nothing to teach; `RunError` where a signal ended the sweep or no trial finished an epoch.
     """
     directory, settings = Path(experiment.workdir) / "tune", experiment.tune
-    metric = kinds.of(experiment.model.name).metric if settings.metric == "auto" else settings.metric
+    kind = kinds.of(experiment.model.name)
+    metric = kind.metric if settings.metric == "auto" else settings.metric
     settings = settings.model_copy(update={"metric": metric})
     space.check(experiment, metric)
     wanted = [] if settings.search == "optuna" else space.candidates(experiment)
@@ -70,7 +71,8 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
         _check(experiment, wanted, dataset, directory / "none")
         largest = _largest(settings, experiment.train)
         enough(largest, experiment.cluster)
-        gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
+        if kind.taught_by_witnesses:
+            gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
         with session(experiment.cluster.address, experiment.cluster.cpus):
             gpu = accelerated(largest)
             if overwrite:  # now that nothing can be wrong with what comes in its place
