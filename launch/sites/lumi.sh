@@ -10,6 +10,10 @@ export SBATCH_TIMELIMIT="${SBATCH_TIMELIMIT:-2-00:00:00}"
 export GLITCHFLOW_IMAGE="${GLITCHFLOW_IMAGE:-glitchflow-rocm.sif}" # LUMI asks for containers: Lustre dislikes environments
 export GLITCHFLOW_CONTAINER="${GLITCHFLOW_CONTAINER:-singularity exec --rocm}"
 export GLITCHFLOW_BINDS="${GLITCHFLOW_BINDS:-/pfs,/scratch,/projappl,/project,/flash}"
+# RCCL reaches Slingshot by libfabric and its plugin (aws-ofi-rccl), both the site's; without them it takes TCP over hsn*.
+# From LUMI's containers, NOT CHECKED with this image: bind these too, and give the plugin's and libfabric's directories.
+#   GLITCHFLOW_BINDS=...,/opt/cray,/var/spool/slurmd,/usr/lib64/libcxi.so.1,/usr/lib64/libjansson.so.4
+#   export SINGULARITYENV_LD_LIBRARY_PATH=/opt/cray/libfabric/VERSION/lib64:DIRECTORY_OF_librccl-net.so FI_CXI_ATS=0
 export GLITCHFLOW_INTERFACE="${GLITCHFLOW_INTERFACE:-hsn0}"
 export GLITCHFLOW_NCCL_INTERFACE="${GLITCHFLOW_NCCL_INTERFACE:-hsn0,hsn1,hsn2,hsn3}"
 export NCCL_NET_GDR_LEVEL="${NCCL_NET_GDR_LEVEL:-3}"

@@ -415,6 +415,30 @@ def test_the_shell_is_sound():
         assert done.returncode == 0, done.stdout
 
 
+def test_a_site_s_proxy_is_not_for_the_nodes_themselves():
+    own = "127.0.0.1,localhost,node1,node2"
+    for given, shown in (
+        ({}, own),
+        ({"no_proxy": ".site.example"}, f".site.example,{own}"),
+        ({"NO_PROXY": ".site.example"}, f".site.example,{own}"),
+    ):
+        text = dry_run("train", "x.yaml", **{"no_proxy": "", "NO_PROXY": ""} | given)
+        assert re.findall(r"^no_proxy=(.*)$", text, flags=re.M) == [shown]
+
+
+def test_vega_s_nodes_are_taken_whole_and_its_scratch_is_bound():
+    text = (LAUNCH / "sites" / "vega.sh").read_text()
+    assert "sbatch -N 2 -c 256 " in text, "2 x 64 cores of two threads, each a CPU of Slurm"
+    shown = shell(f". {LAUNCH / 'sites' / 'vega.sh'}; echo $GLITCHFLOW_BINDS").stdout
+    assert shown == "/ceph/hpc,/exa5\n"
+
+
+def test_the_page_for_a_new_site_names_every_key_of_the_generic_one():
+    page = (LAUNCH.parent / "docs" / "sites.md").read_text()
+    keys = set(re.findall(r"export (\w+)=", (LAUNCH / "sites" / "generic.sh").read_text()))
+    assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
 @pytest.mark.parametrize("site", SITES, ids=lambda path: path.stem)
 def test_a_site_sets_options_of_sbatch_and_keys_of_the_script(site):
     known = set(re.findall(r"GLITCHFLOW_\w+(?=:=)", SCRIPT.read_text()))
