@@ -11,6 +11,19 @@ address=$(hostname -I 2>/dev/null | cut -d' ' -f1) || address=
 address=${NODE_IP:-${address:-127.0.0.1}} port=${PORT:-6379} dashboard=${DASHBOARD_PORT:-8265}
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.glitchflow/$(hostname)-$port.token}
+# a worker whose head has lost its power waits so many s for it, not Ray's 60: a head is not begun again in its place
+export RAY_gcs_rpc_server_reconnect_timeout_s=${RAY_gcs_rpc_server_reconnect_timeout_s:-10}
+
+answers() { # SECONDS HOST PORT: whether somebody listens there
+  timeout "$1" bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$2" "$3" 2>/dev/null
+}
+
+free() { # VARIABLE HOST PORT: Ray would try for a while, and then say something else
+  if answers 1 "$2" "$3"; then
+    echo "ray.sh: $1=$3: another process listens there; take another, as $1=$(($3 + 1))" >&2
+    exit 2
+  fi
+}
 
 start() {
   # The trap stands before there is anything to leave behind. The file `ended` tells a Ray that is still this shell:
@@ -25,7 +38,8 @@ start() {
   (
     if [ -n "$ended" ] || [ -e "$private/ended" ]; then exit 143; fi
     # nproc counts what this shell may use, once OpenMP's variables are out of its way
-    exec ray start --block --temp-dir "$private/r" --node-ip-address "$address" \
+    # TMPDIR: its dashboard leaves directories of multiprocessing behind
+    TMPDIR=$private exec ray start --block --temp-dir "$private/r" --node-ip-address "$address" \
       --num-cpus "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)" "$@"
   ) &
   ray=$!
@@ -34,6 +48,9 @@ start() {
   wait "$ray" || status=$?                                          # Ray's own, which bash has kept
   if [ -n "$ended" ]; then
     rm -rf "$private"
+  elif [ -n "${head:-}" ] && ! answers 5 "${head%:*}" "${head##*:}"; then # no fault of this node's
+    rm -rf "$private"
+    echo "ray.sh: the head at $head is gone" >&2
   elif ! rmdir "$private" 2>/dev/null; then # Ray got so far as to write into it
     echo "ray.sh: Ray's logs are under $private" >&2
   fi
@@ -43,6 +60,8 @@ start() {
 case ${1:-} in
 head)
   shift
+  free PORT "$address" "$port"
+  free DASHBOARD_PORT 127.0.0.1 "$dashboard"
   keys=$(dirname "$RAY_AUTH_TOKEN_PATH")
   [ -d "$keys" ] || { mkdir -p "$keys" && chmod 700 "$keys"; }
   [ -s "$RAY_AUTH_TOKEN_PATH" ] || : >"$RAY_AUTH_TOKEN_PATH"

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -18,7 +19,7 @@ RECORDER = """#!/usr/bin/env bash
 while [ "$1" != --temp-dir ]; do words+=("$1"); shift; done
 [ -n "${REFUSED:-}" ] || { mkdir "$2" && chmod 777 "$2"; }
 trap 'exit 1' TERM
-{ echo "$2"; echo "${words[*]} ${*:3}"; env | grep ^RAY_; } >"$RECORD.new"
+{ echo "$2"; echo "${words[*]} ${*:3}"; env | grep -E '^(RAY_|TMPDIR=)'; } >"$RECORD.new"
 mv "$RECORD.new" "$RECORD"
 until [ -e "$RECORD.fail" ] || [ -n "${REFUSED:-}" ]; do sleep 0.05; done
 exit 3
@@ -42,7 +43,7 @@ def begin(tmp_path):
 
     def begin(*words: str, **environment: str) -> subprocess.Popen:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        own = {"PATH": f"{tmp_path}/bin:{kept['PATH']}", "HOME": str(tmp_path), "NODE_IP": "10.0.0.1"}
+        own = {"PATH": f"{tmp_path}/bin:{kept['PATH']}", "HOME": str(tmp_path), "NODE_IP": "127.0.0.2"}
         own |= {"TMPDIR": str(tmp_path / "tmp"), "RECORD": str(tmp_path / "record")}
         pipe = subprocess.PIPE
         line = ["bash", str(SCRIPT), *words]
@@ -88,14 +89,18 @@ def until(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
 
 def test_the_head_s_token_and_nothing_in_its_way(start, tmp_path):
     given = {"OMP_NUM_THREADS": "77", "RAY_AUTH_TOKEN": "stale", "RAY_ADDRESS": "10.9.9.9:6379"}
-    process, _, words, variables = start("head", "--num-gpus=0", **given)
+    process, directory, words, variables = start("head", "--num-gpus=0", **given)
     cpus = len(os.sched_getaffinity(0))
     assert words == (
-        f"start --block --node-ip-address 10.0.0.1 --num-cpus {cpus} --head --port 6379"
+        f"start --block --node-ip-address 127.0.0.2 --num-cpus {cpus} --head --port 6379"
         " --dashboard-host 127.0.0.1 --dashboard-port 8265 --num-gpus=0"
     )
     token = Path(variables.pop("RAY_AUTH_TOKEN_PATH"))
-    assert variables == {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    assert variables.pop("TMPDIR") == str(directory.parent), (
+        "what its dashboard leaves behind goes with the rest"
+    )
+    waits = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+    assert variables == {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"} | waits
     assert re.fullmatch(r"[0-9a-f]{64}", token.read_text())
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     process.send_signal(signal.SIGTERM)
@@ -135,6 +140,40 @@ def test_where_ray_fails_its_logs_stay(start, tmp_path):
     assert process.returncode == 3
     assert said == f"ray.sh: Ray's logs are under {directory.parent}\n"
     assert directory.is_dir()
+
+
+def test_a_worker_whose_head_is_gone_says_so_and_leaves_nothing(start, tmp_path):
+    (tmp_path / "token").write_text("mine")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = f"127.0.0.1:{server.getsockname()[1]}"
+        process, *_ = start("worker", head, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    (tmp_path / "record.fail").touch()
+    _, said = process.communicate()
+    assert (process.returncode, said) == (3, f"ray.sh: the head at {head} is gone\n")
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_the_logs_of_a_worker_stay_where_its_head_is_there(start, tmp_path):
+    (tmp_path / "token").write_text("mine")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = f"127.0.0.1:{server.getsockname()[1]}"
+        process, directory, *_ = start("worker", head, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+        (tmp_path / "record.fail").touch()
+        _, said = process.communicate()
+    assert (process.returncode, said) == (3, f"ray.sh: Ray's logs are under {directory.parent}\n")
+
+
+@pytest.mark.parametrize("name", ["PORT", "DASHBOARD_PORT"])
+def test_a_taken_port_is_told_at_once(begin, tmp_path, name):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        process = begin("head", NODE_IP="127.0.0.1", **{name: str(port)})
+        printed, said = process.communicate()
+    assert (process.returncode, printed) == (2, "")
+    assert said == (
+        f"ray.sh: {name}={port}: another process listens there; take another, as {name}={port + 1}\n"
+    )
+    assert not (tmp_path / "record").exists() and not (tmp_path / ".glitchflow").exists()
 
 
 def test_where_ray_is_refused_there_is_nothing_to_stay(start, tmp_path):
