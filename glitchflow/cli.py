@@ -30,6 +30,7 @@ STAGES = {
         + " loader model train stretch infer.batch infer.untrained scan.block evaluate clean online",
         ("nodes", "cores"),
         says="{written}",
+        writes=False,
     ),
     "generate": Stage(
         "glitchflow.data.generate:generate",
@@ -125,6 +126,7 @@ STAGES = {
         "workdir " + MADE.format("simulate ingest") + " train",
         says="doctor: nothing that would break a run, in {seconds:.1f} s",
         required=False,
+        writes=False,
     ),
 }
 
@@ -168,6 +170,18 @@ def show(
             raise RunError(
                 f"{store}: damaged or incomplete: the same command finishes it, --shard K makes a damaged shard again"
             )
+
+
+@app.command("runs")
+def runs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the workdirs are.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what was run under a directory: stage, when, how long, how it ended, its main score."""
+    with one_line():
+        from glitchflow.site.runs import runs
+
+        print(runs(directory, as_json))
 
 
 @app.command("replay")

@@ -31,6 +31,7 @@ class Stage:
     instead: dict[str, str] = field(default_factory=dict)  # another function, where this option is given
     says: str = "{stage}: wrote {shown} in {seconds:.1f} s"  # of what the function returns
     required: bool = True  # CONFIG
+    writes: bool = True  # under the workdir, which then has a record of the run
     arguments: tuple[str, ...] = ()  # that follow CONFIG
 
 
@@ -121,10 +122,22 @@ def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
     chosen = next((stage.instead[option] for option in stage.instead if given[option]), stage.function)
     function: Callable[..., Any] = pkgutil.resolve_name(chosen)
     taken = inspect.signature(function).parameters
-    with kept_in(Path(whole.workdir)) if path else contextlib.nullcontext():
+    with remembered(name, stage, Path(whole.workdir), path, overrides) if path else contextlib.nullcontext():
         written = function(experiment, **{key: value for key, value in given.items() if key in taken})
     seconds = time.monotonic() - started
     print(stage.says.format(stage=name, written=written, shown=shown(written), seconds=seconds))
+
+
+@contextlib.contextmanager
+def remembered(name: str, stage: Stage, workdir: Path, path: str, overrides: list[str]) -> Iterator[None]:
+    """Within the block the workdir keeps what dead workers said, and a record of the run where the stage writes."""
+    from glitchflow.site.runs import recorded
+
+    with (
+        kept_in(workdir),
+        recorded(workdir, name, path, overrides) if stage.writes else contextlib.nullcontext(),
+    ):
+        yield
 
 
 def shown(written: Any) -> str:

@@ -11,6 +11,7 @@ import pytest
 from helpers import run_here
 
 from glitchflow.config import NO_IMPORTS
+from glitchflow.site.runs import NAME
 
 Harm = Callable[[Path], object]
 Harms = tuple[Harm, ...]
@@ -61,8 +62,8 @@ def judge(case: Case, whole: Path, place: Path) -> str:
 
 
 def digests(place: Path) -> dict[str, str]:
-    """Every file below a place, by its bytes."""
-    files = [path for path in sorted(place.rglob("*")) if path.is_file()]
+    """Every file below a place, by its bytes, but for the record of what was run there."""
+    files = [path for path in sorted(place.rglob("*")) if path.is_file() and path.name != NAME]
     return {str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
