@@ -18,6 +18,7 @@ _HOME = {
     "infer": "analysis.infer",
     "evaluate": "analysis.evaluate.evaluate",
     "clean": "analysis.clean.clean",
+    "open_twin": "analysis.clean.series",
     "report": "analysis.report",
     "QTransform": "signal.qtransform",
 }

@@ -111,7 +111,9 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(model) if settings.ema else model
-    optimizer = torch.optim.AdamW(kind.groups(model), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        kind.groups(model), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+    )
     progress = _resume(last, model, optimizer, world) if last else Progress()
     reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"], training.loader.drop)
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 from fronts import FRONT, First
+from gwpy.timeseries import TimeSeries, TimeSeriesDict
 from igwn_segments import segment, segmentlist
 
 from glitchflow.analysis.clean import tasks as shared
 from glitchflow.analysis.clean.files import Stretch, write
 from glitchflow.analysis.clean.line import clean_line, open_line
+from glitchflow.analysis.clean.series import Twin, open_twin
 from glitchflow.analysis.clean.tasks import Tasks, share
 from glitchflow.config import Cluster, Source
+from glitchflow.errors import InputError
 from glitchflow.model import build
 from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.twin import coherent, guard
@@ -267,3 +270,66 @@ def test_two_files_in_one_second_and_one_between_seconds(tmp_path, form):
         assert not isinstance(one, str), one
         assert one.start == one.values[0] and len(one.values) == 512 and one.unit == "m"
         assert (read["X:S_NOISE"].values == -one.values).all()
+
+
+# -- from Python ---------------------------------------------------------------------------------------------------
+
+
+def given(**changes) -> TimeSeriesDict:
+    """The channels of the files as gwpy's series."""
+    series = {name: changes.get(name, values_of(name)) for name in RATES}
+    return TimeSeriesDict(
+        {
+            name: TimeSeries(values, t0=START, sample_rate=RATES[name], unit="m")
+            for name, values in series.items()
+        }
+    )
+
+
+def test_from_python_comes_what_files_give(tmp_path, steps):
+    found, _, _ = cleaned(tmp_path, steps, whole(), dtype="float64")
+    twin = Twin(replace(steps, lot=8))
+    assert (twin.strain, twin.witnesses) == ("S", ["FAST", "SLOW"])
+    recorded = given()
+    clean = twin.clean(recorded["S"], recorded)
+    np.testing.assert_array_equal(clean.value, found["S_CLEAN"])
+    assert (clean.name, str(clean.unit), clean.t0.value, clean.sample_rate.value) == (
+        "S_CLEAN",
+        "m",
+        START,
+        1024,
+    )
+    estimate = twin.estimate({name: recorded[name] for name in twin.witnesses})
+    assert (estimate.name, estimate.t0.value, estimate.sample_rate.value) == ("S_NOISE", START, 256)
+    middle = slice(8 * 256, 56 * 256)
+    np.testing.assert_allclose(estimate.value[middle], found["S_NOISE"][::4][middle], atol=1e-3)
+
+
+def test_from_python_a_gap_stays_and_short_witnesses_are_silent_where_they_end(steps):
+    twin, broken = Twin(steps), values_of("S")
+    broken[30 * 1024 : 31 * 1024] = np.nan
+    recorded = given(S=broken, FAST=values_of("FAST")[: 40 * 512], SLOW=values_of("SLOW")[: 40 * 64])
+    clean = twin.clean(recorded["S"], recorded).value
+    same = (clean == broken) | np.isnan(broken)
+    assert same[29 * 1024 : 31 * 1024].all() and np.isnan(clean[30 * 1024 : 31 * 1024]).all()
+    assert not same[16 * 1024 : 24 * 1024].any(), "before"
+    late = slice(46 * 1024, None)  # templates of a witness that stands still are 1e-5 of ones that move
+    np.testing.assert_allclose(
+        clean[late], broken[late], atol=1e-3, err_msg="on the word of silent witnesses"
+    )
+
+
+def test_from_python_mistakes_are_one_line(steps, tmp_path, trained_run):
+    twin, recorded = Twin(steps), given()
+    with pytest.raises(InputError, match=r"^no series of SLOW: the twin listens to FAST, SLOW$"):
+        twin.estimate({"FAST": recorded["FAST"]})
+    late = recorded["SLOW"].copy()
+    late.t0 = START + 100
+    with pytest.raises(InputError, match=r"^there is no time that all witnesses cover$"):
+        twin.estimate({"FAST": recorded["FAST"], "SLOW": late})
+    with pytest.raises(InputError, match=r"no checkpoint there$"):
+        open_twin(tmp_path / "nothing")
+    with pytest.raises(
+        InputError, match=r": an image network, which generates no series; a coherent twin does$"
+    ):
+        open_twin(trained_run.workdir)
