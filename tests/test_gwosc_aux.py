@@ -76,8 +76,10 @@ def test_from_files_to_a_scored_twin_and_cleaned_frames(released, tmp_path, monk
     for stage in ("ingest", "train", "infer", "evaluate", "clean", "report"):
         ended = run_here(stage, CONFIG, *own, *(["--force"] if stage == "clean" else []))
         assert ended.returncode == 0, (stage, ended.stderr)
-    scores = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert scores["families"]
-    cleaned = sorted((tmp_path / "clean").glob("**/*.gwf"))
-    assert cleaned and (tmp_path / "report" / "index.html").exists()
-    print(json.dumps(scores)[:3000])
+    scores = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["families"]["recorded"]["scores"]
+    left = {name: scores[name]["power_left"]["value"] for name in ("nothing", "wiener", "network")}
+    assert left["nothing"] == 1 and left["network"] < 1.1, left
+    assert scores["network"]["snr_kept_p1"]["value"] > 0.99, "it subtracts, and masks nothing"
+    (cleaned,) = (tmp_path / "clean").glob("*.gwf")
+    assert cleaned.name == f"H-H1_GDS_CALIB_STRAIN_AR_CLEAN-{START}-{SECONDS}.gwf"
+    assert (tmp_path / "report.html").exists()
