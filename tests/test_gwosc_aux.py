@@ -76,7 +76,9 @@ def test_from_files_to_a_scored_twin_and_cleaned_frames(released, tmp_path, monk
     for stage in ("ingest", "train", "infer", "evaluate", "clean", "report"):
         ended = run_here(stage, CONFIG, *own, *(["--force"] if stage == "clean" else []))
         assert ended.returncode == 0, (stage, ended.stderr)
-    scores = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["families"]["recorded"]["scores"]
+    scores = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["families"]["recorded"][
+        "scores"
+    ]
     left = {name: scores[name]["power_left"]["value"] for name in ("nothing", "wiener", "network")}
     assert left["nothing"] == 1 and left["network"] < 1.1, left
     assert scores["network"]["snr_kept_p1"]["value"] > 0.99, "it subtracts, and masks nothing"
