@@ -111,9 +111,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(model) if settings.ema else model
-    optimizer = torch.optim.AdamW(
-        kind.groups(model), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-    )
+    optimizer = _optimizer(kind.groups(model), settings)
     progress = _resume(last, model, optimizer, world) if last else Progress()
     reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"], training.loader.drop)
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
@@ -141,6 +139,10 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
         meta=meta,
         directory=directory,
     )
+
+
+def _optimizer(groups: list[dict[str, Any]], settings: config.Train) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def _resume(last: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> Progress:
