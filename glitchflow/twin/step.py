@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -172,6 +173,14 @@ def several(steps: Stepper, state: State, blocks: Sequence[Array]) -> tuple[Stat
         state, what = _say(steps, state, one, next(white) if one.heard else None)
         said.append(what)
     return replace(state, recent=recent), said
+
+
+def run(steps: Stepper, end: int, blocks: Iterator[Array]) -> Iterator[Step]:
+    """Take blocks of samples (R, n) from sample number `end` on, with nothing known before; say what `step` says."""
+    state = begin(steps, end)
+    while some := list(islice(blocks, steps.lot)):
+        state, said = several(steps, state, some)
+        yield from said
 
 
 @dataclass(frozen=True)

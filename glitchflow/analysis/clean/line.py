@@ -33,7 +33,7 @@ from glitchflow.signal.recorded.row import grid_offset
 from glitchflow.signal.types import Array
 from glitchflow.twin.front import EDGE
 from glitchflow.twin.kind import Kind, together
-from glitchflow.twin.step import Step, Stepper, begin, several
+from glitchflow.twin.step import Step, Stepper, run
 
 ENDS = 0.25  # s over which treatment begins and ends, inside a span
 RIPPLE = 100.0  # dB by which interpolation damps what is not in the band
@@ -132,15 +132,11 @@ def _said(line: Line, start: float) -> Iterator[Step]:
     follow each other."""
     steps = line.steps
     wanted = math.floor((start - reach(steps)) * steps.front.rate / steps.block) - steps.past
-    for run in _runs(line.blocks):
-        begins = max(run.start, bisect_left(line.blocks, wanted))
-        if begins >= run.stop:
-            continue
-        state = begin(steps, line.blocks[begins] * steps.block + steps.settle)
-        for first in range(begins, run.stop, steps.lot):
-            some = range(first, min(first + steps.lot, run.stop))
-            state, said = several(steps, state, [_heard(line, k) for k in some])
-            yield from said
+    for piece in _runs(line.blocks):
+        begins = max(piece.start, bisect_left(line.blocks, wanted))
+        if begins < piece.stop:
+            first = line.blocks[begins] * steps.block + steps.settle
+            yield from run(steps, first, (_heard(line, k) for k in range(begins, piece.stop)))
 
 
 def _runs(blocks: Sequence[int]) -> Iterator[range]:

@@ -20,18 +20,16 @@ from igwn_segments import segment, segmentlist
 from glitchflow.analysis.clean.files import Stretch
 from glitchflow.analysis.clean.line import along, crops_together, reach, usable, weight_of
 from glitchflow.errors import InputError
-from glitchflow.signal.recorded.recording import whole_seconds
+from glitchflow.signal.recorded.recording import MARGIN, whole_seconds
 from glitchflow.signal.recorded.row import Row
 from glitchflow.signal.recorded.samples import Samples
 from glitchflow.signal.types import Array
 from glitchflow.train import checkpoint
 from glitchflow.twin import coherent
-from glitchflow.twin.step import Step, Stepper, begin, several, stepper
+from glitchflow.twin.step import Step, Stepper, run, stepper
 
 if TYPE_CHECKING:
     from gwpy.timeseries import TimeSeries
-
-MARGIN = 2  # s beyond what is asked for that a filter which resamples may reach
 
 
 @dataclass(frozen=True)
@@ -113,14 +111,8 @@ class Twin:
                 for name in steps.front.channels
             ]
         )
-        state, found = begin(steps, first), list[Step]()
-        for place in range(0, len(numbers), steps.lot):
-            some = range(place, min(place + steps.lot, len(numbers)))
-            state, said = several(
-                steps, state, [usable(heard[:, k * block : (k + 1) * block], rate) for k in some]
-            )
-            found += said
-        return found
+        blocks = (usable(heard[:, k * block : (k + 1) * block], rate) for k in range(len(numbers)))
+        return list(run(steps, first, blocks))
 
 
 def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0) -> Twin:
@@ -150,8 +142,9 @@ def _stop(one: Samples) -> float:
 def _at_rate(one: Samples, first: int, last: int, rate: float) -> Array:
     """The samples from `first` to `last`, counted from GPS 0 at `rate`; NaN where there are none."""
     both = math.lcm(whole_seconds(rate), whole_seconds(one.rate))
-    begins = math.floor((first / rate - MARGIN) / both) * both
-    ends = math.ceil((last / rate + MARGIN) / both) * both
+    margin = MARGIN / min(rate, one.rate)
+    begins = math.floor((first / rate - margin) / both) * both
+    ends = math.ceil((last / rate + margin) / both) * both
     row = Row.empty(begins, ends, one.rate)
     row.put(one)
     return row.resampled(first, last, rate)

@@ -16,12 +16,12 @@ from igwn_segments import segment, segmentlist
 from glitchflow.analysis.clean import tasks as shared
 from glitchflow.analysis.clean.files import Stretch, write
 from glitchflow.analysis.clean.line import clean_line, open_line
-from glitchflow.analysis.clean.series import Twin, open_twin
+from glitchflow.analysis.clean.series import Twin, _at_rate, open_twin
 from glitchflow.analysis.clean.tasks import Tasks, share
 from glitchflow.config import Cluster, Source
 from glitchflow.errors import InputError
 from glitchflow.model import build
-from glitchflow.signal.recorded.samples import read_samples
+from glitchflow.signal.recorded.samples import Samples, read_samples
 from glitchflow.twin import coherent, guard
 from glitchflow.twin.kind import Trained
 from glitchflow.twin.step import Stepper, stepper
@@ -333,3 +333,13 @@ def test_from_python_mistakes_are_one_line(steps, tmp_path, trained_run):
         InputError, match=r": an image network, which generates no series; a coherent twin does$"
     ):
         open_twin(trained_run.workdir)
+
+
+@pytest.mark.parametrize("rate", [8.0, 100.0, 0.5])
+def test_from_python_a_slow_witness_is_the_same_wherever_it_is_cut(rate):
+    one = Samples(START, rate, np.random.default_rng(0).standard_normal(round(400 * rate)))
+    common = 4 * rate
+    whole = _at_rate(one, round(START * common), round((START + 400) * common), common)
+    first, last = round((START + 200) * common), round((START + 206) * common)
+    part = _at_rate(one, first, last, common)
+    np.testing.assert_allclose(part, whole[first - round(START * common) :][: last - first], atol=1e-12)
