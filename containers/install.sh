@@ -19,8 +19,9 @@ pip="/opt/glitchflow/bin/pip --no-cache-dir --disable-pip-version-check"
 if [ "$accelerator" = cuda ]; then # PyPI's torch
   $pip install --require-hashes --extra-index-url "$index" -r containers/hashes.txt
 else # all but torch and what comes with PyPI's, then torch
-  awk '/^[^ ]/ { other = !/^(torch|triton|nvidia-|cuda-)/ } other' containers/hashes.txt >/tmp/hashes.txt
-  $pip install --require-hashes -r /tmp/hashes.txt
+  awk '/^[^ ]/ { other = !/^(torch|triton|nvidia-|cuda-)/ } other' containers/hashes.txt >hashes.partial
+  $pip install --require-hashes -r hashes.partial
+  rm hashes.partial
   $pip install --extra-index-url "$index" "$(grep '^torch==' constraints.txt)"
 fi
 $pip install --no-deps --no-build-isolation .

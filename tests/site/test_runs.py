@@ -93,6 +93,7 @@ def test_a_place_that_takes_nothing_ends_no_run(tmp_path):
     (tmp_path / records.NAME).mkdir()
     with recorded(tmp_path, "train", "a.yaml", []):
         pass
+    assert runs(tmp_path, False) == f"{tmp_path}: no runs"
 
 
 def test_where_there_is_nothing(tmp_path):
