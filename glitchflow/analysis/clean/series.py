@@ -118,12 +118,13 @@ class Twin:
 def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0) -> Twin:
     """Open the coherent twin of a run, the best by validation, or a checkpoint, by its directory.
 
-    block, settle: `clean.block` and `clean.settle`, in s. Raises `InputError` where there is no checkpoint, of an image
-    network, which generates no series, and for lengths that the twin cannot have.
+    block, settle: `clean.block` and `clean.settle`, in s. Raises `InputError` where there is no checkpoint, of another kind of network, and for lengths that the twin cannot have.
     """
     found = checkpoint.find(Path(run), str(run))
     if found.meta.kind != coherent.KIND.name:
-        raise InputError(f"{found.path}: an image network, which generates no series; a coherent twin does")
+        raise InputError(
+            f"{found.path}: is of the {found.meta.kind} kind, which cleans no series; a coherent twin does"
+        )
     trained = found.trained()
     steps = stepper(trained, block, settle, "clean")
     return Twin(replace(steps, lot=crops_together(trained.kind, len(steps.front.channels), steps.crop)))

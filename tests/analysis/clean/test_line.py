@@ -330,7 +330,7 @@ def test_from_python_mistakes_are_one_line(steps, tmp_path, trained_run):
     with pytest.raises(InputError, match=r"no checkpoint there$"):
         open_twin(tmp_path / "nothing")
     with pytest.raises(
-        InputError, match=r": an image network, which generates no series; a coherent twin does$"
+        InputError, match=r": is of the image kind, which cleans no series; a coherent twin does$"
     ):
         open_twin(trained_run.workdir)
 
