@@ -118,7 +118,8 @@ class Twin:
 def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0) -> Twin:
     """Open the coherent twin of a run, the best by validation, or a checkpoint, by its directory.
 
-    block, settle: `clean.block` and `clean.settle`, in s. Raises `InputError` where there is no checkpoint, of another kind of network, and for lengths that the twin cannot have.
+    block, settle: `clean.block` and `clean.settle`, in s. Raises `InputError` where there is no checkpoint, of another
+    kind of network, and for lengths that the twin cannot have.
     """
     found = checkpoint.find(Path(run), str(run))
     if found.meta.kind != coherent.KIND.name:
