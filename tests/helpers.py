@@ -298,7 +298,9 @@ def listeners() -> Iterator[set[tuple[str, str]]]:
             for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     sockets = process.net_connections("inet")
-                    open_to = [s for s in sockets if s.status == "LISTEN" or s.type == socket.SOCK_DGRAM]
+                    # a datagram socket that is connected, as one that asks for a host's name, hears its peer alone
+                    heard = [s for s in sockets if s.type == socket.SOCK_DGRAM and not s.raddr]
+                    open_to = [*heard, *(s for s in sockets if s.status == "LISTEN")]
                     found.update((process.name(), s.laddr.ip) for s in open_to if s.laddr)
             if over.wait(0.02):
                 return
