@@ -118,7 +118,7 @@ STAGES = {
     "report": Stage(
         "glitchflow.analysis.report:report",
         "Draw everything there is so far on one page: report.html.",
-        "workdir store.path model.name report evaluate train.loss",
+        "workdir store.path model.name sample.path report evaluate train.loss",
     ),
     "doctor": Stage(
         "glitchflow.site.doctor:doctor",

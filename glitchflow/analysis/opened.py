@@ -25,6 +25,7 @@ from glitchflow.methods.method import Read
 from glitchflow.methods.table import NETWORK, UNTRAINED
 from glitchflow.signal.types import Array, Indices
 from glitchflow.train import checkpoint
+from glitchflow.twin import generative, kinds
 from glitchflow.twin.estimate import shown_of
 from glitchflow.twin.front import Front
 
@@ -87,8 +88,11 @@ def open_run(experiment: Experiment, beside: Sequence[str] = ()) -> Opened:
     Raises `InputError` where one is missing, unfinished or does not fit, or is of a model of somebody's own that
     `model.name` does not name.
     """
+    own = experiment.model.name
+    if kinds.of(own).draws:
+        generative.refuse()
     dataset = open_store(experiment.dataset)
-    predictions, own = open_predictions(experiment.predictions, dataset), experiment.model.name
+    predictions = open_predictions(experiment.predictions, dataset)
     run = Opened(dataset, predictions, open_beside(beside, dataset), own)
     if run.network.exists():  # else it is asked nothing
         checkpoint.open_checkpoint(run.network).as_named(own)

@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow import config
-from glitchflow.analysis.infer import load_network, weights_of
+from glitchflow.analysis.infer import KERNELS, load_network, weights_of
 from glitchflow.cluster import device
 from glitchflow.config import Experiment, QPlot, Series, Whiten
-from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
+from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
+from glitchflow.data.memory import Memory
 from glitchflow.data.store import Array, Dataset, Design, Fixed, Layout, Writer, write_shard
 from glitchflow.errors import InputError
 from glitchflow.progress import say
@@ -35,7 +36,7 @@ from glitchflow.twin.generative import Asked, draw
 from glitchflow.twin.white import White
 
 LOT = 64  # draws that are made at once; another number is other bits
-MEMORY = BASE_MEMORY + 200 * MIB  # of a task: a lot's activations and its Q-plots
+AT_WORK = 160  # numbers that are held for each sample of a lot, with a network of the usual width; measured
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ def sample(experiment: Experiment, overwrite: bool = False) -> Path:
     Raises `InputError` where the checkpoint is of another kind, where it was not trained on what is asked, and where
     other draws are there already.
     """
-    settings = experiment.sample
-    path = Path(settings.path or Path(experiment.workdir) / "samples.zarr")
+    settings, path = experiment.sample, experiment.samples
     found = find_twin(experiment)
     assert isinstance(found.normalisation, White), "a generative twin's"
     wanted = wanted_of(settings, experiment.seed, found, found.normalisation)
@@ -66,12 +66,19 @@ def sample(experiment: Experiment, overwrite: bool = False) -> Path:
         missing = writer.missing()
         if missing:
             say(f"drawing from {found.path.name} of {found.meta.model['name']}")
-        job = Job(partial(draw_shard, writer.dataset, wanted), "draws", MEMORY, accelerated=True)
+        memory = drawing(found.normalisation.samples).total
+        job = Job(partial(draw_shard, writer.dataset, wanted), "draws", memory, accelerated=True)
         run_tasks(job, sizes(writer.layout, missing), experiment.cluster, writer.check)
         if not writer.dataset.complete:
             writer.collect()
             writer.complete()
     return path
+
+
+def drawing(samples: int) -> Memory:
+    """Project what a task holds that draws a lot of glitches of so many samples, and their Q-plots after that."""
+    work = 4 * LOT * samples * AT_WORK
+    return Memory({"Python and libraries": BASE_MEMORY, "torch's kernels": KERNELS, "a lot at work": work})
 
 
 def find_twin(experiment: Experiment) -> Checkpoint:

@@ -96,6 +96,11 @@ class Experiment(Section):
         """Returns the path of what `infer` writes."""
         return Path(self.workdir) / "predictions.zarr"
 
+    @property
+    def samples(self) -> Path:
+        """Returns the path of what `sample` writes."""
+        return Path(self.sample.path or Path(self.workdir) / "samples.zarr")
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         """Settings of different sections that contradict each other."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glitchflow.score.statistics import Bootstrap, Interval, bootstrap_apart, proportion
 from glitchflow.signal.types import Array
 
 AT_ONCE = 64  # draws that are compared with all events at once
@@ -21,8 +22,8 @@ CERTAIN = 0.99  # quantile of what events match that were never learned from: be
 class Nearness:
     """Says how near draws are to the events learned from, beside events that were not."""
 
-    ratio: float  # median match of draws over that of other events: 1 where they are as near
-    remembered: float  # share of draws nearer than `CERTAIN` of the other events are
+    ratio: Interval  # median match of draws over that of other events: 1 where they are as near
+    remembered: Interval  # share of draws nearer than `CERTAIN` of the other events are
 
 
 def nearest(series: Array, events: Array) -> Array:
@@ -42,11 +43,26 @@ def nearest(series: Array, events: Array) -> Array:
     return found
 
 
-def nearness(draws: Array, learned: Array, others: Array) -> Nearness:
-    """Compare the matches of draws with the events learned from, and those of other events (E, N) with them."""
-    drawn, real = nearest(draws, learned), nearest(others, learned)
-    beyond = float((drawn > np.quantile(real, CERTAIN)).mean())
-    return Nearness(float(np.median(drawn) / np.median(real)), beyond)
+def nearness(draws: Array, learned: Array, others: Array, interval: Bootstrap) -> Nearness:
+    """Compare the matches of draws with the events learned from, and those of other events (E, N) with them.
+
+    For the intervals draws and other events are drawn anew, each by themselves; the events learned from stay. That of
+    the share is at least the binomial one: where no draw is remembered, none is among those drawn anew.
+    """
+    matches = (nearest(draws, learned), nearest(others, learned))
+    share = bootstrap_apart(_beyond, matches, *interval)
+    binomial = proportion(round(share.value * len(draws)), len(draws))
+    share = Interval(share.value, min(share.low, float(binomial.low)), max(share.high, float(binomial.high)))
+    return Nearness(bootstrap_apart(_ratio_of_medians, matches, *interval), share)
+
+
+def _ratio_of_medians(drawn: Array, real: Array, axis: int = -1) -> Array:
+    return np.asarray(np.median(drawn, axis=axis) / np.median(real, axis=axis))
+
+
+def _beyond(drawn: Array, real: Array, axis: int = -1) -> Array:
+    """The share of draws beyond the quantile `CERTAIN` of the real ones."""
+    return (drawn > np.quantile(real, CERTAIN, axis=axis, keepdims=True)).mean(axis=axis)
 
 
 def of_mean_spectrum(events: Array, count: int, rng: np.random.Generator) -> Array:

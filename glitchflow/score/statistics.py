@@ -137,6 +137,20 @@ def bootstrap_sums(
     return _bootstrap(summed, [np.asarray(column) for column in columns], seed, resamples, confidence)
 
 
+def bootstrap_apart(
+    statistic: Callable[..., Any],
+    samples: Sequence[ArrayLike],
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Computes statistic(*samples, axis=-1) of samples that are drawn each by itself, with a bootstrap interval.
+
+    Shapes: (any,) each. Where one of them is empty all three numbers are NaN.
+    """
+    return _bootstrap(statistic, [np.asarray(one) for one in samples], seed, resamples, confidence, False)
+
+
 def bootstrap_quantile(
     values: ArrayLike, share: float, seed: int, resamples: int = 1000, confidence: float = 0.95
 ) -> Interval:
@@ -185,13 +199,18 @@ def _checked(confidence: float) -> float:
 
 
 def _bootstrap(
-    statistic: Callable[..., Any], samples: Sequence[Any], seed: int, resamples: int, confidence: float
+    statistic: Callable[..., Any],
+    samples: Sequence[Any],
+    seed: int,
+    resamples: int,
+    confidence: float,
+    paired: bool = True,
 ) -> Interval:
-    tail, events = (1 - _checked(confidence)) / 2, len(samples[0])
-    if events == 0:
+    tail, fewest = (1 - _checked(confidence)) / 2, min(map(len, samples))
+    if fewest == 0:
         return UNDEFINED
     value = float(statistic(*samples))
-    if events == 1:  # scipy wants two; one event can only be drawn again
+    if fewest == 1:  # scipy wants two; one event can only be drawn again
         return Interval(value, value, value)
     with warnings.catch_warnings():
         # scipy's own interval is NaN, with a warning, where one resample is, as a ratio to nothing
@@ -200,9 +219,9 @@ def _bootstrap(
             samples,
             statistic,
             n_resamples=resamples,
-            batch=max(1, BATCH // events),
+            batch=max(1, BATCH // max(map(len, samples))),
             vectorized=True,
-            paired=True,
+            paired=paired,
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution

@@ -10,6 +10,7 @@ from glitchflow.analysis.clean import memory as cleaning
 from glitchflow.analysis.clean.memory import longest_file, sampled
 from glitchflow.analysis.evaluate.stretch import on_a_stretch
 from glitchflow.analysis.infer import predicting
+from glitchflow.analysis.sample import drawing
 from glitchflow.analysis.scan import surveying
 from glitchflow.cluster import available_memory
 from glitchflow.config import Experiment
@@ -36,6 +37,7 @@ SMALLER = {
     "evaluate's stretch": "store.shard_mb",
     "evaluate's driver": "loader.witnesses (what `scan` has chosen)",
     "infer": "infer.batch",
+    "sample": "qplot.span",
     "a worker of train": "loader.batch, model.width or loader.witnesses (what `scan` has chosen)",
     "clean": "loader.witnesses (what `scan` has chosen)",
     "stretch": "stretch.frame",
@@ -53,16 +55,18 @@ def of_tasks(
     kind, detector = kinds.of(experiment.model.name), content.simulate.detector
     chosen = [names[place] for place in choose_channels(list(names), experiment.loader.witnesses)]
     needs = kind.needs(content, chosen, shape.events)
-    scored = scoring(shape, len(chosen), len(METHODS) + len(experiment.evaluate.methods))
     found = {
         "generate" if content.source == "simulate" else "ingest": making(shape, content.reads_files),
         "scan": surveying(shape, "qplot", experiment.scan.block),
-        "baseline, evaluate": scored,
-        "infer": predicting(
-            kind, shape, needs.channels, 1 + experiment.infer.untrained, experiment.infer.batch
-        ),
     }
-    if experiment.evaluate.truth:
+    if kind.draws:
+        found["sample"] = drawing(needs.given[-1])
+    else:
+        written, batch = 1 + experiment.infer.untrained, experiment.infer.batch
+        scored = scoring(shape, len(chosen), len(METHODS) + len(experiment.evaluate.methods))
+        found["baseline, evaluate"] = scored
+        found["infer"] = predicting(kind, shape, needs.channels, written, batch)
+    if experiment.evaluate.truth and not kind.draws:
         found["evaluate's stretch"] = on_a_stretch(scored, content.series.sample_rate, len(METHODS))
     if content.source == "simulate" and content.simulate.recipe == "detector":
         heard = sum(1 + one.telling for one in detector.subsystems if one.shared)
@@ -82,9 +86,12 @@ def of_processes(
     chosen = [names[place] for place in choose_channels(list(names), experiment.loader.witnesses)]
     needs, found = kind.needs(content, chosen, round(shape.events * train)), dict[str, Memory]()
     wiener = lengths(experiment.evaluate, content.series, content.qplot)
-    found["evaluate's driver"] = fitting(shape, content, len(chosen), wiener)
+    if not kind.draws:
+        found["evaluate's driver"] = fitting(shape, content, len(chosen), wiener)
     if kind.array in shape.arrays:
         found["a worker of train"] = _training(experiment, content, shape, needs)
+    if kind.draws:
+        return found
     source = next(iter(content.ingest.channels), None) if content.source == "ingest" else None
     if source or shape.kept_samples:
         longest = longest_file(source) if source else None
@@ -108,7 +115,8 @@ def on_the_disk(experiment: Experiment, content: Content) -> Kept | None:
 
 def _watches(experiment: Experiment) -> bool:
     """Whether `watch` could run: it takes a coherent twin, and frames to follow."""
-    return bool(experiment.online.source) and kinds.of(experiment.model.name).array == "series"
+    kind = kinds.of(experiment.model.name)
+    return bool(experiment.online.source) and kind.array == "series" and not kind.draws
 
 
 def _training(experiment: Experiment, content: Content, shape: Shape, needs: Needs) -> Memory:

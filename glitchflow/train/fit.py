@@ -79,7 +79,7 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
         dataset = open_store(training.dataset)
         if not check(training, dataset, directory / "none" if overwrite else directory).over(training.train):
             enough(training.train, experiment.cluster)
-            if kinds.of(training.model.name).taught_by_witnesses:
+            if not kinds.of(training.model.name).draws:
                 gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
             with session(experiment.cluster.address, experiment.cluster.cpus):
                 gpu = accelerated(training.train)

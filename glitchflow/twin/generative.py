@@ -44,6 +44,7 @@ WEIGHT = TOLD  # beside what the network is told: how much an event counts
 UNTOLD = 0.1  # share of the batches' events whose family is not told, which guidance needs
 ONCE = 2**31  # in place of an epoch: what validation draws, the same each time
 SHOWN = 0.125  # s of the windows of the spectrograms that a training draws
+DRAWS = "model.name: a generative twin does not predict, it draws: `glitchflow sample`"
 GUESSED = 8  # families, before there is a dataset; a network has hardly more weights for more
 
 
@@ -221,7 +222,7 @@ def axes(white: White) -> tuple[NDArray, NDArray]:
 
 def refuse(*_: Any) -> NoReturn:
     """Raise `InputError`: it draws, and does not predict."""
-    raise InputError("model.name: a generative twin does not predict, it draws: `glitchflow sample`")
+    raise InputError(DRAWS)
 
 
 def predict(_t: Trained, _b: NDArray, _c: Sequence[str], _n: int, _r: Replaced = None) -> dict[str, NDArray]:
@@ -308,5 +309,5 @@ KIND = Kind(
             " taps, x) undoes it); float32",
         },
     ),
-    taught_by_witnesses=False,
+    draws=True,
 )

@@ -114,8 +114,8 @@ class Kind:
     scores: Callable[[Mapping[str, float]], dict[str, float]]
     metric: str  # of them, or validation_loss: what a sweep compares by unless it says otherwise
     exported: Exported
-    # whether witnesses say what it learns, so that a dataset can be judged by them before
-    taught_by_witnesses: bool = True
+    # whether it draws and predicts nothing; no witness says what it learns, so that a dataset is not judged by them
+    draws: bool = False
 
 
 def working(kind: Kind, channels: int, numbers: int) -> int:

@@ -9,6 +9,7 @@ from helpers import linked, write_predictions, write_store
 from glitchflow.analysis.baseline import baseline
 from glitchflow.analysis.clean.clean import clean
 from glitchflow.analysis.evaluate.evaluate import evaluate
+from glitchflow.analysis.event import event as page
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.opened import open_beside, open_run
 from glitchflow.analysis.report import report
@@ -90,3 +91,11 @@ def test_predictions_that_are_missing_are_made_by_infer(dataset_run, tmp_path):
     with pytest.raises(InputError) as refused:
         open_run(run)
     assert str(refused.value) == f"{run.predictions}: no store there; make one with `glitchflow infer`"
+
+
+@pytest.mark.parametrize("stage", (infer, evaluate, clean, page), ids=lambda stage: stage.__name__)
+def test_a_twin_that_draws_is_asked_to_draw(stage, glitches_run, tmp_path):
+    run = linked(glitches_run, tmp_path, "dataset.zarr", "train")
+    with pytest.raises(InputError) as error:
+        stage(run, **({"gps": 1.0} if stage is page else {}))
+    assert str(error.value) == "model.name: a generative twin does not predict, it draws: `glitchflow sample`"

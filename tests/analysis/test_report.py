@@ -539,3 +539,33 @@ def test_a_built_wheel_has_the_templates(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {"page.html", "page.css", "page.js", *(f"{section.name}.html" for section in sections.SECTIONS)}
     assert {f"glitchflow/analysis/report/templates/{name}" for name in wanted} <= names
+
+
+# -- a twin that draws -------------------------------------------------------------------------------------------
+
+
+def test_a_generative_run_shows_real_beside_drawn_and_asks_for_no_stage_that_it_has_not(
+    glitches_run, tmp_path
+):
+    page = report(linked(glitches_run, tmp_path, "dataset.zarr", "train", "samples.zarr")).read_text()
+    assert "70 glitches were drawn (glitches alone)" in page
+    for family in ("sine_gaussian", "scattered_light", "blip"):
+        assert f"{family}, drawn" in page
+    assert "Not there yet" not in page
+    assert 'id="gallery"' not in page and 'id="roc"' not in page
+    without = tmp_path / "without"
+    without.mkdir()
+    page = report(linked(glitches_run, without, "dataset.zarr", "train")).read_text()
+    assert "Not there yet: run <code>glitchflow sample</code>" in page and "glitchflow infer" not in page
+
+
+def test_draws_whose_twin_is_gone_are_left_out(glitches_run, tmp_path, capsys):
+    shutil.copytree(Path(glitches_run.workdir) / "samples.zarr", tmp_path / "samples.zarr")
+    gone = tmp_path / "gone"
+    edit_attributes(tmp_path / "samples.zarr", checkpoint={"path": str(gone), "step": 1})
+    run = gather(linked(glitches_run, tmp_path, "dataset.zarr"))
+    assert run.samples is None
+    assert (
+        f"without draws: {tmp_path}/samples.zarr: {gone}, which drew it, is not there any more"
+        in capsys.readouterr().err
+    )

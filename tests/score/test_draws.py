@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from glitchflow.score.draws import nearest, nearness, of_mean_spectrum, remembered
+from glitchflow.score.draws import _ratio_of_medians, nearest, nearness, of_mean_spectrum, remembered
+from glitchflow.score.statistics import Bootstrap, Interval, bootstrap_apart
 
+INTERVAL = Bootstrap(7, 400)
 TIME = np.arange(256) / 256
 
 
@@ -42,12 +44,25 @@ def test_a_draw_has_the_nearest_of_several():
 
 def test_honest_draws_are_as_near_as_other_events_and_the_trivial_ones_are_not():
     learned, others, rng = pulses(200, 3), pulses(200, 4), np.random.default_rng(5)
-    honest = nearness(pulses(200, 6), learned, others)
-    assert honest.ratio == pytest.approx(1, abs=0.01) and honest.remembered <= 0.05
-    known = nearness(remembered(learned, 200, rng), learned, others)
-    assert known.remembered > 0.5
-    noise = nearness(of_mean_spectrum(learned, 200, rng), learned, others)
-    assert noise.ratio < 0.6 and noise.remembered == 0
+    honest = nearness(pulses(200, 6), learned, others, INTERVAL)
+    assert honest.ratio.value == pytest.approx(1, abs=0.01) and honest.remembered.value <= 0.05
+    assert honest.ratio.low <= 1 <= honest.ratio.high and honest.remembered.low <= 0.01
+    known = nearness(remembered(learned, 200, rng), learned, others, INTERVAL)
+    assert known.remembered.low > 0.5
+    noise = nearness(of_mean_spectrum(learned, 200, rng), learned, others, INTERVAL)
+    assert noise.ratio.high < 0.6
+    none_of_200 = 1.96**2 / (200 + 1.96**2)  # Wilson's
+    assert noise.remembered == Interval(0, 0, pytest.approx(none_of_200, rel=1e-3))
+
+
+def test_the_intervals_are_those_of_drawing_both_sides_anew():
+    """Medians of n uniform numbers scatter by 1 / (2 sqrt(n)): a ratio of two, by sqrt(2) / 1.5 of that."""
+    rng = np.random.default_rng(1)
+    sides = rng.uniform(1, 2, (2, 400))
+    found = bootstrap_apart(_ratio_of_medians, sides, *INTERVAL)
+    width = 2 * 1.96 * np.sqrt(2) * 0.5 / np.sqrt(400) / 1.5
+    assert found.value == np.median(sides[0]) / np.median(sides[1])
+    assert found.high - found.low == pytest.approx(width, rel=0.3)
 
 
 def test_noise_of_the_mean_spectrum_has_it():

@@ -45,7 +45,7 @@ def render(run: Run) -> str:
             workdir=str(run.workdir),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             finding=finding(run),
-            sections=[s for s in SECTIONS if values[s.name] is not None or not s.only],
+            sections=[s for s in SECTIONS if s.name in values and (values[s.name] is not None or not s.only)],
             values=values,
             data=payload(run, values),
             evaluate=run.evaluate,
@@ -58,7 +58,9 @@ def render(run: Run) -> str:
 
 def payload(run: Run, values: dict[str, Any]) -> dict[str, Any]:
     """Collect what the page's script works on: the table of events, and the figures by their names."""
-    shown = {event for _, members in (values["gallery"] or {"families": []})["families"] for event in members}
+    shown = {
+        event for _, members in (values.get("gallery") or {"families": []})["families"] for event in members
+    }
     drawn = events.choose(run)
     for event in shown:
         drawn.setdefault(event, "gallery")

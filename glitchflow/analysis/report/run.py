@@ -4,6 +4,7 @@ dataset.zarr              -> Run.dataset       baseline.json             -> Run.
 train/metrics.jsonl       -> Run.epochs        train/checkpoints/        -> Run.checkpoint
 predictions.zarr          -> Run.predictions   evaluation/metrics.json   -> Run.result
 evaluation/events.csv     -> Run.scores        scan.json                 -> Run.scan
+samples.zarr              -> Run.samples
 clean/                    -> Run.cleaned, Run.measured, Run.files
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from glitchflow.analysis.drawn import twin_of
 from glitchflow.analysis.opened import Opened, open_predictions
 from glitchflow.analysis.report.written import Cleaned, Judgement, Measured, Metrics, Scan
 from glitchflow.config import Evaluate, Experiment, Report
@@ -25,6 +27,7 @@ from glitchflow.figures.evaluation import figures
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.tracking import read_metrics
+from glitchflow.twin import kinds
 
 NUMBERS = (
     "event",
@@ -46,6 +49,7 @@ class Run:
     configuration: dict[str, Any]  # the whole of it, to be shown
     dataset: store.Dataset
     predictions: store.Dataset | None
+    samples: store.Dataset | None  # what a generative twin drew
     checkpoint: dict[str, Any]  # meta.json of the network that generated the predictions, or of the best one
     epochs: list[dict[str, Any]]
     baseline: dict[str, Any]
@@ -56,6 +60,11 @@ class Run:
     cleaned: dict[str, Any]  # clean/clean.json
     measured: dict[str, Any]  # clean/metrics.json
     files: list[str]  # under clean/, relative to workdir
+
+    @property
+    def draws(self) -> bool:
+        """Say whether the run is of a twin that draws and does not predict."""
+        return kinds.of(self.model).draws
 
     @property
     def threshold(self) -> float:
@@ -80,6 +89,7 @@ def gather(experiment: Experiment) -> Run:
         configuration=experiment.model_dump(mode="json"),
         dataset=dataset,
         predictions=predictions,
+        samples=_samples(experiment.samples),
         checkpoint=_checkpoint(
             workdir / "train" / "checkpoints", None if predictions is None else Opened(dataset, predictions)
         ),
@@ -104,6 +114,19 @@ def _predictions(path: Path, dataset: store.Dataset) -> store.Dataset | None:
     except InputError as error:
         say(f"without predictions: {error}")
         return None
+
+
+def _samples(path: Path) -> store.Dataset | None:
+    """Draws, if they are finished and what drew them is there; a line says why others are left out."""
+    if not store.exists(path):
+        return None
+    try:
+        samples = store.open_store(path)
+        twin_of(samples)
+    except InputError as error:
+        say(f"without draws: {error}")
+        return None
+    return samples
 
 
 def _checkpoint(directory: Path, opened: Opened | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from glitchflow.analysis import event_figure
+from glitchflow.analysis.drawn import beside
 from glitchflow.analysis.inspect import describe, text
 from glitchflow.analysis.opened import Opened
 from glitchflow.analysis.quiet import quiet as measure_quiet
@@ -18,6 +19,7 @@ from glitchflow.analysis.report.run import Run
 from glitchflow.data.generate import provenance
 from glitchflow.data.view import axes, engine_of, read_series
 from glitchflow.figures import curves
+from glitchflow.figures.draws import SIDE, side_by_side
 from glitchflow.figures.quiet import quiet_time
 from glitchflow.score.lines import by_residual, ranked
 from glitchflow.score.table import SCORES
@@ -83,6 +85,15 @@ def quiet(run: Run) -> Values:
     unit = "the strain's unit" if run.dataset.recorded else "1"  # of what is recorded nobody says
     drawn = quiet_time(found.frequency, found.asd, found.coherence, unit)
     return {"chart": charts.svg(drawn), "windows": found.windows}
+
+
+def drawn(run: Run) -> Values:
+    """Draw real glitches beside drawn ones, family by family; none where none were drawn."""
+    if run.samples is None:
+        return None
+    pairs = beside(run.dataset, run.samples, SIDE**2)
+    charts_of = {name: charts.svg(side_by_side({name: pair})) for name, pair in pairs.items()}
+    return {"families": charts_of, "samples": len(run.samples), "are": run.samples.attributes["series_are"]}
 
 
 def thresholds(run: Run) -> Values:
@@ -244,16 +255,19 @@ def settings(run: Run) -> Values:
 
 
 def done(run: Run) -> dict[str, bool]:
-    """Say of each stage whether it has written what the page shows."""
-    return {
+    """Say of each stage whether it has written what the page shows; of those that the run's twin is for."""
+    stages = {
         "generate": True,  # or ingest: without it there is no report
         "baseline": bool(run.baseline),
         "train": bool(run.epochs),
+        "sample": run.samples is not None,
         "infer": run.predictions is not None,
         "evaluate": bool(run.result),
         "scan": bool(run.scan),
         "clean": bool(run.files),
     }
+    others = PREDICTS if run.draws else DRAWS
+    return {name: there for name, there in stages.items() if there or name not in others}
 
 
 def ran(run: Run) -> Values:
@@ -291,6 +305,8 @@ class Section:
     only: bool = False  # whether it is left out where it has no values
 
 
+# stages that only a twin which predicts is for, and those that only one which draws is
+PREDICTS, DRAWS = ("baseline", "scan", "infer", "evaluate", "clean"), ("sample",)
 NO_SIGNALS = ("families", "signals are injected into datasets made with store.series=float32")
 NO_VETO = ("attribution", "there is no veto to attribute, or the network is not there any more")
 NO_RANGE = ("drift", "the training’s ranges are not known")
@@ -299,6 +315,7 @@ SECTIONS = (
     Section("scores", "Scores", "evaluate", scores),
     Section("stretch", "Against the truth of the stretch", "", stretch, only=True),
     Section("gallery", "Recorded, generated, residual", "infer", gallery),
+    Section("drawn", "Real glitches beside drawn ones", "sample", drawn),
     Section("quiet", "What it does to quiet time", "infer", quiet, only=True),
     Section("thresholds", "Against the threshold", "evaluate", thresholds),
     Section("roc", "ROC, and what vetoes cost", "evaluate", roc),
@@ -317,6 +334,7 @@ SECTIONS = (
 
 
 def filled(run: Run) -> dict[str, Values]:
-    """Make the values of every section whose stage has run, None for the others."""
-    there = done(run)
-    return {s.name: s.values(run) if there.get(s.stage, True) else None for s in SECTIONS}
+    """Make the values of every section whose stage has run, None for the others; sections of stages that the run's
+    twin is not for are left out."""
+    there = {"": True, **done(run)}
+    return {s.name: s.values(run) if there[s.stage] else None for s in SECTIONS if s.stage in there}

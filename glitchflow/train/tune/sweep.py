@@ -71,7 +71,7 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
         _check(experiment, wanted, dataset, directory / "none")
         largest = _largest(settings, experiment.train)
         enough(largest, experiment.cluster)
-        if kind.taught_by_witnesses:
+        if not kind.draws:
             gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
         with session(experiment.cluster.address, experiment.cluster.cpus):
             gpu = accelerated(largest)
