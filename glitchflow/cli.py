@@ -112,7 +112,7 @@ STAGES = {
     "event": Stage(
         "glitchflow.analysis.event:event",
         "Show one time on one page: strain before and after, who carries it, other methods, vetoes: events/GPS.html.",
-        "workdir store.path ingest.channels model.name evaluate veto clean.threshold",
+        "workdir store.path ingest.channels model.name evaluate harm veto clean.threshold",
         arguments=("gps",),
     ),
     "report": Stage(

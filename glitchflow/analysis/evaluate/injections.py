@@ -57,7 +57,7 @@ def examine(
     """
     if "series" not in dataset or not settings.signals:
         return {}
-    _heard(settings, dataset.config.qplot.frange)
+    in_band(settings, dataset.config.qplot.frange)
     exam = Exam(dataset, fit, settings, seed)
     label = dataset.events("label", events)
     able = exam.over(exam.able, events[np.isin(label, exam.glitches)], cluster, "placing signals")
@@ -75,8 +75,8 @@ def examine(
     return _columns(events, fit, {event: verdicts for part in found for event, verdicts in part.items()})
 
 
-def _heard(settings: Harm, frange: tuple[float, float]) -> None:
-    """Signals sweep through some of the band."""
+def in_band(settings: Harm, frange: tuple[float, float]) -> None:
+    """Check that signals sweep through some of the band, Hz. Raises `InputError` where they do not."""
     last = last_orbit(settings.mass[1])
     if settings.start >= frange[1]:
         raise InputError(

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from glitchflow.analysis.event.said import left_out, loudest, others, say_of, truth_of
+from glitchflow.analysis.event.survive import survival
 from glitchflow.analysis.event.window import Window, window_at
 from glitchflow.analysis.infer import load_network
 from glitchflow.analysis.opened import Opened, open_run
 from glitchflow.analysis.report import charts
 from glitchflow.analysis.report.page import environment
-from glitchflow.config import Evaluate, Experiment, Veto
+from glitchflow.config import Evaluate, Experiment, Harm, Veto
 from glitchflow.data.objects import write_text
 from glitchflow.errors import InputError
 from glitchflow.figures.qplots import series_rows, witnesses_and_strain
@@ -39,6 +40,7 @@ class Found:
     without: dict[str, Array]  # (N,) the same by the witness, or the group, that is left out
     methods: dict[str, Array | str]  # what others remove (N,), or why they say nothing
     truth: Array | None  # (N,) the witnessed part; None where nobody knows it
+    signals: list[dict[str, Any]]  # what is kept of signals there, see `survival`
 
 
 def event(experiment: Experiment, gps: float) -> Path:
@@ -53,22 +55,24 @@ def event(experiment: Experiment, gps: float) -> Path:
             f"{run.network}: is not there any more; train again, or say infer.checkpoint and infer"
         )
     window = window_at(run.dataset, experiment.ingest.channels, gps)
-    found = find(run, window, experiment.evaluate, experiment.clean.threshold)
+    found = find(run, window, experiment.evaluate, experiment.harm, experiment.clean.threshold)
     path = Path(experiment.workdir) / "events" / f"{gps:.3f}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, render(found, gps, experiment.evaluate, experiment.veto))
     return path
 
 
-def find(run: Opened, window: Window, settings: Evaluate, threshold: float) -> Found:
+def find(run: Opened, window: Window, settings: Evaluate, harm: Harm, threshold: float) -> Found:
     """Ask the network, and others, about a window."""
     network, ready = open_checkpoint(run.network), load_network(str(run.network))
+    whole = say_of(window, ready, threshold, {})
     return Found(
         window,
-        say_of(window, ready, threshold, {}),
+        whole,
         left_out(window, network, ready, run.basis, settings, threshold),
         others(window, run.basis, settings, threshold),
         truth_of(run.dataset, window.event),
+        survival(window, ready, threshold, harm, whole),
     )
 
 
@@ -89,6 +93,7 @@ def render(found: Found, gps: float, settings: Evaluate, veto: Veto) -> str:
             witnesses=witnesses(found),
             groups=[row for row in shares(found) if row["name"] not in window.dataset.channels],
             methods=methods(found),
+            signals=found.signals,
             vetoes=vetoes(window, energies, settings, veto),
             threshold=settings.veto,
             levels=levels(window, energies, settings),

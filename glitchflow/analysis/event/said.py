@@ -24,18 +24,25 @@ from glitchflow.twin.kind import Trained
 METHODS = ("linear", "wiener", "wiener_robust")  # that are quickly fitted, and see what the network does
 
 
-def say_of(window: Window, network: Trained, threshold: float, replaced: Mapping[int, Array]) -> Array:
+def say_of(
+    window: Window,
+    network: Trained,
+    threshold: float,
+    replaced: Mapping[int, Array],
+    strain: Array | None = None,
+) -> Array:
     """Ask a network what it removes from a window (N,), in the strain's unit, some of its witnesses (by place) silent.
 
-    threshold: clean.threshold, from which on energies are taken out.
+    threshold: clean.threshold, from which on energies are taken out. strain: another one (N,) in the window's.
     """
-    names = window.dataset.channels
+    names, strain = window.dataset.channels, window.series[0] if strain is None else strain
     if network.kind.array == "series":
-        return network.predict(window.series[None], names, 1, replaced)["removed"][0]
+        series = np.concatenate([strain[None], window.series[1:]])
+        return network.predict(series[None], names, 1, replaced)["removed"][0]
     energy = network.predict(window.energies[None].astype(np.float32), names, 1, replaced)["qplot"]
     mask = removal_mask(energy, threshold)
     shown = shown_of(window.dataset, np.array([window.event or 0]))
-    return estimator_of(window.dataset).tapered(window.series[:1], mask, shown)[0]
+    return estimator_of(window.dataset).tapered(strain[None], mask, shown)[0]
 
 
 def left_out(

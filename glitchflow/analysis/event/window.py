@@ -65,7 +65,11 @@ def window_at(dataset: Dataset, channels: Sequence[Source], gps: float) -> Windo
     """
     event = _event_at(dataset, gps)
     if dataset.recorded and "time" in dataset:
-        return from_files(dataset, channels, gps, event)
+        try:
+            return from_files(dataset, channels, gps, event)
+        except InputError:  # frames are often gone before anyone asks
+            if event is None or "series" not in dataset:
+                raise
     if event is None or "series" not in dataset:
         lacking = "no event shows this time" if event is None else "it keeps no series: store.series=float32"
         raise InputError(f"{gps:.3f}: {dataset.path}: {lacking}")

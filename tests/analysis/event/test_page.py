@@ -2,18 +2,23 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
-from helpers import linked, staged
+from helpers import linked, small, staged
 
 from glitchflow.analysis.attribute import EVERYTHING
 from glitchflow.analysis.event import event as write
+from glitchflow.analysis.event import said
 from glitchflow.analysis.event.page import find, methods, render, shares, vetoes, witnesses
+from glitchflow.analysis.event.survive import survival
 from glitchflow.analysis.event.window import from_files, window_at
 from glitchflow.analysis.opened import open_run
-from glitchflow.config import Source
+from glitchflow.config import Evaluate, Harm, Source, Veto
+from glitchflow.data.generate import ingest
+from glitchflow.data.store import open_store
 from glitchflow.errors import InputError
 
 
@@ -32,7 +37,7 @@ def loudest_of(run):
 def found(series_run):
     opened, window, event = loudest_of(series_run)
     assert window.event == event
-    return find(opened, window, series_run.evaluate, 5.0)
+    return find(opened, window, series_run.evaluate, Harm(snr=(8.0, 30.0)), 5.0)
 
 
 def test_what_is_removed_is_what_the_predictions_hold(found, series_run):
@@ -89,8 +94,72 @@ def test_the_page_is_one_file_that_needs_nothing(kind, request, tmp_path):
     assert path == tmp_path / "events" / f"{window.gps:.3f}.html"
     text = path.read_text()
     assert f"Event {event} of the test split" in text and text.count("<figure><svg") == 3
+    assert ("Would a signal survive?" in text) == (kind == "series_run"), (
+        "the other one removes nothing there"
+    )
     assert not re.search(r'(src|href)="http', text)
     assert "No veto" in text or "Vetoed" in text
+
+
+def test_where_the_files_are_gone_the_event_that_shows_the_time_is_taken(ray_session, tmp_path):
+    start, rate = 1_000_000_000, 256
+    path = tmp_path / f"S-ALL-{start}-64.hdf5"
+    with h5py.File(path, "w") as file:
+        for name in ("SIM:STRAIN", "SIM:ACC"):
+            values = np.random.default_rng(len(name)).standard_normal(64 * rate)
+            file.create_dataset(name, data=values).attrs.update(x0=start, dx=1 / rate, unit="m")
+    sources = [{"name": name, "files": [str(path)]} for name in ("SIM:STRAIN", "SIM:ACC")]
+    about = {"channels": sources, "times": {"start": start + 4, "end": start + 60}}
+    ingest(small(tmp_path, ingest=about, derived=[], store={"series": "float64"}))
+    dataset = open_store(tmp_path / "dataset.zarr")
+    middle = float(dataset["gps"][3])
+    before = window_at(dataset, dataset.config.ingest.channels, middle)
+    path.unlink()
+    after = window_at(dataset, dataset.config.ingest.channels, middle + 0.3)
+    assert (after.gps, after.event) == (middle, 3)
+    np.testing.assert_array_equal(after.series, before.series)
+    with pytest.raises(InputError):
+        window_at(dataset, dataset.config.ingest.channels, start + 1000.0)
+
+
+class Taking:
+    """A network of series that takes a share of the strain, or what a witness says."""
+
+    def __init__(self, share):
+        self.share, self.kind = share, SimpleNamespace(array="series")
+
+    def predict(self, block, channels, batch, replaced):
+        return {"removed": self.share * block[:, 0] + 1e-22 * block[:, channels.index("SIM:ACC")]}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_of_a_signal_is_kept_what_is_not_taken_of_it(found, share):
+    """A network that takes a share of the strain takes as much of a signal; one that is blind takes nothing."""
+    network = Taking(share)
+    whole = said.say_of(found.window, network, 5.0, {})
+    rows = survival(found.window, network, 5.0, Harm(snr=(9.0, 30.0), mass=(8.0, 32.0)), whole)
+    assert [(round(row["mass"], 6), row["snr"]) for row in rows] == [(8, 9), (16, 9), (32, 9)]
+    np.testing.assert_allclose([row["kept"] for row in rows], 1 - share, rtol=1e-6)
+
+
+def test_signals_end_where_what_is_removed_is_loudest_or_a_little_later(found):
+    white = np.abs(found.window.seen.whiten(found.whole[None, None])[0, 0])
+    time = (np.arange(white.size) - white.size // 2) / found.window.rate
+    shown = (time >= found.window.axes[1][0]) & (time <= found.window.axes[1][-1])
+    loudest = time[np.where(shown, white, 0).argmax()]
+    assert len(found.signals) == 3
+    for row in found.signals:
+        assert 0 <= row["time"] - loudest <= 0.1 * np.ptp(found.window.axes[1]) and 0 < row["kept"] < 1.01
+    text = render(found, found.window.gps, Evaluate(), Veto())
+    assert f"{100 * found.signals[0]['kept']:.1f} %</td>" in text
+
+
+def test_no_signals_are_asked_about_where_none_are_wanted(found):
+    network = Taking(0.1)
+    assert survival(found.window, network, 5.0, Harm(signals=0), found.whole) == []
+    assert survival(found.window, network, 5.0, Harm(), 0 * found.whole) == []
+    with pytest.raises(InputError, match=r"^harm.mass = \[900, 1000\]: the heaviest ends at "):
+        survival(found.window, network, 5.0, Harm(mass=(900.0, 1000.0)), found.whole)
 
 
 def test_a_time_that_nothing_shows_is_refused(series_run):
