@@ -29,9 +29,9 @@ from glitchflow.config import Experiment
 from glitchflow.progress import log
 from glitchflow.train.setup import Training
 
-# an example may take as long as it takes: no test asserts a time
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+# an example may take as long as it takes, for no test asserts a time; and the same ones are drawn each time
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # how soon Ray Train notices that workers are done
 
 

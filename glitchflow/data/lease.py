@@ -94,13 +94,17 @@ class _Lease:
     def beat(self) -> None:
         """Write a heartbeat every `BEAT` seconds until told to stop, or another's lease lies there."""
         while not self.stop.wait(BEAT) and not self.lost:
-            # whatever goes wrong, the next beat tries again; `check` knows how long none got through
-            with contextlib.suppress(Exception):
-                if not self.is_mine(self.read() or self.owner):
-                    self.lost = True
-                elif time.monotonic() - self.beaten <= SILENT:  # later it may be another's: `check` asks
-                    objects.put(self.place, self.name, self.content())
-                    self.beaten = time.monotonic()
+            self.beat_once()
+
+    def beat_once(self) -> None:
+        """Write a heartbeat, unless another's lease lies there, or may lie there by now."""
+        # whatever goes wrong, the next beat tries again; `check` knows how long none got through
+        with contextlib.suppress(Exception):
+            if not self.is_mine(self.read() or self.owner):
+                self.lost = True
+            elif time.monotonic() - self.beaten <= SILENT:  # later it may be another's: `check` asks
+                objects.put(self.place, self.name, self.content())
+                self.beaten = time.monotonic()
 
 
 @contextlib.contextmanager

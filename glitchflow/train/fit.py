@@ -70,7 +70,6 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     a signal ended the run.
     """
     directory, training = Path(experiment.workdir) / "train", training_of(experiment)
-    make_directory(directory)
     with lease.hold(directory) as still_mine:
         if overwrite:
             _keeps_its_origin(training.train, directory)
@@ -81,6 +80,7 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
             enough(training.train, experiment.cluster)
             if not kinds.of(training.model.name).draws:
                 gate(dataset, Terms.of(experiment), directory.with_name("baseline.json"))
+            make_directory(directory)  # of what is known to be right: a mistake leaves nothing behind
             with session(experiment.cluster.address, experiment.cluster.cpus):
                 gpu = accelerated(training.train)
                 # an earlier run is deleted when nothing can be wrong any more with what comes in its place

@@ -110,6 +110,8 @@ TABLES: dict[str, tuple[bytes | str, str]] = {
     "negative times": ("time\n-5\n", "-"),
     "times elsewhere": ("time\n900000000\n", "899999997"),
     "enormous times": ("time\n1e300\n", "row 1"),
+    "NUL bytes": (f"time\n{TIMES[0]}\n\0\0\0", "NUL"),
+    "a column twice": (f"time,time\n{TIMES[0]},{TIMES[1]}\n", "column time more than once"),
     "times in ns": ("time\n1381161604000000000\n", "row 1"),
 }
 # an override, and what the line names

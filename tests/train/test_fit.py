@@ -81,7 +81,8 @@ def test_training_needs_a_finished_dataset(tmp_path):
     with pytest.raises(
         InputError, match=r"dataset.zarr: no store there; make one with `glitchflow generate`"
     ):
-        fit(small(tmp_path))
+        fit(small(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_best_checkpoint_is_returned(trained_run):

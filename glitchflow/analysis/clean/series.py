@@ -21,7 +21,7 @@ from glitchflow.analysis.clean.files import Stretch
 from glitchflow.analysis.clean.line import along, crops_together, reach, usable, weight_of
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.recording import MARGIN, whole_seconds
-from glitchflow.signal.recorded.row import Row
+from glitchflow.signal.recorded.row import Row, tell_offset
 from glitchflow.signal.recorded.samples import Samples
 from glitchflow.signal.types import Array
 from glitchflow.train import checkpoint
@@ -78,7 +78,7 @@ class Twin:
 
         Raises `InputError` for a witness that is missing.
         """
-        given = _samples(strain)
+        given = _samples(self.strain, strain)
         told = {self.strain: given, **self._checked(witnesses)}
         stretch = Stretch(given.start, given.rate, given.values, given.unit, frame=False)
         span = segmentlist([segment(stretch.gps, stretch.stop)])
@@ -94,7 +94,7 @@ class Twin:
             raise InputError(
                 f"no series of {', '.join(missing)}: the twin listens to {', '.join(self.witnesses)}"
             )
-        return {name: _samples(witnesses[name]) for name in self.witnesses}
+        return {name: _samples(name, witnesses[name]) for name in self.witnesses}
 
     def _said(self, told: Mapping[str, Samples], start: float, stop: float) -> list[Step]:
         """What the twin says of every block that meets GPS times from `start` to `stop`."""
@@ -131,10 +131,15 @@ def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0) -> Twin:
     return Twin(replace(steps, lot=crops_together(trained.kind, len(steps.front.channels), steps.crop)))
 
 
-def _samples(series: Any) -> Samples:
+def _samples(name: str, series: Any) -> Samples:
     """A gwpy series as it would have been read from a file."""
-    values = np.asarray(series.value, np.float64)
-    return Samples(float(series.t0.value), float(series.sample_rate.value), values, str(series.unit))
+    values, start, rate = (
+        np.asarray(series.value, np.float64),
+        float(series.t0.value),
+        float(series.sample_rate.value),
+    )
+    tell_offset(name, start, rate)
+    return Samples(start, rate, values, str(series.unit))
 
 
 def _stop(one: Samples) -> float:

@@ -22,7 +22,7 @@ import numpy as np
 from glitchflow.config import Series, Source
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.frames import Piece, joined, pieces
-from glitchflow.signal.recorded.row import Row
+from glitchflow.signal.recorded.row import Row, tell_offset
 from glitchflow.signal.recorded.samples import Samples, read_samples
 from glitchflow.signal.types import Array
 
@@ -304,6 +304,7 @@ def _decode(
     for name, one in fresh.items():
         recording.decoded[piece.path, name] = _Decoded(low, high, one)
         if isinstance(one, Samples):
+            tell_offset(name, one.start, one.rate)
             recording.rates.setdefault(name, one.rate)
     found = [recording.decoded[piece.path, source.name].found for source in sources]
     _make_room(recording)

@@ -5,11 +5,12 @@ Shapes: R recorded sample, M sample at the common rate.
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.signal import firwin, resample_poly
 
+from glitchflow.progress import say
 from glitchflow.signal.recorded.samples import Samples
 from glitchflow.signal.types import Array
 
@@ -87,3 +88,14 @@ def grid_offset(start: float, rate: float) -> float:
     places = start * rate
     offset = places - round(places)
     return offset / rate if abs(offset) > 0.01 else 0.0  # GPS times in double precision are no better
+
+
+def tell_offset(name: str, start: float, rate: float) -> None:
+    """Says, once of a channel, that its first sample, at GPS `start`, is not on the grid of its `rate` in Hz."""
+    if offset := grid_offset(start, rate):
+        _say_offset(name, f"{1e3 * abs(offset):.3g} ms {'later' if offset > 0 else 'earlier'}")
+
+
+@cache
+def _say_offset(name: str, how: str) -> None:
+    say(f"{name}: begins between samples of its rate; the nearest are taken, and what it recorded was {how}")

@@ -3,8 +3,10 @@
 Shapes: R row.
 """
 
+import gzip
 import re
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ FORMATS = {
 }
 # tables inside a file that are tried where none is named, and what gwpy's readers call the key for one
 TABLES = ("sngl_burst", "sngl_inspiral", "triggers")
+TEXT = ("ascii", "csv")  # how the names of formats begin that are text
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how a text begins that is refused for what it is
 INSIDE = {".xml": "tablename", ".root": "treename", ".h5": "path", ".hdf5": "path", ".hdf": "path"}
 
 LATEST = 1e10  # s: the year 2296; beyond it, as in ns, a time is no GPS time
@@ -120,6 +124,7 @@ def _opened(times: Times, path: str) -> Any:
 
     suffix = Path(path.lower().removesuffix(".gz")).suffix
     form = times.format or FORMATS.get(suffix, "")
+    text = _text(path) if form.startswith(TEXT) else b""
     options: dict[str, Any] = {"format": form} if form else {}
     key = INSIDE.get(suffix)
     names = [times.table] if times.table else TABLES
@@ -131,7 +136,10 @@ def _opened(times: Times, path: str) -> Any:
                 warnings.filterwarnings(
                     "error", "path= was not specified"
                 )  # and the first of several is taken
-                return EventTable.read([path], **options, **one)  # in a list: gwpy cuts a path at its commas
+                # in a list: gwpy cuts a path at its commas
+                return _named_once(path, EventTable.read([path], **options, **one), text)
+        except InputError:
+            raise
         except ImportError as caught:
             raise InputError(
                 f"ingest.times.file = {path}: cannot be read: {caught}; LIGO_LW takes the extra [lal]"
@@ -142,6 +150,30 @@ def _opened(times: Times, path: str) -> Any:
     if not form and not key:
         hint = "; name gwpy's word for its format in ingest.times.format"
     raise InputError(f"ingest.times.file = {path}: cannot be read{hint}: {error}")
+
+
+def _text(path: str) -> bytes:
+    """A table of text. Raises `InputError` for one with NUL bytes, as power cuts leave: readers end a cell there."""
+    try:
+        with (gzip.open if path.lower().endswith(".gz") else open)(path, "rb") as file:
+            text: bytes = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"ingest.times.file = {path}: cannot be read: {_line(error)}") from None
+    if b"\0" in text and not text.startswith(UTF16):
+        row = text[: text.index(b"\0")].count(b"\n") + 1
+        raise InputError(f"ingest.times.file = {path}: has NUL bytes in line {row}, which are no text")
+    return text
+
+
+def _named_once(path: str, table: Any, text: bytes) -> Any:
+    """The table. Raises `InputError` where its text names a column twice, the second of which astropy calls NAME_1."""
+    for name in table.colnames:
+        first, _, count = name.rpartition("_")
+        if count.isdigit() and first in table.colnames and text and name.encode() not in text:
+            raise InputError(
+                f"ingest.times.file = {path}: has the column {first} more than once; give each a name of its own"
+            )
+    return table
 
 
 def _line(error: Exception) -> str:

@@ -130,6 +130,27 @@ def test_what_is_no_number(tmp_path):
     assert str(error.value) == (f"ingest.times.time = time: row 2 of {tmp_path}/a.csv is nan, no GPS time")
 
 
+@pytest.mark.parametrize(
+    ("name", "between"), [("a.csv", ","), ("a.csv.gz", ","), ("a.tsv", "\t"), ("a.txt", " ")]
+)
+def test_a_text_that_is_damaged_or_names_a_column_twice(tmp_path, name, between):
+    """Readers take NUL for the end of a cell, and the first of two columns for the only one."""
+    rows = [["time", "snr", "time_1"], ["1238166024.5", "12", "5"]]
+    text = "".join(between.join(row) + "\n" for row in rows)
+    assert read(tmp_path / name, text) == [(1238166024.5, "", 12.0)]
+    for broken, reason in (
+        (text.replace("4.5", "4.\x005"), "has NUL bytes in line 2, which are no text"),
+        (text + "\0" * 30, "has NUL bytes in line 3, which are no text"),
+        (
+            text.replace("time_1", "time"),
+            "has the column time more than once; give each a name of its own",
+        ),
+    ):
+        with pytest.raises(InputError) as error:
+            read(tmp_path / name, broken)
+        assert str(error.value) == f"ingest.times.file = {tmp_path}/{name}: {reason}"
+
+
 def omicron(path, time, snr, frequency):
     """An HDF5 file as Omicron writes them each minute: segments and triggers, a compound dataset each."""
     columns = ("time", "tstart", "tend", "frequency", "fstart", "fend", "q", "snr", "amplitude", "phase")
