@@ -88,7 +88,7 @@ STAGES = {
     "sample": Stage(
         "glitchflow.analysis.sample:sample",
         "Draw glitches from a trained generative twin: samples.zarr. Goes on where it stopped.",
-        "workdir seed infer.checkpoint model.name sample cluster",
+        "workdir seed infer.checkpoint model.name sample ingest.channels clean.format cluster",
         ("overwrite",),
     ),
     "evaluate": Stage(

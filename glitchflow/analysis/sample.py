@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 
 from glitchflow import config
 from glitchflow.analysis.infer import KERNELS, load_network, weights_of
+from glitchflow.analysis.inject import Injection, check, inject
 from glitchflow.cluster import device
 from glitchflow.config import Experiment, QPlot, Series, Whiten
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.memory import Memory
-from glitchflow.data.store import Array, Dataset, Design, Fixed, Layout, Writer, write_shard
+from glitchflow.data.store import Array, Dataset, Design, Fixed, Layout, Writer, open_store, write_shard
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.signal.qtransform import QTransform, build_engine
+from glitchflow.signal.recorded.frames import strain_of
 from glitchflow.signal.streams import DRAWN, generator
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
@@ -51,7 +53,8 @@ class Wanted:
 
 
 def sample(experiment: Experiment, overwrite: bool = False) -> Path:
-    """Write `workdir/samples.zarr`, or `sample.path`; returns its path. Goes on where it stopped.
+    """Write `workdir/samples.zarr`, or `sample.path`; returns its path. Goes on where it stopped. Where `sample.into`
+    names times, the strain with draws in it too.
 
     Raises `InputError` where the checkpoint is of another kind, where it was not trained on what is asked, and where
     other draws are there already.
@@ -60,6 +63,9 @@ def sample(experiment: Experiment, overwrite: bool = False) -> Path:
     found = find_twin(experiment)
     assert isinstance(found.normalisation, White), "a generative twin's"
     wanted = wanted_of(settings, experiment.seed, found, found.normalisation)
+    injection = injection_of(experiment)
+    if injection:
+        check(injection, found.normalisation.clean, settings.count, overwrite)
     design = partial(_design, found, found.normalisation, wanted, settings.count)
     agrees = partial(_agrees, _asked(found, wanted), settings.count)
     with Writer.begin(path, design, agrees, overwrite) as writer:
@@ -72,7 +78,18 @@ def sample(experiment: Experiment, overwrite: bool = False) -> Path:
         if not writer.dataset.complete:
             writer.collect()
             writer.complete()
+    if injection:
+        inject(open_store(path), injection)
     return path
+
+
+def injection_of(experiment: Experiment) -> Injection | None:
+    """Say where draws are put besides; None where `sample.into` names no time. Raises `InputError` without a strain."""
+    if not experiment.sample.into:
+        return None
+    directory = Path(experiment.workdir) / "injected"
+    source = strain_of(experiment.ingest)
+    return Injection(experiment.sample.into, source, experiment.clean.format, directory)
 
 
 def drawing(samples: int) -> Memory:

@@ -31,6 +31,12 @@ class Sample(Section):
         "times that a family is followed beyond what is common to all; another than 1 draws another distribution",
     )
     path: File = key("", "where they go; empty: workdir/samples.zarr")
+    into: list[float] = key(
+        [],
+        "GPS times at which the first draws are put into the strain of ingest.channels: workdir/injected,"
+        " as clean.format says",
+        "s",
+    )
 
 
 class Evaluate(Section):

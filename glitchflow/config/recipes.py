@@ -103,6 +103,19 @@ class Chirp(Family):
     start: float = key(15.0, "frequency at which the inspiral fades in", "Hz", gt=0)
 
 
+class Sampled(Family):
+    """Describes glitches that a generative twin drew, which no witness sees; each is as loud as it was drawn."""
+
+    weight: float = key(0.0, "relative number of events of this family", ge=0)
+    path: File = key("", "the store that `sample` wrote, of a twin that learned from transients alone")
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.weight and not self.path:
+            raise ValueError("path: which draws? name a store that `sample` wrote")
+        return self
+
+
 class Families(Section):
     """Holds the settings of every family."""
 
@@ -113,6 +126,7 @@ class Families(Section):
     bilinear: Bilinear = key(Bilinear(), "a vibration times a slow swing, each seen by a witness")
     blip: Blip = key(Blip(), "short broadband pulse that no witness sees")
     chirp: Chirp = key(Chirp(), "compact binary's inspiral, which no witness sees")
+    sampled: Sampled = key(Sampled(), "glitches that a generative twin drew")
 
 
 LINEAR = [name for name, info in Families.model_fields.items() if issubclass(info.annotation, Linear)]  # type: ignore[arg-type]

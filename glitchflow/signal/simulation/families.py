@@ -17,6 +17,7 @@ from glitchflow.config import Detector, ScatteredLight, Series
 from glitchflow.signal.simulation.couplings import Coupling
 from glitchflow.signal.simulation.drift import Drift
 from glitchflow.signal.simulation.noise import Spectra
+from glitchflow.signal.simulation.sampled import Draws
 from glitchflow.signal.simulation.shared import Shared
 from glitchflow.signal.types import Array, Indices, Spectrum
 
@@ -40,6 +41,7 @@ class Instrument:
     scattering: float  # strain amplitude of the light scattered once
     scattering_drift: Drift
     scatterer: Spectrum | None  # (K,): its motion over what its witness says; None: the same
+    draws: Draws | None  # of a generative twin
 
     @cached_property
     def floor(self) -> Array:
@@ -235,6 +237,13 @@ def _chirp(instrument: Instrument, rng: Random, time: Array, gps: float) -> Tran
     return Transient(strain, *instrument.leaked(strain, gps))
 
 
+def _sampled(instrument: Instrument, rng: Random, time: Array, gps: float) -> Transient:
+    """A draw of a generative twin as it was drawn, with its own strength: its SNR follows from the noise it meets."""
+    assert instrument.draws is not None, "a family without events"
+    strain = instrument.draws.strain(int(rng.integers(instrument.draws.count)), time)
+    return Transient(_whitened(strain, instrument.floor), scaled=False)
+
+
 def last_orbit(mass: float) -> float:
     """Returns the frequency in Hz at which two equal masses of a chirp mass (solar masses) leave their innermost stable
     orbit: c^3 / (6^(3/2) pi G M), M = 2^(6/5) Mc."""
@@ -294,4 +303,5 @@ FAMILIES = {
     "bilinear": FamilyMaker(_bilinear, witnessed=True, coupled=True),
     "blip": FamilyMaker(_blip, witnessed=False, coupled=False),
     "chirp": FamilyMaker(_chirp, witnessed=False, coupled=False),
+    "sampled": FamilyMaker(_sampled, witnessed=False, coupled=False),
 }

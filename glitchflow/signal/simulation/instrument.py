@@ -13,6 +13,7 @@ from glitchflow.signal.simulation.couplings import draw_coupling, draw_deaf, dra
 from glitchflow.signal.simulation.drift import Drift, draw_wander
 from glitchflow.signal.simulation.families import FAMILIES, Instrument, draw_scatterer, scattering_gain
 from glitchflow.signal.simulation.noise import channel_spectra
+from glitchflow.signal.simulation.sampled import find_draws
 from glitchflow.signal.simulation.shared import draw_shared
 from glitchflow.signal.streams import COUPLINGS, generator
 
@@ -50,6 +51,10 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
         scatterer, error = draw_scatterer(light, frequency, random("scatterer"))
         table["scattered_light"] = {"witness": light.witness, "strain_amplitude": gain}
         table["scattered_light"] |= {"calibration_error": error} if scatterer is not None else {}
+    draws, sampled = None, settings.families.sampled
+    if sampled.weight:
+        draws = find_draws(sampled.path, rate, series.duration)
+        table["sampled"] = {"draws": draws.count, **draws.sampled}
     levels = draw_wander(
         seed, [f"noise {name}" for name in [settings.strain, *settings.names]], settings.drift.memory
     )
@@ -66,6 +71,7 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
         scattering=gain,
         scattering_drift=draw_drift(settings, [f"scattered_light {settings.strain}"], seed),
         scatterer=scatterer,
+        draws=draws,
     )
     return instrument, table
 

