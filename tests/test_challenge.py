@@ -33,7 +33,8 @@ def stages(challenge, monkeypatch):
             made.mkdir(parents=True)
         if stage == "evaluate":
             beside = keys["evaluate.beside"].strip("[]").split(",")
-            methods = ["nothing", "network", *(f"network:{Path(one).name}" for one in beside if one)]
+            own = [one for one in keys["evaluate.methods"].strip("[]").split(",") if one]
+            methods = ["nothing", "network", *(f"network:{Path(one).name}" for one in beside if one), *own]
             family = {"glitches": 3, "events": 4, "scores": dict.fromkeys(methods, SCORES)}
             (where / "evaluation").mkdir(parents=True, exist_ok=True)
             file = where / "evaluation" / "metrics.json"
@@ -88,6 +89,18 @@ def test_a_network_alone_and_another_that_joins_it_later(challenge, stages, tmp_
         "unet_l1_untrained",
     }
     assert run.dataset.exists()
+
+
+def test_a_method_of_ones_own_joins_a_record_that_was_done(challenge, stages, tmp_path):
+    settings = ("easy", 2, tmp_path / "easy2", [])
+    challenge.scored(challenge.Run(*settings), ["coherent"], keep=False)
+    before = len(stages)
+    record = challenge.scored(challenge.Run(*settings, ["mine:fit"]), ["coherent"], keep=False)
+    assert told_of(stages)[before:] == [("generate", "easy2"), ("evaluate", "coherent")]
+    assert "evaluate.methods=[mine:fit]" in stages[-1][1]
+    assert "mine:fit" in record["families"]["witnessed"]["methods"]
+    challenge.scored(challenge.Run(*settings, ["mine:fit"]), ["coherent"], keep=False)
+    assert len(stages) == before + 2, "what is known is not made again"
 
 
 def a_record(seed, **methods):

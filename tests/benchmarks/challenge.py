@@ -9,9 +9,9 @@ fitted on the same split, scored on the same events, and stands in the same tabl
 among them: scores and what a family is left, mean over the seeds and half of the range between them, minutes by stage;
 as markdown, and as records, which `--render RECORD...` prints again as a page, others' (those of peers.py) among them.
 
-What is done is kept by seed and network (`--networks` names some), so an interrupted run goes on, and a network that is
-asked for later joins the record. A dataset is deleted once it is scored, and made again where it is wanted again;
-`--keep` keeps it.
+What is done is kept by seed and network (`--networks` names some), so an interrupted run goes on, and a network, or a
+method of one's own (`--method my.module:method`), that is asked for later joins the record. A dataset is deleted once
+it is scored, and made again where it is wanted again; `--keep` keeps it.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ SHOWN = (
     "skill",
     "removed",
     "destroyed",
-    "snr_kept_median",
-    "snr_kept_p1",
     "efficiency_0.1",
     "efficiency_1",
 )
+SIGNALS = ("snr_kept_median", "snr_kept_p1", "bias_time", "bias_phase", "bias_mass", "chi2")
 TOGETHER = "witnessed"
 
 UNTRAINED = "_untrained"  # what the name of a network before its first step ends with
@@ -133,6 +132,7 @@ class Run:
     seed: int
     home: Path
     overrides: Sequence[str]
+    own: Sequence[str] = ()  # methods of a user's, by import path
 
     @property
     def task(self) -> Task:
@@ -165,16 +165,22 @@ class Run:
         """Metrics of every method, the networks among them, each also as it was before its first step."""
         first, *others = [m for n in networks for m in (n, n + UNTRAINED) if f"infer {m}" in minutes.known]
         beside = f"evaluate.beside=[{','.join(str(self.home / other) for other in others)}]"
-        about = " ".join(networks)
-        self.stage(minutes, "evaluate", self.home / first, *NETWORKS[first], beside, about=about)
+        about, own = " ".join((*networks, *self.own)), f"evaluate.methods=[{','.join(self.own)}]"
+        self.stage(minutes, "evaluate", self.home / first, *NETWORKS[first], beside, own, about=about)
         return json.loads((self.home / first / "evaluation" / "metrics.json").read_text())
+
+
+def _has(known: Record, networks: Sequence[str], own: Sequence[str]) -> bool:
+    """Whether a record knows of these networks, and of a user's methods."""
+    methods = known["families"][TOGETHER]["methods"]
+    return set(networks) <= set(known.get("networks", NETWORKS)) and set(own) <= set(methods)
 
 
 def scored(run: Run, networks: Sequence[str], keep: bool) -> Record:
     """The record of a task's seed with these networks, and those that it had: made now, or read."""
     path = run.home / "record.json"
     known: Record | None = json.loads(path.read_text()) if path.exists() else None
-    if known and set(networks) <= set(known.get("networks", NETWORKS)):
+    if known and _has(known, networks, run.own):
         return known
     run.home.mkdir(parents=True, exist_ok=True)
     minutes = Minutes(run.home / "minutes.json")
@@ -215,7 +221,7 @@ def record_of(task: str, seed: int, metrics: dict[str, Any], minutes: dict[str, 
             first if method == "network" else method.removeprefix("network:"): {
                 score: float(f"{found['value']:.5g}")
                 for score, found in scores.items()
-                if score in SHOWN and found["value"] is not None
+                if score in (*SHOWN, *SIGNALS) and found["value"] is not None
             }
             for method, scores in entry["scores"].items()
         }
@@ -250,10 +256,12 @@ Every method on the same events, by `python tests/benchmarks/challenge.py`; what
 A dataset seed draws the detector's couplings anew; 1,500 events of it are for scan, validation and test, and networks
 learn from events that nothing stores. Mean over the seeds, and half of the range between them; in brackets how many of
 the seeds have a number, where not all do. `NETWORK_untrained` is a network before its first step; `oracle` is the
-perfect mask, `reference` is told family, transfer functions and gates.
+perfect mask, `reference` is told family, transfer functions and gates (on the easy task alone: where noise is shared,
+or a scatterer inexact, it is no bound).
 
-A method takes part by import path (`evaluate.methods`, [own.md](own.md#a-method)). The `record.json` of its run
-joins the tables of others': this page is `python tests/benchmarks/challenge.py --render docs/challenge/*.json`.
+A method takes part by import path (`--method my.module:method`, [own.md](own.md#a-method-of-comparison)). The
+`record.json` of its run joins the tables of others': this page is
+`python tests/benchmarks/challenge.py --render docs/challenge/*.json`.
 """
 
 
@@ -269,9 +277,11 @@ def tables(records: Sequence[Record]) -> Iterator[str]:
         some = [record for record in records if record["task"] == task]
         rows, seeds = methods(some), [record["seed"] for record in some]
         glitches = [record["families"][TOGETHER]["glitches"] for record in some]
-        shown = [score for score in SHOWN if _any(some, TOGETHER, score)]
-        cells = {m: [_cell(_over(some, TOGETHER, m, score)) for score in shown] for m in rows}
-        yield table(f"{task}: seeds {seeds}, {glitches} glitches", shown, cells)
+        for scores, about in ((SHOWN, f"seeds {seeds}, {glitches} glitches"), (SIGNALS, "what signals keep")):
+            shown = [score for score in scores if _any(some, TOGETHER, score)]
+            cells = {m: [_cell(_over(some, TOGETHER, m, score)) for score in shown] for m in rows}
+            if shown or scores is SHOWN:
+                yield table(f"{task}: {about}", shown, cells)
         for score in ("residual", "left"):
             families = [family for family in some[0]["families"] if _any(some, family, score)]
             cells = {m: [_cell(_over(some, f, m, score)) for f in families] for m in rows}
@@ -345,6 +355,9 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument(
+        "--method", nargs="+", default=[], help="of your own: import paths package.module:function"
+    )
     parser.add_argument("--keep", action="store_true", help="keep datasets")
     parser.add_argument(
         "--render", type=Path, nargs="+", help="records to print as a page, and nothing to run"
@@ -356,7 +369,9 @@ def main() -> int:
     home = arguments.workdir.resolve()
     records = [
         scored(
-            Run(task, seed, home / f"{task}{seed}", arguments.overrides), arguments.networks, arguments.keep
+            Run(task, seed, home / f"{task}{seed}", arguments.overrides, arguments.method),
+            arguments.networks,
+            arguments.keep,
         )
         for seed in arguments.seeds
         for task in arguments.tasks
