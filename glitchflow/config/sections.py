@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from glitchflow.config.base import Channel, Every, File, Names, Range, Section, Url, key
 from glitchflow.config.recipes import Detector, Notebook
@@ -256,6 +256,9 @@ class Model(Section):
     options: dict[str, Any] = key({}, "further arguments of the model, as depth")
 
 
+Memory = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Train(Section):
     """Says how a network is trained, and by how many workers."""
 
@@ -273,16 +276,19 @@ class Train(Section):
         "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies; coherent, flow: l2",
     )
     lr: float = key(2e-3, "learning rate", gt=0)
-    weight_decay: float = key(1e-4, "AdamW's weight decay", ge=0)
+    optimizer: Literal["adamw", "adam"] = key("adamw", "adam: weight decay as part of the gradient")
+    betas: tuple[Memory, Memory] = key(
+        (0.9, 0.999), "memories of the gradient and its square; not coherent twins'"
+    )
+    weight_decay: float = key(1e-4, "the optimiser's weight decay", ge=0)
     schedule: Literal["constant", "cosine", "plateau"] = key("cosine", "learning rate over time")
     warmup: int = key(50, "steps of linear warm-up", ge=0)
-    patience: int = key(3, "plateau: epochs without progress before the rate is halved", gt=0)
+    patience: int = key(3, "plateau: epochs without progress before the rate falls", gt=0)
+    factor: float = key(0.5, "plateau: by which it falls", gt=0, lt=1)
+    floor: float = key(0.0, "plateau: learning rate below which it does not fall", ge=0)
     early_stop: int | None = key(None, "stop after this many epochs without a better validation loss", gt=0)
-    ema: float = key(
-        0.0,
-        "memory of the running mean of the weights that is validated and kept; 0: the weights themselves",
-        ge=0,
-        lt=1,
+    ema: Memory = key(
+        0.0, "memory of the running mean of the weights that is validated and kept; 0: the weights themselves"
     )
     clip: float | None = key(1.0, "largest gradient norm; null: no clipping", gt=0)
     accumulate: int = key(1, "batches per optimiser step", gt=0)

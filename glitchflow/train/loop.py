@@ -151,7 +151,7 @@ def learning_rate(settings: Train, progress: Progress, batches: int) -> float:
     decay = {
         "constant": 1.0,
         "cosine": 0.5 * (1 + math.cos(math.pi * min(1.0, progress.step / max(1, steps)))),
-        "plateau": 0.5**progress.halvings,
+        "plateau": max(settings.factor**progress.halvings, min(1.0, settings.floor / settings.lr)),
     }[settings.schedule]
     return settings.lr * warm * decay
 

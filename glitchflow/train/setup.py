@@ -142,7 +142,10 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
 
 
 def _optimizer(groups: list[dict[str, Any]], settings: config.Train) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    kinds_of_it = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    return kinds_of_it[settings.optimizer](
+        groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+    )
 
 
 def _resume(last: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> Progress:

@@ -28,7 +28,7 @@ class Progress:
     step: int = 0  # optimiser steps done
     epoch: int = 0
     batch: int = 0  # batches of this epoch done
-    halvings: int = 0  # of the learning rate, by the plateau schedule
+    halvings: int = 0  # times that the learning rate fell, by the plateau schedule
     stale: int = 0  # epochs since the best validation loss
     best: float = math.inf
     sums: list[Losses] = field(default_factory=list)  # of each worker

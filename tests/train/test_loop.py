@@ -267,6 +267,19 @@ def test_plateau_halves_the_rate(training, home):
     assert metrics["lr"] < 1e-12
 
 
+def test_a_plateau_lowers_the_rate_by_the_factor_asked_down_to_the_floor(training):
+    settings = change(training, lr=1e-3, warmup=0, schedule="plateau", factor=0.1, floor=4e-5).train
+    rates = [learning_rate(settings, Progress(halvings=times), 10) for times in range(4)]
+    assert rates == pytest.approx([1e-3, 1e-4, 4e-5, 4e-5])
+
+
+@pytest.mark.parametrize("name, kind", [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_optimiser_is_the_one_asked_for(training, home, name, kind):
+    learner = prepare(change(training, optimizer=name, betas=(0.5, 0.9), weight_decay=0.0), home)
+    assert type(learner.optimizer) is kind
+    assert all(group["betas"] == (0.5, 0.9) for group in learner.optimizer.param_groups)
+
+
 @pytest.fixture
 def first(trained_run) -> checkpoint.Checkpoint:
     """The best checkpoint of another run, to start from."""
