@@ -11,7 +11,8 @@ from glitchflow.model.layers import at_least_one, convolve, lift
 class Decoder(nn.Module):
     """Stacks `depth` convolutions of `width` channels and a linear last layer.
 
-    It is of the kind of the original notebook's (original.py has that one to the letter) and takes any image of at least 2 x 2 pixels. The receptive field is 2
+    It is of the kind of the original notebook's (original.py has that one to the letter). It takes any image of at
+    least 2 x 2 pixels. The receptive field is 2
     depth + 3 pixels each way, so a strain that answers later than that, or elsewhere in frequency, is out of reach:
     that is what the others are for. The first layer is not normalised and reaches the last one directly: normalising
     per event divides out how loud an event is, which the output must know.
