@@ -127,13 +127,14 @@ def test_what_others_say_of_the_same_events_joins_the_tables(challenge):
     ours = [a_record(k, nothing={"residual": 1.0}, mine={"residual": 0.5}) for k in (1, 2)]
     theirs = [a_record(k, peer={"residual": 0.25 * k}, mine={"residual": 0.6}) for k in (1, 2)]
     theirs[0]["families"]["witnessed"]["methods"]["once"] = {"residual": 2.0}
-    scores, _, _ = challenge.tables([*ours, *theirs])
+    ours[1]["families"]["witnessed"]["methods"]["mine"]["left"] = 0.125
+    scores, *_ = challenge.tables([*ours, *theirs])
     rows = scores.splitlines()[-4:]
     assert rows == [
-        "| peer | 0.375 ± 0.12 |",
-        "| mine | 0.6 ± 0 |",
-        "| nothing | 1 ± 0 |",
-        "| once | 2 (1) |",
+        "| peer | 0.375 ± 0.12 | – |",
+        "| mine | 0.6 ± 0 | 0.125 (1) |",
+        "| nothing | 1 ± 0 | – |",
+        "| once | 2 (1) | – |",
     ]
     assert set(ours[0]["families"]["witnessed"]["methods"]) == {"nothing", "mine"}, (
         "a record stays what it was"

@@ -230,7 +230,7 @@ def record_of(task: str, seed: int, metrics: dict[str, Any], minutes: dict[str, 
 
 
 def joined(records: Sequence[Record]) -> list[Record]:
-    """One record of each task's seed: what several say of the same events, that a method's last one said of it."""
+    """One record of each task's seed: what several say of the same events, the last one where they say it twice."""
     found: dict[tuple[str, int], Record] = {}
     for record in records:
         one = found.setdefault((record["task"], record["seed"]), record)
@@ -239,7 +239,9 @@ def joined(records: Sequence[Record]) -> list[Record]:
         families = dict(one["families"])
         for name, family in record["families"].items():
             there = families.get(name, family)
-            families[name] = {**family, **there, "methods": there["methods"] | family["methods"]}
+            known = there["methods"]
+            more = {method: known.get(method, {}) | scores for method, scores in family["methods"].items()}
+            families[name] = {**family, **there, "methods": known | more}
         minutes = one["minutes"] | record["minutes"]
         found[record["task"], record["seed"]] = {**one, "families": families, "minutes": minutes}
     return list(found.values())
