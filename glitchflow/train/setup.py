@@ -96,6 +96,11 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     """Build the network, and load the last checkpoint of `directory` where there is one."""
     settings, kind = training.train, kinds.of(training.model.name)
     chosen = choose_channels(dataset.channels, training.loader.witnesses)
+    if len(chosen) < 2 and not kind.draws:
+        raise InputError(
+            f"{dataset.path}: has no witness beside {dataset.channels[0]}, which model.name = {training.model.name}"
+            " predicts from; model.name=flow learns from the strain alone"
+        )
     channels = kind.channels(dataset, [dataset.channels[i] for i in chosen])
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None

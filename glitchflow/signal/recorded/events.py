@@ -66,7 +66,8 @@ def recorded(
         )
     if not lot and len(sources) + len(derived) < 2:
         say(
-            f"{sources[0].name} has no witness beside it in ingest.channels: no network can be trained on that"
+            f"{sources[0].name} has no witness beside it in ingest.channels: only a generative twin"
+            " (model.name=flow) can be trained on that"
         )
     starts = [event_start(series, trigger.gps) for trigger in triggers]
     recording = open_recording(sources, series, starts, lot, rates)

@@ -299,6 +299,7 @@ def test_more_families_than_a_store_takes(recording, tmp_path):
 
 def test_no_witness_is_said_at_once(recording, tmp_path, capsys):
     ingest(experiment(tmp_path, recording[:1], times=[1010.0]))
-    assert "S1:A has no witness beside it in ingest.channels: no network can be trained on that\n" in (
-        capsys.readouterr().err
-    )
+    assert (
+        "S1:A has no witness beside it in ingest.channels: only a generative twin (model.name=flow) can be trained on"
+        " that\n"
+    ) in capsys.readouterr().err
