@@ -6,7 +6,8 @@ Each check raises ValueError("key = value: what is allowed").
 import difflib
 import math
 
-from glitchflow.config.recipes import LINEAR, SHOWN, Detector
+from glitchflow.config.families import LINEAR, SHOWN
+from glitchflow.config.recipes import Detector
 from glitchflow.config.recorded import Ingest
 from glitchflow.config.sections import (
     Derived,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from glitchflow.config import load, parse
-from glitchflow.config.recipes import Families
+from glitchflow.config.families import Families
 from glitchflow.errors import InputError
 
 FAMILIES = "simulate.detector.families"

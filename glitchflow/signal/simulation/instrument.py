@@ -51,10 +51,9 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
         scatterer, error = draw_scatterer(light, frequency, random("scatterer"))
         table["scattered_light"] = {"witness": light.witness, "strain_amplitude": gain}
         table["scattered_light"] |= {"calibration_error": error} if scatterer is not None else {}
-    draws, sampled = None, settings.families.sampled
-    if sampled.weight:
-        draws = find_draws(sampled.path, rate, series.duration)
-        table["sampled"] = {"draws": draws.count, **draws.sampled}
+    sampled = settings.families.sampled
+    draws = find_draws(sampled.path, rate, series.duration) if sampled.weight else None
+    table |= {"sampled": {"draws": draws.count, **draws.sampled}} if draws else {}
     levels = draw_wander(
         seed, [f"noise {name}" for name in [settings.strain, *settings.names]], settings.drift.memory
     )

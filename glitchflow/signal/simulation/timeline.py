@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from glitchflow.config import Detector
-from glitchflow.config.recipes import LINEAR
+from glitchflow.config.families import LINEAR
 from glitchflow.signal.simulation.families import FAMILIES, Instrument
 from glitchflow.signal.simulation.noise import colour
 from glitchflow.signal.streams import TIMELINE, generator

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import detector_recipe
 
-from glitchflow.config.recipes import LINEAR, Families
+from glitchflow.config.families import LINEAR, Families
 from glitchflow.signal.qtransform import QTransform
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.simulation.noise import advanced_detector_asd
