@@ -29,7 +29,6 @@ from glitchflow.data.store import Array, Dataset, Design, Fixed, Layout, Writer,
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.signal.qtransform import QTransform, build_engine
-from glitchflow.signal.recorded.frames import strain_of
 from glitchflow.signal.streams import DRAWN, generator
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
@@ -85,11 +84,12 @@ def sample(experiment: Experiment, overwrite: bool = False) -> Path:
 
 def injection_of(experiment: Experiment) -> Injection | None:
     """Say where draws are put besides; None where `sample.into` names no time. Raises `InputError` without a strain."""
+    channels, form = experiment.ingest.channels, experiment.clean.format
     if not experiment.sample.into:
         return None
-    directory = Path(experiment.workdir) / "injected"
-    source = strain_of(experiment.ingest)
-    return Injection(experiment.sample.into, source, experiment.clean.format, directory)
+    if not channels:
+        raise InputError("sample.into: ingest.channels = []: name the strain that draws go into")
+    return Injection(experiment.sample.into, channels[0], form, Path(experiment.workdir) / "injected")
 
 
 def drawing(samples: int) -> Memory:
