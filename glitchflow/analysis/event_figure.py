@@ -18,6 +18,7 @@ from glitchflow.data import store
 from glitchflow.data.view import axes, strain_engine
 from glitchflow.errors import InputError
 from glitchflow.figures import qplots as plots
+from glitchflow.figures import save
 from glitchflow.figures.subtraction import Subtracted
 from glitchflow.figures.subtraction import subtracted as draw_subtracted
 from glitchflow.score import metrics
@@ -45,7 +46,7 @@ def draw(path: str, event: int | None, figure: str = "") -> Path:
     drawn = _response(opened, event) if "checkpoints" in opened.attributes else _channels(opened, event)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        drawn.savefig(target, dpi=150)
+        save(drawn, target, dpi=150)
     except OSError as error:
         raise InputError(f"--figure {figure}: cannot be written: {error.strerror}") from None
     return target

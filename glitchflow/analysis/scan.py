@@ -30,6 +30,7 @@ from glitchflow.data.memory import Memory, Shape
 from glitchflow.data.splits import splits_of_times
 from glitchflow.data.store import SPLITS, UNSPLIT, exists, open_store
 from glitchflow.errors import InputError
+from glitchflow.figures import save
 from glitchflow.figures.scan import ranking
 from glitchflow.progress import say
 from glitchflow.score.coincidence import Peaks, Scores, Tolerance, block_scores, find_peaks, stack
@@ -91,7 +92,7 @@ def scan(experiment: Experiment) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "scan.json"
     path.write_text(json.dumps(plain(result | {"provenance": provenance()}), indent=1, allow_nan=False))
-    ranking(result).savefig(directory / "scan.png", dpi=150)
+    save(ranking(result), directory / "scan.png", dpi=150)
     (directory / "witnesses.txt").write_text(channel_list(result), encoding="utf-8")
     say(table(result))
     return path

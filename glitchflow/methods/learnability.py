@@ -5,6 +5,7 @@ exactly, but not the noise. Where its likelihood is not clearly better than the 
 learn. The test split is left alone.
 """
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def gate(dataset: Dataset, terms: Terms, path: Path) -> None:
     if not len(dataset.indices("validation")) or not len(dataset.indices("train")):
         say("no events to judge the dataset by: its train or validation split is empty")
         return
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = _known(path)
     if known.get("made_from") == terms.fingerprint(dataset):
         say(table(known))
     else:
@@ -75,6 +76,14 @@ def gate(dataset: Dataset, terms: Terms, path: Path) -> None:
         raise InputError(
             f"{dataset.path}: {known['verdict']['words']}; baseline.refuse=false trains on it all the same"
         )
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What was measured before; nothing where a file is damaged, for it is measured anew then."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def judge(dataset: Dataset, terms: Terms, path: Path) -> dict[str, Any]:

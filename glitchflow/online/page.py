@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from glitchflow.figures import save
 from glitchflow.online.hours import FLAGS, HOUR, VETO, Veto
 from glitchflow.online.past import SHOWN, Glitch, Past, states, vetoes, white
 from glitchflow.online.replay import GPS_EPOCH, LEAP
@@ -189,5 +190,5 @@ def glitch(one: Glitch, front: Front) -> bytes:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    save(figure, buffer, format="png", dpi=110)
     return buffer.getvalue()

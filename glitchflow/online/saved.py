@@ -69,6 +69,13 @@ def pack(saved: Saved) -> bytes:
 
 def unpack(content: bytes) -> Saved:
     """Read what `pack` wrote. Raises ValueError for anything else."""
+    try:
+        return _unpacked(content)
+    except (KeyError, TypeError, AttributeError, OverflowError, StopIteration, RuntimeError) as error:
+        raise ValueError(f"is not what was kept: {type(error).__name__}: {error}") from None
+
+
+def _unpacked(content: bytes) -> Saved:
     line, _, rest = content.partition(b"\n")
     head = json.loads(line)
     if zlib.crc32(rest) != head["crc"]:

@@ -76,7 +76,7 @@ def recover(outbox: Outbox) -> Found:
     if path.exists():
         try:
             saved = unpack(path.read_bytes())
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read: {error}; delete it to begin anew") from None
         memory = saved.memory if saved.identity == outbox.identity else None
         found = Found(memory, saved.memory.written, saved.log)

@@ -27,6 +27,7 @@ from glitchflow.config import Experiment, parse
 from glitchflow.data.loader import Batch
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
+from glitchflow.figures import save
 from glitchflow.figures.scaling import MODES, Measurement, draw_scaling
 from glitchflow.progress import say
 from glitchflow.train.fit import accelerated, enough, join, run_workers
@@ -75,7 +76,7 @@ def scaling(experiment: Experiment, workers: str | Sequence[int], steps: int = 2
     _write(found, directory / "scaling.csv")
     model, cpus = experiment.model, experiment.train.threads
     title = f"{model.name}, width {model.width}, {cpus} CPU(s) a worker"
-    draw_scaling(found, title).savefig(directory / "scaling.png", dpi=120)
+    save(draw_scaling(found, title), directory / "scaling.png", dpi=120)
     return directory
 
 

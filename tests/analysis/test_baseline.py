@@ -89,6 +89,15 @@ def test_other_settings_are_measured_anew(judged, monkeypatch):
         gate(changed)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"made_from": ', b"[]", b"\xff\x00"])
+def test_a_damaged_file_is_measured_anew(judged, tmp_path, monkeypatch, content):
+    experiment, result = judged
+    path = tmp_path / "baseline.json"
+    path.write_bytes(content)
+    monkeypatch.setattr(module, "judge", lambda dataset, terms, path: result)
+    learnability.gate(open_store(experiment.dataset), learnability.Terms.of(experiment), path)
+
+
 def test_data_that_cannot_teach_are_refused_unless_told_otherwise(ray_session, tmp_path):
     """Transients far below the noise: even who knows them exactly predicts the strain no better."""
     quiet = small(tmp_path)

@@ -71,7 +71,7 @@ def test_unknown_keys_name_the_nearest_known_one(values, message):
             ": workdir: KeyError raised while resolving interpolation:",
         ),
         ("seed: " + 5000 * "[" + 5000 * "]", ": is nested too deeply, or refers to itself"),
-        ('workdir: "a\\0b"\n', ": workdir = a\0b: must not hold the character NUL"),
+        ('workdir: "a\\0b"\n', ": workdir = a\\x00b: must not hold the character NUL"),
         (
             "store: {path: s3://key:secret@bucket/x}\n",
             ": store.path: must not hold a password: what is made quotes",

@@ -41,6 +41,7 @@ from glitchflow.data.objects import write_text
 from glitchflow.data.store import SKIPPED, Dataset
 from glitchflow.data.view import slides
 from glitchflow.errors import InputError
+from glitchflow.figures import save
 from glitchflow.figures.evaluation import figures
 from glitchflow.methods.compare import Comparison, compare, fit_methods
 from glitchflow.methods.method import Fit
@@ -306,7 +307,7 @@ def _write(directory: Path, result: dict[str, Any], rows: Columns, found: Attrib
     if found:
         write_csv(directory / "attribution.csv", attribution_rows(found))
     for name, figure in figures(result).items():
-        figure.savefig(directory / f"{name}.png", dpi=110)
+        save(figure, directory / f"{name}.png", dpi=110)
     say(summary(result))
     return directory
 

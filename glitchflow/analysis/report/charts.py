@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.figures import qplots as plots
+from glitchflow.figures import save
 
 # what matplotlib writes, and the page's colour for it: ink, lines, shades, then the network's
 COLOURS = {"#000000": "currentColor", "#222222": "currentColor", "#dddddd": "var(--line)"}
@@ -29,7 +30,7 @@ def svg(figure: Figure) -> Markup:
         axis.patch.set_visible(False)
     buffer = io.StringIO()
     with matplotlib.rc_context(SVG):
-        figure.savefig(buffer, format="svg", metadata=_NOTHING)
+        save(figure, buffer, format="svg", metadata=_NOTHING)
     text = re.sub(r"\s*\n\s*", "\n", buffer.getvalue()[buffer.getvalue().index("<svg") :])
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'(?<= )d="[^"]*"', _shortened, text)

@@ -42,6 +42,12 @@ def damage(path: Path) -> str:
         return "" if told in (0, posix_sum(_chunks(file, size - 4))) else "differs from its checksum"
 
 
+def is_gwf(path: Path) -> bool:
+    """Say whether a file begins as GWF does, whatever it is called. Raises `OSError` where it cannot be read."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
     """The first `size` bytes of a file."""
     file.seek(0)

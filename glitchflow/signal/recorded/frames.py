@@ -75,8 +75,9 @@ def _cached(path: Path, key: str) -> list[str]:
 
     try:
         return [_path(file_path(entry)) for entry in read_cache(path)]
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{key} = {path}: not a cache or ffl list: {error}") from None
+    except (ValueError, TypeError, OSError, RuntimeError) as error:  # LAL's own are RuntimeErrors
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{key} = {path}: not a cache or ffl list: {reason}") from None
 
 
 def _path(entry: str) -> str:

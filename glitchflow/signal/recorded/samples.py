@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.signal.recorded.checksum import damage
+from glitchflow.signal.recorded.checksum import damage, is_gwf
 
 # by a file's suffix, where no format is given
 GWF = ("gwf", "gwf.lalframe")
@@ -79,14 +79,13 @@ def read_samples(
     form: gwpy's name of the format; empty: by the file's suffix, or as gwpy guesses. A channel that cannot be read
     costs itself, with the reason in words. What comes back may begin up to 1 s earlier and end up to 1 s later.
     """
-    form = form or FORMATS.get(Path(path).suffix.lower(), "")
-    if form in GWF:
-        try:
-            why = damage(Path(path))
-        except OSError as error:
-            why = error.strerror or _words(error)
-        if why:
-            return dict.fromkeys(channels, why)
+    try:
+        form = form or FORMATS.get(Path(path).suffix.lower(), "") or (GWF[0] if is_gwf(Path(path)) else "")
+        why = damage(Path(path)) if form in GWF else ""
+    except OSError as error:
+        why = error.strerror or _words(error)
+    if why:
+        return dict.fromkeys(channels, why)
     return read_whole(path, form, channels, start, stop)
 
 
@@ -267,15 +266,20 @@ def _read_hdf5(path: str, form: str, channels: Sequence[str], start: float, stop
 
 
 def bit_names(path: str, channel: str) -> list[str]:
-    """Returns the names of a state channel's bits, from 0 on, as GWOSC's files have them; none where nothing tells."""
+    """Returns the names of a state channel's bits, from 0 on, as GWOSC's files have them; none where nothing tells.
+
+    Raises `OSError` for an HDF5 file that cannot be read.
+    """
     if h5py.is_hdf5(path):
         place, _, mask = channel.rpartition("/")
-        with h5py.File(path) as file:
-            beside = [
-                name for name in file.get(place or "/", {}) if name.startswith(mask[:-4] + "Shortnames")
-            ]
-            found = file[f"{place}/{beside[0]}"][:].tolist() if beside else []
-        return [one.decode() if isinstance(one, bytes) else str(one) for one in found]
+        try:
+            with h5py.File(path) as file:
+                group = file.get(place or "/", {})
+                beside = [name for name in group if name.startswith(mask[:-4] + "Shortnames")]
+                found = file[f"{place}/{beside[0]}"][:].tolist() if beside else []
+        except Exception as error:  # noqa: BLE001  h5py raises anything on a bad file
+            raise OSError(_words(error)) from None
+        return [one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in found]
     return next((names for end, names in GWOSC_BITS.items() if channel.endswith(end)), [])
 
 

@@ -70,7 +70,10 @@ def _from_state(ingest: Ingest, wanted: Segments, key: str, over: Over) -> segme
 
 def _mask(wanted: Segments, key: str, path: str) -> int:
     """The bits that are to be set, of which some are named in a file."""
-    names = bit_names(path, wanted.channel) if any(isinstance(bit, str) for bit in wanted.bits) else []
+    try:
+        names = bit_names(path, wanted.channel) if any(isinstance(bit, str) for bit in wanted.bits) else []
+    except OSError as error:
+        raise InputError(f"ingest.{key}.bits: {path} cannot be read: {error}") from None
     for bit in wanted.bits:
         if isinstance(bit, str) and bit not in names:
             raise InputError(

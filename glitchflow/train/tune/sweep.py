@@ -27,6 +27,7 @@ from glitchflow.data.identity import recipe
 from glitchflow.data.objects import make_directory, read, write_text
 from glitchflow.data.store.dataset import Dataset, open_store
 from glitchflow.errors import InputError, RunError
+from glitchflow.figures import save
 from glitchflow.figures.sweep import draw_trials
 from glitchflow.methods.learnability import Terms, gate
 from glitchflow.progress import say
@@ -211,7 +212,7 @@ def conclude(experiment: Experiment, directory: Path, metric: str) -> Path:
     scored = [trial for trial in trials if trial.score is not None]
     if not scored:
         raise RunError(f"{directory}: no trial has finished an epoch; see the log.txt of each in trials/")
-    draw_trials(trials, metric).savefig(directory / "trials.png", dpi=120)
+    save(draw_trials(trials, metric), directory / "trials.png", dpi=120)
     best, path = scored[0], directory / "best.yaml"
     settings = space.apply(experiment, best.values).model_dump(mode="json", exclude_defaults=True)
     settings.get("cluster", {}).pop("address", None)  # of this sweep's cluster, which may be gone

@@ -12,6 +12,7 @@ from glitchflow.data.frames import write_gwf
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.frames import coverage, find_files
 from glitchflow.signal.recorded.recording import read_channel
+from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.signal.recorded.tables import read_table
 
 START, RATE = 1381161600, 256
@@ -101,3 +102,26 @@ def test_several_frame_types_in_one_cache(tmp_path):
         np.testing.assert_array_equal(
             read_channel(source, START + 6, 4, RATE), 6 + np.arange(4 * RATE) / RATE
         )
+
+
+def test_a_cache_with_an_entry_that_is_none_is_one_line(tmp_path):
+    """LAL's readers raise errors of their own."""
+    path = tmp_path / "a.lcf"
+    path.write_text("H H1_A 1000000000 < file://localhost/a/H-A-1000000000-4.gwf\n")
+    with pytest.raises(InputError) as error:
+        find_files([str(path)], "ingest.times.file")
+    assert str(error.value).startswith(f"ingest.times.file = {path}: not a cache or ffl list: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_frame_file_is_checked_whatever_it_is_called(tmp_path):
+    """LALFrame ends the process at some that are cut."""
+    whole, cut = tmp_path / "a.gwf", tmp_path / "frame"
+    write_gwf(
+        TimeSeriesDict({"H1:A": TimeSeries(np.ones(4 * RATE), t0=START, sample_rate=RATE, name="H1:A")}),
+        whole,
+    )
+    cut.write_bytes(whole.read_bytes())
+    assert not isinstance(read_samples(str(cut), "", ["H1:A"])["H1:A"], str)
+    cut.write_bytes(whole.read_bytes()[:200])
+    assert read_samples(str(cut), "", ["H1:A"]) == {"H1:A": "is not all of a frame file"}

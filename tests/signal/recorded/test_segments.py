@@ -8,7 +8,7 @@ from gwpy.timeseries import TimeSeries
 from helpers import small
 from igwn_segments import segment
 
-from glitchflow.config import parse
+from glitchflow.config import Ingest, parse
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded import segments
 from glitchflow.signal.recorded.segments import usable_time
@@ -188,3 +188,14 @@ def test_what_gives_no_segments(tmp_path, files):
         InputError, match=r"ingest.segments: give a list, or a file, or a channel, not several"
     ):
         parse({"ingest": {"segments": {"file": "a", "channel": "b"}}})
+
+
+def test_a_damaged_file_whose_bits_are_named_is_one_line(tmp_path):
+    path = tmp_path / "H-H1_A-1000000000-4.h5"
+    with h5py.File(path, "w") as file:
+        file["quality/simple/DQmask"] = np.ones(4, int)
+    path.write_bytes(path.read_bytes()[:-500])
+    state = {"channel": "quality/simple/DQmask", "bits": ["DATA"]}
+    ingest = Ingest.model_validate({"channels": [{"name": "H1:A", "files": [str(path)]}], "segments": state})
+    with pytest.raises(InputError, match=rf"^ingest.segments.bits: {path} cannot be read: .*truncated file"):
+        usable_time(ingest)

@@ -1,0 +1,41 @@
+"""Names of channels, families and directories are drawn as they are, whatever is in them."""
+
+import io
+from html import unescape
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from glitchflow.analysis.report.charts import series
+from glitchflow.figures import save
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "a$\\frac{$b",
+    "$x^2$",
+    'it\'s "q" & co',
+    "{{ 7*7 }}",
+    "</svg></style>",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_text(name):
+    page = str(series({name: np.ones((2, 64))}, [name, name], np.arange(64) / 8))
+    assert page.count("<svg") == page.count("</svg>") == 1
+    assert "<script" not in page and "<img" not in page
+    assert unescape(page).count(name) >= 3
+
+
+def test_ticks_of_a_logarithmic_axis_stay_powers():
+    figure = Figure()
+    axis = figure.subplots()
+    axis.semilogy([1, 2], [1, 1e6])
+    axis.set_title("$x^2$")
+    buffer = io.StringIO()
+    save(figure, buffer, format="svg", metadata={"Date": None})
+    with_ticks = buffer.getvalue()
+    assert "mathdefault" not in with_ticks.replace("<!-- $\\mathdefault", "")
+    assert "<!-- $x^2$ -->" in with_ticks or "$x^2$" in with_ticks
