@@ -16,6 +16,7 @@ from glitchflow.signal.simulation.noise import channel_spectra
 from glitchflow.signal.simulation.sampled import find_draws
 from glitchflow.signal.simulation.shared import draw_shared
 from glitchflow.signal.streams import COUPLINGS, generator
+from glitchflow.signal.types import Array, Spectrum
 
 
 def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Instrument, dict[str, Any]]:
@@ -44,13 +45,8 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
         for source, coupling in couplings.items()
         if source.startswith(SHAKEN)
     }
-    light, gain, scatterer = settings.families.scattered_light, 0.0, None
-    if light.weight:
-        time = np.arange(samples) / rate - series.duration / 2
-        gain = scattering_gain(settings, time, spectra.floor(slice(1))[0])
-        scatterer, error = draw_scatterer(light, frequency, random("scatterer"))
-        table["scattered_light"] = {"witness": light.witness, "strain_amplitude": gain}
-        table["scattered_light"] |= {"calibration_error": error} if scatterer is not None else {}
+    gain, scatterer, told = _scattered(settings, series, spectra.floor(slice(1))[0], random("scatterer"))
+    table |= told
     sampled = settings.families.sampled
     draws = find_draws(sampled.path, rate, series.duration) if sampled.weight else None
     table |= {"sampled": {"draws": draws.count, **draws.sampled}} if draws else {}
@@ -73,6 +69,26 @@ def draw_instrument(settings: Detector, series: Series, seed: int) -> tuple[Inst
         draws=draws,
     )
     return instrument, table
+
+
+def _scattered(
+    settings: Detector, series: Series, floor: Array, rng: np.random.Generator
+) -> tuple[float, Spectrum | None, dict[str, Any]]:
+    """The gain of scattered light over the strain's noise floor (K,), how the scatterer follows its witness, and what
+    the store tells of both."""
+    light, rate = settings.families.scattered_light, series.sample_rate
+    if not light.weight:
+        return 0.0, None, {}
+    time = np.arange(series.samples) / rate - series.duration / 2
+    frequency = np.arange(floor.size, dtype=np.float64) * (rate / series.samples)
+    gain = scattering_gain(settings, time, floor)
+    scatterer, error = draw_scatterer(light, frequency, rng)
+    told = {"witness": light.witness, "strain_amplitude": gain}
+    return (
+        gain,
+        scatterer,
+        {"scattered_light": told | ({} if scatterer is None else {"calibration_error": error})},
+    )
 
 
 LEAK = "strain"  # the source that an unsafe witness hears
