@@ -95,13 +95,7 @@ def check(training: Training, dataset: Dataset, directory: Path) -> Progress:
 def prepare(training: Training, dataset: Dataset, world: World, directory: Path) -> Learner:
     """Build the network, and load the last checkpoint of `directory` where there is one."""
     settings, kind = training.train, kinds.of(training.model.name)
-    chosen = choose_channels(dataset.channels, training.loader.witnesses)
-    if len(chosen) < 2 and not kind.draws:
-        raise InputError(
-            f"{dataset.path}: has no witness beside {dataset.channels[0]}, which model.name = {training.model.name}"
-            " predicts from; model.name=flow learns from the strain alone"
-        )
-    channels = kind.channels(dataset, [dataset.channels[i] for i in chosen])
+    channels = kind.channels(dataset, _chosen(training, dataset, alone=kind.draws))
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
     _fits(kind, training.model.name, (last, first), channels, dataset, directory)
@@ -146,11 +140,20 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     )
 
 
+def _chosen(training: Training, dataset: Dataset, alone: bool) -> list[str]:
+    """The strain and the witnesses that are asked for; `alone`: whether the strain is enough."""
+    chosen = choose_channels(dataset.channels, training.loader.witnesses)
+    if len(chosen) < 2 and not alone:
+        raise InputError(
+            f"{dataset.path}: has no witness beside {dataset.channels[0]}, which model.name = {training.model.name}"
+            " predicts from; model.name=flow learns from the strain alone"
+        )
+    return [dataset.channels[i] for i in chosen]
+
+
 def _optimizer(groups: list[dict[str, Any]], settings: config.Train) -> torch.optim.Optimizer:
-    kinds_of_it = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    return kinds_of_it[settings.optimizer](
-        groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-    )
+    made = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
+    return made(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
 
 
 def _resume(last: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> Progress:
