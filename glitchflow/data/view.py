@@ -24,12 +24,14 @@ def axes(dataset: Dataset, event: int) -> tuple[Array, Array]:
 
 
 def column_edges(dataset: Dataset, events: Indices) -> Array:
-    """Compute the edges (E, T + 1) of the columns of each event's Q-plots, in GPS s."""
+    """Compute the edges (E, T + 1) of the columns of each event's Q-plots, in GPS s; events of which nobody knows when
+    they were stand apart, one after another from 0 on."""
     some = events[:1] if "time" in dataset else events  # where all show the same
     times = np.stack([axes(dataset, event)[1] for event in some.tolist()])
     edges = np.append(times, 2 * times[:, -1:] - times[:, -2:-1], axis=1)
     found = scratch((len(events), edges.shape[1]))
-    return np.add(dataset.events("gps", events)[:, None], edges, out=found)
+    gps, apart = dataset.events("gps", events), 2 * float(np.ptp(edges[0]))
+    return np.add(np.where(np.isfinite(gps), gps, events * apart)[:, None], edges, out=found)
 
 
 def engine_of(dataset: Dataset, channels: Sequence[str], invalid: str = "raise") -> QTransform:

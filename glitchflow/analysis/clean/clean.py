@@ -71,6 +71,7 @@ def clean(experiment: Experiment, overwrite: bool = False, force: bool = False) 
         raise InputError(f"{directory}: is there already; --overwrite it")
     interval = Bootstrap(experiment.seed, experiment.evaluate.bootstrap)
     run = open_run(experiment)
+    estimator = estimator_of(run.dataset)  # raises for a dataset that never had a strain
     windows = find_windows(run, settings.split)
     source = strain_source(run.dataset, experiment.ingest.channels)
     if source is None and "series" not in run.dataset:
@@ -84,7 +85,7 @@ def clean(experiment: Experiment, overwrite: bool = False, force: bool = False) 
     method = _method(run, settings, experiment.evaluate)
     judged = None if method or force else judge(run, settings.threshold, experiment.evaluate, interval)
     refuse(judged, run.network)
-    job = Job(run, estimator_of(run.dataset), windows, source, recording, settings.threshold, method)
+    job = Job(run, estimator, windows, source, recording, settings.threshold, method)
     made = directory.with_name("clean.partial")  # beside the old one, whose place it takes at the end
     with lease.hold(directory) as still_mine:
         objects.wipe(made)  # what a run that was killed left

@@ -1,0 +1,41 @@
+"""A run of ready Q-plots, of which nobody knows axes, families or times: every stage that follows takes them."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from helpers import small, staged
+
+from glitchflow.analysis.clean.clean import clean
+from glitchflow.analysis.evaluate.evaluate import evaluate
+from glitchflow.analysis.infer import infer
+from glitchflow.analysis.report import report
+from glitchflow.data.generate import ingest
+from glitchflow.errors import InputError
+from glitchflow.train.loop import train
+from glitchflow.train.setup import training_of
+
+CROPS = {"qplot": {"shape": [12, 16], "window": "loudest", "tres": 0.016, "fres": 0.5}}
+WHOLE = {"qplot": {"shape": [12, 16]}}
+
+
+@pytest.mark.parametrize("images", [CROPS, WHOLE], ids=["crops", "whole"])
+@pytest.mark.usefixtures("ray_session")
+def test_every_stage_takes_ready_images(tmp_path, images):
+    energy = np.random.default_rng(0).exponential(size=(70, 4, 16, 12)).astype("f4")
+    energy[::2, :2, 6:9, 4:7] += 40  # the strain's, and the first witness's
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["virgo_dataset"] = energy
+    given = {"qplots_from": str(tmp_path / "v.h5")}
+    experiment = small(tmp_path / "run", derived=[], ingest=given, train={"workers": 1}, **images)
+    ingest(staged("ingest", experiment))
+    train(training_of(experiment), tmp_path / "run" / "train")
+    infer(staged("infer", experiment))
+    scores = json.loads((evaluate(staged("evaluate", experiment)) / "metrics.json").read_text())
+    assert set(scores["families"]["recorded"]["scores"]) >= {"network", "linear", "nothing"}
+    assert 0 < scores["veto"]["analysed_seconds"] < scores["events"] * 8, "an event's window counts once"
+    page = report(staged("report", experiment)).read_text()
+    assert "<h1>" in page and "no strain" not in page
+    with pytest.raises(InputError, match=r"was made from ready Q-plots, which have no strain to clean$"):
+        clean(staged("clean", experiment))
