@@ -4,18 +4,30 @@ In come energies with their axes, or tables as `metrics.json` holds them; out co
 Start with qplots.py (images) and curves.py (everything else, and the colours); the other files are one stage's each.
 """
 
-import re
+from collections.abc import Iterator
 from typing import Any
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-
-TICK = re.compile(r"\$\\mathdefault\{[^$]*\}\$")  # what matplotlib writes at its own logarithmic ticks
+from matplotlib.ticker import LogFormatterMathtext
 
 
 def save(figure: Figure, target: Any, **options: Any) -> None:
     """Save a figure with its words as they are: a `$` in a channel's name begins no formula, which need not be one."""
+    powers = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _powers(axis)}
     for text in figure.findobj(Text):
-        if isinstance(text, Text):
-            text.set_parse_math(bool(TICK.fullmatch(text.get_text())))
+        if isinstance(text, Text) and text not in powers:
+            text.set_parse_math(False)
     figure.savefig(target, **options)
+
+
+def _powers(axis: Axis) -> Iterator[Text]:
+    """The labels of ticks that matplotlib writes as formulas; they have no words before they are drawn."""
+    for formatter, ticks in (
+        (axis.get_major_formatter(), axis.get_major_ticks()),
+        (axis.get_minor_formatter(), axis.get_minor_ticks()),
+    ):
+        if isinstance(formatter, LogFormatterMathtext):
+            for tick in ticks:
+                yield from (tick.label1, tick.label2)

@@ -1,8 +1,10 @@
 """Names of channels, families and directories are drawn as they are, whatever is in them."""
 
 import io
+import re
 from html import unescape
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -32,10 +34,11 @@ def test_a_name_is_text(name):
 def test_ticks_of_a_logarithmic_axis_stay_powers():
     figure = Figure()
     axis = figure.subplots()
-    axis.semilogy([1, 2], [1, 1e6])
+    axis.loglog([1, 4], [1, 1e6])  # of x minor ticks have labels too
     axis.set_title("$x^2$")
     buffer = io.StringIO()
-    save(figure, buffer, format="svg", metadata={"Date": None})
-    with_ticks = buffer.getvalue()
-    assert "mathdefault" not in with_ticks.replace("<!-- $\\mathdefault", "")
-    assert "<!-- $x^2$ -->" in with_ticks or "$x^2$" in with_ticks
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        save(figure, buffer, format="svg")
+    words = re.sub(r"<!--.*?-->", "", buffer.getvalue())
+    assert "mathdefault" not in words
+    assert "$x^2$" in words
