@@ -20,7 +20,9 @@ from glitchflow.twin.white import White, learnable, read
 
 def twin_of(samples: Dataset) -> Checkpoint:
     """Open the checkpoint that draws were made with, also where a run's workdir was moved. Raises `InputError` where it
-    is not there any more."""
+    is not there any more, and for a store of anything else."""
+    if samples.attributes.get("source") != "sample":
+        raise InputError(f"{samples.path}: holds no draws; `glitchflow sample` writes them")
     path = Path(samples.attributes["checkpoint"]["path"])
     moved = Path(samples.path).parent / "train" / "checkpoints" / path.name
     path = moved if moved.exists() and not path.exists() else path
@@ -63,5 +65,5 @@ def beside(dataset: Dataset, samples: Dataset, most: int) -> dict[str, tuple[NDA
     for k in np.unique(label).tolist():
         events = events_of(dataset, k, ("validation", "test"), most)
         real = real_images(found, real_series(white, dataset, events), k)
-        pairs[white.labels[k]] = (real, samples["qplot"][:][np.flatnonzero(label == k)[:most]])
+        pairs[white.labels[k]] = (real, samples.events("qplot", np.flatnonzero(label == k)[:most]))
     return pairs

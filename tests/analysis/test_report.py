@@ -19,6 +19,7 @@ from glitchflow.analysis.report import charts, events, images, report, sections
 from glitchflow.analysis.report.finding import finding
 from glitchflow.analysis.report.page import render
 from glitchflow.analysis.report.run import gather
+from glitchflow.data.store import open_store
 from glitchflow.errors import InputError
 from glitchflow.figures.evaluation import figures
 
@@ -567,5 +568,27 @@ def test_draws_whose_twin_is_gone_are_left_out(glitches_run, tmp_path, capsys):
     assert run.samples is None
     assert (
         f"without draws: {tmp_path}/samples.zarr: {gone}, which drew it, is not there any more"
+        in capsys.readouterr().err
+    )
+
+
+def test_draws_of_another_dataset_and_what_are_none_are_left_out(glitches_run, tmp_path, capsys):
+    """Real glitches beside them would be others than the twin learned from."""
+    run = linked(glitches_run, tmp_path, "dataset.zarr", "samples.zarr")
+    named = run.model_copy(update={"sample": run.sample.model_copy(update={"path": str(run.dataset)})})
+    assert gather(named).samples is None
+    assert (
+        f"without draws: {run.dataset}: holds no draws; `glitchflow sample` writes them"
+        in capsys.readouterr().err
+    )
+    assert gather(run).samples is not None
+    changed = tmp_path / "other.zarr"
+    shutil.copytree(run.dataset, changed)
+    config = open_store(changed).attributes["config"]
+    edit_attributes(changed, config=config | {"seed": config["seed"] + 1})
+    other = run.model_copy(update={"store": run.store.model_copy(update={"path": str(changed)})})
+    assert gather(other).samples is None
+    assert (
+        f"without draws: {run.samples}: was drawn by a twin of another dataset than {changed}"
         in capsys.readouterr().err
     )

@@ -22,6 +22,7 @@ from glitchflow.analysis.opened import Opened, open_predictions
 from glitchflow.analysis.report.written import Cleaned, Judgement, Measured, Metrics, Scan
 from glitchflow.config import Evaluate, Experiment, Report
 from glitchflow.data import objects, store
+from glitchflow.data.identity import recipe
 from glitchflow.errors import InputError, RunError
 from glitchflow.figures.evaluation import figures
 from glitchflow.progress import say
@@ -89,7 +90,7 @@ def gather(experiment: Experiment) -> Run:
         configuration=experiment.model_dump(mode="json"),
         dataset=dataset,
         predictions=predictions,
-        samples=_samples(experiment.samples),
+        samples=_samples(experiment.samples, dataset),
         checkpoint=_checkpoint(
             workdir / "train" / "checkpoints", None if predictions is None else Opened(dataset, predictions)
         ),
@@ -116,13 +117,15 @@ def _predictions(path: Path, dataset: store.Dataset) -> store.Dataset | None:
         return None
 
 
-def _samples(path: Path) -> store.Dataset | None:
-    """Draws, if they are finished and what drew them is there; a line says why others are left out."""
+def _samples(path: Path, dataset: store.Dataset) -> store.Dataset | None:
+    """Draws, if they are finished and what drew them is there and learned from this dataset; a line says why others are
+    left out."""
     if not store.exists(path):
         return None
     try:
-        samples = store.open_store(path)
-        twin_of(samples)
+        samples, now = store.open_store(path), recipe(dataset)
+        if twin_of(samples).meta.dataset.get("recipe", now) != now:
+            raise InputError(f"{path}: was drawn by a twin of another dataset than {dataset.path}")
     except InputError as error:
         say(f"without draws: {error}")
         return None

@@ -8,7 +8,6 @@ Shapes: N sample of an event.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,18 +26,21 @@ ALONE = "glitches alone"
 class Draws:
     """Says where draws are, and how they come back into the strain's unit."""
 
-    path: str
-    count: int
-    samples: int  # of each
+    series: Any  # the store's array (draw, sample), of which one is read at a time
     taps: list[float]  # of the filter that made them white
     sampled: dict[str, Any]  # what they depend on, as their store says
 
+    @property
+    def count(self) -> int:
+        """Return how many there are."""
+        return int(self.series.shape[0])
+
     def strain(self, index: int, time: Array) -> Array:
         """Return a draw in the strain's unit at these times (N,), in s from its centre, moved by less than a sample."""
-        first = int(np.argmin(np.abs(time))) - self.samples // 2
-        white = np.asarray(_series(self.path)[index], np.float64)
+        white = np.asarray(self.series[index], np.float64)
+        first = int(np.argmin(np.abs(time))) - white.size // 2
         placed = np.zeros(time.size)
-        begin, end = max(first, 0), min(first + self.samples, time.size)
+        begin, end = max(first, 0), min(first + white.size, time.size)
         placed[begin:end] = white[begin - first : end - first]
         return lfilter([1.0], self.taps, placed)
 
@@ -68,11 +70,4 @@ def find_draws(path: str, rate: float, duration: float) -> Draws:
         problem = f"draws last {series.shape[1] / rate:g} s; series.duration must be longer than {duration:g}"
     if problem:
         raise InputError(f"{KEY} = {path}: {problem}")
-    count, samples = series.shape
-    return Draws(path, int(count), int(samples), about["taps"], about["sampled"])
-
-
-@lru_cache(maxsize=4)
-def _series(path: str) -> Any:
-    """The array of a store's series, opened once in a process."""
-    return zarr.open_group(path, mode="r")["series"]
+    return Draws(series, about["taps"], about["sampled"])

@@ -73,6 +73,19 @@ def test_draws_that_are_no_glitches_alone_are_refused(glitches_run, path, tmp_pa
     assert str(error.value) == f"{KEY} = {path}: draws last 2 s; series.duration must be longer than 1"
 
 
+def test_draws_that_were_made_anew_are_the_ones_that_are_read(tmp_path):
+    place, time = str(tmp_path / "samples.zarr"), (np.arange(64) - 32) / 8
+    about = {"schema": 2, "source": "sample", "complete": True, "series_are": "glitches alone"}
+    about |= {"sample_rate": 8.0, "taps": [1.0, -0.5], "sampled": {}}
+    for count in (3, 5):
+        values = count + np.random.default_rng(1).random((count, 16))
+        zarr.create_group(place, attributes=about, overwrite=True).create_array("series", data=values)
+        draws = find_draws(place, 8, 8)
+        white = np.convolve(draws.taps, draws.strain(count - 1, time))[24:40]
+        assert draws.count == count
+        np.testing.assert_allclose(white, values[-1])
+
+
 def test_a_family_without_a_store_is_refused(glitches_run):
     with pytest.raises(InputError) as error:
         of_draws(glitches_run, "")
