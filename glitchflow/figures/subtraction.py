@@ -16,8 +16,9 @@ from glitchflow.figures.curves import COLOURS
 from glitchflow.figures.qplots import colour_scale, frequency_axis, pixel_edges
 
 VIEWS = ("recorded", "removed", "left")
-ZOOM = 0.4  # s about the loudest moment that series are drawn over: single swings are told apart, and so is their phase
-SMOOTH = 0.05  # s over which loudness is meant
+# of the span of the Q-plots: what is drawn of series about their loudest moment (.4 s of 2 s: single swings are told
+# apart, and so is their phase), and over what loudness is meant
+ZOOM, SMOOTH = 0.2, 0.025
 SHADE = "#999999"
 
 
@@ -59,8 +60,9 @@ def subtracted(events: Sequence[Subtracted]) -> Figure:
 def _swings(axis: Axes, event: Subtracted) -> None:
     """Draw the series of an event: two lines over each other, and what is left of them below."""
     recorded, removed, left = event.series
-    samples, half = len(recorded), round(ZOOM / 2 * event.rate)
-    power = np.convolve(np.square(removed), np.ones(max(1, round(SMOOTH * event.rate))), "same")
+    span = float(2 * event.time[-1] - event.time[-2] - event.time[0])
+    samples, half = len(recorded), max(1, round(ZOOM / 2 * span * event.rate))
+    power = np.convolve(np.square(removed), np.ones(max(1, round(SMOOTH * span * event.rate))), "same")
     middle = int(np.clip(power.argmax(), half, samples - half))
     shown = slice(middle - half, middle + half)
     time = (np.arange(samples)[shown] - samples // 2) / event.rate

@@ -16,6 +16,8 @@ from glitchflow.analysis.evaluate.signals import BANK, Heard, Signal
 from glitchflow.analysis.event.said import say_of
 from glitchflow.analysis.event.window import Window
 from glitchflow.config import Harm
+from glitchflow.errors import InputError
+from glitchflow.progress import say
 from glitchflow.score import matched
 from glitchflow.signal.types import Array
 from glitchflow.twin.estimate import estimator_of, shown_of
@@ -36,13 +38,17 @@ def survival(
     """List, of a light, a middling and a heavy signal of `harm.mass`, the share of its SNR that is kept at worst.
 
     Each has the least SNR of `harm.snr`, in which a fit to the strain tells it least from noise. whole: what the
-    network removes (N,) of the strain as it is. Nothing where `harm.signals` is 0 or nothing is removed. Raises
-    `InputError` where no signal sweeps through the band.
+    network removes (N,) of the strain as it is. Nothing where `harm.signals` is 0, nothing is removed, or, with a line
+    that says so, where no signal sweeps through the band.
     """
     removed = np.abs(window.seen.whiten(whole[None, None])[0, 0])
     if not harm.signals or not removed.any():
         return []
-    in_band(harm, window.dataset.config.qplot.frange)
+    try:
+        in_band(harm, window.dataset.config.qplot.frange)
+    except InputError as reason:
+        say(f"no signals are tried: {reason}")
+        return []
     (shown,) = shown_of(window.dataset, np.array([window.event or 0]))
     heard = Heard(estimator_of(window.dataset), window.series[0], shown)
     judged = (heard.time >= window.axes[1][0]) & (heard.time <= window.axes[1][-1])

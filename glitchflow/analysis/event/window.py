@@ -14,6 +14,7 @@ from glitchflow.config import Source
 from glitchflow.data.store import Dataset
 from glitchflow.data.view import axes, engine_of, read_series, strain_engine
 from glitchflow.errors import InputError
+from glitchflow.progress import say
 from glitchflow.signal.derive import spread_invalid
 from glitchflow.signal.qtransform import Seen, look
 from glitchflow.signal.recorded.recording import cut, event_start, open_recording
@@ -67,9 +68,10 @@ def window_at(dataset: Dataset, channels: Sequence[Source], gps: float) -> Windo
     if dataset.recorded and "time" in dataset:
         try:
             return from_files(dataset, channels, gps, event)
-        except InputError:  # frames are often gone before anyone asks
+        except InputError as reason:  # frames are often gone before anyone asks
             if event is None or "series" not in dataset:
                 raise
+            say(f"{reason}; taken instead: the series of event {event}, which the dataset keeps")
     if event is None or "series" not in dataset:
         lacking = "no event shows this time" if event is None else "it keeps no series: store.series=float32"
         raise InputError(f"{gps:.3f}: {dataset.path}: {lacking}")
