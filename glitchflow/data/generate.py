@@ -96,6 +96,8 @@ def _make(
     refuse_oversize(content)
     first = cache(partial(make_factory, content, over=over_tasks(cluster, "state")))
     with Writer.begin(path, lambda: _design(first()), partial(_agrees, content), overwrite) as writer:
+        if "sampled" in writer.dataset.couplings:
+            _same_draws(first().recipe, writer.dataset)
         _extend(writer, content)
         if shard is not None and not 0 <= shard < writer.layout.shards:
             raise InputError(f"--shard {shard}: the store has shards 0 to {writer.layout.shards - 1}")
@@ -261,6 +263,15 @@ def _agrees(content: Content, dataset: Dataset) -> None:
         raise InputError(
             f"{dataset.path}: was made with other settings ({'; '.join(differing[:4])}"
             f"{', ...' if len(differing) > 4 else ''}); choose another workdir or --overwrite it"
+        )
+
+
+def _same_draws(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise `InputError` where a store of draws was made anew since the first events took theirs from it."""
+    if recipe.couplings.get("sampled") != dataset.couplings.get("sampled"):
+        raise InputError(
+            f"{dataset.path}: its events have draws that simulate.detector.families.sampled.path no longer holds;"
+            " choose another workdir or --overwrite it"
         )
 
 

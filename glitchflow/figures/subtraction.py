@@ -60,12 +60,16 @@ def subtracted(events: Sequence[Subtracted]) -> Figure:
 def _swings(axis: Axes, event: Subtracted) -> None:
     """Draw the series of an event: two lines over each other, and what is left of them below."""
     recorded, removed, left = event.series
-    span = float(2 * event.time[-1] - event.time[-2] - event.time[0])
-    samples, half = len(recorded), max(1, round(ZOOM / 2 * span * event.rate))
-    power = np.convolve(np.square(removed), np.ones(max(1, round(SMOOTH * span * event.rate))), "same")
-    middle = int(np.clip(power.argmax(), half, samples - half))
+    first, stop = float(event.time[0]), float(2 * event.time[-1] - event.time[-2])
+    samples, half = len(recorded), max(1, round(ZOOM / 2 * (stop - first) * event.rate))
+    power = np.convolve(
+        np.square(removed), np.ones(max(1, round(SMOOTH * (stop - first) * event.rate))), "same"
+    )
+    at = (np.arange(samples) - samples // 2) / event.rate
+    loudest = np.where((first <= at) & (at < stop), power, -1).argmax()  # of what the Q-plots show
+    middle = int(np.clip(loudest, half, samples - half))
     shown = slice(middle - half, middle + half)
-    time = (np.arange(samples)[shown] - samples // 2) / event.rate
+    time = at[shown]
     below = -(np.abs(recorded[shown]).max() + np.abs(left[shown]).max())
     axis.plot(time, recorded[shown], color=SHADE, linewidth=1.6, label=VIEWS[0])
     axis.plot(time, removed[shown], color=COLOURS[1], linewidth=0.8, label=VIEWS[1])

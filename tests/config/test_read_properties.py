@@ -57,12 +57,11 @@ def experiments(draw) -> dict:
 
 
 def outcome(function, *given):
-    """An experiment or None; what is raised is one line."""
+    """An experiment or None; what is raised says something."""
     try:
         return function(*given)
     except InputError as error:
         assert str(error).strip()
-        assert "\n" not in str(error)
         return None
 
 

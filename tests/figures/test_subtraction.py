@@ -8,7 +8,7 @@ from matplotlib.collections import QuadMesh
 
 from glitchflow.figures.subtraction import VIEWS, ZOOM, Subtracted, subtracted
 
-RATE, SAMPLES, LOUD = 128.0, 1024, 700
+RATE, SAMPLES, LOUD = 128.0, 1024, 540
 SHOWN = ZOOM * 1.25  # s: five columns of a quarter of a second
 
 
@@ -16,6 +16,7 @@ def event(name="event 3, burst"):
     series = np.random.default_rng(0).normal(size=(3, SAMPLES))
     series[1] = 0
     series[1, LOUD : LOUD + 4] = 9, -8, 7, -6
+    series[1, :4] = 99  # where no Q-plot shows it
     series[2] = series[0] - series[1]
     energies = np.random.default_rng(1).exponential(2, (3, 8, 5))
     return Subtracted(name, RATE, series, energies, np.geomspace(10, 60, 8), np.linspace(-0.5, 0.5, 5))

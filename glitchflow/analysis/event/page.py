@@ -209,9 +209,11 @@ def _carried(found: Found) -> Any:
     parts = [found.whole, *(found.whole - found.without[name] for name in names)]
     white = window.seen.whiten(np.stack(parts)[None])[0]
     samples, half = white.shape[1], round(ZOOM / 2 * np.ptp(window.axes[1]) * window.rate)
-    middle = int(np.clip(np.abs(white[0]).argmax(), half, samples - half))
+    at, shown = (np.arange(samples) - samples // 2) / window.rate, window.axes[1]
+    loudest = np.where((shown[0] <= at) & (at <= shown[-1]), np.abs(white[0]), -1).argmax()
+    middle = int(np.clip(loudest, half, samples - half))
     part = slice(middle - half, middle + half)
-    time = (np.arange(samples)[part] - samples // 2) / window.rate
+    time = at[part]
     return series_rows(
         {"white strain": white[:, part]}, ["removed", *(f"with {name}" for name in names)], time
     )

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from helpers import edit_attributes, recipe_of
+from helpers import edit_attributes, recipe_of, staged
 
 from glitchflow.config import parse
+from glitchflow.data.generate import generate
+from glitchflow.data.store import open_store
 from glitchflow.errors import InputError
 from glitchflow.signal.simulation.sampled import find_draws
 
@@ -91,3 +93,27 @@ def test_a_family_without_a_store_is_refused(glitches_run):
         of_draws(glitches_run, "")
     assert "simulate.detector.families.sampled" in str(error.value)
     assert "path: which draws? name a store that `sample` wrote" in str(error.value)
+
+
+def test_a_dataset_is_not_extended_by_draws_that_were_made_anew(glitches_run, path, tmp_path):
+    mine = shutil.copytree(path, tmp_path / "samples.zarr")
+    values = glitches_run.model_dump(mode="json")
+    values["simulate"]["detector"]["families"]["sampled"] = {"weight": 1.0, "path": str(mine)}
+    values |= {"workdir": str(tmp_path), "model": {"name": "unet"}}
+    values["simulate"]["events"] = 16
+
+    def made(events):
+        generate(
+            staged("generate", parse({**values, "simulate": values["simulate"] | {"events": events}}, "here"))
+        )
+
+    made(16)
+    made(20)
+    edit_attributes(mine, sampled={**zarr.open_group(mine, mode="r").attrs["sampled"], "weights": "others"})
+    with pytest.raises(InputError) as error:
+        made(24)
+    assert str(error.value) == (
+        f"{tmp_path}/dataset.zarr: its events have draws that simulate.detector.families.sampled.path no longer holds;"
+        " choose another workdir or --overwrite it"
+    )
+    assert len(open_store(tmp_path / "dataset.zarr")) == 20, "nothing was changed"
