@@ -33,6 +33,10 @@ faults: install
 	GLITCHFLOW_FAULTS=.faults $(BIN)/pytest tests/faults
 	rm .faults
 
+# readers of outside bytes, given files with some bytes changed: make fuzz FUZZ="--minutes 60 --seed 2"
+fuzz: install
+	PYTHONPATH=tests $(BIN)/python -m faults.fuzz $(FUZZ)
+
 # hosts, and a Slurm, made on this machine: what is missing for a test is printed with its name
 test-cluster: install
 	$(BIN)/pytest -m slow tests/cluster

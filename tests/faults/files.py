@@ -1,8 +1,13 @@
 """Files of a store and of a checkpoint, each harmed in every way."""
 
 import json
+from pathlib import Path
 
+import torch
 from faults.cases import HARMS, Case, Harm, a_directory, harmed
+
+from glitchflow.train import checkpoint
+from glitchflow.twin.kinds import build_network
 
 INSPECT = ("inspect", "PLACE/dataset.zarr", "--verify")
 VERIFY = ("generate", "PLACE/config.yaml", "--verify")
@@ -19,6 +24,22 @@ STORE = (
     ".done/all.json",
 )
 CHECKPOINT = "train/checkpoints/step-00000007"
+
+
+def write_checkpoint(path: Path) -> Path:
+    """A small network's, of step 7, under `path`."""
+    model = {"name": "unet", "width": 2, "options": {"depth": 1}, "seed": 1}
+    meta = {
+        "step": 7,
+        "model": model,
+        "channels": ["S", "W"],
+        "shape": [4, 4],
+        "geometry": {"qplot": {"q": 9.0}},
+        "normalisation": {"kind": "log1p", "offset": [0.5, 0.5], "scale": [1.0, 2.0]},
+        "metrics": {"validation_loss": 0.5},
+    }
+    weights = build_network(model, 1, (4, 4)).state_dict()
+    return checkpoint.save(path, meta, weights, {"at": torch.zeros(1)})
 
 
 def edited(**changes: object) -> Harm:

@@ -1,4 +1,4 @@
-"""Every reader of outside bytes, given valid files with some bytes changed: `python tests/faults/fuzz.py --minutes 10`.
+"""Every reader of outside bytes, given valid files with some bytes changed: `make fuzz`.
 
 A case is a reader, a seed and a number, from which the change follows: `--case hdf5:17` does it again and shows what
 came. A reader may read the file, or refuse it in one line; that it ends its process, shows a traceback, takes more than
@@ -23,7 +23,7 @@ from pathlib import Path
 import gwpy.testing
 import h5py
 import numpy as np
-import torch
+from faults.files import write_checkpoint
 from gwpy.timeseries import TimeSeries, TimeSeriesDict
 from helpers import write_store
 
@@ -36,7 +36,6 @@ from glitchflow.signal.recorded.samples import read_samples
 from glitchflow.signal.recorded.segments import usable_time
 from glitchflow.signal.recorded.tables import read_table
 from glitchflow.train import checkpoint
-from glitchflow.twin.kinds import build_network
 
 SECONDS, MEMORY = (
     30.0,
@@ -98,20 +97,6 @@ def make_triggers(path: Path) -> None:
 
 def text(content: str) -> Callable[[Path], object]:
     return lambda path: path.write_text(content)
-
-
-def make_checkpoint(path: Path) -> None:
-    model = {"name": "unet", "width": 2, "options": {"depth": 1}, "seed": 1}
-    meta = {
-        "step": 7,
-        "model": model,
-        "channels": ["S", "W"],
-        "shape": [4, 4],
-        "geometry": {"qplot": {"q": 9.0}},
-        "normalisation": {"kind": "log1p", "offset": [0.5, 0.5], "scale": [1.0, 2.0]},
-        "metrics": {"validation_loss": 0.5},
-    }
-    checkpoint.save(path, meta, build_network(model, 1, (4, 4)).state_dict(), {"at": torch.zeros(1)})
 
 
 def read_checkpoint(path: Path) -> None:
@@ -188,7 +173,7 @@ READERS = {
         "a.lcf",
     ),
     "names": Reader(text("# witnesses\nH1:A\nH1:B\n"), read_names, "witnesses.txt"),
-    "checkpoint": Reader(make_checkpoint, read_checkpoint, "checkpoints"),
+    "checkpoint": Reader(write_checkpoint, read_checkpoint, "checkpoints"),
     "store": Reader(make_store, read_store, "dataset.zarr"),
 }
 

@@ -5,17 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from faults.cases import Case, judge
 from faults.configuration import CASES
 from faults.disks import DISKS
-from faults.files import CHECKPOINT, CHECKPOINTS, STORES
+from faults.files import CHECKPOINT, CHECKPOINTS, STORES, write_checkpoint
 from faults.recorded import RECORDED, configuration, write
 from helpers import small, staged
 
 from glitchflow.data.generate import generate
-from glitchflow.train import checkpoint
-from glitchflow.twin.kinds import build_network
 
 CHOSEN = 5  # one in so many is in `make test` too
 
@@ -36,18 +33,7 @@ def whole(tmp_path_factory):
     experiment = small(place, simulate={"events": 12}, split={"validation": 0.3, "test": 0.3})
     (place / "config.yaml").write_text(experiment.model_copy(update={"workdir": "."}).model_dump_json())
     generate(staged("generate", experiment))
-    model = {"name": "unet", "width": 2, "options": {"depth": 1}, "seed": 1}
-    meta = {
-        "step": 7,
-        "model": model,
-        "channels": ["S", "W"],
-        "shape": [4, 4],
-        "geometry": {"qplot": {"q": 9.0}},
-        "normalisation": {"kind": "log1p", "offset": [0.5, 0.5], "scale": [1.0, 2.0]},
-        "metrics": {"validation_loss": 0.5},
-    }
-    weights = build_network(model, 1, (4, 4)).state_dict()
-    made = checkpoint.save(place / "train" / "checkpoints", meta, weights, {"at": torch.zeros(1)})
+    made = write_checkpoint(place / "train" / "checkpoints")
     assert str(made).endswith(CHECKPOINT)
     return place
 

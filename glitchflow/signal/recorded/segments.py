@@ -3,8 +3,10 @@
 Their algebra is igwn_segments': a `segmentlist` here is always coalesced, apart and ascending, in GPS s.
 """
 
+import math
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from igwn_segments import infinity, segment, segmentlist
@@ -39,6 +41,13 @@ def _read(ingest: Ingest, key: str, over: Over) -> segmentlist:
     return segmentlist(segment(start, stop) for start, stop in wanted.gps).coalesce()
 
 
+def _seconds(time: Any) -> float:
+    """A GPS time as a number; of a text whose exponent has ten digits LAL's own reader thinks for seconds."""
+    if not math.isfinite(value := float(time)):
+        raise ValueError(f"{time}: no GPS time")
+    return value
+
+
 def _from_file(path: str, key: str) -> segmentlist:
     """The active segments of a DataQualityFlag (HDF5, JSON, LIGO_LW), or a list of segments (segwizard)."""
     from gwpy.segments import DataQualityFlag, SegmentList
@@ -46,8 +55,12 @@ def _from_file(path: str, key: str) -> segmentlist:
     flag = Path(path.lower().removesuffix(".gz")).suffix in FLAGS
     try:
         # in a list: gwpy takes a path apart at its commas
-        read = DataQualityFlag.read([path]).active if flag else SegmentList.read([path], format="segwizard")
-        return segmentlist(segment(float(a), float(b)) for a, b in read).coalesce()
+        read = (
+            DataQualityFlag.read([path]).active
+            if flag
+            else SegmentList.read([path], format="segwizard", gpstype=_seconds)
+        )
+        return segmentlist(segment(_seconds(a), _seconds(b)) for a, b in read).coalesce()
     except Exception as error:  # noqa: BLE001  gwpy's readers raise anything on a bad file
         reason = " ".join(str(error).split()) or type(error).__name__
     raise InputError(f"ingest.{key} = {path}: no segments can be read: {reason[:300]}")

@@ -190,6 +190,15 @@ def test_what_gives_no_segments(tmp_path, files):
         parse({"ingest": {"segments": {"file": "a", "channel": "b"}}})
 
 
+@pytest.mark.parametrize("time", ["101e99900000005", "1e400"])
+def test_a_list_with_what_is_no_time_is_refused(tmp_path, time):
+    path = tmp_path / "list.txt"
+    path.write_text(f"0 {time} 1000000005 5\n")
+    with pytest.raises(InputError) as error:
+        usable_time(Ingest(segments=str(path)))
+    assert str(error.value) == f"ingest.segments = {path}: no segments can be read: {time}: no GPS time"
+
+
 def test_a_damaged_file_whose_bits_are_named_is_one_line(tmp_path):
     path = tmp_path / "H-H1_A-1000000000-4.h5"
     with h5py.File(path, "w") as file:
