@@ -26,6 +26,7 @@ from glitchflow.signal.recorded.frames import Piece, pieces
 from glitchflow.signal.simulation.timeline import add
 from glitchflow.signal.types import Array
 from glitchflow.twin.front import PAST
+from glitchflow.twin.white import White
 
 SUFFIX = "_INJECTED"
 AROUND = (
@@ -44,10 +45,11 @@ class Injection:
     directory: Path
 
 
-def check(injection: Injection, clean: bool, count: int, overwrite: bool) -> None:
-    """Raise `InputError` before anything is drawn: where draws will hold noise of their own (not `clean`), are fewer
-    than the times, where no file covers a time, and where the directory is there and not to be overwritten."""
-    if not clean:
+def check(injection: Injection, twin: White, count: int, overwrite: bool) -> None:
+    """Raise `InputError` before anything is drawn: where draws will hold noise of their own, or are fewer than the
+    times; where no file covers a time, the one that does has a lower rate than the draws, or no number there; and where
+    the directory is there and not to be overwritten."""
+    if not twin.clean:
         raise InputError(
             "sample.into: this twin learned from recorded strain and draws glitch and noise; one that learned from a"
             " store made with store.transients draws glitches alone, which can be injected"
@@ -56,8 +58,13 @@ def check(injection: Injection, clean: bool, count: int, overwrite: bool) -> Non
         raise InputError(f"sample.into: {len(injection.times)} times; sample.count = {count} draws no more")
     there = pieces(injection.source)
     for gps in injection.times:
-        if not any(piece.start <= gps < piece.stop for piece in there):
+        covering = [piece for piece in there if piece.start <= gps < piece.stop]
+        if not covering:
             raise InputError(f"sample.into = {gps:.3f}: no file of {injection.source.name} covers it")
+        stretch = read_piece(injection.source, covering[0])
+        _fits(stretch.sample_rate, twin.rate, covering[0])
+        if not np.isfinite(stretch.values[int((gps - stretch.gps) * stretch.sample_rate)]):
+            raise InputError(f"sample.into = {gps:.3f}: {covering[0].path} has no number there")
     if injection.directory.exists() and not overwrite:
         raise InputError(f"{injection.directory}: is there already; --overwrite it")
 
@@ -115,12 +122,17 @@ def strain_of(samples: Dataset, white: Array, rate: float, piece: Piece) -> Arra
     Raises `InputError` where that rate is below the draws'.
     """
     own = samples.attributes["sample_rate"]
-    if rate < own or rate != round(rate) or own != round(own):
-        raise InputError(
-            f"{piece.path}: has {rate:g} Hz; draws of {own:g} Hz need as much at least, in whole Hz"
-        )
+    _fits(rate, own, piece)
     around = round(AROUND * own)
     strain = lfilter([1.0], samples.attributes["taps"], np.pad(np.asarray(white, np.float64), around))
     up, down = int(rate), int(own)
     common = gcd(up, down)
     return strain if up == down else resample_poly(strain, up // common, down // common)
+
+
+def _fits(rate: float, own: float, piece: Piece) -> None:
+    """Raise `InputError` where a file's rate is below that of draws, or one of them is no whole number of Hz."""
+    if rate < own or rate != round(rate) or own != round(own):
+        raise InputError(
+            f"{piece.path}: has {rate:g} Hz; draws of {own:g} Hz need as much at least, in whole Hz"
+        )

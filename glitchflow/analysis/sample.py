@@ -64,7 +64,7 @@ def sample(experiment: Experiment, overwrite: bool = False) -> Path:
     wanted = wanted_of(settings, experiment.seed, found, found.normalisation)
     injection = injection_of(experiment)
     if injection:
-        check(injection, found.normalisation.clean, settings.count, overwrite)
+        check(injection, found.normalisation, settings.count, overwrite)
     design = partial(_design, found, found.normalisation, wanted, settings.count)
     agrees = partial(_agrees, _asked(found, wanted), settings.count)
     with Writer.begin(path, design, agrees, overwrite) as writer:

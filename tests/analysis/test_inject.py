@@ -1,6 +1,7 @@
 """Draws put into recorded strain: where, how loud, and what is refused."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +68,24 @@ def test_draws_are_added_where_they_are_asked_and_listed(glitches_run, files):
 def test_what_cannot_be_injected_is_refused_before_anything_is_drawn(glitches_run, files):
     source = Source(name=NAME, files=[f"{files}/S-SIM-*.hdf5"])
 
+    white = find_twin(glitches_run).normalisation
+
     def refused(times, clean=True, count=5, directory=files / "injected"):
         with pytest.raises(InputError) as error:
-            check(Injection(times, source, "", directory), clean, count, overwrite=False)
+            twin = replace(white, clean=clean)
+            check(Injection(times, source, "", directory), twin, count, overwrite=False)
         return str(error.value)
 
     assert refused([START + 99.0]) == f"sample.into = {START + 99:.3f}: no file of {NAME} covers it"
     assert refused([START + 1.0] * 6) == "sample.into: 6 times; sample.count = 5 draws no more"
+    values = np.zeros(16 * RATE)
+    values[4 * RATE : 5 * RATE] = np.nan
+    TimeSeries(values, t0=START + 32, sample_rate=RATE, name=NAME).write(
+        files / f"S-SIM-{START + 32}-16.hdf5", path=NAME
+    )
+    assert refused([START + 36.5]) == (
+        f"sample.into = {START + 36.5:.3f}: {files}/S-SIM-{START + 32}-16.hdf5 has no number there"
+    )
     assert refused([START + 1.0], directory=files) == f"{files}: is there already; --overwrite it"
     assert refused([START + 1.0], clean=False) == (
         "sample.into: this twin learned from recorded strain and draws glitch and noise; one that learned from a store"
@@ -91,3 +103,4 @@ def test_strain_of_a_lower_rate_is_refused(glitches_run, tmp_path):
         f"{tmp_path}/S-SIM-{START}-16.hdf5: has 128 Hz; draws of 256 Hz need as much at least, in whole Hz"
     )
     assert not (Path(run.workdir) / "injected").exists()
+    assert not (Path(run.workdir) / "samples.zarr").exists(), "it is told before anything is drawn"
