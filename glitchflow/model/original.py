@@ -8,6 +8,7 @@ Shapes: (event, witness, frequency, time) -> (event, 1, frequency, time).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -58,27 +59,16 @@ def decoder(
     init: str = "normal",
     init_scale: float | None = None,
     seed: int = 0,
+    widths: Sequence[int] = (32, 64, 64),
 ) -> Stack:
     """Build the decoder: 309,057 parameters with three witnesses."""
-    stack = Stack(witnesses, (32, 64, 64), kernel_size, head, dropout)
+    stack = Stack(witnesses, widths, kernel_size, head, dropout)
     initialise(stack, init, init_scale, seed)
     return stack
 
 
-def decoder_deep(
-    witnesses: int,
-    shape: tuple[int, int],
-    kernel_size: int = 5,
-    head: str = "sigmoid",
-    dropout: float = 0.0,
-    init: str = "normal",
-    init_scale: float | None = None,
-    seed: int = 0,
-) -> Stack:
-    """Build the deep decoder: 1,035,649 parameters with three witnesses."""
-    stack = Stack(witnesses, (64, 128, 256), kernel_size, head, dropout)
-    initialise(stack, init, init_scale, seed)
-    return stack
+# the deep decoder: 1,035,649 parameters with three witnesses
+decoder_deep = partial(decoder, kernel_size=5, widths=(64, 128, 256))
 
 
 def _twice(inputs: int, outputs: int) -> nn.Sequential:

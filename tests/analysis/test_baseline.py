@@ -94,8 +94,10 @@ def test_a_damaged_file_is_measured_anew(judged, tmp_path, monkeypatch, content)
     experiment, result = judged
     path = tmp_path / "baseline.json"
     path.write_bytes(content)
-    monkeypatch.setattr(module, "judge", lambda dataset, terms, path: result)
+    asked = []
+    monkeypatch.setattr(module, "judge", lambda dataset, terms, path: asked.append(path) or result)
     learnability.gate(open_store(experiment.dataset), learnability.Terms.of(experiment), path)
+    assert asked == [path]
 
 
 def test_data_that_cannot_teach_are_refused_unless_told_otherwise(ray_session, tmp_path):

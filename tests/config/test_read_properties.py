@@ -81,7 +81,8 @@ def test_any_values(values):
 def test_any_values_in_a_file_and_overrides(tmp_path_factory, values, overrides):
     path = tmp_path_factory.getbasetemp() / "properties.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    outcome(load, path, overrides)
+    made = outcome(load, path, overrides)
+    assert made is None or isinstance(made, Experiment)
 
 
 @settings(max_examples=200)
@@ -91,4 +92,5 @@ def test_any_values_in_a_file_and_overrides(tmp_path_factory, values, overrides)
 def test_any_bytes_for_a_file(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "properties.yaml"
     path.write_bytes(content)
-    outcome(load, path)
+    made = outcome(load, path)
+    assert made is None or isinstance(made, Experiment)
