@@ -31,7 +31,7 @@ def facts(places: list[str]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "affinity": len(os.sched_getaffinity(0)),
         "quota": _quota(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
@@ -56,11 +56,14 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _cpu() -> str:
-    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open() as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+def cpu_name() -> str:
+    """Returns the CPU's name with its family and model, which tell apart what a virtual machine calls by one name."""
+    with contextlib.suppress(OSError, KeyError):
+        lines = (
+            line.partition(":") for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        )
+        said = {key.strip(): value.strip() for key, _, value in lines}
+        return f"{said['model name']} (family {said['cpu family']}, model {said['model']})"
     return platform.machine()
 
 

@@ -1,8 +1,13 @@
 """The Q-transform against gwpy, in one process: `python tests/benchmarks/bench_qtransform.py`.
 
-Prints one table and exits with status 1 where a required ratio is missed. Times are wall-clock milliseconds per
-channel; each is the median of several rounds in which all contenders take turns, so that whatever else the machine
-does meanwhile hits them alike, and a ratio is the median of the rounds' ratios. Ours needs one untimed call first.
+Prints one table and exits with status 1 where a required ratio is missed. Times are milliseconds per channel: of one
+thread CPU time, of several wall-clock time. Each is the median of several rounds in which all contenders take turns, so
+that whatever else the machine does meanwhile hits them alike, and a ratio is the median of the rounds' ratios. Ours
+needs one untimed call first.
+
+ml4gw is compared where it is installed. ml4gw 0.8.5 wants torch < 2.11, so that takes an environment of its own:
+
+    python -m venv peer && peer/bin/pip install . ml4gw==0.8.5 && peer/bin/python tests/benchmarks/bench_qtransform.py
 """
 
 from __future__ import annotations
@@ -11,7 +16,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -19,6 +25,7 @@ from gwpy.timeseries import TimeSeries
 
 from glitchflow.signal.qtransform import QTransform
 from glitchflow.signal.whiten import whiten
+from glitchflow.site.probe import cpu_name
 
 try:
     from ml4gw.transforms import QScan
@@ -41,7 +48,6 @@ class Geometry:
     shape: tuple[int, int]
     scan_at_most: float | None = None
     crop: int | None = None
-    extra: dict[str, Callable] = field(default_factory=dict)
 
 
 NOTEBOOK = Geometry(
@@ -115,7 +121,8 @@ def contenders(geometry: Geometry, series: torch.Tensor) -> dict[str, tuple[Call
     transform = QTransform(geometry.duration, geometry.sample_rate, **geometry.ours)
     every = geometry.events * geometry.channels
     plot = transform(series)
-    piece = series[: transform._piece(*series.shape[:2])]  # as many events as the transform takes at once
+    step, _ = transform._piece(*series.shape[:2])
+    piece = series[:step]  # as many events as the transform takes at once
     conditioned, _, _ = transform._condition(piece, 0)
     spectrum = transform._spectrum(conditioned, transform._scale(conditioned))
     flat = spectrum.flatten(0, 1)
@@ -143,7 +150,7 @@ def contenders(geometry: Geometry, series: torch.Tensor) -> dict[str, tuple[Call
     if QScan is not None:
         options = {
             "qrange": [12, 12.1] if "q" in geometry.ours else [4, 64],
-            "frange": geometry.ours["frange"],
+            "frange": list(geometry.ours["frange"]),
         }
         scan = QScan(geometry.duration, geometry.sample_rate, list(geometry.shape), **options)
         single = series.float() / series.std()
@@ -151,15 +158,17 @@ def contenders(geometry: Geometry, series: torch.Tensor) -> dict[str, tuple[Call
     return found
 
 
-def measure(calls: dict[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, np.ndarray]:
-    """Milliseconds per channel of each contender in each round, after one untimed round."""
+def measure(
+    calls: dict[str, tuple[Callable[[], object], int]], rounds: int, clock: Callable[[], float]
+) -> dict[str, np.ndarray]:
+    """Milliseconds per channel of each contender in each round, by a clock in s, after one untimed round."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, (call, channels) in calls.items():
-            begin = time.perf_counter()
+            begin = clock()
             call()
             if turn:
-                spent[name].append(1e3 * (time.perf_counter() - begin) / channels)
+                spent[name].append(1e3 * (clock() - begin) / channels)
     return {name: np.array(values) for name, values in spent.items()}
 
 
@@ -174,8 +183,9 @@ def report(geometry: Geometry, threads: int, rounds: int) -> bool:
     """Rows of one geometry; whether everything required of it was met."""
     torch.set_num_threads(threads)
     series = series_of(geometry)
-    times = measure(contenders(geometry, series), rounds)
-    print(f"\n{geometry.name}; {geometry.channels} channels; {threads} thread(s)")
+    kind, clock = ("CPU", time.process_time) if threads == 1 else ("wall", time.perf_counter)
+    times = measure(contenders(geometry, series), rounds, clock)
+    print(f"\n{geometry.name}; {geometry.channels} channels; {threads} thread(s), {kind} time")
     for name, values in times.items():
         ratio = np.median(values / times["ours"])
         print(f"  {name:44s} {np.median(values):9.3f} ms/channel   {ratio:7.2f} x ours")
@@ -202,8 +212,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9, help="rounds to take the median of")
     rounds = parser.parse_args().rounds
     every = torch.get_num_threads()
-    if QScan is None:
-        print("ml4gw is not installed: not compared")
+    print(f"{cpu_name()}; torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
+    print("ml4gw: not installed, not compared" if QScan is None else f"ml4gw {version('ml4gw')}")
     met = True
     for threads in sorted({1, every}):
         for geometry in (NOTEBOOK, DETECTOR):
