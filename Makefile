@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 STAGES = generate train infer evaluate report
 
-.PHONY: install demo test test-all test-cluster faults docs-test lint clean
+.PHONY: install demo test test-all test-cluster faults docs docs-test lint clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,11 @@ fuzz: install
 # hosts, and a Slurm, made on this machine: what is missing for a test is printed with its name
 test-cluster: install
 	$(BIN)/pytest -m slow tests/cluster
+
+# the pages as a site, build/site/index.html: a warning is an error
+docs: install
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # the tutorial from top to bottom, and every command of the pages on the configuration that it names
 docs-test: install
