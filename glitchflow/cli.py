@@ -12,13 +12,12 @@ from typing import Annotated
 
 import typer
 
-from glitchflow.command import Stage, command, one_line, shown
+from glitchflow.command import VERBOSE, Stage, command, one_line, shown
 from glitchflow.config import load
 from glitchflow.errors import InputError, RunError
+from glitchflow.progress import QUIET
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 MADE = "seed series {} derived whiten qplot store split cluster"
@@ -132,11 +131,49 @@ STAGES = {
 
 
 @app.callback()
-def about() -> None:
+def about(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.", envvar=QUIET)
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print where an error comes from.", envvar=VERBOSE)
+    ] = False,
+) -> None:
     """GlitchFlow: digital twins of gravitational-wave detector noise, from witness Q-plots to the strain's.
 
     Every stage reads the same CONFIG.yaml and writes under its `workdir`.
     """
+    for name, wanted in ((QUIET, quiet), (VERBOSE, verbose)):
+        if wanted:
+            os.environ[name] = "1"
+
+
+@app.command("init")
+def init(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The file to write.")],
+    frames: Annotated[
+        list[str] | None,
+        typer.Option("--frames", metavar="PATTERN", help="Recorded data: GWF or HDF5 files; several."),
+    ] = None,
+    strain: Annotated[
+        str, typer.Option("--strain", metavar="NAME", help="The channel that is to be cleaned.")
+    ] = "",
+    witness: Annotated[
+        list[str] | None,
+        typer.Option("--witness", metavar="NAME", help="A witness, or a pattern; several. None: all others."),
+    ] = None,
+    triggers: Annotated[
+        str, typer.Option("--triggers", metavar="FILE", help="Table of when to look; none: everywhere.")
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CONFIG.")] = False,
+) -> None:
+    """Write a configuration to begin with: of a simulated detector, or of the channels in frame files."""
+    with one_line():
+        from glitchflow.site.init import init
+
+        made = shown(init(config, frames or (), strain, witness or (), triggers, overwrite))
+        first = "ingest" if frames else "generate"
+        print(f"init: wrote {made}; then `glitchflow doctor {made}`, `glitchflow {first} {made}`")
 
 
 for _name, _stage in STAGES.items():

@@ -8,6 +8,7 @@ import pkgutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from glitchflow.config import NO_IMPORTS, Experiment, Reads, describe, load
+from glitchflow.config import NO_IMPORTS, Experiment, Reads, describe, listed, load
 from glitchflow.errors import InputError, RunError
 from glitchflow.worker_logs import kept_in
 
@@ -71,13 +72,16 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
 ARGUMENTS: dict[str, tuple[Any, Any]] = {
     "gps": (float, typer.Argument(metavar="GPS", help="The time, in GPS s."))
 }
+VERBOSE = "GLITCHFLOW_VERBOSE"  # in the environment: where an error comes from is printed before its line
 CONFIG = {True: "The experiment, a YAML file.", False: "Also check what this experiment needs."}
 
 
 def command(app: typer.Typer, name: str, stage: Stage) -> None:
     """Make a command of a row of the table, with the keys it reads at the end of its help."""
     keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
-    overrides = typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys of the file to change.")
+    overrides = typer.Argument(
+        metavar="SECTION.KEY=VALUE", help="Keys of the file to change.", autocompletion=completing(stage)
+    )
     rows: dict[str, tuple[Any, Any, Any]] = {
         "path": (
             str,
@@ -104,6 +108,16 @@ def command(app: typer.Typer, name: str, stage: Stage) -> None:
     # \b keeps typer from joining the lines
     keys = describe(Experiment, stage.reads.split())
     app.command(name, epilog=f"\b\nKeys it reads, with defaults:\n{keys}")(run)
+
+
+def completing(stage: Stage) -> Callable[[str], list[tuple[str, str]]]:
+    """How a shell completes the keys that a stage reads: those that begin so, with what they mean."""
+
+    def keys(incomplete: str) -> list[tuple[str, str]]:
+        rows = listed(Experiment, stage.reads.split())
+        return [(f"{name}=", meaning) for name, _, meaning in rows if name.startswith(incomplete)]
+
+    return keys
 
 
 def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
@@ -159,10 +173,10 @@ def one_line() -> Iterator[None]:
         signal.signal(number, signal.default_int_handler)
     try:
         yield
-    except InputError as error:
-        stop(str(error), 2)
-    except RunError as error:
-        stop(str(error), 1)
+    except (InputError, RunError) as error:
+        if VERBOSE in os.environ:
+            traceback.print_exc()
+        stop(str(error), 2 if isinstance(error, InputError) else 1)
     except OSError as error:  # of a plain file; what goes through objects.py has its line by now
         if error.errno not in REFUSED:
             raise

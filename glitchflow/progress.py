@@ -1,6 +1,7 @@
-"""Progress of a stage: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a stage: a bar on a terminal, plain lines elsewhere; nothing where `QUIET` is in the environment."""
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
+
+QUIET = "GLITCHFLOW_QUIET"  # in the environment, so that what a stage starts keeps to it too
 
 
 @contextlib.contextmanager
@@ -18,7 +21,7 @@ def track(
 
     The speed is that since the first parts came: workers that have yet to start say nothing of how long the rest takes.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and QUIET not in os.environ:
         with tqdm(total=total, initial=done, desc=label, unit=f" {unit}") as bar:
             yield lambda count: bar.update(count) and None
         return
@@ -44,6 +47,8 @@ def track(
 
 def say(line: str) -> None:
     """One line of what a stage is doing, on standard error: standard output is for results."""
+    if QUIET in os.environ:
+        return
     print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 

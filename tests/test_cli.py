@@ -4,6 +4,7 @@ In this process, but where it is the process that is looked at.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -186,3 +187,43 @@ def test_a_recipe_in_the_working_directory(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("generate: wrote out/dataset.zarr in ")
     assert done.stderr.splitlines()[-1].startswith("Q-plots: 16/16 events, ")
+
+
+@pytest.mark.parametrize(
+    "words, found",
+    [
+        ("glitchflow tr", ["train"]),
+        ("glitchflow train a.yaml train.l", ["train.loss=", "train.lr="]),
+        ("glitchflow evaluate a.yaml train.l", []),  # which it does not read
+    ],
+)
+def test_a_shell_completes_stages_and_the_keys_that_they_read(words, found):
+    place = len(words.split()) - 1
+    done = subprocess.run(
+        [COMMAND],
+        env={
+            **os.environ,
+            "_GLITCHFLOW_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(place),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, found, "")
+
+
+def test_quiet_says_results_and_errors_alone(tmp_path):
+    few = ["generate", QUICKSTART, f"workdir={tmp_path}", "simulate.events=8", "cluster.cpus=1"]
+    told = run("--quiet", *few)
+    assert told.returncode == 0
+    assert told.stderr == ""
+    assert told.stdout.startswith("generate: wrote ")
+
+
+def test_verbose_says_where_an_error_comes_from():
+    done = run("--verbose", "train", QUICKSTART, "train.epoch=3")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith("train.epoch: unknown key; did you mean train.epochs?\n")

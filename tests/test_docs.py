@@ -78,7 +78,7 @@ COMMANDS = [
     for line in block.lines
     for command in line.split("&&")
     if command.strip().startswith("glitchflow ")
-    and command.split()[1] in {*STAGES, "inspect", "replay", "submit"}
+    and command.split()[1] in {*STAGES, "init", "inspect", "replay", "submit"}
 ]
 
 

@@ -81,3 +81,11 @@ def test_follow_begins_a_log_and_ends_with_its_block(tmp_path, capsys):
         raise KeyError
     assert capsys.readouterr().err == "before the failure\n"
     assert threading.active_count() == before
+
+
+def test_nothing_is_said_where_that_is_asked(monkeypatch, capsys):
+    monkeypatch.setenv(progress.QUIET, "1")
+    with progress.track(2, "Q-plots", "events", every=0) as advance:
+        advance(2)
+    progress.say("a line")
+    assert capsys.readouterr() == ("", "")

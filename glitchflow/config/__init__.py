@@ -11,7 +11,7 @@ from glitchflow.config.base import Section, every
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.families import ScatteredLight
 from glitchflow.config.read import NO_IMPORTS, import_path, load, named, parse
-from glitchflow.config.reads import Reads, describe
+from glitchflow.config.reads import Reads, describe, listed
 from glitchflow.config.recipes import Detector, Noise
 from glitchflow.config.recorded import Ingest, Segments, Source, Times
 from glitchflow.config.sections import (
@@ -70,6 +70,7 @@ __all__ = [
     "describe",
     "every",
     "import_path",
+    "listed",
     "load",
     "named",
     "parse",

@@ -47,12 +47,17 @@ class _Part:
 
 def describe(experiment: type[Section], keys: Sequence[str]) -> str:
     """The keys that a stage reads, one line each: name, default, unit, meaning."""
-    lines = [line for name in keys for line in _describe(experiment, "", name.split("."))]
+    lines = [(f"{name} = {default}", meaning) for name, default, meaning in listed(experiment, keys)]
     width = min(max(len(left) for left, _ in lines), 64)
     return "\n".join(f"  {left:<{width}}  {right}" for left, right in lines)
 
 
-def _describe(section: type[Section], prefix: str, wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
+def listed(experiment: type[Section], keys: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The keys that a stage reads: name, default, meaning with unit."""
+    return [row for name in keys for row in _listed(experiment, "", name.split("."))]
+
+
+def _listed(section: type[Section], prefix: str, wanted: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Of a section: the key at the path `wanted`, or all keys where that is empty."""
     for name, info in section.model_fields.items():
         if wanted and name != wanted[0]:
@@ -60,11 +65,11 @@ def _describe(section: type[Section], prefix: str, wanted: Sequence[str]) -> Ite
         inner = inner_section(info.annotation)
         if isinstance(inner, type) and issubclass(inner, Section):
             many = "[]" if typing.get_origin(info.annotation) is list else ""
-            yield from _describe(inner, f"{prefix}{name}{many}.", wanted[1:])
+            yield from _listed(inner, f"{prefix}{name}{many}.", wanted[1:])
             continue
         unit = typing.cast(dict[str, str], info.json_schema_extra)["unit"]
         default = "required" if info.is_required() else _yaml(info.default)
-        yield f"{prefix}{name} = {default}", f"{info.description} [{unit}]" if unit else str(info.description)
+        yield f"{prefix}{name}", default, f"{info.description} [{unit}]" if unit else str(info.description)
 
 
 def _yaml(value: Any) -> str:
