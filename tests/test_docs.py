@@ -234,13 +234,14 @@ def test_the_readme_s_tree_is_the_tree():
 def test_the_demo_and_what_takes_long_run_as_written(tmp_path):
     """README's picture and the long blocks, after the demo's stages on the real quickstart, as a shell runs them."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "gallery").mkdir(parents=True)
     for block in (block for block in BLOCKS if "." in block.how):
         (tmp_path / block.how).write_text(block.text)
     stages = re.findall(r"^STAGES = (.*)$", (ROOT / "Makefile").read_text(), re.M)[0].split()
     lines = [f"glitchflow {stage} configs/quickstart.yaml" for stage in stages]
     lines += ["glitchflow scan configs/quickstart.yaml"]
     lines += [line for block in SHELL if block.how == "long" for line in block.lines]
+    lines += [f"python {ROOT}/docs/gallery/{name}.py" for name in ("scattered", "veto")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     for line in lines:

@@ -48,6 +48,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links as the site has them, and blocks of code without the word that tells the tests how they are tried."""
     here = page.file.src_uri
     source = SOURCES.get(here, f"docs/{here}")
+    markdown = re.sub(r"^\[[\w.]+\]\((gallery/\w+\.py)\)$", shown, markdown, flags=re.M)
     links = re.compile(r"(!?\[[^\]]*\])\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
     text = (
         markdown
@@ -56,6 +57,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     )
     text = re.sub(r"^```(\w+) ([\w-]+\.\w+)$", r'```\1 title="\2"', text, flags=re.M)
     return re.sub(r"^```(\w+) \w+$", r"```\1", text, flags=re.M)
+
+
+def shown(link: re.Match[str]) -> str:
+    """A script of the gallery, folded, in place of a line that is a link to it."""
+    code = (ROOT / "docs" / link[1]).read_text().rstrip().replace("\n", "\n    ")
+    return f'??? example "docs/{link[1]}"\n\n    ```python\n    {code}\n    ```'
 
 
 def moved(link: re.Match[str], source: str, here: str) -> str:
