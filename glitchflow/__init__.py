@@ -18,7 +18,7 @@ _HOME = {
     "infer": "analysis.infer",
     "evaluate": "analysis.evaluate.evaluate",
     "clean": "analysis.clean.clean",
-    "open_twin": "analysis.clean.series",
+    "open_twin": "analysis.twin",
     "report": "analysis.report",
     "QTransform": "signal.qtransform",
 }

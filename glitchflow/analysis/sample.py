@@ -34,6 +34,7 @@ from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
 from glitchflow.twin import generative
 from glitchflow.twin.generative import Asked, draw
+from glitchflow.twin.kind import Trained
 from glitchflow.twin.white import White
 
 LOT = 64  # draws that are made at once; another number is other bits
@@ -152,23 +153,40 @@ def asked_of(wanted: Wanted, white: White, lot: int) -> tuple[Asked, NDArray[np.
     return asked, np.stack(around)
 
 
-def draw_shard(samples: Dataset, wanted: Wanted, shard: int) -> None:
-    """Draw and write one shard."""
-    trained, where = load_network(wanted.checkpoint), device()
-    white = generative.white_of(trained)
-    asked, around = asked_of(wanted, white, shard)
+@dataclass(frozen=True)
+class Lot:
+    """Holds `LOT` draws: white series as such events are learned, the glitches alone, their rms before they were made
+    as loud as was asked, and the noise that a Q-plot shows them in."""
+
+    asked: Asked
+    series: NDArray[np.float32]  # (LOT, n), as the next
+    alone: NDArray[np.float32]
+    size: NDArray[np.float32]
+    around: NDArray[np.float32]
+
+
+def draw_lot(trained: Trained, wanted: Wanted, lot: int, where: torch.device | str = "cpu") -> Lot:
+    """Draw a lot, on the device that the network is on."""
+    asked, around = asked_of(wanted, generative.white_of(trained), lot)
     there = Asked(asked.noise.to(where), asked.label.to(where), asked.snr.to(where), asked.guidance)
     series, alone, size = (part.float().cpu().numpy() for part in draw(trained, there))
+    return Lot(asked, series, alone, size, around)
+
+
+def draw_shard(samples: Dataset, wanted: Wanted, shard: int) -> None:
+    """Draw and write one shard."""
+    trained = load_network(wanted.checkpoint)
+    lot = draw_lot(trained, wanted, shard, device())
     span = samples.layout.span(shard)
     some = slice(0, span.stop - span.start)
-    shown = series + around if white.clean else series
+    shown = lot.series + lot.around if generative.white_of(trained).clean else lot.series
     values = {
-        "series": series[some],
-        "glitch": alone[some],
+        "series": lot.series[some],
+        "glitch": lot.alone[some],
         "qplot": images(_engine(wanted.checkpoint), shown[some]),
-        "label": asked.label.numpy().astype(np.int16)[some],
-        "snr": asked.snr.numpy()[some],
-        "size": size[some],
+        "label": lot.asked.label.numpy().astype(np.int16)[some],
+        "snr": lot.asked.snr.numpy()[some],
+        "size": lot.size[some],
     }
     write_shard(samples, shard, {name: values[name] for name in samples.known.arrays})
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +23,7 @@ from glitchflow.signal.recorded.recording import MARGIN, whole_seconds
 from glitchflow.signal.recorded.row import Row, tell_offset
 from glitchflow.signal.recorded.samples import Samples
 from glitchflow.signal.types import Array
-from glitchflow.train import checkpoint
-from glitchflow.twin import coherent
+from glitchflow.train.checkpoint import Checkpoint
 from glitchflow.twin.step import Step, Stepper, run, stepper
 
 if TYPE_CHECKING:
@@ -115,17 +113,8 @@ class Twin:
         return list(run(steps, first, blocks))
 
 
-def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0) -> Twin:
-    """Open the coherent twin of a run, the best by validation, or a checkpoint, by its directory.
-
-    block, settle: `clean.block` and `clean.settle`, in s. Raises `InputError` where there is no checkpoint, of another
-    kind of network, and for lengths that the twin cannot have.
-    """
-    found = checkpoint.find(Path(run), str(run))
-    if found.meta.kind != coherent.KIND.name:
-        raise InputError(
-            f"{found.path}: is of the {found.meta.kind} kind, which cleans no series; a coherent twin does"
-        )
+def of_checkpoint(found: Checkpoint, block: float, settle: float) -> Twin:
+    """Open a coherent twin: block and settle in s. Raises `InputError` for lengths that it cannot have."""
     trained = found.trained()
     steps = stepper(trained, block, settle, "clean")
     return Twin(replace(steps, lot=crops_together(trained.kind, len(steps.front.channels), steps.crop)))
