@@ -180,7 +180,7 @@ def draw_shard(samples: Dataset, wanted: Wanted, shard: int) -> None:
     span = samples.layout.span(shard)
     some = slice(0, span.stop - span.start)
     shown = lot.series + lot.around if generative.white_of(trained).clean else lot.series
-    values = {
+    values: dict[str, NDArray] = {
         "series": lot.series[some],
         "glitch": lot.alone[some],
         "qplot": images(_engine(wanted.checkpoint), shown[some]),

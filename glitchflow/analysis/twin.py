@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from glitchflow import config
 from glitchflow.analysis.clean.series import Twin, of_checkpoint
 from glitchflow.analysis.sample import LOT, draw_lot, wanted_of
@@ -69,7 +71,7 @@ class Drawing:
         found: list[TimeSeries] = []
         for lot in range(-(-count // LOT)):
             drawn = draw_lot(self._trained, wanted, lot)
-            white = drawn.series[: count - lot * LOT]
+            white = drawn.series[: count - lot * LOT].astype(np.float64)
             for label, values in zip(drawn.asked.label.tolist(), self._white.undo(white)):
                 found.append(
                     TimeSeries(
