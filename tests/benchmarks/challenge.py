@@ -96,7 +96,7 @@ TASKS = {
     "hard": Task(
         "observatory.yaml",
         (*COMMON, "simulate.detector.background=0.5"),
-        {"coherent": 3, "unet_whittle": 2, "unet_l1": 2},
+        {"coherent": 5, "unet_whittle": 2, "unet_l1": 2},
         scan=True,
     ),
 }
