@@ -53,6 +53,11 @@ def test_the_q_transform_beside_gwpy_s_runs(place, recorded_data, monkeypatch):
     draw("qtransform", place)
 
 
+def test_drawn_glitches_run(place, glitches_run):
+    (place / "runs" / "generative").symlink_to(glitches_run.workdir)
+    draw("drawn", place)
+
+
 @pytest.mark.slow
 def test_an_hour_runs(place):
     draw("hour", place)
