@@ -1,6 +1,7 @@
 """What is installed from a wheel is whole: every file of the package comes along, and the command runs."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,13 @@ def test_a_wheel_is_whole(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(str(place))
     assert (tmp_path / "mine.yaml").exists()
+
+
+def test_the_version_is_the_changelog_s():
+    """setup.cfg, CITATION.cff and the newest release of the changelog say the same, day included."""
+    (version,) = re.findall(r"^version = (\S+)$", (ROOT / "setup.cfg").read_text(), re.M)
+    cited = (ROOT / "CITATION.cff").read_text()
+    (released,) = re.findall(r"^date-released: (\S+)$", cited, re.M)
+    newest = re.findall(r"^## \[(\d\S*)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[0]
+    assert newest == (version, released)
+    assert f"\nversion: {version}\n" in cited
