@@ -33,7 +33,6 @@ from glitchflow.methods.table import METHODS
 from glitchflow.score.table import SCORES
 
 ROOT = Path(__file__).parents[1]
-TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "launch/README.md", "containers/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
@@ -254,24 +253,28 @@ def test_the_demo_and_what_takes_long_run_as_written(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_tutorial_runs(tmp_path):
+@pytest.mark.parametrize("name", ["tutorial", "gw150914"])
+def test_a_notebook_runs(name, tmp_path, request):
     pytest.importorskip(
         "nbmake", reason="nbmake is not installed: pip install -c constraints.txt -e '.[docs]'"
     )
+    if name == "gw150914":
+        request.getfixturevalue("recorded_data")  # or skips
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "docs").mkdir()
-    shutil.copy(TUTORIAL, tmp_path / "docs")
+    shutil.copy(ROOT / "docs" / f"{name}.ipynb", tmp_path / "docs")
     line = [sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=900", f"--rootdir={tmp_path}"]
-    done = subprocess.run([*line, TUTORIAL.name], cwd=tmp_path / "docs", capture_output=True, text=True)
+    done = subprocess.run([*line, f"{name}.ipynb"], cwd=tmp_path / "docs", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-def test_the_tutorial_is_small_and_says_nothing_of_the_machine_it_ran_on():
-    text = TUTORIAL.read_text()
+@pytest.mark.parametrize("name, sections", [("tutorial", "123456"), ("gw150914", "1234")])
+def test_a_notebook_is_small_and_says_nothing_of_the_machine_it_ran_on(name, sections):
+    text = (ROOT / "docs" / f"{name}.ipynb").read_text()
     cells = json.loads(text)["cells"]
     assert len(text) < 500_000
     headings = [line for cell in cells if cell["cell_type"] == "markdown" for line in cell["source"]]
-    assert [line[3] for line in headings if line.startswith("## ")] == list("123456")
+    assert [line[3] for line in headings if line.startswith("## ")] == list(sections)
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs), (
         "its pictures are there to be seen"

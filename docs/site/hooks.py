@@ -1,7 +1,7 @@
 """What MkDocs is told besides `mkdocs.yml`: pages that are made when the site is built, and links that leave `docs/`.
 
 Pages stay as they are read in the repository. README of the tree is the first page of the site; README of `docs/` the
-table of all; the notebook's cells become a page; the reference is made by `reference.py`.
+table of all; a notebook's cells become a page; the reference is made by `reference.py`.
 """
 
 import base64
@@ -25,6 +25,7 @@ ELSEWHERE = {
     "README.md": "index.md",
     "docs/README.md": "pages.md",
     "docs/tutorial.ipynb": "tutorial.md",
+    "docs/gw150914.ipynb": "gw150914.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
@@ -37,7 +38,10 @@ SOURCES = {page: source for source, page in ELSEWHERE.items()}
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that lie elsewhere, the notebook, and the reference."""
     made = {page: (ROOT / source).read_text() for page, source in SOURCES.items()}
-    made["tutorial.md"], pictures = notebook(made["tutorial.md"])
+    pictures: dict[str, bytes] = {}
+    for page in (page for page, source in SOURCES.items() if source.endswith(".ipynb")):
+        made[page], drawn = notebook(made[page], page.removesuffix(".md"))
+        pictures |= drawn
     made |= {f"reference/{name}.md": make() for name, make in reference.PAGES.items()}
     for path, content in {**made, **pictures}.items():
         files.append(File.generated(config, path, content=content))
@@ -91,8 +95,8 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     return output
 
 
-def notebook(text: str) -> tuple[str, dict[str, bytes]]:
-    """A notebook as a page, and its pictures."""
+def notebook(text: str, under: str) -> tuple[str, dict[str, bytes]]:
+    """A notebook as a page, and its pictures, which lie under a name."""
     parts, pictures = [], {}
     for number, cell in enumerate(nbformat.reads(text, as_version=4).cells):
         if cell.cell_type == "markdown":
@@ -102,7 +106,7 @@ def notebook(text: str) -> tuple[str, dict[str, bytes]]:
         for k, output in enumerate(cell.outputs):
             data = output.get("data", {})
             if "image/png" in data:
-                name = f"tutorial/{number}-{k}.png"
+                name = f"{under}/{number}-{k}.png"
                 pictures[name] = base64.b64decode(data["image/png"])
                 parts.append(f"![What the cell above draws]({name})")
             else:
