@@ -21,9 +21,11 @@ import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from glitchflow.errors import RunError
 from glitchflow.progress import say
+from glitchflow.ray_watch import watched
 
 SHARED, LEAST = "/dev/shm", 2**27  # where Ray keeps objects, and bytes there of which its store can be made
 PROCESS = 430e6  # bytes that a process of ours holds before it has done anything: Python, torch, gwpy, Ray
@@ -135,8 +137,22 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
             signal.SIGTERM, handler
         )  # Ray puts its own there, which ends the process without a word
     with contextlib.ExitStack() as mine:
-        (_kept.get() or mine).callback(ray.shutdown)
+        kept = _kept.get() or mine
+        kept.callback(ray.shutdown)
+        if not address:
+            kept.enter_context(_watched())
         yield
+
+
+def _watched() -> contextlib.AbstractContextManager[None]:
+    """While it lasts, this process ends with a line where a process of its embedded Ray has ended."""
+    import ray
+
+    node: Any = ray._private.worker._global_node
+    kinds = {"gcs_server": "GCS", "raylet": "raylet"}
+    processes = {name: node.all_processes[kind][0].process.pid for kind, name in kinds.items()}
+    end = functools.partial(node.kill_all_processes, check_alive=False)
+    return watched(processes, Path(node.get_logs_dir_path()), end)
 
 
 def affordable(cpus: int | None) -> int:

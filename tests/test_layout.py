@@ -28,7 +28,7 @@ ORDER = [
     "command",
     "cli",
 ]
-COMMON = {"errors", "progress", "cluster", "gauges", "worker_logs"}
+COMMON = {"errors", "progress", "cluster", "gauges", "worker_logs", "ray_watch"}
 RAY = {"cluster.py", "gauges.py", "worker_logs.py", "data/build.py", "train/", "site/"}
 
 

@@ -1,26 +1,30 @@
 """The table of faults: each case by one rule (`judge`). `make faults` runs them all, `make test` some of each kind."""
 
+import functools
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from faults import interruptions
 from faults.cases import Case, judge
 from faults.configuration import CASES
 from faults.disks import DISKS
 from faults.files import CHECKPOINT, CHECKPOINTS, STORES, write_checkpoint
+from faults.interruptions import INTERRUPTIONS, Interruption
 from faults.recorded import RECORDED, configuration, write
 from helpers import small, staged
 
 from glitchflow.data.generate import generate
 
-CHOSEN = 5  # one in so many is in `make test` too
+CHOSEN, OF_PROCESSES = 5, 17  # one in so many is in `make test` too
 
 
-def table(cases: list[Case]) -> pytest.MarkDecorator:
+def table(cases: Sequence[Case | Interruption], chosen: int = CHOSEN) -> pytest.MarkDecorator:
     """All cases as parameters, by name."""
     rows = [
-        pytest.param(case, id=case.name, marks=() if k % CHOSEN == 0 else pytest.mark.slow)
+        pytest.param(case, id=case.name, marks=() if k % chosen == 0 else pytest.mark.slow)
         for k, case in enumerate(cases)
     ]
     return pytest.mark.parametrize("case", rows)
@@ -58,6 +62,28 @@ def observed(tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="session")
+def places(trained, observed, glitches_run, tmp_path_factory):
+    """Those places, and one with a generative twin."""
+    glitches = tmp_path_factory.mktemp("glitches") / "place"
+    shutil.copytree(glitches_run.workdir, glitches)
+    (glitches / "config.yaml").write_text(glitches_run.model_copy(update={"workdir": "."}).model_dump_json())
+    return {"trained": trained, "observed": observed, "glitches": glitches}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(places, tmp_path_factory):
+    """undisturbed(stage): a place in which that stage was given once, and nobody disturbed it."""
+
+    @functools.cache
+    def done(stage: str) -> Path:
+        place = interruptions.copy(stage, places, tmp_path_factory.mktemp("undisturbed") / "place")
+        assert interruptions.again(stage, place) == ""
+        return place
+
+    return done
+
+
 def test_the_page_counts_what_there_is():
     page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
     kinds = {
@@ -70,6 +96,7 @@ def test_the_page_counts_what_there_is():
         "frame files, `ingest`": sum(case.name.startswith("frames: ") for case in RECORDED),
         "trigger tables, `ingest`": sum(case.name.startswith("table: ") for case in RECORDED),
         "places that take nothing": len(DISKS),
+        "commands that are ended": len(INTERRUPTIONS),
     }
     for kind, count in kinds.items():
         assert f"| {kind} | {count} |" in page
@@ -99,3 +126,8 @@ def test_recorded(case, observed, tmp_path):
 @table(DISKS)
 def test_disks(case, trained, tmp_path):
     assert judge(case, trained, tmp_path / "place") == ""
+
+
+@table(INTERRUPTIONS, OF_PROCESSES)
+def test_interruptions(case, places, undisturbed, tmp_path):
+    assert interruptions.judge(case, places, undisturbed(case.stage), tmp_path) == ""

@@ -34,6 +34,7 @@ UNSPLIT = len(SPLITS)  # in place of a split: an event that can be used and is i
 SKIPPED = -1  # in place of a split: a recorded event that could not be used, all zeros
 MARKERS, FOLDED, NOTES = ".done", ".done/all.json", ".notes"
 STATISTICS = ".done/statistics.json"
+KEPT = ".done/transients.json"  # rows of that table while it is being written
 COLUMN_EVENTS = (
     2**20
 )  # events of a column's chunk: 10^6 events are one object a column, of 8 MiB at most an axis

@@ -3,7 +3,7 @@
 from glitchflow.data import objects
 from glitchflow.data.store.array import Damaged
 from glitchflow.data.store.dataset import Dataset, missing_shards
-from glitchflow.data.store.schema import FOLDED, MARKERS, STATISTICS, marker_name
+from glitchflow.data.store.schema import FOLDED, KEPT, MARKERS, STATISTICS, marker_name
 from glitchflow.errors import RunError
 
 
@@ -38,7 +38,7 @@ def find_damage(dataset: Dataset) -> tuple[dict[int, str], list[str]]:
 def foreign_objects(dataset: Dataset) -> list[str]:
     """Objects inside the per-event arrays, or among the markers, that no shard of this store has."""
     shards = range(dataset.layout.shards)
-    expected = {FOLDED, STATISTICS, *map(marker_name, shards)}
+    expected = {FOLDED, STATISTICS, KEPT, *map(marker_name, shards)}
     for name in dataset.known.arrays:
         array = dataset[name]
         rest, count = [0] * (len(array.shape) - 1), -(-len(array) // (array.shards or array.chunks)[0])

@@ -14,7 +14,7 @@ from glitchflow.data import lease, objects
 from glitchflow.data.store import create as creation
 from glitchflow.data.store import dataset as store
 from glitchflow.data.store import writer as module
-from glitchflow.data.store.schema import STATISTICS, Folded, Marker
+from glitchflow.data.store.schema import KEPT, STATISTICS, Folded, Marker
 from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.errors import InputError, RunError
 
@@ -374,3 +374,27 @@ def test_a_read_only_directory_is_one_line(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match=r"d.zarr: cannot be written: Permission denied$"):
         write_store(tmp_path / "d.zarr", content(4), channels=["S", "W"])
+
+
+@pytest.mark.parametrize("written", range(5))
+@pytest.mark.parametrize("before", [0, 10])
+def test_a_table_that_was_half_written_is_written_anew(tmp_path, monkeypatch, before, written):
+    """Killed after some of the columns of the table of transients, of a new store and of one that grows."""
+    path, resize, count = tmp_path / "s.zarr", zarr.Array.resize, 0
+    if before:
+        make(path, before)
+
+    def killed(array, shape):
+        nonlocal count
+        count += array.basename.startswith("transient_")
+        if count > written:
+            raise Killed
+        resize(array, shape)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Array, "resize", killed)
+        with pytest.raises(Killed):
+            make(path)
+    make(path)
+    holds(path, 18)
+    assert not (path / KEPT).exists()

@@ -1,0 +1,75 @@
+"""Watches over the processes of a Ray that was started here, without which Ray ends this process and says nothing.
+
+    GCS, raylet -> its two agents; the kernel tells at once when one of them has ended
+
+Ray's own way is an exit within its C++ part, status 1, a quarter of a minute later or at once. No Python runs after
+it, so that the line has to be said before it.
+"""
+
+import contextlib
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+AGENTS = {"DashboardAgent": "dashboard agent", "RuntimeEnvAgent": "runtime environment agent"}
+
+
+@contextlib.contextmanager
+def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) -> Iterator[None]:
+    """Within the block, end this process with status 1 and a line where one of its Ray's processes has ended.
+
+    processes: process ids by name; a raylet's agents are found under its own. logs: named in the line. end: called
+    after it, to end what is left of Ray. Where the kernel has no process descriptors (Linux before 5.3, macOS) nothing
+    is watched.
+    """
+    if not hasattr(os, "pidfd_open"):
+        yield
+        return
+    found, poll = {}, select.poll()
+    told, tell = os.pipe()
+    poll.register(told, select.POLLIN)
+    for name, pid in (processes | _agents(processes["raylet"])).items():
+        with contextlib.suppress(OSError):  # it has ended: Ray itself is about to say so
+            opened = os.pidfd_open(pid)
+            found[opened] = name
+            poll.register(opened, select.POLLIN)
+
+    def wait() -> None:
+        ready = [descriptor for descriptor, _ in poll.poll()]
+        if told not in ready:
+            _stop(found[ready[0]], logs, end)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.write(tell, b".")
+        thread.join()
+        for descriptor in (told, tell, *found):
+            os.close(descriptor)
+
+
+def _agents(raylet: int) -> dict[str, int]:
+    """The agents among a raylet's children, by what they are called."""
+    agents: dict[str, int] = {}
+    with contextlib.suppress(OSError):  # a kernel that lists no children
+        for child in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split():
+            title = Path(f"/proc/{child}/cmdline").read_text()
+            agents |= {name: int(child) for key, name in AGENTS.items() if key in title}
+    return agents
+
+
+def _stop(name: str, logs: Path, end: Callable[[], object]) -> None:
+    """Say it as the last word, end what is left of Ray, and then this process, as Ray itself would."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    line = f"glitchflow: Ray's {name} has ended (its logs: {logs}); the same command goes on"
+    os.write(2, f"{line}\n".encode())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Ray's C++ part would go on talking
+    with contextlib.suppress(Exception):  # half of it is gone
+        end()
+    os._exit(1)
