@@ -145,6 +145,14 @@ def squared_modulus(x: Tensor) -> Tensor:
 
 
 @numpy_on_cpu
+def count_below(x: Tensor, limit: Tensor) -> Tensor:
+    """Counts, along the last axis of (..., n), the values below a limit (...)."""
+    if on_cpu(x):  # numpy counts booleans eight times as fast as it, or torch, sums them
+        return torch.from_numpy(np.count_nonzero(x.numpy() < limit.numpy()[..., None], axis=-1))
+    return (x < limit[..., None]).sum(-1)
+
+
+@numpy_on_cpu
 def median(x: Tensor) -> Tensor:
     """Returns the median over the last axis, of even length: the mean of the two middle values."""
     half = x.shape[-1] // 2

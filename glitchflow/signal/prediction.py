@@ -50,8 +50,15 @@ class PredictionFilter:
         return self._each(white, lambda taps, x: lfilter([1.0], taps, x))
 
     def channel(self, place: int | slice) -> "PredictionFilter":
-        """Returns the filters of one channel, or of a slice of them, of those of (event, channel)."""
-        return PredictionFilter(self.taps[:, place], self.sample_rate)
+        """Returns the filters of one channel, or of a slice of them, of those of (event, channel).
+
+        Filters of (event, 1) are every channel's.
+        """
+        return PredictionFilter(of_channel(self.taps, place), self.sample_rate)
+
+    def to(self, device: torch.device) -> "PredictionFilter":
+        """Returns the filters on a device."""
+        return PredictionFilter(self.taps.to(device), self.sample_rate)
 
     def _each(self, series: Tensor, function: Callable[[Array, Array], Array]) -> Tensor:
         values = series.to(torch.float64).cpu().numpy()
@@ -61,6 +68,13 @@ class PredictionFilter:
         for place in np.ndindex(values.shape[:-1]):
             found[place] = function(taps[place], values[place])
         return torch.from_numpy(found).to(series.device)
+
+
+def of_channel(taps: Tensor, place: int | slice) -> Tensor:
+    """Returns a channel, or a slice of them, of taps (event, channel, tap), of which one channel serves all."""
+    if taps.shape[1] > 1:
+        return taps[:, place]
+    return taps if isinstance(place, slice) else taps[:, 0]
 
 
 def design_prediction(

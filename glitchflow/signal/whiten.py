@@ -29,7 +29,7 @@ from glitchflow.signal.batch_invariant import (
     take,
     untraced,
 )
-from glitchflow.signal.prediction import PredictionFilter, design_prediction
+from glitchflow.signal.prediction import PredictionFilter, design_prediction, of_channel
 from glitchflow.signal.types import Array
 
 TINY = 1e-200  # keeps a vanishing ASD from dividing by zero; far below any physical one
@@ -69,8 +69,15 @@ class WhiteningFilter:
         return irfft(spectrum, length)[..., :samples]
 
     def channel(self, place: int | slice) -> "WhiteningFilter":
-        """Returns the filters of one channel, or of a slice of them, of those of (event, channel)."""
-        return WhiteningFilter(self.side[:, place], self.sample_rate)
+        """Returns the filters of one channel, or of a slice of them, of those of (event, channel).
+
+        Filters of (event, 1) are every channel's.
+        """
+        return WhiteningFilter(of_channel(self.side, place), self.sample_rate)
+
+    def to(self, device: torch.device) -> "WhiteningFilter":
+        """Returns the filters on a device."""
+        return WhiteningFilter(self.side.to(device), self.sample_rate)
 
     def undo(self, series: Tensor, frange: tuple[float, float]) -> Tensor:
         """Colours (..., N) back: divides by the response within `frange` (Hz); outside it leaves zero.

@@ -24,7 +24,7 @@ import torch
 from gwpy.timeseries import TimeSeries
 
 from glitchflow.signal.qtransform import QTransform
-from glitchflow.signal.whiten import whiten
+from glitchflow.signal.whiten import estimate_asd, whiten
 from glitchflow.site.probe import cpu_name
 
 try:
@@ -119,27 +119,29 @@ def gwpy_event(
 def contenders(geometry: Geometry, series: torch.Tensor) -> dict[str, tuple[Callable[[], object], int]]:
     """What is timed: name -> (call, number of channels it works on)."""
     transform = QTransform(geometry.duration, geometry.sample_rate, **geometry.ours)
+    asd = estimate_asd(series.mean((0, 1)), geometry.sample_rate)
+    given = QTransform(geometry.duration, geometry.sample_rate, whiten=asd, **geometry.ours)
     every = geometry.events * geometry.channels
     plot = transform(series)
     step, _ = transform._piece(*series.shape[:2])
     piece = series[:step]  # as many events as the transform takes at once
     conditioned, _, _ = transform._condition(piece, 0)
     spectrum = transform._spectrum(conditioned, transform._scale(conditioned))
-    flat = spectrum.flatten(0, 1)
     planes = [transform._plane(p) for p in range(len(transform.planes))]
+    count = len(piece) * geometry.channels
     blocks = [
-        torch.randn(len(flat), rows.count, rows.tiles, dtype=torch.complex64)
-        for p in planes
-        for rows in p.rows()
+        torch.randn(count, rows.count, rows.tiles, dtype=torch.complex64) for p in planes for rows in p.rows()
     ]
     event = series[0].numpy()
     found: dict[str, tuple[Callable[[], object], int]] = {
         "ours": (lambda: transform(series), every),
         "gwpy, as the notebook calls it": (lambda: gwpy_event(geometry, event), geometry.channels),
+        "ours, by an ASD that is given": (lambda: given(series), every),
         "our whitening alone": (lambda: whiten(series, geometry.sample_rate), every),
-        "our scan alone": (lambda: [p.loudest_energy(flat) for p in planes], len(flat)),
-        "bare FFT of as many tiles": (lambda: [torch.fft.ifft(block) for block in blocks], len(flat)),
+        "bare FFT of as many tiles": (lambda: [torch.fft.ifft(block) for block in blocks], count),
     }
+    if len(planes) > 1:
+        found["our scan alone"] = (lambda: transform._choose(spectrum), count)
     if geometry.crop is not None:
         start = float(plot.times[0, 0])
         outseg = (start, start + geometry.crop * geometry.duration / 1000)

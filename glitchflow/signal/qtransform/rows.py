@@ -5,16 +5,26 @@ Units: times s from the series' start, frequencies Hz; a tile's energy is gwpy's
 units of the series (of a whitened one: dimensionless).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glitchflow.signal.batch_invariant import argmax, complex_of, ifft, median, squared_modulus, take
+from glitchflow.signal.batch_invariant import (
+    argmax,
+    complex_of,
+    count_below,
+    ifft,
+    median,
+    squared_modulus,
+    take,
+)
 from glitchflow.signal.qtransform import tiling
 from glitchflow.signal.qtransform.qplot import Peak
+
+NEARLY = 1 + 1e-5  # rows that are beaten by less than rounding are ranked
 
 
 class Rows(nn.Module):
@@ -74,14 +84,29 @@ class Plane(nn.Module):
         """Yields the groups of rows, lowest frequencies first."""
         return (cast(Rows, rows) for rows in self.groups)
 
-    def loudest_energy(self, spectrum: Tensor, limit: Tensor | None = None) -> Tensor:
-        """Returns the normalised energy (B,) of the loudest tile, from an rfft (B, K), up to a `limit` (B,) in Hz."""
-        found = []
+    def loudest_energy(self, spectrum: Tensor, known: Tensor, limit: Tensor | None = None) -> Tensor:
+        """Returns the normalised energy (B,) of the loudest tile, from an rfft (B, K), up to a `limit` (B,) in Hz, or
+        what is `known` (B,) already, if that is more.
+
+        A median costs more than the transform. So the row that is loudest before it is normalised comes first, and of
+        the others only those whose median is small enough to beat it are ranked: counting tells which.
+        """
+        every = torch.arange(len(spectrum), device=spectrum.device)
         for rows in self.rows():
             energy = rows.energies(spectrum)
-            loudest = energy.amax(-1) * _unit(energy)
-            found.append(loudest if limit is None else loudest * (rows.frequencies <= limit[:, None]))
-        return torch.cat(found, 1).amax(1)
+            loudest = energy.amax(-1)
+            if limit is not None:
+                loudest = loudest * (rows.frequencies <= limit[:, None])
+            first = loudest.argmax(1)
+            known = torch.maximum(known, loudest[every, first] * _unit(energy[every, first]))
+            # of a silent series nothing is known, and no row's loudest tile is more than 0
+            enough = loudest * (NEARLY / torch.where(known > 0, known, torch.inf))[:, None]
+            may = count_below(energy, enough) >= rows.tiles // 2
+            may[every, first] = False
+            series, row = may.nonzero(as_tuple=True)
+            found = loudest[series, row] * _unit(energy[series, row])
+            known = known.scatter_reduce(0, series, found, "amax")
+        return known
 
     def measure(self, spectrum: Tensor, units: Tensor | None = None) -> tuple[list[Tensor], Tensor, Peak]:
         """Turns an rfft (B, K) into energies (B, R, n) of each group, units (B, rows), and the loudest tile.
@@ -122,6 +147,16 @@ class Plane(nn.Module):
             for window, (start, width) in zip(rows.window.double().numpy(), rows.spans):
                 weight[start : start + width] += np.square(window[:width])
         return torch.from_numpy(np.divide(1, weight, where=weight > 0, out=np.zeros(bins))).to(dtype)
+
+
+def loudest_plane(planes: Iterable[Plane], spectrum: Tensor, limit: Tensor | None = None) -> Tensor:
+    """Returns which of several planes (B,) has the loudest tile of an rfft (B, K), up to a `limit` (B,) in Hz."""
+    loudest = torch.zeros_like(spectrum[:, 0].real)
+    found = torch.zeros_like(loudest, dtype=torch.int64)
+    for index, plane in enumerate(planes):
+        energy = plane.loudest_energy(spectrum, loudest, limit)
+        found, loudest = torch.where(energy > loudest, index, found), energy
+    return found
 
 
 def _unit(energy: Tensor) -> Tensor:

@@ -3,9 +3,13 @@
 Shapes: E events, C channels, N samples.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from glitchflow.signal.whiten import Filter
 
 
 def check_series(
@@ -40,13 +44,20 @@ def check_given(series: Tensor, part: Tensor | None, asd: Tensor | None, limits:
         raise ValueError(f"event {event}: the companion has NaN or infinite samples")
 
 
-def asd_of_each(asd: Tensor | None, series: Tensor, first: int = 0) -> Tensor | None:
-    """Returns the ASD (E, c, A) of each of (E, c, N) series from (A,) or (C, A), whose `first` channel is the series'
-    first; none stays none."""
+def filters_of_all(
+    whitening: Callable[..., tuple[Tensor, Filter]], samples: int, asd: Tensor | None, limits: Tensor | None
+) -> Filter | None:
+    """Returns the filters of ASDs (C, A) that every event of so many samples goes through, (1, C); of one ASD (A,) and
+    no limits (C,), (1, 1) for all channels; None without an ASD, after whitening was tried.
+
+    Raises ValueError for wrong options.
+    """
     if asd is None:
+        whitening(torch.zeros(samples))
         return None
-    mine = asd if asd.ndim == 1 else asd[first : first + series.shape[1]]
-    return mine.to(series.device).expand(*series.shape[:2], asd.shape[-1])
+    each = torch.atleast_2d(asd)[None].expand(1, -1 if limits is None else len(limits), -1)
+    _, filters = whitening(torch.zeros(*each.shape[:-1], samples), asd=each, limits=limits)
+    return filters
 
 
 def power_of_two(series: Tensor) -> Tensor:

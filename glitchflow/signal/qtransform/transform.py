@@ -23,8 +23,8 @@ from glitchflow.signal import whiten as whitening
 from glitchflow.signal.batch_invariant import complex_of, in_threads, irfft, rfft
 from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times
 from glitchflow.signal.qtransform.qplot import Coefficients, Drawn, Lead, Peak, QPlot, clear, concatenate
-from glitchflow.signal.qtransform.rows import Plane
-from glitchflow.signal.qtransform.series import asd_of_each, check_given, check_series, power_of_two
+from glitchflow.signal.qtransform.rows import Plane, loudest_plane
+from glitchflow.signal.qtransform.series import check_given, check_series, filters_of_all, power_of_two
 from glitchflow.signal.qtransform.tiling import build_tiling
 from glitchflow.signal.whiten import Filter
 
@@ -101,10 +101,9 @@ class QTransform(nn.Module):
             dtype=dtype if whiten is True else torch.float64,
             kind=kind,
         )
+        self.filters: Filter | None = None  # of an ASD that is given: each event's
         if whiten is not False:  # once, for the errors of wrong options
-            self.whitening(
-                torch.zeros(*(() if self.asd is None else self.asd.shape[:-1]), self.samples), asd=self.asd
-            )
+            self.filters = filters_of_all(self.whitening, self.samples, self.asd, self.limits)
         qrange = qrange if q is None else (q, q)
         tiling = build_tiling(self.duration, self.sample_rate, qrange, frange, mismatch)
         self.frange = tiling.frange
@@ -206,9 +205,10 @@ class QTransform(nn.Module):
             series = torch.where(valid[..., None], series, 0.0)
         if self.whiten is False:
             return series, None, valid
-        limits = self._limits(channel, series)
-        series, filters = self.whitening(series, asd=asd_of_each(self.asd, series, channel), limits=limits)
-        return series, filters, valid
+        if self.filters is None:
+            return *self.whitening(series, limits=self._limits(channel, series)), valid
+        filters = self.filters.to(series.device).channel(slice(channel, channel + series.shape[1]))
+        return filters(series), filters, valid
 
     def _limits(self, first: int, series: Tensor) -> Tensor | None:
         """Those of the channels of (E, C, N) series, counted from the first."""
@@ -314,8 +314,8 @@ class QTransform(nn.Module):
         scanned = spectrum if self.select == "channel" else spectrum[:, :1]
         flat, count = scanned.flatten(0, 1), scanned.shape[1]
         within = None if limits is None else limits[:count].repeat(len(spectrum))
-        loudest = torch.stack([self._plane(p).loudest_energy(flat, within) for p in range(len(self.planes))])
-        return loudest.argmax(0).view(scanned.shape[:2]).expand(spectrum.shape[:2])
+        plane = loudest_plane(map(self._plane, range(len(self.planes))), flat, within)
+        return plane.view(scanned.shape[:2]).expand(spectrum.shape[:2])
 
     def _draw(
         self, spectrum: Tensor, plane: Tensor, first: Tensor | None = None, units: Tensor | None = None
