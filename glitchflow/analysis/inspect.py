@@ -60,7 +60,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             facts[name] = {word: int((values == i).sum()) for i, word in enumerate(words)}
         if "split" in dataset and (spare := int((dataset["split"][:] == UNSPLIT).sum())):
             facts["split"]["none"] = spare
-        facts["skipped"] = dict(attributes.get("skipped", []))
+        facts["skipped"] = dataset.skipped
     return facts
 
 

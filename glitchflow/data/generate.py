@@ -295,6 +295,8 @@ def _forget_damaged(writer: Writer) -> None:
 def _finish(writer: Writer) -> None:
     markers, dataset = writer.collect(), writer.dataset
     skipped = {i: reason for marker in markers for i, reason in marker.skipped.items()}
+    if skipped or dataset.skipped:
+        writer.note("skipped", sorted(skipped.items()))
     if skipped:
         say_skipped(writer.path, skipped, len(dataset))
         say_empty(dataset)
@@ -305,7 +307,7 @@ def _finish(writer: Writer) -> None:
         normalisation |= {"loudness": stored_loudness(dataset["loudness"], train)}  # type: ignore[operator]
     except ValueError:
         normalisation = None  # a handful of recorded events need not hold any for training
-    writer.complete({"normalisation": normalisation, "skipped": sorted(skipped.items())})
+    writer.complete({"normalisation": normalisation})
 
 
 def provenance() -> dict[str, Any]:

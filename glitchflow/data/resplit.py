@@ -94,7 +94,7 @@ def _assigned(dataset: Dataset, content: Content) -> Splits:
     if np.isnan(times).any():
         raise InputError(f"{dataset.path}: its events have no times to split by")
     usable = np.ones(len(times), bool)
-    usable[[event for event, _ in dataset.attributes["skipped"]]] = False
+    usable[[*dataset.skipped]] = False
     found = np.full(len(times), SKIPPED, np.int8)
     found[usable] = splits_of_times(content.split, content.seed, content.series.duration, times[usable])
     return found

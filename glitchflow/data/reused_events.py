@@ -52,14 +52,14 @@ def stored_series(content: Content) -> Recipe:
 
 
 def _stored_event(old: Dataset, index: int) -> Event:
-    one, skipped = np.array([index]), dict(old.attributes.get("skipped", []))
+    one = np.array([index])
     return Event(
         series=old.all_series(one)[0],
         witnessed=old["witnessed_series"][index].astype(np.float64) if "witnessed_series" in old else None,
         label=int(old["label"][index]),
         gps=float(old["gps"][index]),
         snr=float(old["snr"][index]),
-        skipped=skipped.get(index, ""),
+        skipped=old.skipped.get(index, ""),
         transient=old["transient_series"][index][0].astype(np.float64) if "transient_series" in old else None,
         transients=_transients(old, index),
         valid=old["valid"][index] if "valid" in old else None,

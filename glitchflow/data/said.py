@@ -12,7 +12,9 @@ def say_skipped(path: Location, skipped: dict[int, str], events: int) -> None:
     """How many events were left out, by channel and kind of reason, with an example of each. Raises `RunError` where
     none is left."""
     kinds = Counter(reason.split(" GPS ")[0] for reason in skipped.values())
-    say(f"{path}: {len(skipped)} of {events} events could not be used; the store's attributes list them")
+    say(
+        f"{path}: {len(skipped)} of {events} events could not be used; `glitchflow inspect --json` lists them"
+    )
     for kind, count in kinds.most_common(5):
         example = next(i for i, reason in skipped.items() if reason.startswith(kind))
         say(f"  {count} x {kind} (event {example}: {skipped[example]})")

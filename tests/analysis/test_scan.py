@@ -328,7 +328,7 @@ def test_ingest_takes_the_list_and_what_its_channels_are_derived_from(recording,
     experiment = type(recording).model_validate(values)
     dataset = store.open_store(ingest(experiment))
     assert dataset.channels == ["S:STRAIN", "W:B", "W:SLOW", "W:FRINGE"]
-    assert not dataset.attributes["skipped"], "the channels with gaps are not asked for"
+    assert not dataset.skipped, "the channels with gaps are not asked for"
     assert experiment.loader.witnesses == ["W:FRINGE", "W:B"]
 
 

@@ -189,6 +189,11 @@ class Dataset:
         """What the driver noted under a name when it created the store, or None."""
         return objects.read(self.path, f"{NOTES}/{name}.json", Any)
 
+    @cached_property
+    def skipped(self) -> dict[int, str]:
+        """Why events could not be used, by index; earlier versions told it in the attributes."""
+        return dict(self.note("skipped") or self.attributes.get("skipped", []))
+
     # -- what is checked -----------------------------------------------------------------------------------------
 
     @cached_property
@@ -255,11 +260,8 @@ class Dataset:
             raise RunError(f"{self.path}/{name}: damaged: no array there: {objects.reason(error)}") from None
 
     def _same_shape(self, name: str, array: zarr.Array, spec: Array | None) -> None:
-        shape, kind = (
-            array.shape,
-            kind_of(array.dtype),
-        )  # as they are to be; versions differ in what they tell
-        wanted, wanted_kind = shape, kind
+        shape, kind = array.shape, kind_of(array.dtype)
+        wanted, wanted_kind = shape, kind  # as they are to be; versions differ in what they tell
         if name in self.known.arrays:
             wanted = (len(self), *(shape[1:] if spec is None else spec.shape))
             wanted_kind = kind if spec is None else spec.dtype

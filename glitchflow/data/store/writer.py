@@ -32,6 +32,7 @@ from glitchflow.data.store.schema import (
     FOLDED,
     KEPT,
     MARKERS,
+    NOTES,
     SCHEMA,
     STATISTICS,
     Array,
@@ -193,6 +194,13 @@ class Writer:
             self._fold(shards, sums)
             objects.delete(self.dataset.path, KEPT)
         return list(shards.values())
+
+    def note(self, name: str, value: Any) -> None:
+        """Note something under a name, JSON, before the store is complete: what may be long has no place in the
+        attributes, which every reader reads."""
+        self.check()
+        with objects.writing(self.path, "cannot be finished"):
+            objects.put(self.dataset.path, f"{NOTES}/{name}.json", json.dumps(value).encode())
 
     def complete(self, attributes: Mapping[str, Any] | None = None) -> None:
         """Mark the store complete, with attributes known only now, and put it where it is to be."""

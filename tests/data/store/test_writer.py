@@ -322,9 +322,20 @@ def test_notes_are_kept(path):
     ) as writer:
         write(writer, 0)
         writer.collect()
+        writer.note("skipped", [[3, "dull"]])
         writer.complete()
-    assert store.open_store(path).note("triggers") == [[1.5, "a", None]]
-    assert store.open_store(path).note("nothing") is None
+    dataset = store.open_store(path)
+    assert dataset.note("triggers") == [[1.5, "a", None]]
+    assert dataset.note("nothing") is None
+    assert dataset.skipped == {3: "dull"}
+
+
+def test_what_was_skipped_is_read_from_the_attributes_of_earlier_stores(path):
+    with Writer.begin(path, lambda: design(4), lambda _: None) as writer:
+        write(writer, 0)
+        writer.collect()
+        writer.complete({"skipped": [[2, "dull"]]})
+    assert store.open_store(path).skipped == {2: "dull"}
 
 
 def test_the_same_on_an_object_store(bucket, monkeypatch):
