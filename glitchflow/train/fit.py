@@ -24,7 +24,7 @@ from glitchflow.data.objects import make_directory
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.methods.learnability import Terms, gate
-from glitchflow.progress import follow, log
+from glitchflow.progress import follow, log, say
 from glitchflow.train import checkpoint
 from glitchflow.train.loop import train
 from glitchflow.train.mlflow_copy import mirrored
@@ -83,6 +83,8 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
             make_directory(directory)  # of what is known to be right: a mistake leaves nothing behind
             with session(experiment.cluster.address, experiment.cluster.cpus):
                 gpu = accelerated(training.train)
+                if fall := fallen(training.train, gpu):
+                    say(fall)
                 # an earlier run is deleted when nothing can be wrong any more with what comes in its place
                 remove = partial(clear, directory) if overwrite else None
                 name = experiment.mlflow.run or Path(experiment.workdir).name
@@ -151,6 +153,19 @@ def accelerated(settings: Train) -> bool:
             f" the cluster's nodes hold {room(need)}"
         )
     return gpu
+
+
+def fallen(settings: Train, gpu: bool) -> str:
+    """Says where `train.device` is auto and GPUs are there, and CPUs are taken; empty elsewhere."""
+    import ray
+
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpu or not there or settings.device != "auto":
+        return ""
+    return (
+        f"train.device = auto: the workers get CPUs, since the cluster has {there:g} GPU(s) for train.workers ="
+        f" {settings.workers}"
+    )
 
 
 def resources(settings: Train, gpu: bool) -> dict[str, int]:

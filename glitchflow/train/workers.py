@@ -1,8 +1,10 @@
 """The workers of a run as one of them sees them: its place, its device, and how it talks to the others."""
 
 import contextlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -61,15 +63,25 @@ def of_process_group(device: torch.device) -> World:
         torch.distributed.all_reduce(value)
         return value
 
-    def wrap(model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(
-            model,
-            device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # the models' only buffers are constants: no collective for them
-            gradient_as_bucket_view=True,  # saves a copy of the gradients
-        )
+    size = torch.distributed.get_world_size()
+    return World(torch.distributed.get_rank(), size, device, partial(distributed, device=device), add)
 
-    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), device, wrap, add)
+
+def distributed(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """A model whose gradients are averaged over the workers of torch's process group, which all begin with rank 0's
+    weights."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    # torch warns of the earlier name where it knows the later one
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    none: dict[str, Any] = {
+        buffers: False
+    }  # the models' only buffers are constants: no collective at each step
+    return DistributedDataParallel(
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,  # saves a copy of the gradients
+        **none,
+    )
 
 
 def apart(network: nn.Module, alone: bool) -> contextlib.AbstractContextManager:

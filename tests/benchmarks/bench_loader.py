@@ -46,7 +46,7 @@ def make_store(path: Path, events: int) -> Dataset:
         for k in range(layout.shards):
             count = layout.span(k).stop - layout.span(k).start
             qplot = np.random.default_rng(k).exponential(size=(count, 4, 64, 64)).astype("f4")
-            share = share_of(measure(qplot), np.ones((count, 4), bool), 64 * 64)
+            share = share_of(measure(qplot))
             write_shard(writer.dataset, k, {"qplot": qplot, "split": np.zeros(count, "i1")}, share)
         writer.complete({"normalisation": reduce_statistics(m.statistics for m in writer.collect())})
     return writer.dataset

@@ -10,7 +10,7 @@ from helpers import linked, small
 from glitchflow.data import lease
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
-from glitchflow.train.fit import accelerated, ended, fit
+from glitchflow.train.fit import accelerated, ended, fallen, fit
 from glitchflow.train.loop import train
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune.sweep import sweep
@@ -153,6 +153,27 @@ def test_workers_that_no_single_node_can_hold(dataset_run, monkeypatch):
         InputError, match=r"needs 3 times 2 CPUs on one node each, the cluster's nodes hold 2"
     ):
         accelerated(train.model_copy(update={"workers": 3, "threads": 2}))
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "said"),
+    [
+        (
+            "auto",
+            1.0,
+            "train.device = auto: the workers get CPUs, since the cluster has 1 GPU(s) for train.workers = 2",
+        ),
+        ("auto", 2.0, ""),
+        ("auto", 0.0, ""),
+        ("cpu", 1.0, ""),
+    ],
+)
+def test_gpus_that_are_too_few_are_told(dataset_run, monkeypatch, device, gpus, said):
+    resources = {"CPU": 4.0, "GPU": gpus}
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])
+    monkeypatch.setattr("ray.cluster_resources", lambda: resources)
+    train = dataset_run.train.model_copy(update={"workers": 2, "threads": 1, "device": device})
+    assert fallen(train, accelerated(train)) == said
 
 
 def test_two_runs_in_one_directory_are_refused(trained_run):

@@ -1,0 +1,28 @@
+"""The workers of a run: how a network is shared out over them."""
+
+import warnings
+
+import pytest
+import torch
+
+from glitchflow.train.workers import distributed
+
+
+@pytest.fixture
+def group():
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group")
+def test_a_network_is_shared_out_without_a_warning_and_a_collective_for_its_buffers():
+    network = torch.nn.Linear(3, 2)
+    network.register_buffer("constant", torch.ones(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shared = distributed(network, torch.device("cpu"))
+    assert not shared.broadcast_buffers
+    shared(torch.ones(1, 3)).sum().backward()
+    assert torch.equal(network.bias.grad, torch.ones(2))
