@@ -114,7 +114,9 @@ def through_ray(directory: Path, events: int, cpus: int) -> float:
 
 def without_ray(directory: Path, events: int, count: int) -> float:
     made = experiment(directory / "bare", events, count)
-    shards = create(made.dataset, module._design(content_of(made, "simulate"))).layout.shards
+    shards = create(
+        made.dataset, module._design(shard.make_factory(content_of(made, "simulate")))
+    ).layout.shards
     share = shards // count
     parts = [range(i * share, (i + 1) * share) for i in range(count)]
     return processes(bare, made.workdir, events, parts)

@@ -23,7 +23,7 @@ from glitchflow.config import Experiment, parse
 from glitchflow.data.content import content_of
 from glitchflow.data.generate import _design
 from glitchflow.data.memory import Shape, making
-from glitchflow.data.shard_events import make_shard
+from glitchflow.data.shard_events import make_factory, make_shard
 from glitchflow.data.store import open_store
 from glitchflow.data.store.create import create
 from glitchflow.signal.simulation.stretch import draw_stretch
@@ -49,7 +49,7 @@ def experiment(workdir: str, channels: int, rate: float, kept: str) -> Experimen
 
 def driver(workdir: str, *settings: Any) -> None:
     made = experiment(workdir, *settings)
-    create(made.dataset, _design(content_of(made, "simulate")))
+    create(made.dataset, _design(make_factory(content_of(made, "simulate"))))
 
 
 def task(workdir: str, *settings: Any) -> None:
