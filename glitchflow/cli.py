@@ -76,18 +76,18 @@ STAGES = {
     "export": Stage(
         "glitchflow.train.export:export",
         "Write the trained network, with its normalisation, as a torch.export program: export/.",
-        "workdir infer.checkpoint model.name",
+        "workdir infer.checkpoint model.name mlflow.uri",
     ),
     "infer": Stage(
         "glitchflow.analysis.infer:infer",
         "Generate the strain's Q-plots from the witnesses': predictions.zarr. Goes on where it stopped.",
-        "workdir store.path infer model.name cluster",
+        "workdir store.path infer model.name mlflow.uri cluster",
         ("overwrite",),
     ),
     "sample": Stage(
         "glitchflow.analysis.sample:sample",
         "Draw glitches from a trained generative twin: samples.zarr. Goes on where it stopped.",
-        "workdir seed infer.checkpoint model.name sample ingest.channels clean.format cluster",
+        "workdir seed infer.checkpoint model.name mlflow.uri sample ingest.channels clean.format cluster",
         ("overwrite",),
     ),
     "evaluate": Stage(
@@ -105,7 +105,7 @@ STAGES = {
     "watch": Stage(
         "glitchflow.online.watch:watch",
         "Clean frames as they appear in a directory, until it is told to stop: online/. Goes on where it stopped.",
-        "workdir infer.checkpoint model.name ingest.channels ingest.segments online",
+        "workdir infer.checkpoint model.name mlflow.uri ingest.channels ingest.segments online",
         says="{stage}: stopped after {seconds:.0f} s; {shown} has the frames",
     ),
     "event": Stage(

@@ -111,7 +111,7 @@ def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:
     """
     directory = Path(experiment.workdir) / "train" / "checkpoints"
     own = experiment.model.name
-    trained = checkpoint.find(directory, experiment.infer.checkpoint).as_named(own)
+    trained = checkpoint.find(directory, experiment.infer.checkpoint, experiment.mlflow.uri).as_named(own)
     networks = {"qplot": Checkpoint(trained.path.absolute(), trained.meta)}  # Ray's workers stand elsewhere
     initial = networks["qplot"].path.with_name("initial")
     if experiment.infer.untrained and initial.exists():

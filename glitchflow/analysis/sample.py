@@ -102,7 +102,8 @@ def drawing(samples: int) -> Memory:
 def find_twin(experiment: Experiment) -> Checkpoint:
     """Find the generative twin that `infer.checkpoint` names. Raises `InputError` for one of another kind."""
     directory = Path(experiment.workdir) / "train" / "checkpoints"
-    found = checkpoint.find(directory, experiment.infer.checkpoint).as_named(experiment.model.name)
+    found = checkpoint.find(directory, experiment.infer.checkpoint, experiment.mlflow.uri)
+    found = found.as_named(experiment.model.name)
     if found.kind.name != generative.KIND.name:
         raise InputError(
             f"{found.path}: is of the {found.kind.name} kind, which does not draw; a network of model.name=flow does"

@@ -9,7 +9,9 @@ class Infer(Section):
     """Says which network `infer` runs, and how."""
 
     checkpoint: Checkpoint = key(
-        "best", "best, last, initial (untrained), or a path: a checkpoint directory, or another run's workdir"
+        "best",
+        "best, last, initial (untrained), or a path: a checkpoint directory, or another run's workdir;"
+        " or models:/NAME/VERSION, as the MLflow server at mlflow.uri keeps it",
     )
     untrained: bool = key(True, "also store what the network generated before training, for comparison")
     train: bool = key(

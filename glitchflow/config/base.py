@@ -102,7 +102,8 @@ def _channel(value: str) -> str:
 
 
 def _checkpoint(value: str) -> str:
-    return value if value in ("best", "last", "initial") else _absolute(value)
+    named = value in ("best", "last", "initial") or value.startswith("models:/")
+    return value if named else _absolute(value)
 
 
 def _listed(value: Any) -> Any:

@@ -54,10 +54,10 @@ def watch(experiment: Experiment) -> Path:
     """
     workdir, settings, ingest = Path(experiment.workdir), experiment.online, experiment.ingest
     checkpoints, directory = workdir / "train" / "checkpoints", workdir / "online"
-    model = experiment.model.name
+    model, uri = experiment.model.name, experiment.mlflow.uri
 
     def opens(name: str) -> Twin:
-        return open_twin(checkpoint.find(checkpoints, name).as_named(model), settings, ingest)
+        return open_twin(checkpoint.find(checkpoints, name, uri).as_named(model), settings, ingest)
 
     twin = opens(experiment.infer.checkpoint)
     if not Path(settings.source).is_dir() or not settings.source:

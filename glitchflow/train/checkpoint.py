@@ -30,6 +30,7 @@ from glitchflow.data import objects
 from glitchflow.data.objects import reason
 from glitchflow.errors import InputError
 from glitchflow.model import MODELS
+from glitchflow.train.registry import SCHEME, fetched
 from glitchflow.twin import kinds
 from glitchflow.twin.geometry import of_any_version
 from glitchflow.twin.kind import Kind, Prepared, Trained
@@ -281,8 +282,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, meta)
 
 
-def find(directory: Path, name: str) -> Checkpoint:
-    """`best`, `last` or `initial` of a run's checkpoint directory; by path any checkpoint, or any run's best."""
+def find(directory: Path, name: str, registry: str = "") -> Checkpoint:
+    """`best`, `last` or `initial` of a run's checkpoint directory; by path any checkpoint, or any run's best; and as
+    models:/NAME/VERSION what the MLflow server at `registry` keeps, which is fetched into the run's `registry/`."""
+    if name.startswith(SCHEME):
+        return open_checkpoint(fetched(name, registry, directory.parents[1] / "registry"))
     if (Path(name) / "train" / "checkpoints").is_dir():
         directory, name = Path(name) / "train" / "checkpoints", "best"
     steps = by_step(directory)

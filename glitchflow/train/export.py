@@ -32,7 +32,8 @@ def export(experiment: Experiment) -> Path:
     Raises `RunError` where torch cannot export the network, or the program gives other numbers than the network.
     """
     directory = Path(experiment.workdir)
-    found = checkpoint.find(directory / "train" / "checkpoints", experiment.infer.checkpoint)
+    checkpoints, uri = directory / "train" / "checkpoints", experiment.mlflow.uri
+    found = checkpoint.find(checkpoints, experiment.infer.checkpoint, uri)
     trained = found.as_named(experiment.model.name)
     form, normalisation = trained.kind.exported, trained.normalisation
     shape = form.shape(normalisation, trained.meta.shape)

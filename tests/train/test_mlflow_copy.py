@@ -110,6 +110,22 @@ def test_a_run_with_metrics_artefacts_and_a_registered_model(server, dataset_run
     for name, value in torch.load(weights, weights_only=True).items():
         assert torch.equal(value, best.weights()[name]), name
 
+    elsewhere, registered = (
+        tmp_path / "elsewhere" / "train" / "checkpoints",
+        f"models:/twin/{version.version}",
+    )
+    found = checkpoint.find(elsewhere, registered, server)
+    assert found.path == tmp_path / "elsewhere" / "registry" / f"twin-{version.version}"
+    assert found.meta == best.meta
+    for name, value in found.weights().items():
+        assert torch.equal(value, best.weights()[name]), name
+    assert checkpoint.find(elsewhere, registered).path == found.path, "no server is asked again"
+    with pytest.raises(
+        InputError, match=rf"^infer.checkpoint = models:/twin/99: not to be had from {server}: "
+    ):
+        checkpoint.find(elsewhere, "models:/twin/99", server)
+    assert [path.name for path in found.path.parent.iterdir()] == [found.path.name], "nothing else is left"
+
 
 def run_of_same(experiment, **train):
     return experiment.model_copy(update={"train": experiment.train.model_copy(update=train)})

@@ -1,0 +1,54 @@
+"""Checkpoints that MLflow's registry keeps, as `models:/NAME/VERSION`: fetched once, and read from here then.
+
+A version is a number: what an alias or a stage names may be another one tomorrow.
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from glitchflow.errors import InputError
+
+SCHEME = "models:/"
+NAMED = re.compile(r"models:/([^/@]+)/(\d+)")
+FILES = ("meta.json", "weights.pt")  # all that inference needs
+
+
+def fetched(name: str, uri: str, directory: Path) -> Path:
+    """Fetch a registered checkpoint into a directory of its own below `directory`, unless it is there; returns it.
+
+    uri: the MLflow server. Raises `InputError`: one line.
+    """
+    asked = f"infer.checkpoint = {name}"
+    named = NAMED.fullmatch(name)
+    if not named:
+        raise InputError(
+            f"{asked}: a registered checkpoint is models:/NAME/VERSION, and its version a number"
+        )
+    model, version = named.groups()
+    path = directory / f"{model}-{version}"
+    if path.is_dir():
+        return path
+    if not uri:
+        raise InputError(f"{asked}: mlflow.uri names no MLflow server")
+    try:
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        raise InputError("mlflow.uri: MLflow is not installed; pip install 'glitchflow[mlflow]'") from None
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".fetched-") as scratch:
+        made = Path(scratch) / path.name
+        made.mkdir()
+        try:
+            where = Path(
+                download_artifacts(artifact_uri=name, dst_path=scratch, tracking_uri=uri, registry_uri=uri)
+            )
+            for one in FILES:
+                shutil.copy(where / one, made / one)
+        except (MlflowException, OSError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise InputError(f"{asked}: not to be had from {uri}: {text}") from None
+        made.rename(path)
+    return path
