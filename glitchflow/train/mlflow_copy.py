@@ -20,12 +20,12 @@ from glitchflow.data.objects import read, write_text
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
+from glitchflow.train.registry import FILES, TIMES
 from glitchflow.train.tracking import ENDS, read_metrics
 
 NAME = "mlflow.json"
 EVERY = 5.0  # seconds between looks at metrics.jsonl
 BATCH = 1000  # metrics that MLflow takes in one request
-TIMES = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _finish(mirror: Mirror, settings: Mlflow, stopped: bool) -> None:
     kind = last[0]["kind"] if last else "failed"
     best = checkpoint.best(mirror.directory / "checkpoints")
     if best is not None:
-        for name in ("weights.pt", "meta.json"):  # all that inference needs
+        for name in FILES:
             mirror.client.log_artifact(mirror.run, str(best / name), "best")
         if settings.model and not stopped and kind == "epoch":
             _register(mirror, settings.model, best)

@@ -3,6 +3,7 @@
 A version is a number: what an alias or a stage names may be another one tomorrow.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -13,6 +14,8 @@ from glitchflow.errors import InputError
 SCHEME = "models:/"
 NAMED = re.compile(r"models:/([^/@]+)/(\d+)")
 FILES = ("meta.json", "weights.pt")  # all that inference needs
+# of a server that does not answer one hears sooner than by MLflow's own
+TIMES = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 def fetched(name: str, uri: str, directory: Path) -> Path:
@@ -32,9 +35,12 @@ def fetched(name: str, uri: str, directory: Path) -> Path:
         return path
     if not uri:
         raise InputError(f"{asked}: mlflow.uri names no MLflow server")
+    for variable, value in TIMES.items():
+        os.environ.setdefault(variable, value)
     try:
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
     except ImportError:
         raise InputError("mlflow.uri: MLflow is not installed; pip install 'glitchflow[mlflow]'") from None
     directory.mkdir(parents=True, exist_ok=True)
@@ -42,9 +48,9 @@ def fetched(name: str, uri: str, directory: Path) -> Path:
         made = Path(scratch) / path.name
         made.mkdir()
         try:
-            where = Path(
-                download_artifacts(artifact_uri=name, dst_path=scratch, tracking_uri=uri, registry_uri=uri)
-            )
+            # what models:/ leads to is asked of this server: `download_artifacts` asks the environment's
+            source = MlflowClient(uri).get_model_version_download_uri(model, version)
+            where = Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri))
             for one in FILES:
                 shutil.copy(where / one, made / one)
         except (MlflowException, OSError) as error:
