@@ -268,11 +268,11 @@ def test_a_notebook_runs(name, tmp_path, request):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("name, sections", [("tutorial", "123456"), ("gw150914", "1234")])
+@pytest.mark.parametrize("name, sections", [("tutorial", "123456789"), ("gw150914", "1234")])
 def test_a_notebook_is_small_and_says_nothing_of_the_machine_it_ran_on(name, sections):
     text = (ROOT / "docs" / f"{name}.ipynb").read_text()
     cells = json.loads(text)["cells"]
-    assert len(text) < 500_000
+    assert len(text) < 700_000
     headings = [line for cell in cells if cell["cell_type"] == "markdown" for line in cell["source"]]
     assert [line[3] for line in headings if line.startswith("## ")] == list(sections)
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
