@@ -1,11 +1,14 @@
 """What a user is told: an error that one line explains, and that decides the exit status."""
 
 
-class _OneLine(Exception):
+def printable(text: str) -> str:
     """What a file says may hold line ends and a terminal's controls: they are shown, as Python writes them."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
+
+class _OneLine(Exception):
     def __str__(self) -> str:
-        return "".join(one if one.isprintable() else repr(one)[1:-1] for one in super().__str__())
+        return printable(super().__str__())
 
 
 class InputError(_OneLine):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from glitchflow.config.base import Checkpoint, Families, File, Positive, Range, Section, key
+from glitchflow.config.base import Checkpoint, Families, File, Local, Positive, Range, Section, key
 
 
 class Infer(Section):
@@ -32,7 +32,7 @@ class Sample(Section):
         1.0,
         "times that a family is followed beyond what is common to all; another than 1 draws another distribution",
     )
-    path: File = key("", "where they go; empty: workdir/samples.zarr")
+    path: Local = key("", "where they go; empty: workdir/samples.zarr")
     into: list[float] = key(
         [],
         "GPS times at which the first draws are put into the strain of ingest.channels: workdir/injected,"

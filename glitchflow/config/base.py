@@ -82,6 +82,13 @@ def _absolute(value: str) -> str:
     return str(Path(value).expanduser().absolute())
 
 
+def _local(value: str) -> str:
+    """A place that is written through the file system, where a URL would quietly be a directory called `s3:`."""
+    if "://" in value:
+        raise ValueError("must be a path, not a URL; of what stages write store.path alone may be one")
+    return _absolute(value)
+
+
 def no_password(value: str) -> str:
     """Returns a URL. Raises ValueError where it holds a password: stores, checkpoints and pages quote it."""
     try:
@@ -143,6 +150,7 @@ Range = Annotated[tuple[float, float], AfterValidator(ascending)]
 Positive = Annotated[Range, AfterValidator(positive)]
 Channel = Annotated[str, AfterValidator(_channel)]
 File = Annotated[str, AfterValidator(_absolute)]
+Local = Annotated[str, AfterValidator(_local)]
 Files = Annotated[list[File], BeforeValidator(_listed)]  # one may stand without a list
 Families = Annotated[list[str], BeforeValidator(_listed)]  # likewise
 Url = Annotated[str, AfterValidator(no_password)]

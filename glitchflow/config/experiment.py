@@ -18,7 +18,7 @@ from glitchflow.config.analysis import (
     Scan,
     Veto,
 )
-from glitchflow.config.base import File, Section, key
+from glitchflow.config.base import Local, Section, key
 from glitchflow.config.reads import Reads
 from glitchflow.config.recorded import Ingest
 from glitchflow.config.sections import (
@@ -42,7 +42,7 @@ from glitchflow.config.stretch import Stretch
 class Experiment(Section):
     """The whole configuration. See each section's class for its keys."""
 
-    workdir: File = key("runs/default", "directory that every stage writes under", validate_default=True)
+    workdir: Local = key("runs/default", "directory that every stage writes under", validate_default=True)
     seed: int = key(1, "seed of everything random", ge=0)
     series: Series = key(Series(), "the stretch of time series behind each event")
     simulate: Simulate = key(Simulate(), "synthetic events")

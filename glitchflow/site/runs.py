@@ -14,12 +14,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glitchflow.errors import InputError, RunError
+from pydantic import BaseModel, Field
+
+from glitchflow.errors import InputError, RunError, printable
 from glitchflow.progress import log
 from glitchflow.train.tracking import read_metrics
 
 NAME = "runs.jsonl"
 COLUMNS = ("began", "stage", "took", "state", "score", "workdir", "config")
+
+
+class Record(BaseModel):
+    """What is read of a line: whoever may write into a workdir may have written it."""
+
+    run: str
+    stage: str
+    config: str = Field(min_length=1)
+    overrides: list[str]
+    began: str
+    host: str
+    pid: int = Field(gt=0, lt=2**31)
+    seconds: float = 0.0  # these with the end
+    exit: int = 0
+    said: str = ""
+    score: dict[str, float] = {}
 
 
 @contextlib.contextmanager
@@ -85,7 +103,7 @@ def runs(directory: Path, as_json: bool) -> str:
         return json.dumps(found, indent=2)
     if not found:
         return f"{directory}: no runs"
-    rows = [COLUMNS, *map(_row, found)]
+    rows = [COLUMNS, *(tuple(map(printable, _row(one))) for one in found)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS))]
     return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths)).rstrip() for row in rows)
 
@@ -102,9 +120,9 @@ def _read(workdir: Path) -> list[dict[str, Any]]:
     """The last record of each run; lines that are none, cut off by a full disk, are left out."""
     found = {}
     for line in (workdir / NAME).read_bytes().splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            record = json.loads(line)
-            found[record["run"]] = {"began": record["began"], **record}
+        with contextlib.suppress(ValueError):
+            record = Record.model_validate_json(line)
+            found[record.run] = record.model_dump(exclude_unset=True)
     return list(found.values())
 
 

@@ -43,6 +43,9 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 }
 # an override; the line names its key
 VALUES = (
+    "workdir=s3://bucket/run",
+    "workdir=file:///tmp/run",
+    "sample.path=s3://bucket/samples.zarr",
     "seed=-1",
     "seed=1.5",
     "seed=true",

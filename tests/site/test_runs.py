@@ -109,3 +109,42 @@ def test_what_writes_nothing_leaves_no_record(stage):
     from glitchflow.cli import STAGES
 
     assert not STAGES[stage].writes
+
+
+DONE = {
+    "run": "a",
+    "stage": "train",
+    "config": "c.yaml",
+    "overrides": [],
+    "began": "2026",
+    "host": "h",
+    "pid": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stage": None},
+        {"config": ""},
+        {"overrides": "x"},
+        {"pid": 10**30},
+        {"pid": -1},
+        {"seconds": "long", "exit": 0},
+        {"score": [1]},
+        {"score": {"left": "low"}},
+        {"began": 5},
+    ],
+)
+def test_a_record_of_other_values_is_left_out(tmp_path, changes):
+    (tmp_path / records.NAME).write_text(json.dumps(DONE | changes) + "\n")
+    assert runs(tmp_path, as_json=False) == f"{tmp_path}: no runs"
+
+
+def test_names_from_files_do_not_steer_the_terminal(tmp_path):
+    wicked = {"stage": "\x1b[2J", "overrides": ["a=\n", "\u202etxt"], "exit": 0, "host": "h"}
+    (tmp_path / records.NAME).write_text(json.dumps(DONE | wicked) + "\n")
+    table = runs(tmp_path, as_json=False)
+    assert len(table.splitlines()) == 2
+    assert "\\x1b[2J" in table and "a=\\n \\u202etxt" in table
+    assert all(line.isprintable() for line in table.splitlines())
