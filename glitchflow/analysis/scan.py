@@ -27,6 +27,7 @@ from glitchflow.data.content import Content, content_of
 from glitchflow.data.event_images import READERS, Origin
 from glitchflow.data.generate import provenance
 from glitchflow.data.memory import Memory, Shape
+from glitchflow.data.objects import together, write_text
 from glitchflow.data.splits import splits_of_times
 from glitchflow.data.store import SPLITS, UNSPLIT, exists, open_store
 from glitchflow.errors import InputError
@@ -89,13 +90,13 @@ def scan(experiment: Experiment) -> Path:
     say(f"scanning {len(survey.witnesses)} witnesses over {survey.events} events, from {survey.source}")
     result = judge(experiment.scan, experiment.seed, survey, run_survey(survey, experiment.cluster))
     directory = Path(experiment.workdir)
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "scan.json"
-    path.write_text(json.dumps(plain(result | {"provenance": provenance()}), indent=1, allow_nan=False))
-    save(ranking(result), directory / "scan.png", dpi=150)
-    (directory / "witnesses.txt").write_text(channel_list(result), encoding="utf-8")
+    text = json.dumps(plain(result | {"provenance": provenance()}), indent=1, allow_nan=False)
+    with together(directory) as place:
+        write_text(place / "scan.json", text)
+        save(ranking(result), place / "scan.png", dpi=150)
+        write_text(place / "witnesses.txt", channel_list(result))
     say(table(result))
-    return path
+    return directory / "scan.json"
 
 
 # -- what is scanned ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ through Zarr, which `storage` tells where.
 import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -244,3 +245,23 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def together(directory: Path) -> Iterator[Path]:
+    """A place for several plain files: they come into the directory when all are written, and none where one cannot be.
+
+    What a killed process of this host left of it is removed.
+    """
+    mine = f".writing.{socket.gethostname()}."
+    place = directory / f"{mine}{os.getpid()}"
+    for left in directory.glob(f"{mine}*"):
+        if not Path(f"/proc/{left.name.removeprefix(mine)}").exists() or left == place:
+            _remove(left)
+    try:
+        make_directory(place)
+        yield place
+        for file in sorted(place.iterdir()):
+            file.replace(directory / file.name)
+    finally:
+        _remove(place)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from faults import interruptions
+from faults import full, interruptions
 from faults.cases import Case, judge
 from faults.configuration import CASES
 from faults.disks import DISKS
 from faults.files import CHECKPOINT, CHECKPOINTS, STORES, write_checkpoint
+from faults.full import FULL, Full
 from faults.interruptions import INTERRUPTIONS, Interruption
 from faults.recorded import RECORDED, configuration, write
 from helpers import small, staged
@@ -21,7 +22,7 @@ from glitchflow.data.generate import generate
 CHOSEN, OF_PROCESSES = 5, 17  # one in so many is in `make test` too
 
 
-def table(cases: Sequence[Case | Interruption], chosen: int = CHOSEN) -> pytest.MarkDecorator:
+def table(cases: Sequence[Case | Interruption | Full], chosen: int = CHOSEN) -> pytest.MarkDecorator:
     """All cases as parameters, by name."""
     rows = [
         pytest.param(case, id=case.name, marks=() if k % chosen == 0 else pytest.mark.slow)
@@ -97,6 +98,7 @@ def test_the_page_counts_what_there_is():
         "trigger tables, `ingest`": sum(case.name.startswith("table: ") for case in RECORDED),
         "places that take nothing": len(DISKS),
         "commands that are ended": len(INTERRUPTIONS),
+        "disks that fill": len(FULL),
     }
     for kind, count in kinds.items():
         assert f"| {kind} | {count} |" in page
@@ -131,3 +133,8 @@ def test_disks(case, trained, tmp_path):
 @table(INTERRUPTIONS, OF_PROCESSES)
 def test_interruptions(case, places, undisturbed, tmp_path):
     assert interruptions.judge(case, places, undisturbed(case.stage), tmp_path) == ""
+
+
+@table(FULL)
+def test_full(case, places, undisturbed, tmp_path):
+    assert full.judge(case, places, undisturbed(case.stage), tmp_path) == ""

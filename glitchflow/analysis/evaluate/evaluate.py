@@ -37,7 +37,7 @@ from glitchflow.analysis.opened import Opened, check_whole, open_run, windows_of
 from glitchflow.cluster import one_session
 from glitchflow.config import Cluster, Evaluate, Experiment
 from glitchflow.data.identity import identity
-from glitchflow.data.objects import write_text
+from glitchflow.data.objects import together, write_text
 from glitchflow.data.store import SKIPPED, Dataset
 from glitchflow.data.view import slides
 from glitchflow.errors import InputError
@@ -297,17 +297,18 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def _write(directory: Path, result: dict[str, Any], rows: Columns, found: Attribution | None) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / "metrics.json", to_json(result))
-    (directory / chance.FILE).unlink(missing_ok=True)
-    if result["chance"]:
-        write_text(directory / chance.FILE, to_json(result["chance"]))
-    write_csv(directory / "events.csv", rows)
-    pyarrow.parquet.write_table(pyarrow.table(rows), directory / "events.parquet")
-    if found:
-        write_csv(directory / "attribution.csv", attribution_rows(found))
-    for name, figure in figures(result).items():
-        save(figure, directory / f"{name}.png", dpi=110)
+    with together(directory) as place:
+        write_text(place / "metrics.json", to_json(result))
+        if result["chance"]:
+            write_text(place / chance.FILE, to_json(result["chance"]))
+        write_csv(place / "events.csv", rows)
+        pyarrow.parquet.write_table(pyarrow.table(rows), place / "events.parquet")
+        if found:
+            write_csv(place / "attribution.csv", attribution_rows(found))
+        for name, figure in figures(result).items():
+            save(figure, place / f"{name}.png", dpi=110)
+    if not result["chance"]:
+        (directory / chance.FILE).unlink(missing_ok=True)
     say(summary(result))
     return directory
 
