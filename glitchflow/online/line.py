@@ -154,7 +154,7 @@ def _heard(line: Line, memory: Memory) -> Memory:
     ends = range(steps.block, known.shape[1] + 1, steps.block)
     if not ends:
         return memory
-    blocks = [usable(known[:, end - steps.block : end], steps.front.rate) for end in ends]
+    blocks = [usable(known[:, end - steps.block : end], steps.front.unit) for end in ends]
     state, said = several(steps, memory.state, blocks)
     return replace(memory, known=known[:, ends[-1] :], state=state, said=(*memory.said, *said))
 

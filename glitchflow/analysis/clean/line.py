@@ -37,7 +37,7 @@ from glitchflow.twin.step import Step, Stepper, run
 
 ENDS = 0.25  # s over which treatment begins and ends, inside a span
 RIPPLE = 100.0  # dB by which interpolation damps what is not in the band
-STUCK = 0.125  # s of one value from which strain is none, as the 0 that is written without lock
+STUCK = 0.125  # s, for a band from 10 Hz, of one value from which strain is none, as the 0 that is written without lock
 LOT = 32  # blocks that are read together
 SEEN = 8  # crops that the network sees side by side: half the time of one by one, and more bring no more
 
@@ -150,13 +150,16 @@ def _heard(line: Line, k: int) -> Array:
     """The samples (R, n) of block k, NaN where there are none, or where they say nothing."""
     values, gaps = cut(line.recording, k)
     values[[c for c, source in enumerate(line.recording.sources) if source.name in gaps]] = np.nan
-    return usable(values, line.steps.front.rate)
+    return usable(values, line.steps.front.unit)
 
 
-def usable(values: Array, rate: float) -> Array:
-    """Take out of a block (R, n) at `rate` in Hz what says nothing, a channel with gaps or one that is stuck: NaN."""
+def usable(values: Array, unit: float) -> Array:
+    """Take out of a block (R, n) what says nothing, a channel with gaps or one that is stuck: NaN.
+
+    unit: samples in what is a second for a band from 10 Hz (`Front.unit`).
+    """
     silent = ~np.isfinite(values).all(axis=1) | (np.ptp(values, axis=1) == 0)
-    silent[0] |= _longest_run(values[0]) > STUCK * rate
+    silent[0] |= _longest_run(values[0]) > STUCK * unit
     return np.where(silent[:, None], np.nan, values)
 
 

@@ -109,7 +109,9 @@ class Twin:
                 for name in steps.front.channels
             ]
         )
-        blocks = (usable(heard[:, k * block : (k + 1) * block], rate) for k in range(len(numbers)))
+        blocks = (
+            usable(heard[:, k * block : (k + 1) * block], steps.front.unit) for k in range(len(numbers))
+        )
         return list(run(steps, first, blocks))
 
 

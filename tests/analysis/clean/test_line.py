@@ -320,6 +320,23 @@ def test_from_python_a_gap_stays_and_short_witnesses_are_silent_where_they_end(s
     )
 
 
+def test_a_target_of_a_sample_a_second_is_cleaned_too():
+    """Lengths are those of its band: one sample is no run of one value."""
+    front = replace(FRONT, rate=1.0, slower=256.0, band=(20 / 256, 90 / 256), span=512.0)
+    steps = stepper(Trained(coherent.KIND, First(), front.channels, front), 512, 256, "clean")
+    rng, start = np.random.default_rng(0), 512 * 2_000_000
+    recorded = TimeSeriesDict(
+        (name, TimeSeries(rng.standard_normal(64 * 256), t0=start, sample_rate=1)) for name in front.channels
+    )
+    found = Twin(replace(steps, louder=np.inf)).clean(recorded["S"], recorded)
+    removed = recorded["S"].value - found.value
+    middle = slice(16 * 256, 48 * 256)
+    assert np.sqrt(np.mean(removed[middle] ** 2)) > 0.1
+    recorded["S"].value[20 * 256 : 21 * 256] = 0  # as of no lock: nothing is taken out there
+    stuck = Twin(replace(steps, louder=np.inf)).clean(recorded["S"], recorded)
+    assert not stuck.value[20 * 256 : 21 * 256].any()
+
+
 def test_from_python_mistakes_are_one_line(steps, tmp_path):
     twin, recorded = Twin(steps), given()
     with pytest.raises(InputError, match=r"^no series of SLOW: the twin listens to FAST, SLOW$"):
