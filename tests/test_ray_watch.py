@@ -1,0 +1,51 @@
+"""A process ends with a line where one of its Ray's processes has ended. Ray itself: tests/faults, by kill -9."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import subprocess, sys, time
+from pathlib import Path
+from glitchflow.ray_watch import watched
+
+nothing = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+raylet, gcs = (subprocess.Popen(["sleep", "60"], **nothing) for _ in range(2))
+
+
+def end():
+    raylet.kill()
+    gcs.kill()
+    Path("ended").touch()
+
+
+try:
+    with watched({"raylet": raylet.pid, "GCS": gcs.pid}, Path("logs"), end):
+        if sys.argv[1] != "nobody":
+            {"raylet": raylet, "GCS": gcs}[sys.argv[1]].kill()
+            time.sleep(60)
+    print("done")
+finally:
+    raylet.kill()
+    gcs.kill()
+"""
+
+
+@pytest.mark.parametrize("name", ["raylet", "GCS"])
+def test_who_has_ended_is_the_last_word(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, name], cwd=tmp_path, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (f"glitchflow: Ray's {name} has ended (its logs: logs); the same command goes on\n")
+    assert (tmp_path / "ended").exists()
+
+
+def test_where_all_live_nothing_is_said(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "nobody"], cwd=tmp_path, capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    assert not (tmp_path / "ended").exists()
