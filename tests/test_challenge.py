@@ -63,7 +63,7 @@ def test_a_network_alone_and_another_that_joins_it_later(challenge, stages, tmp_
         ("evaluate", "coherent"),
     ]
     assert told_of(stages) == first
-    assert "train.epochs=3" in stages[2][1]
+    assert "train.epochs=5" in stages[2][1]
     assert stages[2][1][-1] == "train.workers=1", "what a user says is last"
     assert f"loader.witnesses={tmp_path}/hard2/witnesses.txt" in stages[2][1]
     assert list(record["families"]["witnessed"]["methods"]) == ["nothing", "coherent", "coherent_untrained"]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from faults.cases import changed
 from helpers import descendants, run_here
 
@@ -30,7 +31,7 @@ HERE = 4.0  # s of silence after which a driver of these counts as gone
 # what no two runs have in common: logs, records, and what keeps the speeds of a training
 APART = ("runs.jsonl", "workers.log", "log.txt", "metrics.jsonl", "tensorboard", "lease.json")
 DATE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
-SUMS = re.compile(rb'"(sha256|meta\.json)": ?"[0-9a-f]{64}"')  # over dates
+SUMS = re.compile(rb'"(sha256|meta\.json|state\.pt)": ?"[0-9a-f]{64}"')  # over dates, and over strides
 SPEEDS = re.compile(rb'"(memory_gb|samples_per_second|waiting_for_data)": ?[-+.e0-9]+')
 
 # what may be there besides: where a training stopped, and the marker of a shard that one who woke wrote once more
@@ -282,8 +283,17 @@ def essence(place: Path) -> dict[str, str]:
             content = DATE.sub(b"DATE", content.replace(str(place).encode(), b"PLACE"))
         if name.endswith(("/zarr.json", "/meta.json")):
             content = SPEEDS.sub(b"", SUMS.sub(b"", content))
-        found[name] = str(hash(content))
+        found[name] = str(hash(values(place / name) if name.endswith("/state.pt") else content))
     return found
+
+
+def values(path: Path) -> str:
+    """What an optimiser's state holds: one that was read has the same numbers in another order of the memory."""
+    torch.set_printoptions(profile="full", precision=17)
+    try:
+        return str(torch.load(path, weights_only=True))
+    finally:
+        torch.set_printoptions(profile="default")
 
 
 def judge(case: Interruption, places: dict[str, Path], whole: Path, directory: Path) -> str:

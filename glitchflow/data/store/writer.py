@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from glitchflow.data import lease, objects
 from glitchflow.data.store.column import Column, rows_of
@@ -30,7 +29,6 @@ from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, r
 from glitchflow.data.store.dataset import Dataset, is_there, missing_shards, open_store, root, successor
 from glitchflow.data.store.schema import (
     FOLDED,
-    KEPT,
     MARKERS,
     NOTES,
     SCHEMA,
@@ -44,17 +42,11 @@ from glitchflow.data.store.schema import (
     encode,
     marker_name,
 )
+from glitchflow.data.store.transients import forget, kept
 from glitchflow.errors import InputError, RunError
 
 CHANGING = "changing"  # attribute: the column that is being replaced
 READERS = 16  # markers read at once: an object store answers each after some 20 ms
-
-
-class Kept(BaseModel):
-    """The table of transients as it was before the rows of these shards were replaced."""
-
-    instead: list[int]
-    columns: list[list[float]]
 
 
 def write_shard(
@@ -192,7 +184,7 @@ class Writer:
                 sums |= self._write_transients([*bare], [np.concatenate(some) for some in zip(*rows)])
             shards = dict(sorted((self._folded() | bare).items()))
             self._fold(shards, sums)
-            objects.delete(self.dataset.path, KEPT)
+            forget(self.dataset)
         return list(shards.values())
 
     def note(self, name: str, value: Any) -> None:
@@ -270,7 +262,7 @@ class Writer:
     def _write_transients(self, fresh: list[int], new: list[NDArray]) -> dict[str, list[str]]:
         """The table of transients, by event; rows of shards that were made again replace those that were there."""
         arrays = {name: self.dataset.raw(name, "r+") for name, _ in TRANSIENTS}
-        joined = [np.concatenate([a, b]) for a, b in zip(self._kept_transients(fresh), new)]
+        joined = [np.concatenate([a, b]) for a, b in zip(kept(self.dataset, fresh), new)]
         order = np.argsort(joined[0], kind="stable")
         sums = {}
         for (name, array), values in zip(arrays.items(), joined):
@@ -278,21 +270,6 @@ class Writer:
             array[:] = values[order]
             sums[name] = [digest(values[order])]
         return sums
-
-    def _kept_transients(self, fresh: list[int]) -> list[NDArray]:
-        """The rows of shards that stay. They lie by themselves until the table is whole: who was killed while it was
-        being written left some of its columns new and some old, of other lengths."""
-        where = self.dataset.path
-        if not self.dataset.folded.shards:
-            return rows_of([])
-        held = objects.read(where, KEPT, Kept)
-        if held is None or not set(held.instead) <= set(fresh):
-            columns = [np.asarray(self.dataset.raw(name, "r")[:]) for name, _ in TRANSIENTS]
-            held = Kept(instead=fresh, columns=[column.tolist() for column in columns])
-            objects.put(where, KEPT, held.model_dump_json().encode())
-        old = [np.array(column, dtype=kind) for column, (_, kind) in zip(held.columns, TRANSIENTS)]
-        kept = (old[0] >= 0) & ~np.isin(old[0] // self.layout.shard, fresh)
-        return [column[kept] for column in old]
 
     def _folded(self) -> dict[int, Marker]:
         """The markers that are folded already, whole."""
