@@ -133,10 +133,10 @@ STAGES = {
 @app.callback()
 def about(
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.", envvar=QUIET)
+        bool, typer.Option("--quiet", "-q", help=f"Say nothing but results and errors; {QUIET}=1 too.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print where an error comes from.", envvar=VERBOSE)
+        bool, typer.Option("--verbose", "-v", help=f"Print where an error comes from; {VERBOSE}=1 too.")
     ] = False,
 ) -> None:
     """GlitchFlow: digital twins of gravitational-wave detector noise, from witness Q-plots to the strain's.

@@ -18,6 +18,7 @@ import typer
 
 from glitchflow.config import NO_IMPORTS, Experiment, Reads, describe, listed, load
 from glitchflow.errors import InputError, RunError
+from glitchflow.progress import said
 from glitchflow.worker_logs import kept_in
 
 
@@ -115,7 +116,11 @@ def completing(stage: Stage) -> Callable[[str], list[tuple[str, str]]]:
 
     def keys(incomplete: str) -> list[tuple[str, str]]:
         rows = listed(Experiment, stage.reads.split())
-        return [(f"{name}=", meaning) for name, _, meaning in rows if name.startswith(incomplete)]
+        return [
+            (f"{name}=", meaning)
+            for name, _, meaning in rows
+            if name.startswith(incomplete) and "[]" not in name  # of a list as a whole
+        ]
 
     return keys
 
@@ -174,7 +179,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (InputError, RunError) as error:
-        if VERBOSE in os.environ:
+        if said(VERBOSE):
             traceback.print_exc()
         stop(str(error), 2 if isinstance(error, InputError) else 1)
     except OSError as error:  # of a plain file; what goes through objects.py has its line by now

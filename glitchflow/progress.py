@@ -10,7 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-QUIET = "GLITCHFLOW_QUIET"  # in the environment, so that what a stage starts keeps to it too
+QUIET = "GLITCHFLOW_QUIET"  # in the environment, so that what a stage starts keeps to it too: anything but empty or 0
+
+
+def said(name: str) -> bool:
+    """Whether a variable of the environment says yes."""
+    return os.environ.get(name, "") not in ("", "0")
 
 
 @contextlib.contextmanager
@@ -21,7 +26,7 @@ def track(
 
     The speed is that since the first parts came: workers that have yet to start say nothing of how long the rest takes.
     """
-    if sys.stderr.isatty() and QUIET not in os.environ:
+    if sys.stderr.isatty() and not said(QUIET):
         with tqdm(total=total, initial=done, desc=label, unit=f" {unit}") as bar:
             yield lambda count: bar.update(count) and None
         return
@@ -47,7 +52,7 @@ def track(
 
 def say(line: str) -> None:
     """One line of what a stage is doing, on standard error: standard output is for results."""
-    if QUIET in os.environ:
+    if said(QUIET):
         return
     print(line, file=sys.stderr, flush=True)  # noqa: T201
 

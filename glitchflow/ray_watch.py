@@ -9,11 +9,13 @@ it, so that the line has to be said before it.
 import contextlib
 import os
 import select
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+SIGNAL = 0.3  # s in which a signal to all processes of a job has reached this one too
 AGENTS = {"DashboardAgent": "dashboard agent", "RuntimeEnvAgent": "runtime environment agent"}
 
 
@@ -22,8 +24,8 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
     """Within the block, end this process with status 1 and a line where one of its Ray's processes has ended.
 
     processes: process ids by name; a raylet's agents are found under its own. logs: named in the line. end: called
-    after it, to end what is left of Ray. Where the kernel has no process descriptors (Linux before 5.3, macOS) nothing
-    is watched.
+    after it, to end what is left of Ray. Where this process was told to end as well, as by a signal to all of a job, it
+    is left to do so in order. Where the kernel has no process descriptors (Linux before 5.3, macOS) nothing is watched.
     """
     if not hasattr(os, "pidfd_open"):
         yield
@@ -37,11 +39,14 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
             found[opened] = name
             poll.register(opened, select.POLLIN)
 
+    heard, hears = os.pipe()
+
     def wait() -> None:
         ready = [descriptor for descriptor, _ in poll.poll()]
-        if told not in ready:
+        if told not in ready and not select.select([heard], [], [], SIGNAL)[0]:
             _stop(found[ready[0]], logs, end)
 
+    before = _tell_signals(hears)
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     try:
@@ -49,8 +54,21 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
     finally:
         os.write(tell, b".")
         thread.join()
-        for descriptor in (told, tell, *found):
+        if before is not None:
+            signal.set_wakeup_fd(before)
+        for descriptor in (told, tell, heard, hears, *found):
             os.close(descriptor)
+
+
+def _tell_signals(pipe: int) -> int | None:
+    """Have the number of each signal written as it comes, long before Python's handler runs in a busy main thread.
+
+    Returns where they were written before; None in other threads, which Python lets ask for no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    os.set_blocking(pipe, False)
+    return signal.set_wakeup_fd(pipe, warn_on_full_buffer=False)
 
 
 def _agents(raylet: int) -> dict[str, int]:

@@ -89,3 +89,9 @@ def test_nothing_is_said_where_that_is_asked(monkeypatch, capsys):
         advance(2)
     progress.say("a line")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_variable_that_is_0_says_no(monkeypatch, capsys):
+    monkeypatch.setenv(progress.QUIET, "0")
+    progress.say("a line")
+    assert capsys.readouterr().err == "a line\n"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 PROGRAM = """
-import subprocess, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 from glitchflow.ray_watch import watched
 
@@ -22,10 +22,18 @@ def end():
 
 try:
     with watched({"raylet": raylet.pid, "GCS": gcs.pid}, Path("logs"), end):
+        if sys.argv[1] == "all":
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            raylet.kill()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
         if sys.argv[1] != "nobody":
             {"raylet": raylet, "GCS": gcs}[sys.argv[1]].kill()
             time.sleep(60)
     print("done")
+except KeyboardInterrupt:
+    time.sleep(1)
+    print("ended in order")
 finally:
     raylet.kill()
     gcs.kill()
@@ -48,4 +56,12 @@ def test_where_all_live_nothing_is_said(tmp_path):
         [sys.executable, "-c", PROGRAM, "nobody"], cwd=tmp_path, capture_output=True, text=True, timeout=50
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    assert not (tmp_path / "ended").exists()
+
+
+def test_who_is_told_to_end_with_all_others_ends_in_order(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "all"], cwd=tmp_path, capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended in order\n", "")
     assert not (tmp_path / "ended").exists()

@@ -230,7 +230,6 @@ def python() -> str:
         "## What `open_twin` and `open_store` give",
         entry("glitchflow.analysis.clean.series.Twin", "Twin", 3),
         entry("glitchflow.analysis.twin.Drawing", "Drawing", 3),
-        entry("glitchflow.analysis.twin.Drawing", "Drawing", 3),
     ]
     text += [entry("glitchflow.data.store.dataset.Dataset", "Dataset", 3)]
     text.append("## glitchflow.testing")

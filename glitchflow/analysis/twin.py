@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from glitchflow import config
 from glitchflow.analysis.clean.series import Twin, of_checkpoint
 from glitchflow.analysis.sample import LOT, draw_lot, wanted_of
+from glitchflow.data.objects import reason
 from glitchflow.errors import InputError
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
+from glitchflow.train.registry import SCHEME
 from glitchflow.twin import coherent, generative
 from glitchflow.twin.kind import Trained
 from glitchflow.twin.white import White
@@ -66,7 +69,10 @@ class Drawing:
         from gwpy.timeseries import TimeSeries
 
         names = [family] if isinstance(family, str) else list(family)
-        settings = config.Sample(family=names, count=count, snr=snr)
+        try:
+            settings = config.Sample(family=names, count=count, snr=snr)
+        except ValidationError as error:
+            raise InputError(f"sample: {reason(error)}") from None
         wanted = wanted_of(settings, seed, self.found, self._white)
         found: list[TimeSeries] = []
         for lot in range(-(-count // LOT)):
@@ -93,6 +99,10 @@ def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0) -> Twin 
     block, settle: `clean.block` and `clean.settle`, in s. Raises `InputError` where there is no checkpoint, of another
     kind of network, and for lengths that the twin cannot have.
     """
+    if str(run).startswith(SCHEME):
+        raise InputError(
+            f"{run}: give the directory that a stage fetched it into, below `registry/` of its workdir"
+        )
     found = checkpoint.find(Path(run), str(run))
     if found.meta.kind == coherent.KIND.name:
         return of_checkpoint(found, block, settle)

@@ -13,7 +13,7 @@ def say_skipped(path: Location, skipped: dict[int, str], events: int) -> None:
     none is left."""
     kinds = Counter(reason.split(" GPS ")[0] for reason in skipped.values())
     say(
-        f"{path}: {len(skipped)} of {events} events could not be used; `glitchflow inspect --json` lists them"
+        f"{path}: {len(skipped)} of {events} events could not be used; `glitchflow inspect {path} --json` lists them"
     )
     for kind, count in kinds.most_common(5):
         example = next(i for i, reason in skipped.items() if reason.startswith(kind))

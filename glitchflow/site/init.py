@@ -16,7 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from glitchflow.config import load
 from glitchflow.config.recorded import Source
-from glitchflow.errors import InputError
+from glitchflow.data.objects import make_directory
+from glitchflow.errors import InputError, printable
 from glitchflow.signal.recorded.contents import contents
 from glitchflow.signal.recorded.frames import coverage, find_files
 
@@ -39,6 +40,8 @@ def init(
     cleaned. witnesses: names or patterns as "H1:PEM-*"; none: all others. triggers: a table of when to look; none:
     windows side by side over what the strain's files cover. Raises `InputError`: one line.
     """
+    if config.is_dir():
+        raise InputError(f"{config}: is a directory; name the file to write")
     if config.exists() and not overwrite:
         raise InputError(f"{config}: is there; --overwrite replaces it")
     if not frames and (strain or witnesses or triggers):
@@ -52,7 +55,7 @@ def init(
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     ).get_template("recorded.yaml" if frames else "synthetic.yaml")
-    config.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(config.parent)
     _write(config, page.render(workdir=f"runs/{config.stem}", **known))
     return config
 
@@ -64,7 +67,10 @@ def _write(config: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w") as file:
             file.write(text)
-        load(made)
+        try:
+            load(made)
+        except InputError as error:
+            raise InputError(f"{config}: {str(error).removeprefix(f'{made}: ')}") from None
         made.chmod(0o666 & ~_umask())
         made.replace(config)
     finally:
@@ -100,9 +106,9 @@ def _recorded(frames: Sequence[str], strain: str, wanted: Sequence[str], trigger
         named.add(k)
         rows.append({"name": name, "rate": f"{rates[name]:g}", "files": files})
     return {
-        "strain": strain,
+        "strain": printable(strain),
         "channels": rows,
-        "slow": slow,
+        "slow": [printable(name) for name in slow],
         "state": next((name for name in rates if name.endswith(STATES)), "..."),
         "table": triggers,
         "start": start,
@@ -126,7 +132,8 @@ def _witnesses(
     for pattern in wanted:
         if not fnmatch.filter(names, pattern):
             raise InputError(f"--witness {pattern}: is not in the files; there are {_some(names)}")
-    found = [name for name in names if not wanted or any(fnmatch.fnmatchcase(name, one) for one in wanted)]
+    found = [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in wanted)]
+    found = found if wanted else [name for name in names if not name.endswith(STATES)]
     slow = [name for name in found if rates[name] < min(TREND, rate / 16) or rates[name] / 2 <= low]
     if refused := [name for name in wanted if name in slow]:
         raise InputError(

@@ -3,6 +3,7 @@
 A version is a number: what an alias or a stage names may be another one tomorrow.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -19,7 +20,8 @@ TIMES = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES":
 
 
 def fetched(name: str, uri: str, directory: Path) -> Path:
-    """Fetch a registered checkpoint into a directory of its own below `directory`, unless it is there; returns it.
+    """Fetch a registered checkpoint into a directory of its own below `directory`, one for each server, unless it is
+    there; returns it.
 
     uri: the MLflow server. Raises `InputError`: one line.
     """
@@ -30,11 +32,11 @@ def fetched(name: str, uri: str, directory: Path) -> Path:
             f"{asked}: a registered checkpoint is models:/NAME/VERSION, and its version a number"
         )
     model, version = named.groups()
-    path = directory / f"{model}-{version}"
-    if path.is_dir():
-        return path
     if not uri:
         raise InputError(f"{asked}: mlflow.uri names no MLflow server")
+    path = directory / hashlib.sha256(uri.encode()).hexdigest()[:8] / f"{model}-{version}"
+    if path.is_dir():
+        return path
     for variable, value in TIMES.items():
         os.environ.setdefault(variable, value)
     try:
@@ -43,8 +45,8 @@ def fetched(name: str, uri: str, directory: Path) -> Path:
         from mlflow.tracking import MlflowClient
     except ImportError:
         raise InputError("mlflow.uri: MLflow is not installed; pip install 'glitchflow[mlflow]'") from None
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".fetched-") as scratch:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetched-") as scratch:
         made = Path(scratch) / path.name
         made.mkdir()
         try:
@@ -56,5 +58,9 @@ def fetched(name: str, uri: str, directory: Path) -> Path:
         except (MlflowException, OSError) as error:
             text = " ".join(str(error).split())[:200]
             raise InputError(f"{asked}: not to be had from {uri}: {text}") from None
-        made.rename(path)
+        try:
+            made.rename(path)
+        except OSError:  # another command fetched it meanwhile
+            if not path.is_dir():
+                raise
     return path

@@ -33,6 +33,10 @@ def test_a_family_and_its_snr(glitches_run):
     assert not np.array_equal(twin.sample("blip", 1, (12, 13), seed=2)[0].value, one.value)
     with pytest.raises(InputError, match="there are: sine_gaussian, scattered_light, blip"):
         twin.sample("koi")
+    with pytest.raises(InputError, match=r"^sample: count: .*greater than 0"):
+        twin.sample(count=0)
+    with pytest.raises(InputError, match=r"^models:/twin/1: give the directory that a stage fetched it into"):
+        glitchflow.open_twin("models:/twin/1")
 
 
 def test_other_networks_say_what_would_do(trained_run):

@@ -52,7 +52,7 @@ def test_of_recorded_channels(tmp_path, frames):
     assert (whole.ingest.times.start, whole.ingest.times.end) == (START + 8, START + 120)
     assert (whole.series.sample_rate, whole.qplot.frange) == (512, (10, 200))
     text = (tmp_path / "mine.yaml").read_text()
-    assert "# left out, too slow for the band: X:STATE, X:VAC\n" in text
+    assert "# left out, too slow for the band: X:VAC\n" in text
     assert '# segments: {channel: "X:STATE"}' in text
 
 
@@ -152,3 +152,40 @@ def test_a_file_that_is_there_is_kept(tmp_path, monkeypatch):
     assert ended.stdout == (
         "init: wrote mine.yaml; then `glitchflow doctor mine.yaml`, `glitchflow generate mine.yaml`\n"
     )
+
+
+def test_places_that_are_no_file_are_one_line(tmp_path):
+    (tmp_path / "afile").touch()
+    ended = run_here("init", tmp_path, "--overwrite")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"glitchflow: {tmp_path}: is a directory; name the file to write\n",
+    )
+    ended = run_here("init", tmp_path / "afile" / "x.yaml")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"glitchflow: {tmp_path}/afile: cannot be made: File exists\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["run #1", "my: run", "{a}", "- x"])
+def test_any_name_of_a_file_will_do(tmp_path, name):
+    assert config.load(init(tmp_path / f"{name}.yaml")).workdir.endswith(f"/runs/{name}")
+
+
+def test_names_of_channels_add_no_lines(tmp_path):
+    rates = {"X:STRAIN": 512, "X:PEM": 512, "X:VAC\nseed: 7": 1}
+    written(tmp_path / f"X-X_TEST-{START}-64.hdf5", START, 64, rates)
+    made = init(tmp_path / "mine.yaml", [str(tmp_path / "X-*.hdf5")], "X:STRAIN")
+    assert config.load(made).seed == 1
+    assert "# left out, too slow for the band: X:VAC\\nseed: 7\n" in made.read_text()
+
+
+def test_a_state_is_a_witness_only_by_its_name(tmp_path):
+    rates = {"X:STRAIN": 512, "X:PEM": 512, "X:DQ_STATE_VECTOR": 512}
+    written(tmp_path / f"X-X_TEST-{START}-64.hdf5", START, 64, rates)
+    pattern = [str(tmp_path / "X-*.hdf5")]
+    whole = config.load(init(tmp_path / "a.yaml", pattern, "X:STRAIN"))
+    assert [one.name for one in whole.ingest.channels] == ["X:STRAIN", "X:PEM"]
+    asked = config.load(init(tmp_path / "b.yaml", pattern, "X:STRAIN", ["X:DQ*"]))
+    assert [one.name for one in asked.ingest.channels] == ["X:STRAIN", "X:DQ_STATE_VECTOR"]

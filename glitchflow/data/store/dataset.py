@@ -192,7 +192,8 @@ class Dataset:
     @cached_property
     def skipped(self) -> dict[int, str]:
         """Why events could not be used, by index; earlier versions told it in the attributes."""
-        return dict(self.note("skipped") or self.attributes.get("skipped", []))
+        noted = self.note("skipped")
+        return dict(self.attributes.get("skipped", []) if noted is None else noted)
 
     # -- what is checked -----------------------------------------------------------------------------------------
 

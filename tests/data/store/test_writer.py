@@ -338,6 +338,15 @@ def test_what_was_skipped_is_read_from_the_attributes_of_earlier_stores(path):
     assert store.open_store(path).skipped == {2: "dull"}
 
 
+def test_that_nothing_is_skipped_any_more_counts_over_an_earlier_attribute(path):
+    with Writer.begin(path, lambda: design(4), lambda _: None) as writer:
+        write(writer, 0)
+        writer.collect()
+        writer.note("skipped", [])
+        writer.complete({"skipped": [[2, "dull"]]})
+    assert store.open_store(path).skipped == {}
+
+
 def test_the_same_on_an_object_store(bucket, monkeypatch):
     """Made, stopped, resumed, extended, replaced, killed while it is replaced; a lease lies beside all the time."""
     url = f"{bucket}/stores/d.zarr"
