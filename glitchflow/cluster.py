@@ -107,41 +107,54 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    handler = signal.getsignal(signal.SIGTERM)
-    if address:
-        _join(address)
-    else:
-        count = affordable(cpus)
-        try:
-            with _on_loopback():
-                ray.init(
-                    address="local",  # not the Ray that somebody's `ray start` left the address of
-                    num_cpus=count,
-                    include_dashboard=False,
-                    _node_ip_address="127.0.0.1",
-                    _temp_dir=str(_private() / "r"),
-                    _plasma_directory=_objects(),
-                    logging_level=logging.WARNING,
-                    log_to_driver=False,  # stages report for their tasks; Ray's logs stay in its session directory
-                )
-        except (
-            Exception
-        ) as error:  # Ray raises bare exceptions: a machine too busy, a full disk, no shared memory
-            atexit.unregister(shutil.rmtree)  # its logs stay, for the reason; the next run removes them
-            reason = " ".join(str(error).split())
-            raise RunError(
-                f"Ray could not start on this machine: {reason} (its files: {_private()}/r)"
-            ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGTERM, handler
-        )  # Ray puts its own there, which ends the process without a word
+    with _own_signals():
+        if address:
+            _join(address)
+        else:
+            _start(affordable(cpus))
     with contextlib.ExitStack() as mine:
         kept = _kept.get() or mine
         kept.callback(ray.shutdown)
         if not address:
             kept.enter_context(_watched())
         yield
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray puts a handler of SIGTERM there that ends the process without a word: after the block ours is back."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _start(cpus: int) -> None:
+    """Start a Ray of our own, on loopback. Raises `RunError` where it does not start."""
+    import ray
+
+    try:
+        with _on_loopback():
+            ray.init(
+                address="local",  # not the Ray that somebody's `ray start` left the address of
+                num_cpus=cpus,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(_private() / "r"),
+                _plasma_directory=_objects(),
+                logging_level=logging.WARNING,
+                log_to_driver=False,  # stages report for their tasks; Ray's logs stay in its session directory
+            )
+    except Exception as error:  # bare ones: a machine too busy, a full disk, no shared memory
+        atexit.unregister(shutil.rmtree)  # its logs stay, for the reason; the next run removes them
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"Ray could not start on this machine: {reason} (its files: {_private()}/r)"
+        ) from error
 
 
 def _watched() -> contextlib.AbstractContextManager[None]:

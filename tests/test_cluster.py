@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import ray
 
 from glitchflow import cluster
 from glitchflow.errors import RunError
@@ -227,3 +229,13 @@ def test_shared_memory_that_ray_cannot_use_is_named(tmp_path, monkeypatch, capsy
     where = f"; Ray's objects are files below {cluster._private()}, which is slower"
     assert first == f"{tmp_path}/shm: cannot be written to{where}"
     assert "shm: has " in second and second.endswith(where)
+
+
+def test_a_signal_while_ray_starts_is_one_as_at_any_other_time(monkeypatch):
+    """Ray's own handler, until ours is back, ends the process with status 15 and says nothing."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: sys.exit(15))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), cluster.session():
+        pytest.fail("begun")
+    assert signal.getsignal(signal.SIGTERM) is before
