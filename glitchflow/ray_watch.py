@@ -15,8 +15,14 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-SIGNAL = 0.3  # s in which a signal to all processes of a job has reached this one too
-AGENTS = {"DashboardAgent": "dashboard agent", "RuntimeEnvAgent": "runtime environment agent"}
+SIGNAL = 0.05  # s in which a signal to all processes of a job has reached this one too
+# what is in an agent's command line, as it is started and as it calls itself a moment later: its name
+AGENTS = {
+    "/dashboard/agent.py": "dashboard agent",
+    "DashboardAgent": "dashboard agent",
+    "/runtime_env/agent/": "runtime environment agent",
+    "RuntimeEnvAgent": "runtime environment agent",
+}
 
 
 @contextlib.contextmanager
@@ -86,8 +92,9 @@ def _stop(name: str, logs: Path, end: Callable[[], object]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     line = f"glitchflow: Ray's {name} has ended (its logs: {logs}); the same command goes on"
-    os.write(2, f"{line}\n".encode())
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Ray's C++ part would go on talking
+    last = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # other threads, and Ray's C++ part, would go on talking
+    os.write(last, f"{line}\n".encode())
     with contextlib.suppress(Exception):  # half of it is gone
         end()
     os._exit(1)

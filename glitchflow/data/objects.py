@@ -247,6 +247,17 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process of this host is there, whosever it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def together(directory: Path) -> Iterator[Path]:
     """A place for several plain files: they come into the directory when all are written, and none where one cannot be.
@@ -256,7 +267,7 @@ def together(directory: Path) -> Iterator[Path]:
     mine = f".writing.{socket.gethostname()}."
     place = directory / f"{mine}{os.getpid()}"
     for left in directory.glob(f"{mine}*"):
-        if not Path(f"/proc/{left.name.removeprefix(mine)}").exists() or left == place:
+        if not alive(int(left.name.removeprefix(mine))) or left == place:
             _remove(left)
     try:
         make_directory(place)

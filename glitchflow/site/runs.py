@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from glitchflow.data.objects import alive
 from glitchflow.errors import InputError, RunError, printable
 from glitchflow.progress import log
 from glitchflow.train.tracking import read_metrics
@@ -131,13 +132,7 @@ def _state(record: dict[str, Any]) -> str:
         return f"exit {record['exit']}" if record["exit"] else "done"
     if record["host"] != socket.gethostname():
         return "no end yet"
-    try:
-        os.kill(record["pid"], 0)
-    except ProcessLookupError:
-        return "killed"
-    except PermissionError:  # somebody else's
-        pass
-    return "at work"
+    return "at work" if alive(record["pid"]) else "killed"
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:

@@ -227,6 +227,8 @@ def run_workers(
         trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _cause(error, directory) from None
+    except ray.exceptions.RayActorError as error:  # of the one that Ray Train watches over workers with
+        raise died("the controller of the training died", error, 0, directory) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -78,7 +78,7 @@ class Task:
 
     config: str
     keys: tuple[str, ...]
-    epochs: dict[str, int]  # of each network: what 40 minutes of two cores have room for, all stages together
+    epochs: dict[str, int]  # of each network: a seed takes an hour of two busy cores, or less
     scan: bool = False
 
 

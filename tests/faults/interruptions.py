@@ -112,6 +112,7 @@ class Running:
     def __init__(self, stage: str, place: Path, silence: float = lease.SILENT):
         self.place, self.before = place, set(files(place))
         self.said = place.parent / f"{place.name}.said"
+        self.met = False  # whether what was to happen to it did
         self.process = FORK.Process(target=command, args=(words(stage), place, self.said, silence))
         self.process.start()
 
@@ -140,6 +141,7 @@ class Running:
     def send(self, number: int) -> None:
         if not self.over():
             os.kill(self.pid, number)
+            self.met = True
 
     def end(self) -> int:
         """Its exit status; what a killed one leaves of its Ray ends too."""
@@ -166,7 +168,7 @@ def command(line: tuple[str, ...], place: Path, said: Path, silence: float) -> N
     opened = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     os.dup2(opened, 1)
     os.dup2(opened, 2)
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(opened), "a", buffering=1) for _ in range(2))
+    sys.stdout, sys.stderr = (os.fdopen(one, "a", buffering=1) for one in (1, 2))
     sys.argv = ["glitchflow", *line]
     lease.SILENT, lease.BEAT = silence, silence / 6
     try:
@@ -212,15 +214,27 @@ def part_killed(part: str, running: Running, case: Interruption) -> str:
     def found() -> list[int]:
         others = [title for name, title in PARTS.items() if name != part]
         there = descendants(running.pid)
-        if part != "worker" and not any("ray::" in t and "Agent" not in t for _, t in there):
-            return []  # Ray is there when it has workers
+        if not watching(running.pid):
+            return []  # while Ray starts it is Ray that says what it lacks
         wanted = PARTS[part]
         return [p for p, t in there if wanted in t and (part != "worker" or not any(o in t for o in others))]
 
     pids = []
     if running.wait_for(lambda: pids.extend(found()) or pids):
         os.kill(pids[0], signal.SIGKILL)
-    return line_of_ours(running, (0, 1), "Ray's .* has ended|died|failed")
+        running.met = True
+    # a worker is replaced, or its end is told by what it did
+    say = "died|failed|ended" if part == "worker" else f"Ray's {part} has ended"
+    return line_of_ours(running, (0, 1), say)
+
+
+def watching(pid: int) -> bool:
+    """Whether a process watches over those of its Ray, as it does once Ray is there."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(descriptor.readlink()))
+    return "anon_inode:[pidfd]" in found
 
 
 def second_refused(running: Running, case: Interruption) -> str:
@@ -302,15 +316,20 @@ def judge(case: Interruption, places: dict[str, Path], whole: Path, directory: P
     It ends as it should, what it was given is as it was, and the same command, given again, leaves every file of a run
     that nobody disturbed (`whole`), and no other but `MORE`.
     """
-    place = copy(case.stage, places, directory / "place")
-    given, end = essence(place), essence(whole)
     rng = random.Random(case.seed)
     share, more = rng.random(), rng.random() * 0.3
-    wanted = 1 + int(share * (len(end) - len(given)))
-    running = Running(case.stage, place, HERE if "take-over" in case.ending else lease.SILENT)
-    if running.wait_for(lambda: running.made() >= wanted):
-        time.sleep(more)
-    problem = ENDINGS[case.ending](running, case)
+    for k, earlier in enumerate((1.0, 0.5, 0.0)):  # than was drawn, where the command was over by then
+        place = copy(case.stage, places, directory / f"place{k}")
+        given, end = essence(place), essence(whole)
+        wanted = 1 + int(share * earlier * (len(end) - len(given)))
+        running = Running(case.stage, place, HERE if "take-over" in case.ending else lease.SILENT)
+        if running.wait_for(lambda wanted=wanted, running=running: running.made() >= wanted):
+            time.sleep(more * earlier)
+        problem = ENDINGS[case.ending](running, case)
+        if running.met or problem:
+            break
+    else:
+        return "it was over before anything could happen to it"
     after = essence(place)
     lost = changed(given, {name: after.get(name, "") for name in given})
     said = problem or lost or again_unless_whole(case.stage, place)
