@@ -321,18 +321,18 @@ def beyond_loopback(found: set[tuple[str, str]]) -> list[tuple[str, str]]:
     return sorted((name, str(address)) for name, address in plain if not address.is_loopback)
 
 
-def add_up(rank: int, host: str, port: int) -> float:
-    """What two processes in a group add up, as the `rank`-th; here, where a process that is spawned finds it."""
+def add_up(rank: int, host: str, port: int, size: int = 2, backend: str = "gloo") -> float:
+    """What processes in a group add up, as the `rank`-th; here, where a process that is spawned finds it."""
     from glitchflow.train.group import enter
 
-    enter(rank, host, port, 2, "gloo", timedelta(seconds=120))
+    enter(rank, host, port, size, backend, timedelta(seconds=120))
     try:
         with listeners() as found:
-            value = torch.tensor([float(rank + 1)])
+            value = torch.tensor([float(rank + 1)], device="cuda" if backend == "nccl" else "cpu")
             for _ in range(20):
                 torch.distributed.all_reduce(value)
                 torch.distributed.barrier()
-        assert found, "gloo listens"
+        assert found, f"{backend} listens"
         assert beyond_loopback(found) == []
         return value.item()
     finally:

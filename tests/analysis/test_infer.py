@@ -67,6 +67,20 @@ def test_an_event_does_not_depend_on_its_batch(best, dataset):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["trained_run", "series_run"])
+def test_a_gpu_predicts_what_a_cpu_does(kind, gpu, request):
+    """Within a thousandth of the loudest, alone or among others."""
+    run = request.getfixturevalue(kind)
+    best = checkpoint.find(Path(run.workdir) / "train" / "checkpoints", "best")
+    dataset, events = store.open_store(run.dataset), np.arange(6)
+    expected = best.trained().infer(dataset, events, 4)
+    for batch in (4, 1):
+        found = best.trained(gpu).infer(dataset, events, batch)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=1e-3 * np.abs(values).max())
+
+
 def test_a_missing_witness_shows_what_it_shows_on_average(best, dataset):
     """Its image is empty: what a network sees of it is 0, whatever the others show."""
     energy = np.asarray(dataset["qplot"][:4])

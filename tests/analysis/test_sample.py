@@ -40,6 +40,17 @@ def test_the_first_draws_are_the_same_in_every_bit_however_many_are_drawn(sample
         assert np.array_equal(few[name][:], samples[name][:3]), name
 
 
+@pytest.mark.gpu
+def test_a_gpu_draws_what_a_cpu_does(glitches_run, gpu):
+    """From the same noise; within a hundredth of the loudest, after as many steps as a draw has."""
+    twin = find_twin(glitches_run)
+    wanted = wanted_of(glitches_run.sample, 3, twin, twin.normalisation)
+    there, here = (module.draw_lot(twin.trained(where), wanted, 0, where) for where in (gpu, "cpu"))
+    for name in ("series", "alone", "size"):
+        found, expected = getattr(there, name), getattr(here, name)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-2 * np.abs(expected).max())
+
+
 def test_a_shard_made_again_is_the_same_and_another_seed_is_not(samples, glitches_run, tmp_path):
     other = open_store(sample(asked(glitches_run, count=3, seed=9, path=str(tmp_path / "other.zarr"))))
     assert not np.array_equal(other["series"][:], samples["series"][:3])

@@ -1,5 +1,7 @@
 """The coherent network: what in it is linear, what is whole, and what its gates see."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,25 @@ def test_autocast_is_over_the_gates_alone():
     assert seen == [torch.float32, torch.bfloat16]
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, network(given), rtol=0.02, atol=2e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("steady", [0, 1])
+def test_a_gpu_gives_what_a_cpu_gives(steady, gpu):
+    """Output and gradients, also of gates in bfloat16; the STFT is never made in it."""
+    network, given = model(steady=steady), series()
+    there = deepcopy(network).float().to(gpu)
+    found, expected = there(given.float().to(gpu)), network(given)
+    torch.testing.assert_close(found.double().cpu(), expected, rtol=1e-3, atol=1e-4)
+    found.square().mean().backward()
+    expected.square().mean().backward()
+    for (key, ours), theirs in zip(there.named_parameters(), network.parameters(), strict=True):
+        worst = (ours.grad.double().cpu() - theirs.grad).abs().max()
+        assert worst < 1e-3 * theirs.grad.abs().max() + 1e-7, key
+    with torch.autocast("cuda", torch.bfloat16):
+        rough = there(given.float().to(gpu))
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough.double().cpu(), expected, rtol=0.02, atol=3e-3)
 
 
 def test_a_user_s_seed_draws_it():

@@ -1,5 +1,7 @@
 """The network of the generative twin: what it is told changes what it says, and at the ends it says what is known."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -56,6 +58,17 @@ def test_bfloat16_is_float32_within_its_precision():
         low = network(given)
     whole = network(given)
     assert low.dtype == torch.float32
+    assert (low - whole).square().mean().sqrt() < 0.02 * whole.square().mean().sqrt()
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_what_a_cpu_says(gpu):
+    network, given = taught(), rows(1.0, family=2.0, events=4)
+    there = deepcopy(network).to(gpu)
+    torch.testing.assert_close(there(given.to(gpu)).cpu(), network(given), rtol=1e-3, atol=1e-4)
+    with torch.autocast("cuda", torch.bfloat16):
+        low = there(given.to(gpu)).cpu()
+    whole = network(given)
     assert (low - whole).square().mean().sqrt() < 0.02 * whole.square().mean().sqrt()
 
 

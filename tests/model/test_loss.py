@@ -108,6 +108,14 @@ def test_the_gradient_of_whittle_matches_finite_differences():
     assert torch.autograd.gradcheck(lambda g: whittle(g, recorded), (generated + 0.1).requires_grad_())
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["l1", "l2", "l1+ssim", "whittle"])
+def test_a_gpu_gives_what_a_cpu_gives(name, gpu):
+    given, recorded = (1 + image for image in pair())
+    losses = [build_loss(name)(given.to(where), recorded.to(where)).item() for where in ("cpu", gpu)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9)
+
+
 @pytest.mark.parametrize("name", ["l1", "l2", "l1+ssim", "whittle"])
 def test_shapes_that_would_broadcast_are_refused(name):
     with pytest.raises(ValueError, match="differ in shape"):

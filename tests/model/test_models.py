@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -147,6 +148,41 @@ def test_channels_last_and_bfloat16(name):
     assert (rough.float() - expected).abs().mean() < 0.05 * expected.abs().mean()
     rough.float().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gpu_gives_what_a_cpu_gives(name, gpu):
+    """The output, and the gradient of every weight."""
+    model, x = build(name, 3, (32, 32), width=8).double(), image(4, 3, (32, 32)).double()
+    there = deepcopy(model).float().to(gpu)
+    found, expected = there(x.float().to(gpu)), model(x)
+    torch.testing.assert_close(found.double().cpu(), expected, rtol=1e-3, atol=1e-4)
+    found.square().mean().backward()
+    expected.square().mean().backward()
+    for (key, ours), theirs in zip(there.named_parameters(), model.parameters(), strict=True):
+        worst = (ours.grad.double().cpu() - theirs.grad).abs().max()
+        assert worst < 1e-3 * theirs.grad.abs().max() + 1e-6, key
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_last_and_bfloat16_on_a_gpu(name, gpu):
+    model, x = build(name, 3, (16, 32), width=8).to(gpu), image(2, 3, (16, 32)).to(gpu)
+    expected = model(x)
+    last = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, expected, rtol=1e-3, atol=1e-3)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        rough = model(x)
+    assert (rough.float() - expected).abs().mean() < 0.05 * expected.abs().mean()
+    rough.float().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.gpu
+def test_compiled_for_a_gpu(gpu):
+    model, x = build("unet", 2, (16, 16), width=4).to(gpu), image(2, 2).to(gpu)
+    torch.testing.assert_close(torch.compile(model)(x), model(x), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -204,3 +204,15 @@ def test_the_gate_is_asked_when_the_settings_are_right_and_before_anything_is_tr
 def test_what_the_dataset_can_teach_is_said_before_and_kept_beside_the_run(trained_run):
     judged = json.loads((Path(trained_run.workdir) / "baseline.json").read_text())
     assert judged["verdict"]["teaches"] is True
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_ray_train_gives_its_worker_the_gpu(dataset_run, tmp_path, compiled):
+    """On auto, in bfloat16, eager and compiled: it says so, learns, and what it keeps is as good on a CPU."""
+    run = run_of_its_own(dataset_run, tmp_path, workers=1, epochs=3, precision="bfloat16", compile=compiled)
+    best = fit(run)
+    assert "worker 0 of 1" in (log := (tmp_path / "train" / "log.txt").read_text())
+    assert "cuda:0, 1 CPU(s), no backend" in log
+    assert losses(run)[-1] < losses(run)[0]
+    assert {value.device.type for value in checkpoint.open_checkpoint(best).weights().values()} == {"cpu"}

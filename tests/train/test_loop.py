@@ -569,3 +569,53 @@ def test_a_run_that_blows_up_on_one_worker_names_that_ones_events(training, home
         f"the loss is not finite at step 5 (epoch 1, batches with events {events}, ...); last good checkpoint:"
         f" {home / 'checkpoints' / 'step-00000004'}"
     )
+
+
+# -- on a GPU ----------------------------------------------------------------------------------------------------
+
+KINDS = {"image": "dataset_run", "coherent": "series_run", "flow": "glitches_run"}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_learns_what_a_cpu_learns(kind, gpu, request, tmp_path):
+    """The same losses, and a checkpoint that a CPU opens: what it says there is what the GPU says."""
+    training = change(
+        training_of(request.getfixturevalue(KINDS[kind])), epochs=2, precision="float32", ema=0.0
+    )
+    train(training, tmp_path / "cpu")
+    train(training, tmp_path / "gpu", World(device=gpu))
+    lines = [epochs_of(tmp_path / where) for where in ("gpu", "cpu")]
+    for name in ("loss", "validation_loss"):
+        found, expected = ([line[name] for line in epochs] for epochs in lines)
+        assert found == pytest.approx(expected, rel=2e-3), name
+    assert lines[0][-1]["memory_gb"] < lines[1][-1]["memory_gb"]  # of the card, and of this process
+    last = checkpoint.find(tmp_path / "gpu" / "checkpoints", "last")
+    here, there = (last.trained(where).network for where in ("cpu", gpu))
+    given = next(prepare(training, tmp_path / "none").validation.once(4)).inputs
+    with torch.inference_mode():
+        torch.testing.assert_close(there(given.to(gpu)).cpu(), here(given), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_on_a_gpu_goes_on(kind, precision, gpu, request, tmp_path):
+    """Stopped inside an epoch it ends as if it had not been, within what a GPU's sums differ by from run to run."""
+    training = change(training_of(request.getfixturevalue(KINDS[kind])), epochs=2, precision=precision)
+    train(training, tmp_path / "whole", World(device=gpu))
+    train(training, tmp_path / "parts", World(device=gpu, stop=after(0)))
+    assert read_metrics(tmp_path / "parts" / "metrics.jsonl")[-1]["kind"] == "stopped"
+    train(training, tmp_path / "parts", World(device=gpu))
+    found, expected = (
+        [(x["loss"], x["validation_loss"]) for x in epochs_of(tmp_path / where)]
+        for where in ("parts", "whole")
+    )
+    assert np.array(found) == pytest.approx(np.array(expected), rel=2e-2 if precision == "bfloat16" else 2e-3)
+
+
+@pytest.mark.gpu
+def test_a_validation_on_a_gpu_scores_what_one_on_a_cpu_does(gpu, training, home):
+    learner, there = (prepare(training, home, World(device=where)) for where in (torch.device("cpu"), gpu))
+    scores = [validate(each, partial(loop.forward, each, each.average)) for each in (there, learner)]
+    assert scores[0] == pytest.approx(scores[1], rel=2e-3)

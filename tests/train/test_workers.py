@@ -26,3 +26,15 @@ def test_a_network_is_shared_out_without_a_warning_and_a_collective_for_its_buff
     assert not shared.broadcast_buffers
     shared(torch.ones(1, 3)).sum().backward()
     assert torch.equal(network.bias.grad, torch.ones(2))
+
+
+@pytest.mark.gpu
+def test_a_network_on_a_gpu_is_shared_out_by_nccl(gpu):
+    torch.distributed.init_process_group("nccl", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        network = torch.nn.Linear(3, 2).to(gpu)
+        shared = distributed(network, torch.device("cuda", 0))
+        shared(torch.ones(1, 3, device=gpu)).sum().backward()
+        assert torch.equal(network.bias.grad.cpu(), torch.ones(2))
+    finally:
+        torch.distributed.destroy_process_group()

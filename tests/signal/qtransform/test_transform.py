@@ -310,7 +310,6 @@ def test_nothing_is_stored_in_a_state_dict():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA or ROCm device")
 @pytest.mark.parametrize("options", DEVICE_CASES)
 def test_gpu_agrees_with_cpu(options):
     series = coloured(1, 4, 3)
