@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from glitchflow.command import VERBOSE, Stage, command, one_line, shown
+from glitchflow.command import VERBOSE, Stage, command, done, one_line, shown
 from glitchflow.config import load
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import QUIET
@@ -173,7 +173,7 @@ def init(
 
         made = shown(init(config, frames or (), strain, witness or (), triggers, overwrite))
         first = "ingest" if frames else "generate"
-        print(f"init: wrote {made}; then `glitchflow doctor {made}`, `glitchflow {first} {made}`")
+        done(f"init: wrote {made}; then `glitchflow doctor {made}`, `glitchflow {first} {made}`")
 
 
 for _name, _stage in STAGES.items():
@@ -197,7 +197,7 @@ def show(
         if event is not None or figure:
             from glitchflow.analysis.event_figure import draw
 
-            print(f"inspect: wrote {shown(draw(store, event, figure))}")
+            done(f"inspect: wrote {shown(draw(store, event, figure))}")
             return
         from glitchflow.analysis.inspect import inspect
 
@@ -218,7 +218,7 @@ def runs(
     with one_line():
         from glitchflow.site.runs import runs
 
-        print(runs(directory, as_json))
+        done(runs(directory, as_json))
 
 
 @app.command("replay")
@@ -241,8 +241,8 @@ def replay(
         from glitchflow.online import replay as playing
 
         settings = playing.Replay(Path(into), speed, now, cut, tuple(fault or ()), every, seed)
-        done = playing.replay(Path(frames), settings)
-        print(f"replay: {done} in {time.monotonic() - started:.1f} s")
+        copied = playing.replay(Path(frames), settings)
+        done(f"replay: {copied} in {time.monotonic() - started:.1f} s")
 
 
 @app.command("submit", context_settings={"ignore_unknown_options": True})
@@ -267,7 +267,7 @@ def submit(
         from glitchflow.site.submit import submit
 
         job = submit([stage, path, *options], experiment, address, env or [], follow)
-        print(f"submit: job {job} {'done' if follow else 'sent'} in {time.monotonic() - started:.1f} s")
+        done(f"submit: job {job} {'done' if follow else 'sent'} in {time.monotonic() - started:.1f} s")
 
 
 def words_of(stage: str, words: list[str]) -> tuple[str, list[str], list[str]]:

@@ -3,16 +3,19 @@
 import contextlib
 import errno
 import inspect
+import math
 import os
 import pkgutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from types import FrameType
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -73,6 +76,8 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
 ARGUMENTS: dict[str, tuple[Any, Any]] = {
     "gps": (float, typer.Argument(metavar="GPS", help="The time, in GPS s."))
 }
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SAME, LATER = 1.0, 0.05  # s
 VERBOSE = "GLITCHFLOW_VERBOSE"  # in the environment: where an error comes from is printed before its line
 CONFIG = {True: "The experiment, a YAML file.", False: "Also check what this experiment needs."}
 
@@ -144,7 +149,7 @@ def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
     with remembered(name, stage, Path(whole.workdir), path, overrides) if path else contextlib.nullcontext():
         written = function(experiment, **{key: value for key, value in given.items() if key in taken})
     seconds = time.monotonic() - started
-    print(stage.says.format(stage=name, written=written, shown=shown(written), seconds=seconds))
+    done(stage.says.format(stage=name, written=written, shown=shown(written), seconds=seconds))
 
 
 @contextlib.contextmanager
@@ -173,11 +178,12 @@ REFUSED |= {errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP}
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Turn the errors a user can act on into one line on standard error and an exit status."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # a batch system's end, or its warning, is a Ctrl-C
-        signal.signal(number, signal.default_int_handler)
+    """Turn the errors a user can act on, and a signal, into one line on standard error and an exit status."""
+    _heed_signals()
     try:
         yield
+        _only_ends()
+        _silence()
     except (InputError, RunError) as error:
         if said(VERBOSE):
             traceback.print_exc()
@@ -202,7 +208,61 @@ def _of_object_store(error: Exception) -> bool:
     return there is not None and isinstance(error, there.BaseError)
 
 
+def done(line: str) -> None:
+    """Say on standard output what is done; from then on the status is 0, whatever signal comes."""
+    _only_ends()
+    print(line, flush=True)
+
+
 def stop(line: str, status: int) -> NoReturn:
     """End the process with one line on standard error and this status."""
-    print(f"glitchflow: {line}", file=sys.stderr)
+    _only_ends()
+    print(f"glitchflow: {line}", file=_silence(), flush=True)
     sys.exit(status)
+
+
+def _heed_signals() -> None:
+    """Make a batch system's end, or its warning, a Ctrl-C.
+
+    What comes within `SAME` seconds of it is the same word, said to a job and to its step, and would break into what
+    puts things in order.
+    """
+    last, shows = -math.inf, sys.unraisablehook
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > SAME:
+            raise KeyboardInterrupt
+
+    def lost(
+        what: Any,
+    ) -> None:  # raised where Python lets nothing out: in a __del__, or a callback of the collector
+        nonlocal last
+        if what.exc_type is not KeyboardInterrupt:
+            shows(what)
+            return
+        threading.Timer(LATER, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        last = -math.inf
+
+    sys.unraisablehook = lost
+    for number in SIGNALS:
+        if (
+            number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+        ):  # as of a shell's jobs with &
+            signal.signal(number, heed)
+
+
+def _only_ends() -> None:
+    """From here on the process only ends: what it makes is written, or its last line is about to be said, and no signal
+    changes its status, or breaks into what libraries do at its end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _silence() -> TextIO:
+    """Keep what libraries say while they are torn down away from the screen; returns where a last line goes."""
+    shown = sys.stderr
+    if not said(VERBOSE):
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  open until the process ends
+    return shown

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow.cli import STAGES, main
+from glitchflow.command import SIGNALS
 from glitchflow.config import Experiment, Reads, parse
 from glitchflow.data.normalise import loudness, loudness_quantiles, measure, reduce_statistics, statistics
 from glitchflow.data.store import dataset as store
@@ -106,21 +107,28 @@ def linked(run: Experiment, directory: Path, *names: str) -> Experiment:
     return run.model_copy(update={"workdir": str(directory)})
 
 
-def run_here(*words: object) -> subprocess.CompletedProcess:
-    """The command in this process, so that it shares the session's Ray: its status and what it prints."""
-    signals = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR1)]
-    given, path, status = sys.argv, list(sys.path), None
-    sys.argv = ["glitchflow", *map(str, words)]
-    out, err = io.StringIO(), io.StringIO()
+@contextlib.contextmanager
+def a_process() -> Iterator[None]:
+    """What a command does to its process ends with the block."""
+    signals = [(number, signal.getsignal(number)) for number in SIGNALS]
+    given, path, shown, hook = sys.argv, list(sys.path), sys.stderr, sys.unraisablehook
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as ended:
-        status = ended.code
+        yield
     finally:
-        sys.argv, sys.path[:] = given, path
+        sys.argv, sys.path[:], sys.stderr, sys.unraisablehook = given, path, shown, hook
         for number, handler in signals:
             signal.signal(number, handler)
+
+
+def run_here(*words: object) -> subprocess.CompletedProcess:
+    """The command in this process, so that it shares the session's Ray: its status and what it prints."""
+    out, err, status = io.StringIO(), io.StringIO(), None
+    with a_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        sys.argv = ["glitchflow", *map(str, words)]
+        try:
+            main()
+        except SystemExit as ended:
+            status = ended.code
     return subprocess.CompletedProcess(words, status or 0, out.getvalue(), err.getvalue())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import obstore
 import pytest
-from helpers import run_here
+from helpers import a_process, run_here, small
 from obstore.store import S3Store
 
 from glitchflow.cli import STAGES
@@ -67,14 +67,18 @@ def test_a_refusing_disk_is_one_line_and_status_1(tmp_path):
 
 
 def test_a_disk_that_is_full_under_a_plain_file_is_one_line_and_status_1(capsys):
-    with pytest.raises(SystemExit) as ended, one_line(), Path("/dev/full").open("w") as file:
+    with pytest.raises(SystemExit) as ended, a_process(), one_line(), Path("/dev/full").open("w") as file:
         file.write("metrics")
     assert ended.value.code == 1
     assert capsys.readouterr().err == "glitchflow: a file: cannot be written: No space left on device\n"
-    with pytest.raises(SystemExit), one_line():
+    with pytest.raises(SystemExit), a_process(), one_line():
         Path(300 * "x").touch()
     assert capsys.readouterr().err == f"glitchflow: {300 * 'x'}: cannot be written: File name too long\n"
-    with pytest.raises(FileNotFoundError), one_line():  # no disk's fault: the traceback says whose
+    with (
+        pytest.raises(FileNotFoundError),
+        a_process(),
+        one_line(),
+    ):  # no disk's fault: the traceback says whose
         Path("/nowhere/at/all").read_text()
 
 
@@ -87,7 +91,7 @@ def test_an_object_store_that_does_not_answer_is_one_line_and_status_1(capsys):
         client_options={"allow_http": True},
         retry_config={"max_retries": 0},
     )
-    with pytest.raises(SystemExit) as ended, one_line():
+    with pytest.raises(SystemExit) as ended, a_process(), one_line():
         obstore.head(away, "zarr.json")
     assert ended.value.code == 1
     said = capsys.readouterr().err
@@ -100,6 +104,7 @@ def test_what_reads_beyond_its_end_is_no_ctrl_c():
     """typer takes an EOFError for one, and says no more than that it aborted."""
     with (
         pytest.raises(RuntimeError, match=r"^something read beyond the end of its input: no more$"),
+        a_process(),
         one_line(),
     ):
         raise EOFError("no more")
@@ -227,3 +232,85 @@ def test_verbose_says_where_an_error_comes_from():
     assert done.returncode == 2
     assert done.stderr.startswith("Traceback (most recent call last):\n")
     assert done.stderr.endswith("train.epoch: unknown key; did you mean train.epochs?\n")
+
+
+# in a process of its own: signals meet a command, several at once, at one of these moments
+ENDING = """
+import atexit, os, signal, sys, threading, time, warnings
+from glitchflow.cli import main
+
+moment, numbers = sys.argv[1], (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+sys.argv = ["glitchflow", *sys.argv[2:]]
+
+def hit():
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # all at once
+
+class Gone:
+    def __del__(self):
+        hit()
+
+def reads(*arguments):
+    if moment == "in a __del__":
+        Gone()
+        time.sleep(20)
+    hit()
+
+class Shown:
+    def __init__(self, stream):
+        self.stream = stream
+    def write(self, text):
+        self.stream.write(text)
+        if self.stream.fileno() == 1 or text.startswith("glitchflow: "):
+            hit()
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+atexit.register(lambda: warnings.warn("of a library"))
+if moment == "while it says its last line":
+    sys.stdout, sys.stderr = Shown(sys.stdout), Shown(sys.stderr)
+elif moment == "at exit":
+    atexit.register(hit)
+elif moment == "while threads end":
+    threading._register_atexit(hit)
+else:
+    import glitchflow.site.runs
+    glitchflow.site.runs._read = reads
+main()
+"""
+STOPPED = "glitchflow: stopped; what is finished is kept, and the same command goes on from there\n"
+
+
+def ending(moment: str, *words: object) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-c", ENDING, moment, *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("moment", ["while it says its last line", "at exit", "while threads end"])
+def test_a_signal_after_the_end_changes_nothing(tmp_path, moment):
+    """Neither the status, nor what is said; and libraries have nothing to add as they are torn down."""
+    done = ending(moment, "init", tmp_path / "config.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("init: wrote")
+    failed = ending(moment, "init", tmp_path / "config.yaml")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith(f"glitchflow: {tmp_path}/config.yaml: ")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_signal_after_the_end_of_a_stage_changes_nothing(tmp_path):
+    experiment = small(tmp_path, simulate={"events": 4})
+    (tmp_path / "config.yaml").write_text(experiment.model_dump_json())
+    done = ending("while it says its last line", "generate", tmp_path / "config.yaml")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("generate: wrote")
+
+
+@pytest.mark.parametrize("moment", ["in a call", "in a __del__"])
+def test_signals_end_it_in_one_line(tmp_path, moment):
+    """Also where Python lets no exception out."""
+    (tmp_path / "runs.jsonl").touch()
+    done = ending(moment, "runs", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", STOPPED)
