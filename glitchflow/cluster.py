@@ -336,10 +336,3 @@ def trim() -> None:
     keeps 100 to 200 MiB that lie between arrays in use."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def device() -> str:
-    """Where a task computes: the GPU that Ray gave it, else the CPU (ROCm's devices are called cuda too)."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -28,7 +28,7 @@ ORDER = [
     "command",
     "cli",
 ]
-COMMON = {"errors", "progress", "cluster", "gauges", "worker_logs", "ray_watch"}
+COMMON = {"errors", "progress", "cluster", "device", "gauges", "worker_logs", "ray_watch"}
 RAY = {"cluster.py", "gauges.py", "worker_logs.py", "data/build.py", "train/", "site/"}
 
 

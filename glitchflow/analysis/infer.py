@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import TRAIN
-from glitchflow.cluster import device
 from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
@@ -30,6 +29,7 @@ from glitchflow.data.store import (
     open_store,
     write_shard,
 )
+from glitchflow.device import device
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.train import checkpoint

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from glitchflow import config
 from glitchflow.analysis.infer import KERNELS, load_network, weights_of
 from glitchflow.analysis.inject import Injection, check, inject
-from glitchflow.cluster import device
 from glitchflow.config import Experiment, QPlot, Series, Whiten
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.generate import provenance, sizes
 from glitchflow.data.memory import Memory
 from glitchflow.data.store import Array, Dataset, Design, Fixed, Layout, Writer, open_store, write_shard
+from glitchflow.device import device
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 from glitchflow.signal.qtransform import QTransform, build_engine

@@ -9,15 +9,8 @@ import math
 from glitchflow.config.families import LINEAR, SHOWN
 from glitchflow.config.recipes import Detector
 from glitchflow.config.recorded import Ingest
-from glitchflow.config.sections import (
-    Derived,
-    Loader,
-    QPlot,
-    Series,
-    Simulate,
-    Train,
-    Whiten,
-)
+from glitchflow.config.sections import Derived, QPlot, Series, Simulate, Whiten
+from glitchflow.config.training import Loader, Train
 
 # standard deviations of a burst of motion that a series is long: at its ends 1e-2 of the sensor's noise are left, where
 # eight leave twice that noise

@@ -21,22 +21,9 @@ from glitchflow.config.analysis import (
 from glitchflow.config.base import Local, Section, key
 from glitchflow.config.reads import Reads
 from glitchflow.config.recorded import Ingest
-from glitchflow.config.sections import (
-    Cluster,
-    Derived,
-    Loader,
-    Mlflow,
-    Model,
-    QPlot,
-    Series,
-    Simulate,
-    Split,
-    Store,
-    Train,
-    Tune,
-    Whiten,
-)
+from glitchflow.config.sections import Cluster, Derived, QPlot, Series, Simulate, Split, Store, Whiten
 from glitchflow.config.stretch import Stretch
+from glitchflow.config.training import Loader, Mlflow, Model, Train, Tune
 
 
 class Experiment(Section):

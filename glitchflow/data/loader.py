@@ -6,7 +6,9 @@ events takes B / V from each lane, and a rank of N serves V / N whole lanes. Val
     1. shuffle the blocks (some neighbouring chunks) of the split by (seed, epoch) and cut the sequence into V lanes
     2. inside a lane, shuffle the events of some blocks, a group, at a time: a block is read once per epoch and lane
     3. a rank reads its lanes' groups ahead in threads; another one makes the coming batches of them, B / V events of
-       each lane a step, copied once and normalised while they are in the processor's cache
+       each lane a step, copied once and normalised while they are in the processor's cache (batch.py)
+
+A split that fits is kept, normalised, in the memory of the device, else of the host: batches are then taken from there.
 
 With `loader.fresh` the events of an epoch are other ones each time, which the recipe draws (fresh.py) where others are
 read; they are independent as they come, so that lanes are cut from the sequence of their numbers.
@@ -17,7 +19,7 @@ Shapes: B batch, C channel (what is learned first), W witness, S channel that th
 an event.
 """
 
-from collections import deque
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,9 +32,12 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow import config
+from glitchflow.data.batch import Batch, ahead
 from glitchflow.data.fresh import fresh
+from glitchflow.data.lane import Blocks, Lane
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.store import Dataset
+from glitchflow.data.store.array import StoredArray
 from glitchflow.errors import InputError
 from glitchflow.signal.streams import SHUFFLE, generator
 
@@ -42,20 +47,11 @@ BLOCK_BYTES = 8 * 2**20  # of a block at most where channels have chunks of thei
 GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory, 64 MB a lane as configured
 DRAWN = 4  # events drawn anew at once, where no chunks say how many
 READERS = 2  # threads that read groups: one decodes while the other waits for the disk
-AHEAD = 2  # batches made before they are asked for: one may be late without the network waiting
 PIECE = 2**20  # bytes normalised at once: what one pass wrote is still in the processor's cache for the next
+KEPT = 2**27  # bytes of a split read at once, where it is to be kept in memory
+FREE = 3  # a split is kept where it takes at most one in so many bytes of a GPU's free memory, unless a key says more
+CPU = torch.device("cpu")
 _GB = 1e9
-
-Blocks = dict[int, NDArray]  # a block's number -> the array (event, C, ...) of all its events
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some events as a network sees them."""
-
-    inputs: torch.Tensor  # (B, W, ...) normalised: all but the strain
-    target: torch.Tensor  # (B, S, ...) normalised: the strain, and what else the loss compares with
-    events: NDArray[np.int64]  # (B,) indices in the store
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,8 @@ class Loader:
     dtype: torch.dtype
     source: Any  # (event, channel, ...) of the whole store: its array, a copy on a local disk, or what draws it anew
     anew: bool = False  # the source makes what it is asked for: each epoch has events of its own
-    cache: NDArray | None = None  # (event, C, ...): the whole split, normalised, where it fits in memory
+    device: torch.device = CPU  # where batches are wanted
+    cache: torch.Tensor | None = None  # (event, C, ...): the whole split, normalised, where it fits in memory
 
     @property
     def steps(self) -> int:
@@ -103,66 +100,93 @@ class Loader:
             raise InputError(f"train.workers = {ranks}: must divide loader.lanes = {self.lanes}")
         mine = slice(rank * self.lanes // ranks, (rank + 1) * self.lanes // ranks)
         share = self.batch // self.lanes
-        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as maker:
-            lanes = [
-                _Lane(lane, self._groups(lane), self._load, readers, start * share)
-                for lane in self._lanes(epoch)[mine]
-            ]
-            make = partial(self._make, lanes, share, epoch)
-            coming = deque(maker.submit(make) for _ in range(start, self.steps)[:AHEAD])
-            for step in range(start, self.steps):
-                batch = coming.popleft().result()
-                if step + AHEAD < self.steps:
-                    coming.append(maker.submit(make))
-                yield batch
+        lanes = self._lanes(epoch)[mine]
+        with ThreadPoolExecutor(READERS) as readers:
+            yield from ahead(self._makes(lanes, share, epoch, start, readers), self.device)
 
     def once(self, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
         """Every event of the split exactly once over all ranks, in order of the store."""
         mine = self.events[rank::ranks]
-        for start in range(0, len(mine), batch):
-            events = mine[start : start + batch]
-            yield self.batch_of(events)
+        parts = (mine[start : start + batch] for start in range(0, len(mine), batch))
+        yield from ahead((partial(self.batch_of, events) for events in parts), self.device)
 
-    def batch_of(self, events: NDArray[np.int64]) -> Batch:
-        """Some events of the split as validation sees them, in the order given."""
-        return self._batch(self.read(events), events, None)
+    def batch_of(self, events: NDArray[np.int64], epoch: int | None = None) -> Batch:
+        """Some events of the split, in the order given, as they are seen in an epoch, or (None) in validation."""
+        return self._batch(self.read(events), events, epoch)
 
     def read(self, events: NDArray[np.int64]) -> torch.Tensor:
-        """What is made (event, C, ...) of any events of the split, in the order given."""
-        value = self._empty(len(events))
-        blocks = events // self._block
+        """What is made (event, C, ...) of any events of the split, in the order given; on the device where the split is
+        there, else on the host."""
+        if self.cache is not None:
+            places = torch.from_numpy(np.searchsorted(self.events, events)).to(self.cache.device)
+            found = None if self.cache.is_cuda else self._empty(len(events))
+            return torch.index_select(self.cache, 0, places, out=found)
+        value, blocks = self._empty(len(events)), events // self._block
         for k in np.unique(blocks):
             rows = np.flatnonzero(blocks == k)
-            value[rows] = self._fill(self._empty(len(rows)), self._load(events[rows]), events[rows])
-        return torch.from_numpy(value)
+            part = np.empty((len(rows), *value.shape[1:]), value.numpy().dtype)
+            value.numpy()[rows] = self._fill(part, self._load(events[rows]), events[rows])
+        return value
 
-    def _batch(self, value: torch.Tensor, events: NDArray[np.int64], epoch: int | None) -> Batch:
-        if self.reads.view:
-            value = self.reads.view(value, events, epoch)
-        return Batch(value[:, 1:], value[:, : self.reads.targets], events)
+    @property
+    def bytes(self) -> int:
+        """Of the whole split, as it is kept in memory."""
+        return len(self.events) * math.prod(self.reads.shape) * self._kind.itemsize
 
-    def _make(self, lanes: "list[_Lane]", share: int, epoch: int) -> Batch:
-        """The next batch, `share` events of each lane."""
+    @property
+    def place(self) -> str:
+        """Where batches come from, in words."""
+        if self.cache is not None:
+            return f"in {'GPU ' * self.cache.is_cuda}memory, {self.bytes / _GB:.2g} GB"
+        if self.anew:
+            return "drawn anew"
+        return f"read from {'the store' if isinstance(self.source, StoredArray) else 'a copy on this node'}"
+
+    def kept(self, place: torch.device) -> "Loader":
+        """The same with its split in the memory of a device."""
+        kept = torch.empty((len(self.events), *self.reads.shape), dtype=self._kind, device=place)
+        step = max(1, KEPT * len(self.events) // self.bytes)
+        for start in range(0, len(self.events), step):
+            kept[start : start + step] = self.read(self.events[start : start + step])
+        return replace(self, cache=kept)
+
+    def _makes(
+        self, lanes: list[NDArray[np.int64]], share: int, epoch: int, start: int, readers: Executor
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield the calls that make the batches of an epoch, `share` events of each lane."""
+        if self.cache is not None:
+            for step in range(start, self.steps):
+                events = np.concatenate([lane[step * share : (step + 1) * share] for lane in lanes])
+                yield partial(self.batch_of, events, epoch)
+            return
+        places = [Lane(lane, self._groups(lane), self._load, readers, start * share) for lane in lanes]
+        for _ in range(start, self.steps):
+            yield partial(self._make, places, share, epoch)
+
+    def _make(self, lanes: list[Lane], share: int, epoch: int) -> Batch:
+        """The next batch of what lanes have read."""
         parts = [part for lane in lanes for part in lane.take(share)]
         events = np.concatenate([events for events, _ in parts])
         value, start = self._empty(len(events)), 0
         for some, blocks in parts:
-            self._fill(value[start : start + len(some)], blocks, some)
+            self._fill(value.numpy()[start : start + len(some)], blocks, some)
             start += len(some)
-        return self._batch(torch.from_numpy(value), events, epoch)
+        return self._batch(value, events, epoch)
+
+    def _batch(self, value: torch.Tensor, events: NDArray[np.int64], epoch: int | None) -> Batch:
+        value = value.to(self.device, non_blocking=True)
+        if self.reads.view:
+            value = self.reads.view(value, events, epoch)
+        return Batch(value[:, 1:], value[:, : self.reads.targets], events)
 
     def _load(self, events: NDArray[np.int64]) -> Blocks:
-        """The blocks that hold the events, read; none where the split is in memory."""
-        if self.cache is not None:
-            return {}
+        """The blocks that hold the events, read."""
         size, rest = self._block, (self.reads.channels,) if self._apart else ()
         spans = {int(k): slice(k * size, (k + 1) * size) for k in np.unique(events // size)}
         return {k: np.asarray(self.source[(span, *rest)]) for k, span in spans.items()}
 
     def _fill(self, out: NDArray, blocks: Blocks, events: NDArray[np.int64]) -> NDArray:
         """Write what is made of the events (event, C, ...) to `out` and return it."""
-        if self.cache is not None:
-            return np.take(self.cache, np.searchsorted(self.events, events), axis=0, out=out, mode="clip")
         step = max(1, PIECE // out[0].nbytes)
         for start in range(0, len(events), step):
             piece = out[start : start + step]
@@ -170,9 +194,14 @@ class Loader:
             self.reads.fill([blocks[k // self._block][k % self._block][self._selection] for k in some], piece)
         return out
 
-    def _empty(self, count: int) -> NDArray:
-        kind = "float64" if self.dtype == torch.float64 else "float32"
-        return np.empty((count, *self.reads.shape), dtype=kind)
+    def _empty(self, count: int) -> torch.Tensor:
+        """Host memory for so many events: of a GPU's in a kind that copies need not wait for, which is used again."""
+        pinned = self.device.type == "cuda"
+        return torch.empty((count, *self.reads.shape), dtype=self._kind, pin_memory=pinned)
+
+    @property
+    def _kind(self) -> torch.dtype:
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     @property
     def _block(self) -> int:
@@ -182,7 +211,7 @@ class Loader:
         chunk = self.dataset.layout.chunk
         if not self._apart:
             return BLOCK * chunk
-        return chunk * int(np.clip(BLOCK_BYTES // (chunk * self._empty(1).nbytes), 1, BLOCK))
+        return chunk * int(np.clip(BLOCK_BYTES // (chunk * self.bytes // len(self.events)), 1, BLOCK))
 
     @property
     def _apart(self) -> bool:
@@ -219,40 +248,6 @@ class Loader:
         return [slice(i, min(i + size, len(lane))) for i in range(0, len(lane), size)]
 
 
-class _Lane:
-    """A position in one lane's sequence of events; the group it is in and the next one are read by a pool."""
-
-    def __init__(
-        self,
-        events: NDArray[np.int64],
-        groups: list[slice],
-        read: Callable[[NDArray[np.int64]], Blocks],
-        pool: Executor,
-        position: int,
-    ) -> None:
-        self.events, self.groups, self.position = events, groups, position
-        self.submit = lambda k: pool.submit(read, events[groups[k]])
-        self.group = position // groups[0].stop
-        self.coming = [self.submit(k) for k in range(self.group, min(self.group + 2, len(groups)))]
-
-    def take(self, count: int) -> Iterator[tuple[NDArray[np.int64], Blocks]]:
-        """The next events with what holds them, in one part, or more where they straddle groups."""
-        stop = self.position + count
-        while self.position < stop:
-            span = self.groups[self.group]
-            part = slice(self.position, min(stop, span.stop))
-            yield self.events[part], self.coming[0].result()
-            self.position = part.stop
-            if part.stop == span.stop:
-                self._next_group()
-
-    def _next_group(self) -> None:
-        self.group += 1
-        self.coming.pop(0)
-        if self.group + 1 < len(self.groups):
-            self.coming.append(self.submit(self.group + 1))
-
-
 def build_loader(
     dataset: Dataset,
     split: str,
@@ -260,15 +255,16 @@ def build_loader(
     reads: Reads,
     seed: int,
     dtype: torch.dtype = torch.float32,
+    device: torch.device = CPU,
 ) -> Loader:
-    """The loader of a split. Events whose strain is missing are left out.
+    """The loader of a split, for a network on a device. Events whose strain is missing are left out.
 
     Raises `InputError` for a split that is empty or smaller than a global batch.
     """
     if split == "train" and settings.fresh:
         if reads.settled:
             raise InputError(f"loader.fresh = {settings.fresh}: {reads.settled}")
-        return _fresh_loader(dataset, settings, reads, seed, dtype)
+        return replace(_fresh_loader(dataset, settings, reads, seed, dtype), device=device)
     events = dataset.indices(split)
     if "valid" in dataset:
         events = events[dataset["valid"][:][events, 0]]
@@ -281,13 +277,26 @@ def build_loader(
     if split == "train" and len(events) < settings.batch:
         raise InputError(f"loader.batch = {settings.batch}: more than the {len(events)} events to train on")
     source = dataset[reads.array]
-    loader = Loader(dataset, events, reads, settings.batch, settings.lanes, seed, dtype, source)
-    size = len(events) * loader._empty(1).nbytes
-    if size <= settings.cache_gb * _GB:
-        return replace(loader, cache=loader.read(events).numpy())
+    loader = Loader(
+        dataset, events, reads, settings.batch, settings.lanes, seed, dtype, source, device=device
+    )
+    if loader.bytes <= room(settings, device):
+        return loader.kept(device)
+    if loader.bytes <= settings.cache_gb * _GB:
+        return loader.kept(CPU)
     if settings.cache_dir:
         return replace(loader, source=local_copy(dataset, Path(settings.cache_dir), reads.array))
     return loader
+
+
+def room(settings: config.Loader, device: torch.device) -> float:
+    """The bytes of a GPU's memory that a split may be kept in; -1 for a CPU."""
+    if device.type != "cuda":
+        return -1
+    if settings.cache_gpu_gb is not None:
+        return settings.cache_gpu_gb * _GB
+    free, _ = torch.cuda.mem_get_info(device)
+    return free / FREE
 
 
 def _fresh_loader(

@@ -38,8 +38,10 @@ from glitchflow.worker_logs import died
 # keys that change nothing in a result
 HARMLESS = {
     "loader.cache_gb",
+    "loader.cache_gpu_gb",
     "loader.cache_dir",
     "train.threads",
+    "train.timeout",
     "train.restarts",
     "train.checkpoint_every",
     "train.keep",
@@ -208,7 +210,7 @@ def run_workers(
     trainer = TorchTrainer(
         function,
         train_loop_config=config,
-        torch_config=Group(),
+        torch_config=Group(timeout_s=settings.timeout),  # type: ignore[arg-type]  # seconds
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=gpu,
@@ -268,11 +270,11 @@ def worker(config: dict[str, Any]) -> None:
     backend = torch.distributed.get_backend() if world.size > 1 else "no"
     log(
         journal,
-        f"worker {world.rank} of {world.size} on {socket.gethostname()}, process {os.getpid()}: {world.device},"
+        f"worker {world.rank} of {world.size} on {socket.gethostname()}, process {os.getpid()}: {world.where},"
         f" {settings.threads} CPU(s), {backend} backend",
     )
     stop = watch(config["flag"]) if world.rank == 0 else world.stop
-    train(training, directory, replace(world, report=report, stop=stop))
+    train(training, directory, replace(world, report=report, say=partial(log, journal), stop=stop))
 
 
 def join(settings: Train) -> World:
@@ -280,7 +282,10 @@ def join(settings: Train) -> World:
     import ray.train.torch
 
     threads(settings.threads)
-    return of_process_group(ray.train.torch.get_device())
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what does not say where it is to be, or it would be on the first
+    return of_process_group(device)
 
 
 def _line(metrics: dict[str, Any], epochs: int) -> str:

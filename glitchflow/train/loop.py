@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from glitchflow.config import Train, every
-from glitchflow.data.loader import Batch
+from glitchflow.data.batch import Batch
 from glitchflow.data.store.dataset import open_store
 from glitchflow.train import checkpoint
 from glitchflow.train.setup import Learner, Training, prepare
@@ -48,6 +48,9 @@ def train(training: Training, directory: Path, world: World | None = None) -> di
     """
     world = world or World()
     learner = prepare(training, open_store(training.dataset), world, directory)
+    world.say(
+        f"worker {world.rank}: train split {learner.train.place}, validation split {learner.validation.place}"
+    )
     progress, meter = learner.progress, Meter.of(learner.progress, world)
     tracker = Tracker(directory, progress.step, progress.epoch) if world.rank == 0 else None
     if progress.step == 0:
@@ -137,7 +140,7 @@ def forward(
     world = learner.world
     images = learner.settings.channels_last and batch.inputs.ndim == 4
     layout = torch.channels_last if images else torch.contiguous_format
-    inputs, target = world.to_device(batch.inputs, layout), world.to_device(batch.target)
+    inputs, target = batch.inputs.to(memory_format=layout), batch.target
     with torch.autocast(world.device.type, torch.bfloat16, enabled=learner.settings.precision == "bfloat16"):
         generated = network(inputs)
     generated = generated.to(target.dtype)

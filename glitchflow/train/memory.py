@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from glitchflow.config import Loader, Split
+from glitchflow.data.batch import AHEAD
 from glitchflow.data.build import BASE_MEMORY, MIB
-from glitchflow.data.loader import AHEAD, BLOCK, GROUP
+from glitchflow.data.loader import BLOCK, GROUP
 from glitchflow.data.memory import Memory, Shape
 from glitchflow.twin.kind import Needs
 

@@ -24,7 +24,7 @@ import torch
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment, parse
-from glitchflow.data.loader import Batch
+from glitchflow.data.batch import Batch
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
 from glitchflow.figures import save

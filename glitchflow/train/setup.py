@@ -23,6 +23,7 @@ from glitchflow.data.identity import identity, recipe
 from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import Dataset
+from glitchflow.device import arithmetic
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
@@ -102,7 +103,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     normalisation = _normalisation(kind, training, dataset, channels, (last, first))
     loss = kind.loss(settings.loss, normalisation)
     meta = _meta(kind, training, dataset, channels, normalisation, world)
-    dtype = torch.float64 if settings.precision == "float64" else torch.float32
+    dtype = _arithmetic(settings, world.device)
     model = kinds.network_of(kind, meta["model"], normalisation, meta["shape"]).to(world.device, dtype)
     _compiles(settings, model)
     _load(model, last or first, partial(kind.start, model, normalisation, dataset), world)
@@ -114,7 +115,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     progress = _resume(last, model, optimizer, world) if last else Progress()
     reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"], training.loader.drop)
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
-        build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype)
+        build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype, world.device)
         for split in ("train", "validation")
     )
     network = world.wrap(model)
@@ -149,6 +150,13 @@ def _chosen(training: Training, dataset: Dataset, alone: bool) -> list[str]:
             " predicts from; model.name=flow learns from the strain alone"
         )
     return [dataset.channels[i] for i in chosen]
+
+
+def _arithmetic(settings: config.Train, device: torch.device) -> torch.dtype:
+    """The type of weights and data, with the precision of this process's products set."""
+    if device.type == "cuda":
+        arithmetic(settings.precision == "tf32", settings.autotune)
+    return torch.float64 if settings.precision == "float64" else torch.float32
 
 
 def _optimizer(groups: list[dict[str, Any]], settings: config.Train) -> torch.optim.Optimizer:

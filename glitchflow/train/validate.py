@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from matplotlib.figure import Figure
 
-from glitchflow.data.loader import Batch
+from glitchflow.data.batch import Batch
 from glitchflow.figures import qplots as plots
 from glitchflow.score import metrics
 from glitchflow.train.setup import Learner
@@ -51,7 +51,7 @@ def samples(learner: Learner, forward: Forward, count: int, title: str) -> Figur
     learner.average.eval()
     loader, energies = learner.validation, learner.kind.energies
     events = loader.events[:FIRST]
-    values = loader.read(events)
+    values = loader.read(events).cpu()
     strain = values[:, 0].flatten(1).amax(1)
     loudest = [
         int(part[strain[part].argmax()])

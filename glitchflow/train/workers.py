@@ -24,6 +24,7 @@ class World:
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model  # DistributedDataParallel where size > 1
     add: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor  # sum over the workers
     report: Callable[[dict[str, Any]], None] = lambda metrics: None
+    say: Callable[[str], None] = lambda text: None  # to those who follow the run
     # asked on rank 0 alone: whether the run is to end at a checkpoint
     stop: Callable[[], bool] = lambda: False
 
@@ -37,17 +38,15 @@ class World:
         table[max(0, self.rank)] = torch.tensor(values, dtype=torch.float64)
         return self.add(table.to(self.device)).tolist()
 
-    def to_device(
-        self, tensor: torch.Tensor, layout: torch.memory_format = torch.contiguous_format
-    ) -> torch.Tensor:
-        """A tensor on this worker's device; from pinned memory the copy does not hold up the host."""
-        if self.device.type == "cuda":  # ROCm's devices are called cuda too
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, memory_format=layout, non_blocking=True)
+    @property
+    def where(self) -> str:
+        """The device, in words."""
+        cuda = self.device.type == "cuda"
+        return f"{self.device} ({torch.cuda.get_device_name(self.device)})" if cuda else str(self.device)
 
     def peak_memory(self) -> float:
         """The most memory used so far, in GB: of the accelerator, else of this process."""
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # ROCm's devices are called cuda too
             return torch.cuda.max_memory_allocated(self.device) / 1e9
         import resource  # not on Windows
 

@@ -84,11 +84,11 @@ def silenced(
     """
     made = [one.sources for one in front.scatters for _ in range(2 * len(one.scales))]
     made += [(place,) for place in front.inputs] + [one.sources for one in front.products]
+    lost = np.zeros(crops.shape[:2], dtype=np.bool_)
     for row, event in enumerate(events.tolist()):
         silent = generator(seed, DROPS, epoch, event).random(len(front.channels)) < drop
-        lost = [1 + k for k, sources in enumerate(made) if any(silent[place] for place in sources)]
-        crops[row, lost] = 0
-    return crops
+        lost[row, 1:] = [any(silent[place] for place in sources) for sources in made]
+    return crops.masked_fill_(torch.from_numpy(lost).to(crops.device)[..., None], 0)
 
 
 def crop(unit: float, seed: int, values: Tensor, events: NDArray[np.int64], epoch: int | None) -> Tensor:
@@ -98,15 +98,15 @@ def crop(unit: float, seed: int, values: Tensor, events: NDArray[np.int64], epoc
     event): it does not depend on its batch, or on who makes it.
     """
     length, middle = round(CROP * unit), round(BEFORE * unit)
-    found = values.new_zeros(*values.shape[:2], length)
-    for row, event in enumerate(events.tolist()):
-        end = CROP / 2
-        if epoch is not None:
-            rng = generator(seed, CROPS, epoch, event)
-            end = rng.uniform(*ENDS) if rng.random() < 0.5 else CROP / 2 + rng.uniform(-MOVED, MOVED)
-        start = middle + round(end * unit) - length
-        found[row] = values[row, :, start : start + length]
-    return found
+    ends = [CROP / 2 if epoch is None else _end(generator(seed, CROPS, epoch, e)) for e in events.tolist()]
+    starts = torch.tensor([middle + round(end * unit) - length for end in ends], device=values.device)
+    rows = torch.arange(len(events), device=values.device)
+    return values.unfold(-1, length, 1)[rows, :, starts]  # in one step, on a GPU too
+
+
+def _end(rng: np.random.Generator) -> float:
+    """Draw where a crop ends, in s after the event."""
+    return rng.uniform(*ENDS) if rng.random() < 0.5 else CROP / 2 + rng.uniform(-MOVED, MOVED)
 
 
 def by_crops(

@@ -77,24 +77,25 @@ class View:
 
     def __call__(self, values: Tensor, events: NDArray[np.int64], epoch: int | None) -> Tensor:
         """Return rows (B, 3, n): of each event a function of (seed, epoch, event), whatever its batch."""
-        glitch, count = values[:, 0].double(), len(events)
-        label = torch.from_numpy(self.label[events].astype(np.int64))
+        glitch = values[:, 0].double()
+        here = partial(torch.as_tensor, device=values.device)
+        label = here(self.label[events].astype(np.int64))
         if self.white.clean:
-            snr, own = glitch.square().sum(1).sqrt().clamp_min(LEAST), torch.zeros(count, dtype=torch.float64)
+            snr, own = glitch.square().sum(1).sqrt().clamp_min(LEAST), glitch.new_zeros(len(events))
         else:
-            shares = torch.tensor(self.white.shares, dtype=torch.float64)[label]
-            snr = torch.from_numpy(self.snr[events].astype(np.float64)) * shares
+            shares = here(self.white.shares, dtype=torch.float64)[label]
+            snr = here(self.snr[events].astype(np.float64)) * shares
             own = self.white.unit / snr
         rngs = [
             generator(self.seed, LEVELS, ONCE if epoch is None else epoch, int(event)) for event in events
         ]
-        drawn = torch.from_numpy(np.stack([rng.random(2) for rng in rngs]))
-        noise = torch.from_numpy(np.stack([rng.standard_normal(glitch.shape[1]) for rng in rngs]))
+        drawn = here(np.stack([rng.random(2) for rng in rngs]))
+        noise = here(np.stack([rng.standard_normal(glitch.shape[1]) for rng in rngs]))
         level = drawn_level(drawn[:, 0], own)
         x, target, weight = noisier(
             glitch * (self.white.unit / snr)[:, None], own[:, None], level[:, None], noise
         )
-        told = torch.zeros(count, glitch.shape[1], dtype=torch.float64)
+        told = torch.zeros_like(glitch)
         told[:, LEVEL], told[:, SNR], told[:, WEIGHT] = level, snr, weight[:, 0]
         told[:, FAMILY] = torch.where((drawn[:, 1] < UNTOLD) & (epoch is not None), ANY, label)
         return torch.stack([target, told, x], 1).to(values.dtype)

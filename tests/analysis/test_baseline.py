@@ -8,7 +8,7 @@ import pytest
 from helpers import small
 
 from glitchflow.analysis.baseline import baseline
-from glitchflow.config.sections import Subset
+from glitchflow.config.training import Subset
 from glitchflow.data.generate import generate
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError

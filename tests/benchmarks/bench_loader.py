@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from glitchflow.cluster import threads
-from glitchflow.config.sections import Loader
+from glitchflow.config.training import Loader
 from glitchflow.data.loader import build_loader
 from glitchflow.data.normalise import build_normalisation, measure, reduce_statistics
 from glitchflow.data.normalise import statistics as share_of
@@ -34,20 +34,23 @@ REQUIRED = 0.5
 STEP = 128  # events of the plain loop's reads
 
 
-def make_store(path: Path, events: int) -> Dataset:
-    """A store of exponential energies, (4, 64, 64) an event, every event in the train split."""
+def make_store(path: Path, events: int, validation: int = 0) -> Dataset:
+    """A store of exponential energies, (4, 64, 64) an event; the first ones of each shard, so many, are in the
+    validation split, all others in the train split."""
     arrays = {
         "qplot": Array(("channel", "frequency", "time"), (4, 64, 64), "float32"),
         "split": Array((), (), "int8", column=True),
     }
     layout = choose_layout(events, arrays, 2, 64)
     about = {"channels": [f"C{i}" for i in range(4)], "labels": ["background"], "config": {}}
+    about["provenance"] = {"date": ""}
     with Writer.begin(path, lambda: Design(arrays, layout, about), lambda _: None) as writer:
         for k in range(layout.shards):
             count = layout.span(k).stop - layout.span(k).start
             qplot = np.random.default_rng(k).exponential(size=(count, 4, 64, 64)).astype("f4")
-            share = share_of(measure(qplot))
-            write_shard(writer.dataset, k, {"qplot": qplot, "split": np.zeros(count, "i1")}, share)
+            split = (np.arange(count) < validation).astype("i1")
+            share = share_of(measure(qplot[split == 0]))
+            write_shard(writer.dataset, k, {"qplot": qplot, "split": split}, share)
         writer.complete({"normalisation": reduce_statistics(m.statistics for m in writer.collect())})
     return writer.dataset
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import recipe_of, small
 
-from glitchflow.config.sections import Loader as Settings
+from glitchflow.config.training import Loader as Settings
 from glitchflow.data.fresh import LATER, fresh
 from glitchflow.data.loader import Loader, build_loader
 from glitchflow.data.store import open_store

@@ -1,14 +1,15 @@
 """The loader's promises, on a store whose Q-plots tell which event they belong to."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from helpers import shares, write_store
 
-from glitchflow.config.sections import Loader as Settings
-from glitchflow.data.loader import Loader, build_loader, choose_channels
+from glitchflow.config.training import Loader as Settings
+from glitchflow.data.loader import Loader, build_loader, choose_channels, room
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation, build_normalisation
 from glitchflow.data.store.schema import Layout
@@ -143,6 +144,21 @@ def test_validation_counts_every_event_exactly_once(dataset, ranks, cache_gb):
             np.testing.assert_array_equal(indices_shown(validation, batch), batch.events)
             seen += batch.events.tolist()
     assert sorted(seen) == dataset.indices("validation").tolist()
+
+
+@pytest.mark.parametrize("given, allowed", [(None, 0.4e9), (0, 0), (2.5, 2.5e9)])
+def test_a_gpu_keeps_a_split_in_a_third_of_what_is_free_or_as_much_as_is_said(monkeypatch, given, allowed):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1_200_000_000, 80_000_000_000))
+    assert room(Settings(cache_gpu_gb=given), torch.device("cuda")) == allowed
+    assert room(Settings(cache_gpu_gb=given), torch.device("cpu")) < 0
+
+
+def test_it_says_where_batches_come_from(dataset, tmp_path):
+    size = len(dataset.indices("train")) * 3 * 4 * 4 * 4 / 1e9
+    assert loader(dataset, cache_gb=1).place == f"in memory, {size:.2g} GB"
+    assert loader(dataset).place == "read from the store"
+    assert loader(dataset, cache_dir=str(tmp_path)).place == "read from a copy on this node"
+    assert replace(loader(dataset), anew=True).place == "drawn anew"
 
 
 def test_any_events_in_any_order(dataset):

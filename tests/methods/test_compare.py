@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from glitchflow.config import Evaluate
-from glitchflow.config.sections import Cluster, Loader, QPlot, Series
+from glitchflow.config.sections import Cluster, QPlot, Series
+from glitchflow.config.training import Loader
 from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.methods import compare as module

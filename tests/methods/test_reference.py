@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from glitchflow.config import Detector, Simulate
-from glitchflow.config.sections import Cluster, Loader, Series
+from glitchflow.config.sections import Cluster, Series
+from glitchflow.config.training import Loader
 from glitchflow.data.store.dataset import open_store
 from glitchflow.methods import reference
 from glitchflow.methods.compare import basis_of, compare, fit_methods

@@ -1,6 +1,7 @@
 """A training run: the one that all tests share, and what is refused before. Ray Train itself: test_interruption.py."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -213,6 +214,7 @@ def test_ray_train_gives_its_worker_the_gpu(dataset_run, tmp_path, compiled):
     run = run_of_its_own(dataset_run, tmp_path, workers=1, epochs=3, precision="bfloat16", compile=compiled)
     best = fit(run)
     assert "worker 0 of 1" in (log := (tmp_path / "train" / "log.txt").read_text())
-    assert "cuda:0, 1 CPU(s), no backend" in log
+    assert re.search(r": cuda:0 \(.+\), 1 CPU\(s\), no backend\n", log)
+    assert "worker 0: train split in GPU memory, " in log
     assert losses(run)[-1] < losses(run)[0]
     assert {value.device.type for value in checkpoint.open_checkpoint(best).weights().values()} == {"cpu"}

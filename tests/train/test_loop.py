@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from two_workers import after, train_on_two
 
 from glitchflow.config import Experiment
-from glitchflow.config.sections import Train
+from glitchflow.config.training import Train
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
@@ -100,6 +100,17 @@ def test_resuming_inside_an_epoch_gives_the_same_bits(training, tmp_path, home, 
         assert torch.equal(value, undisturbed[name]), name
     found, wanted = (read_metrics(where / "metrics.jsonl") for where in (other, home))
     assert [(x["step"], x["loss"]) for x in found] == [(x["step"], x["loss"]) for x in wanted]
+
+
+def test_it_says_where_its_splits_are(training, home):
+    said, dataset = [], open_store(training.dataset)
+    train(change(training, epochs=1), home, World(say=said.append))
+    train_gb, validation_gb = (
+        len(dataset.indices(split)) * 4 * 16 * 16 * 4 / 1e9 for split in ("train", "validation")
+    )
+    assert said == [
+        f"worker 0: train split in memory, {train_gb:.2g} GB, validation split in memory, {validation_gb:.2g} GB"
+    ]
 
 
 def test_a_running_mean_of_the_weights_is_what_is_kept(training, home):

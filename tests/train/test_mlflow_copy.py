@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glitchflow.config.sections import Mlflow
+from glitchflow.config.training import Mlflow
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import fit

@@ -11,7 +11,7 @@ import torch
 from fronts import FRONT, First, recorded
 from two_workers import train_on_two
 
-from glitchflow.config.sections import Loader, Model, Train
+from glitchflow.config.training import Loader, Model, Train
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
 from glitchflow.train import checkpoint, loop, setup

@@ -3,7 +3,7 @@
 import pytest
 from helpers import small
 
-from glitchflow.config.sections import Tune
+from glitchflow.config.training import Tune
 from glitchflow.errors import InputError
 from glitchflow.train.tune import search_space as space
 
