@@ -51,7 +51,8 @@ class Facts:
     )  # machine, place, with whom
     calls: dict[str, str | None] = field(default_factory=dict)  # a connection from each machine to this one
     taken: list[int] = field(default_factory=list)  # Ray's usual ports, if others listen there
-    sums: dict[str, str | None] = field(default_factory=dict)  # each machine's part in a gloo sum
+    # by backend, gloo and (of those with a GPU) nccl: each machine's part in a sum
+    sums: dict[str, dict[str, str | None]] = field(default_factory=dict)
     offsets: dict[str, tuple[float, float]] = field(default_factory=dict)  # s ahead of this clock, +- s
     need: tuple[str, float, int] | None = None  # the dataset to come: place, bytes, files
     refusals: list[str] = field(default_factory=list)  # what the stages would say to the experiment
@@ -141,7 +142,7 @@ def collectives(f: Facts) -> Iterator[Finding]:
     yield from _same("FAIL", missing, "name one of `ip link` in that variable, before Ray starts")
     yield from _same(
         "FAIL",
-        ((name, f"gloo: {error}") for name, error in f.sums.items() if error),
+        ((name, f"{by}: {error}") for by, sums in f.sums.items() for name, error in sums.items() if error),
         "GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME) = the interface between the nodes, before Ray starts;"
         " no firewall between them",
     )
@@ -151,9 +152,11 @@ def collectives(f: Facts) -> Iterator[Finding]:
         if m["torch"].get("devices") and not m["torch"]["nccl"]
     )
     yield from _same("FAIL", lacking, "a CUDA or ROCm build of torch, or train.device=cpu")
-    nccl = "there, not tried" if f.here["torch"].get("nccl") else "not in this build"
+    said = {"gloo": "not tried", "nccl": "not in this build"}
+    said |= {"nccl": "there, not tried"} if f.here["torch"].get("nccl") else {}
+    said |= {backend: f"a sum over {len(sums)} machine(s)" for backend, sums in f.sums.items() if sums}
     if f.sums:
-        yield Finding("ok", f"gloo: a sum over {len(f.sums)} machine(s); NCCL: {nccl}")
+        yield Finding("ok", f"gloo: {said['gloo']}; NCCL: {said['nccl']}")
 
 
 def ray(f: Facts) -> Iterator[Finding]:

@@ -155,7 +155,7 @@ def _named(nodes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _answering(facts: Facts, nodes: dict[str, dict[str, Any]]) -> Facts:
-    """What the nodes that answer say of each other: connections, clocks, a gloo sum, files."""
+    """What the nodes that answer say of each other: connections, clocks, sums, files."""
     import ray
 
     if not nodes:
@@ -164,15 +164,8 @@ def _answering(facts: Facts, nodes: dict[str, dict[str, Any]]) -> Facts:
     own = ray.util.get_node_ip_address()
     with _listening(own) as port:
         calls, _ = on_each(ids, probe.call, lambda name: (own, port))
-    first = next(iter(nodes))
-    host = nodes[first]["NodeManagerAddress"]
-    ports, _ = on_each({first: ids[first]}, probe.free_port, lambda name: (host,))
-    ranks = {name: rank for rank, name in enumerate(ids)}
-    sums: dict[str, Any] = {}
-    if ports:
-        arguments = (len(ids), host, ports[first], PATIENCE / 2)
-        sums, late = on_each(ids, probe.add_up, lambda name: (ranks[name], *arguments))
-        sums |= late
+    on_gpus = {name: node for name, node in nodes.items() if _on_gpu(facts.nodes[name])}
+    sums = {"gloo": _summed("gloo", nodes), "nccl": _summed("nccl", on_gpus)}
     mail = secrets.token_hex(4)
     with _mail(facts.places, mail, [HERE, *ids]) as written:
         exchange, late = on_each(ids, probe.exchange, lambda name: (facts.places, mail, name, [HERE]))
@@ -185,6 +178,28 @@ def _answering(facts: Facts, nodes: dict[str, dict[str, Any]]) -> Facts:
     return replace(facts, calls=calls, sums=sums, exchange={HERE: back} | exchange, offsets=_offsets(ids))
 
 
+def _on_gpu(machine: dict[str, Any]) -> bool:
+    """Whether a machine can take part in a sum by NCCL."""
+    found = machine["torch"]
+    return not found["error"] and bool(found["devices"]) and found["nccl"]
+
+
+def _summed(backend: str, nodes: dict[str, dict[str, Any]]) -> dict[str, str | None]:
+    """What went wrong with each node's part in a sum over all of them, by name."""
+    if not nodes:
+        return {}
+    ids = {name: node["NodeID"] for name, node in nodes.items()}
+    first = next(iter(nodes))
+    host = nodes[first]["NodeManagerAddress"]
+    ports, _ = on_each({first: ids[first]}, probe.free_port, lambda name: (host,))
+    if not ports:
+        return {}
+    ranks = {name: rank for rank, name in enumerate(ids)}
+    arguments = (len(ids), host, ports[first], PATIENCE / 2)
+    sums, late = on_each(ids, probe.add_up, lambda name: (backend, ranks[name], *arguments))
+    return sums | late
+
+
 def _together(facts: Facts) -> Facts:
     """What this machine can do by itself, where there are no nodes to do it with."""
     if facts.exchange:
@@ -192,9 +207,13 @@ def _together(facts: Facts) -> Facts:
     mail = secrets.token_hex(4)
     with _mail(facts.places, mail, [HERE]):
         exchange = {HERE: probe.exchange(facts.places, mail, HERE, [HERE])}
-    gloo = facts.here["torch"].get("gloo")
-    error = probe.add_up(0, 1, "127.0.0.1", probe.free_port("127.0.0.1"), 10) if gloo else None
-    return replace(facts, exchange=exchange, sums={HERE: error}, calls={})
+    able = {"gloo": bool(facts.here["torch"].get("gloo")), "nccl": _on_gpu(facts.here)}
+    sums = {
+        backend: {HERE: probe.add_up(backend, 0, 1, "127.0.0.1", probe.free_port("127.0.0.1"), 10)}
+        for backend in able
+        if able[backend]
+    }
+    return replace(facts, exchange=exchange, sums=sums, calls={})
 
 
 @contextlib.contextmanager

@@ -213,23 +213,28 @@ def free_port(host: str) -> int:
         return found.getsockname()[1]
 
 
-def add_up(rank: int, size: int, host: str, port: int, seconds: float) -> str | None:
-    """Take part in a gloo sum over `size` machines, as a training's workers do."""
+def add_up(backend: str, rank: int, size: int, host: str, port: int, seconds: float) -> str | None:
+    """Take part in a sum over `size` machines by gloo, or on their first GPUs by nccl, as a training's workers do."""
     from datetime import timedelta
 
     import torch
     from torch import distributed
 
-    total = torch.ones(1)
+    if backend == "nccl":
+        _unhide()
+        if host == "127.0.0.1":  # one machine: nobody else is to see it
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     try:
+        total = torch.ones(1, device="cuda" if backend == "nccl" else "cpu")
         distributed.init_process_group(
-            "gloo", f"tcp://{host}:{port}", timedelta(seconds=seconds), rank=rank, world_size=size
+            backend, f"tcp://{host}:{port}", timedelta(seconds=seconds), rank=rank, world_size=size
         )
         distributed.all_reduce(total)
+        found = total.item()
         distributed.destroy_process_group()
     except (RuntimeError, ValueError, OSError) as error:
         return _reason(error)
-    return None if total.item() == size else f"the sum over {size} machines is {total.item():g}"
+    return None if found == size else f"the sum over {size} machines is {found:g}"
 
 
 def clock() -> float:

@@ -49,7 +49,7 @@ GOOD = Facts(
         "n2": {"/scratch": {"write": None, HERE: None}},
     },
     calls={"n1": None, "n2": None},
-    sums={"n1": None, "n2": None},
+    sums={"gloo": {"n1": None, "n2": None}, "nccl": {"n1": None, "n2": None}},
     offsets={"n1": (0.001, 0.002), "n2": (-0.2, 0.01)},
     need=("/scratch", 20e9, 5000),
 )
@@ -74,6 +74,7 @@ def test_a_cluster_in_order():
     assert set(text) == set(checks.CHECKS) - {"config"}
     assert text["torch"] == "1.0, CUDA 12.8 build, 4 x A100"
     assert text["Ray"] == "1.0, n1:6379: 2 node(s): 16 CPUs, 4 GPUs, 128 GB"
+    assert text["gloo, NCCL"] == "gloo: a sum over 2 machine(s); NCCL: a sum over 2 machine(s)"
     assert text["storage"] == "/scratch: written and read on another, 2 node(s)"
     assert text["clocks"] == "within 0.200 s of this one, 2 node(s)"
     assert text["space"].endswith("the dataset needs 20.00 GB, 5000 files")
@@ -96,7 +97,10 @@ READ_ONLY = {**EXCHANGE, "n2": {"/scratch": {"write": "Read-only file system", H
         ({"nodes": machine(torch={"nccl": False})}, "gloo, NCCL", "FAIL", "n2: torch was built without NCCL"),
         ({"nodes": machine(missing_interfaces=["NCCL_SOCKET_IFNAME=ib0"])}, "gloo, NCCL", "FAIL",
          "n2: no interface NCCL_SOCKET_IFNAME=ib0"),
-        ({"sums": {"n1": "timed out", "n2": "timed out"}}, "gloo, NCCL", "FAIL", "n1, n2: gloo: timed out"),
+        ({"sums": {"gloo": {"n1": "timed out", "n2": "timed out"}}}, "gloo, NCCL", "FAIL",
+         "n1, n2: gloo: timed out"),
+        ({"sums": {"gloo": {"n1": None}, "nccl": {"n1": None, "n2": "no route"}}}, "gloo, NCCL", "FAIL",
+         "n2: nccl: no route"),
         ({"ray": "cannot join"}, "Ray", "FAIL", "cannot join"),
         ({"silent": {"n3": "no answer in 20 s"}}, "Ray", "FAIL", "n3: no answer in 20 s"),
         ({"lost": ["n3 (10.0.0.3)"]}, "Ray", "warn", "lost: n3 (10.0.0.3)"),
@@ -186,9 +190,9 @@ def test_ports_interfaces_and_files_as_they_are(tmp_path, monkeypatch):
     assert probe.facts([])["missing_interfaces"] == ["GLOO_SOCKET_IFNAME=nosuch0"]
     port = probe.free_port("127.0.0.1")
     assert probe.call("127.0.0.1", port) == "Connection refused"
-    assert "nosuch0" in (probe.add_up(0, 1, "127.0.0.1", port, 5) or "")
+    assert "nosuch0" in (probe.add_up("gloo", 0, 1, "127.0.0.1", port, 5) or "")
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
-    assert probe.add_up(0, 1, "127.0.0.1", port, 5) is None
+    assert probe.add_up("gloo", 0, 1, "127.0.0.1", port, 5) is None
     monkeypatch.setattr(probe, "PATIENCE", 0.2)
     place = str(tmp_path)
     assert probe.exchange([place], "t", "n1", ["n1", "n2"]) == {
@@ -217,6 +221,22 @@ def test_a_task_sees_the_gpus_that_ray_has_and_no_others(parent, given, seen):
     line = [sys.executable, "-c", PARENT, parent]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == seen, done.stderr
+
+
+def test_without_a_gpu_nccl_is_not_tried():
+    nodes = machine(torch={"devices": []})
+    for sums in ({"gloo": {HERE: None}}, {"gloo": {HERE: None}, "nccl": {}}):
+        found = dict(checks.judge(replace(GOOD, nodes=nodes, sums=sums)))["gloo, NCCL"]
+        assert found.text == "gloo: a sum over 1 machine(s); NCCL: there, not tried"
+    none = {**MACHINE, "torch": {**MACHINE["torch"], "nccl": False, "devices": []}}
+    found = dict(checks.judge(replace(GOOD, here=none, nodes={}, sums={"gloo": {HERE: None}})))["gloo, NCCL"]
+    assert found.text == "gloo: a sum over 1 machine(s); NCCL: not in this build"
+
+
+@pytest.mark.gpu
+def test_nccl_is_tried_where_there_is_a_gpu(tmp_path, capfd):
+    subprocess.run([COMMAND, "doctor"], cwd=tmp_path, check=False)
+    assert "gloo: a sum over 1 machine(s); NCCL: a sum over 1 machine(s)" in capfd.readouterr().out
 
 
 def test_hidden_gpus_are_not_missed(monkeypatch):
