@@ -34,7 +34,7 @@ STAGES = {
     "generate": Stage(
         "glitchflow.data.generate:generate",
         "Make synthetic events and their Q-plots: dataset.zarr. Goes on where it stopped.",
-        "workdir " + MADE.format("simulate"),
+        "workdir generate " + MADE.format("simulate"),
         ("overwrite", "shard", "verify"),
     ),
     "stretch": Stage(
@@ -46,7 +46,7 @@ STAGES = {
     "ingest": Stage(
         "glitchflow.data.generate:ingest",
         "Make the Q-plots of recorded events: dataset.zarr. Goes on where it stopped.",
-        "workdir " + MADE.format("ingest"),
+        "workdir generate " + MADE.format("ingest"),
         ("overwrite", "shard", "verify", "split"),
         instead={"split": "glitchflow.data.resplit:resplit"},
     ),

@@ -20,9 +20,10 @@ from glitchflow.analysis.infer import load_network, predicting
 from glitchflow.analysis.opened import Opened
 from glitchflow.config import Cluster, Derived, Evaluate
 from glitchflow.data.build import Job, run_tasks
-from glitchflow.data.generate import provenance, sizes
+from glitchflow.data.generate import sizes
 from glitchflow.data.identity import fingerprint, identity
 from glitchflow.data.memory import Shape
+from glitchflow.data.provenance import provenance
 from glitchflow.data.store import Array, Dataset, Design, Fixed, Writer, exists, root, write_shard
 from glitchflow.data.view import axes
 from glitchflow.errors import InputError
@@ -174,7 +175,7 @@ def _run(path: Path, work: Work, names: list[str], content: str, cluster: Cluste
         shape, channels = Shape.stored(work.dataset), len(network.meta.channels)
         needed = predicting(network.kind, shape, channels, 1, work.batch).total + work.images.nbytes
         make = partial(leave_out_shard, work, writer.dataset)
-        job = Job(make, "witnesses left out", needed, accelerated=True)
+        job = Job(make, "witnesses left out", needed, gpu=1)
         run_tasks(job, sizes(layout, writer.missing()), cluster, writer.check)
         if not writer.dataset.complete:
             writer.collect()

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from glitchflow.analysis.opened import TRAIN
 from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
-from glitchflow.data.generate import provenance, sizes
+from glitchflow.data.generate import sizes
 from glitchflow.data.identity import identity
 from glitchflow.data.memory import ENCODING, Memory, Shape
+from glitchflow.data.provenance import provenance
 from glitchflow.data.store import (
     SPLITS,
     Array,
@@ -77,7 +78,7 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
             make,
             "predictions",
             _memory(networks, dataset, batch).total,
-            accelerated=True,
+            gpu=1,
             smaller="infer.batch",
         )
         run_tasks(job, sizes(dataset.layout, missing), experiment.cluster, writer.check)

@@ -22,8 +22,9 @@ from glitchflow.analysis.infer import KERNELS, load_network, weights_of
 from glitchflow.analysis.inject import Injection, check, inject
 from glitchflow.config import Experiment, QPlot, Series, Whiten
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
-from glitchflow.data.generate import provenance, sizes
+from glitchflow.data.generate import sizes
 from glitchflow.data.memory import Memory
+from glitchflow.data.provenance import provenance
 from glitchflow.data.store import Array, Dataset, Design, Fixed, Layout, Writer, open_store, write_shard
 from glitchflow.device import device
 from glitchflow.errors import InputError
@@ -73,7 +74,7 @@ def sample(experiment: Experiment, overwrite: bool = False) -> Path:
         if missing:
             say(f"drawing from {found.path.name} of {found.meta.model['name']}")
         memory = drawing(found.normalisation.samples).total
-        job = Job(partial(draw_shard, writer.dataset, wanted), "draws", memory, accelerated=True)
+        job = Job(partial(draw_shard, writer.dataset, wanted), "draws", memory, gpu=1)
         run_tasks(job, sizes(writer.layout, missing), experiment.cluster, writer.check)
         if not writer.dataset.complete:
             writer.collect()

@@ -25,9 +25,9 @@ from glitchflow.config import Cluster, Experiment, Scan
 from glitchflow.data.build import BASE_MEMORY, Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of
 from glitchflow.data.event_images import READERS, Origin
-from glitchflow.data.generate import provenance
 from glitchflow.data.memory import Memory, Shape
 from glitchflow.data.objects import together, write_text
+from glitchflow.data.provenance import provenance
 from glitchflow.data.splits import splits_of_times
 from glitchflow.data.store import SPLITS, UNSPLIT, exists, open_store
 from glitchflow.errors import InputError

@@ -19,6 +19,7 @@ from glitchflow.config.analysis import (
     Veto,
 )
 from glitchflow.config.base import Local, Section, key
+from glitchflow.config.generate import Generate
 from glitchflow.config.reads import Reads
 from glitchflow.config.recorded import Ingest
 from glitchflow.config.sections import Cluster, Derived, QPlot, Series, Simulate, Split, Store, Whiten
@@ -39,6 +40,7 @@ class Experiment(Section):
     whiten: Whiten = key(Whiten(), "how series are whitened")
     qplot: QPlot = key(QPlot(), "geometry of the Q-plots")
     store: Store = key(Store(), "layout of the stores")
+    generate: Generate = key(Generate(), "where Q-plots are made")
     split: Split = key(Split(), "train, validation and test")
     loader: Loader = key(Loader(), "batches")
     model: Model = key(Model(), "the network")

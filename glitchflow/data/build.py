@@ -34,16 +34,16 @@ class Job:
     """What is done to every part.
 
     make: called with a part, in a process of its own; sent to the cluster once. memory: bytes that a task is projected
-    to hold at most, which Ray keeps free for it. accelerated: whether a task gets a GPU of its own where there is one.
-    here: whether all parts together take less than a Ray and its processes to start: they are made in this one then,
-    unless there is a Ray. smaller: the key that makes a task hold less.
+    to hold at most, which Ray keeps free for it. gpu: the share of a GPU that a task gets where there is one. here:
+    whether all parts together take less than a Ray and its processes to start: they are made in this one then, unless
+    there is a Ray. smaller: the key that makes a task hold less.
     """
 
     make: Callable[[Any], Any]
     label: str
     memory: int
     unit: str = "events"
-    accelerated: bool = False
+    gpu: float = 0.0
     here: bool = False
     smaller: str = "store.shard_mb"
 
@@ -125,6 +125,14 @@ def over_tasks(cluster: Cluster, label: str) -> Callable[[Callable[[Any], Any], 
     return over
 
 
+def cluster_gpus(cluster: Cluster) -> float:
+    """How many GPUs the nodes of the cluster have."""
+    with session(cluster.address, cluster.cpus):
+        import ray
+
+        return float(ray.cluster_resources().get("GPU", 0))
+
+
 def on_every_cpu(job: Job, cluster: Cluster) -> list[Any]:
     """What `job.make(part)` returns for part 1, 2, ... on as many CPUs as this process would use of the cluster, all at
     work at once; called for part 0 on each before, so that imports and constants are not part of it."""
@@ -149,8 +157,12 @@ def _task(job: Job) -> Callable[[Any], Any]:
             f"{job.label}: a task needs {job.memory / MIB:,.0f} MiB, and no node of the cluster has more than"
             f" {largest / MIB:,.0f} MiB for tasks; a smaller {job.smaller} makes smaller tasks"
         )
-    gpus = int(job.accelerated and ray.cluster_resources().get("GPU", 0) > 0)
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, memory=job.memory)(_call)
+    gpu = job.gpu if ray.cluster_resources().get("GPU", 0) else 0
+    # 0 is any number. Ray ends a process after each task that had a GPU, so that no memory of it stays taken; one with
+    # a share is kept, with what it has imported, and keeps its GPU and its part of the memory to the next task's end
+    task = ray.remote(
+        num_cpus=1, num_gpus=gpu, max_calls=int(gpu >= 1), max_retries=RETRIES, memory=job.memory
+    )(_call)
     shared = ray.put(job.make)
     return lambda part: task.remote(shared, part)
 

@@ -10,26 +10,22 @@ A run that was stopped at any point goes on with the shards that have no done-ma
 Shapes: C channel, F frequency, T time, N sample, A frequency of an ASD.
 """
 
-import importlib.metadata
-import os
-import platform
-import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.cluster import at_hand, one_session
-from glitchflow.config import Cluster, Experiment
+from glitchflow.config import Cluster, Experiment, Generate
 from glitchflow.data.build import Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of, differences
+from glitchflow.data.gpu import share, sharing
 from glitchflow.data.memory import Shape, making, refuse_oversize
 from glitchflow.data.normalise import reduce_statistics, stored_loudness
 from glitchflow.data.objects import Location
+from glitchflow.data.provenance import provenance
 from glitchflow.data.said import say_empty, say_missing, say_skipped
 from glitchflow.data.shard_events import (
     Factory,
@@ -72,7 +68,9 @@ def generate(
     driver is at work.
     """
     content = content_of(experiment, "simulate")
-    return _make(experiment.dataset, content, experiment.cluster, overwrite, shard, verify)
+    return _make(
+        experiment.dataset, content, experiment.generate, experiment.cluster, overwrite, shard, verify
+    )
 
 
 def ingest(
@@ -84,12 +82,20 @@ def ingest(
     their reasons, which the store keeps. Raises `InputError` besides for files that cannot be read.
     """
     content = content_of(experiment, "ingest")
-    return _make(experiment.dataset, content, experiment.cluster, overwrite, shard, verify)
+    return _make(
+        experiment.dataset, content, experiment.generate, experiment.cluster, overwrite, shard, verify
+    )
 
 
 @one_session()
 def _make(
-    path: Location, content: Content, cluster: Cluster, overwrite: bool, shard: int | None, verify: bool
+    path: Location,
+    content: Content,
+    settings: Generate,
+    cluster: Cluster,
+    overwrite: bool,
+    shard: int | None,
+    verify: bool,
 ) -> Location:
     if content.source == "ingest" and str(path) == content.ingest.series_from:
         raise InputError(f"ingest.series_from = {path}: is what would be written; choose another workdir")
@@ -116,24 +122,32 @@ def _make(
             parts = {first: sum(sizes(writer.layout, [*run]).values()) for first, run in runs.items()}
             made = first().recipe if first.cache_info().currsize else None  # of a store that was begun now
             first.cache_clear()  # it would hold what it read until the end
-            run_tasks(_job(writer, runs, parts, cluster, made), parts, cluster, writer.check)
+            # ready images are never transformed
+            tasks = 0 if content.ingest.qplots_from else sharing(settings, cluster)
+            run_tasks(_job(writer, runs, parts, cluster, made, tasks), parts, cluster, writer.check)
         if not writer.dataset.complete and not writer.missing():
             _finish(writer)
     return path
 
 
 def _job(
-    writer: Writer, runs: dict[int, range], parts: dict[int, int], cluster: Cluster, recipe: Recipe | None
+    writer: Writer,
+    runs: dict[int, range],
+    parts: dict[int, int],
+    cluster: Cluster,
+    recipe: Recipe | None,
+    tasks: int,
 ) -> Job:
     """What makes shards, in this process where that takes less than a Ray to start. recipe: of the first event; it is
-    handed on if all events lie in what was read for that one: no file is decoded twice then."""
+    handed on if all events lie in what was read for that one: no file is decoded twice then. tasks: sharing a GPU."""
     content = writer.dataset.config
     shape = Shape.of(content, writer.arrays, writer.layout)
     here = not at_hand(cluster.address) and sum(parts.values()) * 8 * shape.channels * shape.samples <= LITTLE
     recipe = recipe if here and recipe and recipe.is_read() else None
     here &= recipe is not None or len(parts) <= FEW or not content.reads_files
-    make = partial(make_run, writer.dataset, runs, recipe)
-    return Job(make, "Q-plots", making(shape, content.reads_files).total, here=here)
+    make = partial(make_run, writer.dataset, runs, recipe, tasks)
+    memory = making(shape, content.reads_files, bool(tasks)).total
+    return Job(make, "Q-plots", memory, gpu=share(tasks), here=here)
 
 
 def sizes(layout: Layout, shards: list[int]) -> dict[int, int]:
@@ -308,27 +322,3 @@ def _finish(writer: Writer) -> None:
     except ValueError:
         normalisation = None  # a handful of recorded events need not hold any for training
     writer.complete({"normalisation": normalisation})
-
-
-def provenance() -> dict[str, Any]:
-    """Where, when and with what a file was made; never part of what is compared."""
-    packages = ("glitchflow", "torch", "numpy", "scipy", "gwpy", "zarr", "ray")
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "revision": _revision(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-    }
-
-
-def _revision() -> str | None:
-    """The git revision of the image or the source tree that runs, where it runs from one."""
-    if image := os.environ.get("GLITCHFLOW_REVISION"):  # set in our containers
-        return image
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

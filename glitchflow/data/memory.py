@@ -20,6 +20,7 @@ from glitchflow.signal.recorded.recording import RAW, STRETCH
 # copies of an array that Zarr holds while it writes a shard: its chunks, and the shard they become
 ENCODING = 2
 TRANSFORM = 60 * MIB  # what the Q-transform holds of a piece, of a few channels where there are many
+CUDA = 1024 * MIB  # and in its place, where it runs on a GPU: what CUDA keeps in a process
 MEASURE = 3  # float64 images: clamped, logarithm, its square
 MARKER = 1024  # bytes that a driver holds of a shard
 EVENT = 24  # bytes that it keeps of an event, beside its channels' columns
@@ -103,26 +104,27 @@ class Shape:
         return self.recorded if name == "series" else self.channels
 
 
-def making(shape: Shape, recorded: bool = False) -> Memory:
+def making(shape: Shape, recorded: bool = False, gpu: bool = False) -> Memory:
     """Of a task that makes a shard: its arrays, and the block at work or, when all are made, Zarr's encoding of the
     largest array, whichever is larger.
 
     recorded: whether it reads files, of which it keeps a stretch of time, what was decoded last, and what is at work;
-    no more than its events last, at the dataset's rate.
+    no more than its events last, at the dataset's rate. gpu: whether Q-plots are made on one.
     """
     arrays = [shape.shard * size for size in shape.arrays.values()]
     series = 8 * shape.channels * shape.samples
     whole = shape.shard * series
-    block = min(block_events(shape.channels, shape.samples), shape.shard)
+    block = min(block_events(shape.channels, shape.samples, gpu), shape.shard)
     at_work = {
         "series at work": (1 + (block > 1)) * block * series,  # one event's are not stacked
-        "Q-transform": TRANSFORM,
+        "Q-transform": 0 if gpu else TRANSFORM,
         "images at work": MEASURE * 8 * block * shape.channels * shape.image,
     }
     encoding = {"its encoding": ENCODING * max(arrays)}
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
+            "CUDA": CUDA if gpu else 0,
             "the recording": max(series, min(STRETCH, whole)) + 2 * min(RAW, whole) if recorded else 0,
             "the shard": sum(arrays),
             **(at_work if sum(at_work.values()) > sum(encoding.values()) else encoding),

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from glitchflow.cluster import trim
 from glitchflow.data.content import Content
 from glitchflow.data.event_truth import check_shapes, transient_series
+from glitchflow.data.gpu import memory_said, to_gpu
 from glitchflow.data.normalise import mean_log, measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
 from glitchflow.data.splits import Splits, assign, own_split
@@ -36,17 +37,15 @@ from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.types import Event, Over, Recipe, Transient
 from glitchflow.signal.whiten import asd_frequencies, estimate_asd
 
-BLOCK = (
-    16  # events whose Q-plots are made at once, at most: a task's memory does not depend on the shard's size
-)
+# events whose Q-plots are made at once, at most: a task's memory does not depend on the shard's size; and a GPU is
+# better asked seldom, and for much
+BLOCK, GPU_BLOCK = 16, 256
 BLOCK_BYTES = 64 * 2**20  # of their series in float64, or one event's
 RUN = 8  # neighbouring shards of a task at most: half a minute of a core
 TASKS = 64  # there are at least, before one makes several shards
 ASD_EVENTS = 64  # background events that a dataset's ASD is the median of
 ASD_BYTES = 192 * 2**20  # of what is kept of them: of many channels at a high rate they are fewer
-ASD_SEARCH = (
-    512  # train events that are made at most to find them, where a recipe does not know labels beforehand
-)
+ASD_SEARCH = 512  # train events made at most to find them, where a recipe does not know labels beforehand
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Factory:
     recipe: Recipe
     engine: QTransform
     splits: Splits | None = None  # (E,); None: each event has its own
+    sharing: int = 0  # tasks on the GPU that the engine is on; 0: it is on a CPU
 
     def split(self, event: int) -> int:
         """The split of an event that can be used."""
@@ -78,12 +78,12 @@ class Factory:
     @property
     def block(self) -> int:
         """How many events are made at once."""
-        return block_events(len(self.recipe.channels), self.content.series.samples)
+        return block_events(len(self.recipe.channels), self.content.series.samples, bool(self.sharing))
 
 
-def block_events(channels: int, samples: int) -> int:
-    """How many events of so many channels and samples are made at once. No byte of what is made depends on it."""
-    return min(BLOCK, max(1, BLOCK_BYTES // (8 * channels * samples)))
+def block_events(channels: int, samples: int, gpu: bool = False) -> int:
+    """How many events of so many channels and samples are made at once. On a CPU no byte of them depends on it."""
+    return min(GPU_BLOCK if gpu else BLOCK, max(1, BLOCK_BYTES // (8 * channels * samples)))
 
 
 def make_factory(
@@ -148,18 +148,23 @@ def neighbours(shards: list[int], reads_files: bool) -> dict[int, range]:
     return runs
 
 
-def make_run(dataset: Dataset, runs: Mapping[int, range], recipe: Recipe | None, first: int) -> None:
+def make_run(
+    dataset: Dataset, runs: Mapping[int, range], recipe: Recipe | None, sharing: int, first: int
+) -> None:
     """Make and write the shards of a store that a task makes which begins with `first`. Raises as `make_shard`."""
     for shard in runs[first]:
-        make_shard(dataset, shard, recipe)
+        make_shard(dataset, shard, recipe, sharing)
 
 
-def make_shard(dataset: Dataset, shard: int, recipe: Recipe | None = None) -> None:
-    """Make and write one shard of a store, by a recipe that is there or, in a task, its own.
+def make_shard(dataset: Dataset, shard: int, recipe: Recipe | None = None, sharing: int = 0) -> None:
+    """Make and write one shard of a store, by a recipe that is there or, in a task, its own; on a GPU that so many
+    tasks are sharing, or on a CPU.
 
     Raises `InputError`, and `RunError` for a disk that refuses.
     """
-    factory = _factory(_Key(json.dumps([dataset.path, dataset.attributes["config"]]), dataset, recipe))
+    factory = _factory(
+        _Key(json.dumps([dataset.path, dataset.attributes["config"]]), sharing, dataset, recipe)
+    )
     span = dataset.layout.span(shard)
     values = {
         name: np.empty((span.stop - span.start, *array.shape), array.dtype)
@@ -191,6 +196,7 @@ class _Key:
     """A dataset, told from others by its content: each task gets a copy of its own."""
 
     content: str
+    sharing: int
     dataset: Dataset = field(compare=False)
     recipe: Recipe | None = field(compare=False)
 
@@ -198,7 +204,10 @@ class _Key:
 @lru_cache(maxsize=1)
 def _factory(key: _Key) -> Factory:
     """The factory of a store that is being made, built once per process."""
-    return make_factory(key.dataset.config, key.dataset, recipe=key.recipe)
+    factory = make_factory(key.dataset.config, key.dataset, recipe=key.recipe)
+    if not key.sharing:
+        return factory
+    return replace(factory, engine=to_gpu(factory.engine, key.sharing), sharing=key.sharing)
 
 
 def make_block(
@@ -254,7 +263,8 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     series = np.stack([event.series for event in events]) if len(events) > 1 else events[0].series[None]
     explained = np.stack([event.witnessed for event in events]) if recipe.witnessed else None  # type: ignore[misc]
     try:
-        plot = factory.engine(series, companion=explained)
+        with memory_said(factory.sharing):
+            plot = factory.engine(series, companion=explained).cpu()
     except ValueError as error:
         raise InputError(f"Q-plots of the events from {indices.start} on: {error}") from None
     valid = plot.valid.numpy().astype(bool)

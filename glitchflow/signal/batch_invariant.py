@@ -120,8 +120,8 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 @numpy_on_cpu
 def matmul(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     """Multiplies stacks of matrices (..., m, k) and (..., k, n) into out (..., m, n), and returns that."""
-    if not on_cpu(a):
-        return out.copy_(torch.matmul(a, b))
+    if not on_cpu(a):  # torch.matmul would copy matrices that a whole batch shares, once for each of it
+        return out.copy_(torch.einsum("...mk,...kn->...mn", a, b))
     left, right, result = a.numpy(), b.numpy(), out.numpy()
     m, k, n = left.shape[-2], left.shape[-1], right.shape[-1]
     if m > n:

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from glitchflow import config
-from glitchflow.data.generate import provenance
 from glitchflow.data.identity import identity, recipe
 from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation
+from glitchflow.data.provenance import provenance
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.device import arithmetic
 from glitchflow.errors import InputError, RunError

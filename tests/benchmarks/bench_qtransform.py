@@ -5,6 +5,9 @@ thread CPU time, of several wall-clock time. Each is the median of several round
 that whatever else the machine does meanwhile hits them alike, and a ratio is the median of the rounds' ratios. Ours
 needs one untimed call first.
 
+`--gpu` times the transform on a GPU instead, beside one CPU thread and gwpy on that, from series in the host's memory
+to Q-plots there, for several sizes of a batch; and tells how much memory it held, as times of a `piece`.
+
 ml4gw is compared where it is installed. ml4gw 0.8.5 wants torch < 2.11, so that takes an environment of its own:
 
     python -m venv peer && peer/bin/pip install . ml4gw==0.8.5 && peer/bin/python tests/benchmarks/bench_qtransform.py
@@ -17,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -24,6 +28,7 @@ import torch
 from gwpy.timeseries import TimeSeries
 
 from glitchflow.signal.qtransform import QTransform
+from glitchflow.signal.qtransform.piece import piece
 from glitchflow.signal.whiten import estimate_asd, whiten
 from glitchflow.site.probe import cpu_name
 
@@ -209,10 +214,60 @@ def report(geometry: Geometry, threads: int, rounds: int) -> bool:
     return met
 
 
+def on_gpu(geometry: Geometry, rounds: int) -> None:
+    """Rows of one geometry: events per second by gwpy, by one CPU thread, and by a GPU."""
+    few = series_of(geometry)
+    transform = QTransform(geometry.duration, geometry.sample_rate, **geometry.ours)
+    on_device = QTransform(geometry.duration, geometry.sample_rate, **geometry.ours).cuda()
+
+    def call(series: torch.Tensor) -> object:
+        plot = on_device(series).cpu()
+        torch.cuda.synchronize()
+        return plot
+
+    event = few[0].numpy()
+    calls = {
+        "gwpy, one thread": (lambda: gwpy_event(geometry, event), 1),
+        "ours, one CPU thread": (lambda: transform(few), len(few)),
+    }
+    for size in (16, 64, 256, 1024):
+        series = few.repeat(-(-size // len(few)), 1, 1)[:size]
+        calls[f"ours, GPU, {size} events"] = (partial(call, series), size)
+    times = measure(calls, rounds, time.perf_counter)
+    print(f"\n{geometry.name}; {geometry.channels} channels; wall time")
+    cpu = times["ours, one CPU thread"]
+    for name, values in times.items():
+        print(
+            f"  {name:28s} {1e3 / np.median(values):10.1f} events/s {np.median(cpu / values):9.2f} x one thread"
+        )
+    found, wanted = call(few).energy, transform(few).energy
+    error = float(((found - wanted).abs().amax((2, 3)) / wanted.amax((2, 3))).max())
+    step, _ = on_device._piece(1024, geometry.channels)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call(few.repeat(-(-step // len(few)), 1, 1)[: min(step, 1024)])
+    held = (torch.cuda.max_memory_allocated() - before) / min(step, 1024)
+    of_piece = piece(on_device.times.device) / step
+    print(f"  largest difference from the CPU, of a channel's largest energy: {error:.1e}")
+    print(
+        f"  held {held / 2**20:.2f} MiB an event, {held / of_piece:.1f} times of a piece; {step} events a piece"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="rounds to take the median of")
-    rounds = parser.parse_args().rounds
+    parser.add_argument(
+        "--gpu", action="store_true", help="the transform alone on a GPU, and nothing required"
+    )
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
+    if arguments.gpu:
+        torch.set_num_threads(1)
+        print(f"{torch.cuda.get_device_name()}; {cpu_name()}; torch {torch.__version__}")
+        for geometry in (NOTEBOOK, DETECTOR):
+            on_gpu(geometry, rounds)
+        return 0
     every = torch.get_num_threads()
     print(f"{cpu_name()}; torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
     print("ml4gw: not installed, not compared" if QScan is None else f"ml4gw {version('ml4gw')}")

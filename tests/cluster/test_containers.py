@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from glitchflow.data.generate import provenance
+from glitchflow.data.provenance import provenance
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "containers"

@@ -16,7 +16,7 @@ from glitchflow.analysis.quiet import quiet as measure_quiet
 from glitchflow.analysis.report import charts, events, images
 from glitchflow.analysis.report.finding import at, headline_score, nearest
 from glitchflow.analysis.report.run import Run
-from glitchflow.data.generate import provenance
+from glitchflow.data.provenance import provenance
 from glitchflow.data.view import axes, engine_of, read_series
 from glitchflow.figures import curves
 from glitchflow.figures.draws import SIDE, side_by_side

@@ -42,6 +42,18 @@ class QPlot:
     valid: Tensor
     companion: Tensor | None = None
 
+    def cpu(self) -> "QPlot":
+        """Returns the batch in the CPU's memory."""
+        return QPlot(
+            energy=self.energy.cpu(),
+            q=self.q.cpu(),
+            frequencies=self.frequencies.cpu(),
+            times=self.times.cpu(),
+            peak=Peak(self.peak.energy.cpu(), self.peak.time.cpu(), self.peak.frequency.cpu()),
+            valid=self.valid.cpu(),
+            companion=None if self.companion is None else self.companion.cpu(),
+        )
+
 
 @dataclass(frozen=True)
 class Coefficients:

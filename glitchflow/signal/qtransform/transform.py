@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from glitchflow.signal import whiten as whitening
 from glitchflow.signal.batch_invariant import complex_of, in_threads, irfft, rfft
 from glitchflow.signal.qtransform.grid import Crop, Grid, grid_frequencies, grid_times
+from glitchflow.signal.qtransform.piece import piece
 from glitchflow.signal.qtransform.qplot import Coefficients, Drawn, Lead, Peak, QPlot, clear, concatenate
 from glitchflow.signal.qtransform.rows import Plane, loudest_plane
 from glitchflow.signal.qtransform.series import check_given, check_series, filters_of_all, power_of_two
@@ -33,8 +34,6 @@ CHOICES = {
     "select": ("strain", "channel"),
     "invalid": ("raise", "mask"),
 }
-# Bytes worked on at once, about: what fits a CPU's caches (of each thread), a small part of a GPU's memory
-PIECE = {"cpu": 12 * 2**20, "cuda": 2**30}
 
 
 class QTransform(nn.Module):
@@ -52,7 +51,8 @@ class QTransform(nn.Module):
     own rate: rows above are 0, and choose no plane. dtype: of what follows.
 
     The constants are buffers: the device follows the module's, nothing else is chosen. On a CPU an event's energies
-    are the same bits in any batch, alone, and with any number of threads.
+    are the same bits in any batch, alone, and with any number of threads; on a GPU they agree with those within
+    rounding.
     Raises ValueError for a Q below sqrt(11) and for geometries that cannot be tiled (see `tiling.py`).
     """
 
@@ -211,8 +211,8 @@ class QTransform(nn.Module):
         return filters(series), filters, valid
 
     def _limits(self, first: int, series: Tensor) -> Tensor | None:
-        """Those of the channels of (E, C, N) series, counted from the first."""
-        return None if self.limits is None else self.limits[first : first + series.shape[1]]
+        """Those of the channels of (E, C, N) series, counted from the first, on their device."""
+        return None if self.limits is None else self.limits[first : first + series.shape[1]].to(series.device)
 
     def _refuse(self, dead: Tensor, first: tuple[int, int], why: str) -> None:
         """Name the first dead series (E, C), the first of which is `first`, unless they are to be masked."""
@@ -221,14 +221,14 @@ class QTransform(nn.Module):
             raise ValueError(f"event {event}, channel {channel}: {why}")
 
     def _piece(self, events: int, channels: int) -> tuple[int, int]:
-        """How many events, and channels, to work on at once: PIECE bytes, and on a CPU a share for every thread."""
+        """How many events, and channels, to work on at once: a `piece`, and on a CPU a share for every thread."""
         planes = range(len(self.planes))
         largest = max(rows.count * rows.tiles for p in planes for rows in self._plane(p).rows())
         image = 4 * len(self.times) * len(self.frequencies)
         strain = image if self.grid.crop else 0  # others' crops are cut at once
         each = 8 * (self.samples + largest) + image - strain
         cpu = self.times.device.type == "cpu"
-        most = PIECE["cpu" if cpu else "cuda"]
+        most = piece(self.times.device)
         if channels * each + strain > most:
             return 1, min(max(1, most // 2 // each), channels)  # no slower, and half the memory
         step = most // (channels * each + strain)

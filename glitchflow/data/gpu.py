@@ -1,0 +1,87 @@
+"""GPUs that tasks share: who gets one, each one's part of its memory, and what is said where it is not enough.
+
+A GPU draws Q-plots some ten times as fast as a core simulates their events. So the tasks stay as many as there are
+CPUs, simulate, whiten by what the driver found and pack shards as ever, and several of them share a GPU, each in its
+part of the memory: none waits for another, and none can fill it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import floor
+from socket import gethostname
+
+import torch
+
+from glitchflow.config import Cluster, Generate
+from glitchflow.data.build import MIB, cluster_gpus
+from glitchflow.errors import InputError, RunError
+from glitchflow.progress import say
+from glitchflow.signal.qtransform import QTransform
+
+# bytes of a GPU that a process takes before it holds a tensor: CUDA's context, its libraries' kernels, plans of FFTs
+CONTEXT = 640 * MIB
+FINEST = 10_000  # Ray counts in parts of so many
+
+
+def sharing(settings: Generate, cluster: Cluster) -> int:
+    """Returns how many tasks share a GPU; 0: they compute on CPUs. Of `auto` it says which.
+
+    Raises `InputError` where the cluster has no GPU and one is asked for.
+    """
+    if settings.device == "cpu":
+        return 0
+    there = cluster_gpus(cluster)
+    if settings.device == "gpu" and not there:
+        raise InputError(
+            "generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
+        )
+    if settings.device == "auto" and there:
+        say(
+            f"generate.device = auto: the cluster has {there:g} GPU(s), each shared by {settings.tasks_per_gpu} tasks"
+        )
+    if not there:
+        say("generate.device = auto: the cluster has no GPU, Q-plots are made on its CPUs")
+    return settings.tasks_per_gpu if there else 0
+
+
+def share(tasks: int) -> float:
+    """Returns the part of a GPU that each of so many tasks asks Ray for; 0 for none."""
+    return floor(FINEST / tasks) / FINEST if tasks else 0.0
+
+
+def to_gpu(engine: QTransform, tasks: int) -> QTransform:
+    """Moves an engine to the GPU that Ray gave this process, which it shares with `tasks - 1` others.
+
+    Raises `RunError` where torch cannot use that, or where a part of its memory is too little to begin with.
+    """
+    try:
+        _, whole = torch.cuda.mem_get_info()
+        mine = whole // tasks - CONTEXT
+        if mine <= 0:
+            raise RunError(
+                f"generate.tasks_per_gpu = {tasks}: leaves {whole / tasks / MIB:,.0f} MiB of the GPU's"
+                f" {whole / MIB:,.0f} MiB to each, and a process takes {CONTEXT / MIB:,.0f} MiB before it computes"
+                " anything; fewer tasks get more"
+            )
+        torch.cuda.set_per_process_memory_fraction(mine / whole)
+        return engine.cuda()
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch that was built for CPUs
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(
+            f"generate.device: {gethostname()}: Ray gives a GPU that torch {torch.__version__} cannot use: {reason};"
+            " generate.device = cpu needs none"
+        ) from None
+
+
+@contextmanager
+def memory_said(tasks: int) -> Iterator[None]:
+    """Within the block, a GPU without the memory that is asked of it is one line, which names the key."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        free, whole = torch.cuda.mem_get_info()
+        raise RunError(
+            f"generate.tasks_per_gpu = {tasks}: a task's part of the GPU is too little for its Q-plots, or others fill"
+            f" it: {free / MIB:,.0f} of {whole / MIB:,.0f} MiB are free; fewer tasks get more, and"
+            " generate.device = cpu needs none"
+        ) from None

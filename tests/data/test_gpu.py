@@ -1,0 +1,187 @@
+"""GPUs that tasks share: who gets one, what is said, and that the store is a CPU's within rounding."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gwpy.timeseries import TimeSeries
+from helpers import damage_of, forget_shards, missing_shards, small
+
+from glitchflow.config import Cluster, Experiment, Generate
+from glitchflow.data import gpu
+from glitchflow.data.content import content_of
+from glitchflow.data.generate import generate, ingest
+from glitchflow.data.shard_events import make_block, make_factory
+from glitchflow.data.store.dataset import open_store
+from glitchflow.errors import InputError, RunError
+from glitchflow.signal import batch_invariant as kernels
+
+GPU = {"device": "gpu", "tasks_per_gpu": 2}
+CLOSE = 1e-4  # of an event's largest energy
+SEARCH = {"q": None, "qrange": [9, 32], "frange": [12, 90], "shape": [16, 16], "select": "channel"}
+
+needs_gpu = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA or ROCm device"),
+]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_cluster_without_gpus(capsys):
+    assert gpu.sharing(Generate(), Cluster()) == 0
+    if torch.cuda.is_available():
+        pytest.skip("the cluster has one")
+    with pytest.raises(InputError) as error:
+        gpu.sharing(Generate(device="gpu"), Cluster())
+    assert str(error.value) == (
+        "generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
+    )
+    assert not capsys.readouterr().err
+    assert gpu.sharing(Generate(device="auto"), Cluster()) == 0
+    said = capsys.readouterr().err
+    assert said == "generate.device = auto: the cluster has no GPU, Q-plots are made on its CPUs\n"
+
+
+def test_auto_says_that_it_takes_gpus(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: 4.0)
+    assert gpu.sharing(Generate(device="auto", tasks_per_gpu=3), Cluster()) == 3
+    said = capsys.readouterr().err
+    assert said == "generate.device = auto: the cluster has 4 GPU(s), each shared by 3 tasks\n"
+    assert gpu.sharing(Generate(device="gpu"), Cluster()) == 16
+
+
+@pytest.mark.parametrize("tasks", [1, 3, 7, 16, 64])
+def test_as_many_tasks_as_one_says_fit_on_a_gpu(tasks):
+    part = gpu.share(tasks)
+    assert tasks * part <= 1 < (tasks + 1) * part
+    assert part * gpu.FINEST == pytest.approx(round(part * gpu.FINEST))  # or Ray would round it, perhaps up
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_gpu_that_torch_cannot_use_is_a_line_and_never_a_cpu(tmp_path, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("it can")
+    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: 1.0)
+    experiment = small(tmp_path, generate=GPU)
+    with pytest.raises(
+        RunError, match=r"^generate\.device: \S+: Ray gives a GPU that torch .* cannot use: "
+    ) as e:
+        generate(experiment)
+    assert str(e.value).endswith("; generate.device = cpu needs none") and "\n" not in str(e.value)
+    assert missing_shards(experiment.dataset) == [*range(24)]
+    generate(small(tmp_path))  # goes on where it stopped, elsewhere
+    assert not damage_of(experiment.dataset)
+
+
+def test_a_gpu_too_small_for_so_many_is_a_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**33, 2**34))
+    engine = make_factory(content_of(small(Path("unused")), "simulate")).engine
+    with pytest.raises(RunError) as error:
+        gpu.to_gpu(engine, 32)
+    assert str(error.value) == (
+        "generate.tasks_per_gpu = 32: leaves 512 MiB of the GPU's 16,384 MiB to each, and a process takes 640 MiB"
+        " before it computes anything; fewer tasks get more"
+    )
+
+
+def test_memory_that_is_not_there_is_a_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**34))
+    with pytest.raises(RunError) as error, gpu.memory_said(16):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+    assert str(error.value) == (
+        "generate.tasks_per_gpu = 16: a task's part of the GPU is too little for its Q-plots, or others fill it:"
+        " 1,024 of 16,384 MiB are free; fewer tasks get more, and generate.device = cpu needs none"
+    )
+
+
+@pytest.mark.parametrize("changes", [{}, {"qplot": SEARCH}, {"whiten": {"asd": "dataset"}}])
+def test_a_gpus_kernels_give_a_cpus_block(changes, tmp_path, monkeypatch):
+    factory = make_factory(content_of(small(tmp_path, **changes), "simulate"))
+    expected = make_block(factory, range(16))[0]
+    monkeypatch.setattr(kernels, "on_cpu", lambda x: False)
+    agree(make_block(factory, range(16))[0], expected)
+
+
+def agree(found, expected) -> None:
+    """Two stores, or blocks, of the same events."""
+    for name in set(expected) & {"qplot", "witnessed"}:
+        ours, theirs = np.asarray(found[name][:]), np.asarray(expected[name][:])
+        largest = theirs.max(axis=tuple(range(1, theirs.ndim)), keepdims=True)
+        assert (abs(ours - theirs) <= CLOSE * largest).all(), (name, (abs(ours - theirs) / largest).max())
+    for name in set(expected) & {"gps", "label", "snr", "split", "valid", "series", "q"}:
+        np.testing.assert_array_equal(found[name][:], expected[name][:], err_msg=name)
+
+
+def frames(directory: Path) -> dict:
+    """200 s of two channels, the second without data for 20 s, and events in them."""
+    noise = np.random.default_rng(1).standard_normal((2, 200 * 256))
+    noise[1, 40 * 256 : 60 * 256] = np.nan
+    sources = []
+    for name, values in zip(("S1:A", "W1:B"), noise, strict=True):
+        path = directory / f"{name[:2]}.h5"
+        TimeSeries(values, t0=1000, sample_rate=256, name=name).write(path, path=name, format="hdf5")
+        sources.append({"name": name, "files": [str(path)]})
+    return {"channels": sources, "times": list(np.arange(1010.0, 1190.0, 5.0))}
+
+
+def arrays(experiment: Experiment) -> dict:
+    dataset = open_store(experiment.dataset)
+    assert not damage_of(experiment.dataset)
+    return {name: dataset[name] for name, array in dataset.known.arrays.items() if array is not None}
+
+
+@pytest.mark.usefixtures("ray_session")
+class TestOnAGpu:
+    """Through Ray, on a real one."""
+
+    pytestmark = needs_gpu
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"store": {"series": "float64"}},
+            {"qplot": SEARCH},
+            {"whiten": {"asd": "dataset", "fftlength": 2}},
+            {"whiten": {"filter": "prediction", "fftlength": 2}},
+        ],
+        ids=["event", "search", "dataset", "prediction"],
+    )
+    def test_generated(self, changes, tmp_path):
+        one, other = small(tmp_path / "cpu", **changes), small(tmp_path / "gpu", generate=GPU, **changes)
+        generate(one)
+        generate(other)
+        agree(arrays(other), arrays(one))
+
+    def test_ingested(self, tmp_path):
+        changes = {"derived": [], "ingest": frames(tmp_path), "store": {"series": "float64"}}
+        one, other = small(tmp_path / "cpu", **changes), small(tmp_path / "gpu", generate=GPU, **changes)
+        ingest(one)
+        ingest(other)
+        agree(arrays(other), arrays(one))
+        assert not np.asarray(arrays(other)["valid"][:]).all()  # of the events without a witness
+
+    def test_a_store_goes_on_on_another_device(self, tmp_path):
+        begun = small(tmp_path, generate=GPU)
+        generate(begun)
+        before = arrays(begun)["qplot"][:]
+        forget_shards(begun.dataset, 3, 5)
+        generate(small(tmp_path), verify=True)
+        assert np.abs(arrays(begun)["qplot"][:] - before).max() <= CLOSE * np.abs(before).max()
+
+    def test_a_task_keeps_to_its_part_of_the_memory(self, tmp_path, capsys):
+        factory = make_factory(content_of(small(tmp_path), "simulate"))
+        before = torch.cuda.get_per_process_memory_fraction()
+        try:
+            engine, (_, whole) = gpu.to_gpu(factory.engine, 16), torch.cuda.mem_get_info()
+            line = r"^generate\.tasks_per_gpu = 16: a task's part of the GPU is too little "
+            with pytest.raises(RunError, match=line), gpu.memory_said(16):
+                torch.empty(whole // 16, dtype=torch.uint8, device="cuda")
+            torch.cuda.reset_peak_memory_stats()
+            engine(np.random.default_rng(1).standard_normal((4096, 4, 2048)))
+            held = torch.cuda.max_memory_allocated()
+        finally:
+            torch.cuda.set_per_process_memory_fraction(before)
+        with capsys.disabled():
+            print(f"\nheld {held / 2**20:,.0f} MiB, of {(whole / 16 - gpu.CONTEXT) / 2**20:,.0f}")
+        assert held <= whole / 16 - gpu.CONTEXT
