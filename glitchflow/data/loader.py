@@ -6,9 +6,10 @@ events takes B / V from each lane, and a rank of N serves V / N whole lanes. Val
     1. shuffle the blocks (some neighbouring chunks) of the split by (seed, epoch) and cut the sequence into V lanes
     2. inside a lane, shuffle the events of some blocks, a group, at a time: a block is read once per epoch and lane
     3. a rank reads its lanes' groups ahead in threads; another one makes the coming batches of them, B / V events of
-       each lane a step, copied once and normalised while they are in the processor's cache (batch.py)
+       each lane a step (batch.py), copied once; a CPU normalises them while they are in its cache, a GPU once they are
+       there
 
-A split that fits is kept, normalised, in the memory of the device, else of the host: batches are then taken from there.
+A split that fits is kept in the memory of the device, else of the host: batches are then taken from there.
 
 With `loader.fresh` the events of an epoch are other ones each time, which the recipe draws (fresh.py) where others are
 read; they are independent as they come, so that lanes are cut from the sequence of their numbers.
@@ -36,6 +37,7 @@ from glitchflow.data.batch import Batch, ahead
 from glitchflow.data.fresh import fresh
 from glitchflow.data.lane import Blocks, Lane
 from glitchflow.data.localcopy import local_copy
+from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store import Dataset
 from glitchflow.data.store.array import StoredArray
 from glitchflow.errors import InputError
@@ -64,6 +66,7 @@ class Reads:
         [Sequence[NDArray], NDArray], None
     ]  # writes what is made of these, an event each, (event, C, ...)
     shape: tuple[int, ...]  # of one event then: (C, ...)
+    normalisation: Normalisation | None = None  # of that, which the loader applies; None: none is left to do
     targets: int = 1  # S: the first ones of C
     # what a batch sees of that (None: all), given its events and the epoch, None in validation; of each event alone
     view: Callable[[torch.Tensor, NDArray[np.int64], int | None], torch.Tensor] | None = None
@@ -87,7 +90,9 @@ class Loader:
     source: Any  # (event, channel, ...) of the whole store: its array, a copy on a local disk, or what draws it anew
     anew: bool = False  # the source makes what it is asked for: each epoch has events of its own
     device: torch.device = CPU  # where batches are wanted
-    cache: torch.Tensor | None = None  # (event, C, ...): the whole split, normalised, where it fits in memory
+    cache: torch.Tensor | None = (
+        None  # (event, C, ...): the whole split, as `_read` gives it, where it fits in memory
+    )
 
     @property
     def steps(self) -> int:
@@ -112,11 +117,14 @@ class Loader:
 
     def batch_of(self, events: NDArray[np.int64], epoch: int | None = None) -> Batch:
         """Some events of the split, in the order given, as they are seen in an epoch, or (None) in validation."""
-        return self._batch(self.read(events), events, epoch)
+        return self._batch(self._read(events), events, epoch)
 
     def read(self, events: NDArray[np.int64]) -> torch.Tensor:
-        """What is made (event, C, ...) of any events of the split, in the order given; on the device where the split is
-        there, else on the host."""
+        """What is made (event, C, ...) of any events of the split, in the order given, on the device."""
+        return self._there(self._read(events))
+
+    def _read(self, events: NDArray[np.int64]) -> torch.Tensor:
+        """The same where it is kept; on the host it is not normalised yet if it is to go to a GPU."""
         if self.cache is not None:
             places = torch.from_numpy(np.searchsorted(self.events, events)).to(self.cache.device)
             found = None if self.cache.is_cuda else self._empty(len(events))
@@ -143,11 +151,12 @@ class Loader:
         return f"read from {'the store' if isinstance(self.source, StoredArray) else 'a copy on this node'}"
 
     def kept(self, place: torch.device) -> "Loader":
-        """The same with its split in the memory of a device."""
+        """The same with its split in the memory of its device, or of the host."""
+        read = self.read if place == self.device else self._read
         kept = torch.empty((len(self.events), *self.reads.shape), dtype=self._kind, device=place)
         step = max(1, KEPT * len(self.events) // self.bytes)
         for start in range(0, len(self.events), step):
-            kept[start : start + step] = self.read(self.events[start : start + step])
+            kept[start : start + step] = read(self.events[start : start + step])
         return replace(self, cache=kept)
 
     def _makes(
@@ -174,10 +183,17 @@ class Loader:
         return self._batch(value, events, epoch)
 
     def _batch(self, value: torch.Tensor, events: NDArray[np.int64], epoch: int | None) -> Batch:
-        value = value.to(self.device, non_blocking=True)
+        value = self._there(value)
         if self.reads.view:
             value = self.reads.view(value, events, epoch)
         return Batch(value[:, 1:], value[:, : self.reads.targets], events)
+
+    def _there(self, value: torch.Tensor) -> torch.Tensor:
+        """What was read as the network's device sees it."""
+        if value.device.type == self.device.type:
+            return value
+        value = value.to(self.device, non_blocking=True)
+        return self.reads.normalisation.apply(value) if self.reads.normalisation else value
 
     def _load(self, events: NDArray[np.int64]) -> Blocks:
         """The blocks that hold the events, read."""
@@ -192,6 +208,8 @@ class Loader:
             piece = out[start : start + step]
             some = events[start : start + step]
             self.reads.fill([blocks[k // self._block][k % self._block][self._selection] for k in some], piece)
+            if self.reads.normalisation and self.device.type == "cpu":
+                self.reads.normalisation.apply_in_place(piece)
         return out
 
     def _empty(self, count: int) -> torch.Tensor:

@@ -52,19 +52,18 @@ def normalisation(
 def reads(
     dataset: Dataset, normalisation: Normalisation, channels: Sequence[str], seed: int, drop: float = 0.0
 ) -> Reads:
-    """What a loader reads: images, normalised; the same in every epoch. Raises `InputError` where some are to drop."""
+    """What a loader reads: images, the same in every epoch. Raises `InputError` where some are to drop."""
     if drop:
         raise InputError(f"loader.drop = {drop:g}: a network of images is shown all witnesses; must be 0")
     places = [dataset.channels.index(channel) for channel in channels]
     shape = (len(places), *dataset[ARRAY].shape[2:])
-    return Reads(ARRAY, places, partial(_fill, normalisation), shape)
+    return Reads(ARRAY, places, _fill, shape, normalisation)
 
 
-def _fill(normalisation: Normalisation, images: Sequence[NDArray], out: NDArray) -> None:
-    """Write some events' images (C, F, T), normalised while they are in the processor's cache."""
+def _fill(images: Sequence[NDArray], out: NDArray) -> None:
+    """Write some events' images (C, F, T)."""
     for row, image in zip(out, images, strict=True):
         row[:] = image
-    normalisation.apply_in_place(out)
 
 
 def needs(content: Content, channels: Sequence[str], _train: int) -> Needs:

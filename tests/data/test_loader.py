@@ -41,7 +41,7 @@ def loader(dataset, split="train", seed=1, dtype=torch.float32, **settings) -> L
 
 
 def normalisation_of(loader: Loader) -> Normalisation:
-    return loader.reads.fill.args[0]
+    return loader.reads.normalisation
 
 
 def events_of(batches) -> np.ndarray:
