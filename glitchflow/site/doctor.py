@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from glitchflow.cluster import available_memory, named_address, session
-from glitchflow.config import Experiment
+from glitchflow.config import Experiment, Train
 from glitchflow.errors import InputError, RunError
 from glitchflow.site import probe
-from glitchflow.site.checks import HERE, Facts, judge
+from glitchflow.site.checks import judge
+from glitchflow.site.facts import HERE, Facts, Finding
 
 PATIENCE = 20.0  # s for all nodes to answer a question
 FIRST = (
@@ -38,10 +39,8 @@ def doctor(experiment: Experiment | None, address: str = "") -> None:
     if experiment is None:
         facts = gather(_places([str(Path.cwd())]), address)
     else:
-        from glitchflow.train.fit import accelerated
-
         places, cluster = _places([experiment.workdir, str(experiment.dataset)]), experiment.cluster
-        facts = gather(places, cluster.address, cluster.cpus, partial(accelerated, experiment.train))
+        facts = gather(places, cluster.address, cluster.cpus, partial(_device, experiment.train))
         facts = _with_dataset(facts, experiment)
     screen, failed = judged(facts)
     print(screen, flush=True)  # before the line on standard error, where both go to one place
@@ -62,12 +61,12 @@ def judged(facts: Facts) -> tuple[str, list[str]]:
 
 
 def gather(
-    places: list[str], address: str = "", cpus: int | None = None, fits: Callable[[], object] | None = None
+    places: list[str], address: str = "", cpus: int | None = None, fits: Callable[[], Finding] | None = None
 ) -> Facts:
     """Ask this process, Ray and its nodes.
 
-    places: where a run writes; address, cpus: of Ray, as for `session`; fits: raises `InputError` where the cluster
-    that has been joined cannot hold a training.
+    places: where a run writes; address, cpus: of Ray, as for `session`; fits: what a training would run on; raises
+    `InputError` where the cluster that has been joined cannot hold it.
     """
     address = named_address(address)
     facts = Facts(
@@ -120,7 +119,18 @@ def _token() -> tuple[str, str, int | None]:
         return mode, path, None
 
 
-def _of_ray(facts: Facts, fits: Callable[[], object] | None) -> Facts:
+def _device(settings: Train) -> Finding:
+    """What a training takes of the Ray that has been joined. Raises `InputError` where that cannot hold it."""
+    from glitchflow.train.fit import accelerated, fallen
+
+    gpu = accelerated(settings)
+    if fall := fallen(settings, gpu):
+        return Finding("warn", fall, "train.workers as many as GPUs, or train.device=gpu, which refuses CPUs")
+    where = "a GPU each" if gpu else "CPUs"
+    return Finding("ok", f"train.device = {settings.device}: {settings.workers} worker(s), on {where}")
+
+
+def _of_ray(facts: Facts, fits: Callable[[], Finding] | None) -> Facts:
     """What Ray knows of its nodes, and what a training would say to them."""
     import ray
 
@@ -135,7 +145,7 @@ def _of_ray(facts: Facts, fits: Callable[[], object] | None) -> Facts:
     )
     try:
         if fits:
-            fits()
+            facts = replace(facts, device=fits())
     except InputError as error:
         facts = replace(facts, refusals=[str(error)])
     if not facts.address:

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from helpers import small
 
+from glitchflow.config import Train
 from glitchflow.errors import RunError
 from glitchflow.site import checks, probe
 from glitchflow.site import doctor as asking
-from glitchflow.site.checks import HERE, Facts
 from glitchflow.site.doctor import doctor
+from glitchflow.site.facts import HERE, Facts, Finding
 
 COMMAND = Path(sys.executable).parent / "glitchflow"
 MACHINE = {
@@ -132,6 +133,7 @@ READ_ONLY = {**EXCHANGE, "n2": {"/scratch": {"write": "Read-only file system", H
          "n2: 8 CPUs may be used, Ray offers 8, OMP_NUM_THREADS=64"),
         ({"offsets": {"n2": (-2.0, 0.1)}}, "clocks", "warn", "n2: 2.0 s behind this one"),
         ({"offsets": {"n2": (11.0, 0.1)}}, "clocks", "FAIL", "n2: 11.0 s ahead of this one"),
+        ({"device": Finding("warn", "the workers get CPUs", "more GPUs")}, "config", "warn", "the workers get CPUs"),
         ({"refusals": ["train.workers = 9: must divide"]}, "config", "FAIL", "train.workers = 9: must divide"),
     ],
 )  # fmt: skip
@@ -166,12 +168,33 @@ def test_a_requirement_that_is_not_met(monkeypatch):
 
 
 def test_this_machine_and_an_experiment(ray_session, tmp_path, capsys):
-    experiment = small(tmp_path / "not" / "yet")
+    experiment = small(tmp_path / "not" / "yet", train={"device": "cpu"})
     doctor(experiment)
     screen = capsys.readouterr().out
+    assert "ok    config      train.device = cpu: 2 worker(s), on CPUs" in screen.splitlines()
     assert f"ok    storage     {tmp_path}: written and read here" in screen.splitlines()
     assert "the dataset needs 0.0" in screen
     assert list(tmp_path.iterdir()) == [], "nothing is left"
+
+
+@pytest.mark.parametrize(
+    "gpus, level, text",
+    [
+        (0, "ok", "train.device = auto: 2 worker(s), on CPUs"),
+        (2, "ok", "train.device = auto: 2 worker(s), on a GPU each"),
+        (
+            1,
+            "warn",
+            "train.device = auto: the workers get CPUs, since the cluster has 1 GPU(s) for train.workers = 2",
+        ),
+    ],
+)
+def test_what_auto_would_take_is_said(monkeypatch, gpus, level, text):
+    resources = {"CPU": 4.0, "GPU": float(gpus)}
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])
+    monkeypatch.setattr("ray.cluster_resources", lambda: resources)
+    found = asking._device(Train(workers=2))
+    assert (found.level, found.text) == (level, text)
 
 
 def test_what_this_experiment_cannot_do_here(ray_session, tmp_path, capsys):
