@@ -115,7 +115,7 @@ class Train(Section):
         "on a GPU: the fastest of cuDNN's algorithms, which another run may not choose: the same but for rounding",
     )
     channels_last: bool = key(True, "memory layout of images and weights")
-    compile: bool = key(False, "torch.compile the model, of images")
+    compile: bool = key(False, "torch.compile the model, of images, in training and validation")
     checkpoint_every: Every = key(
         0, "steps between checkpoints inside an epoch, or seconds as in 600s; 0: at each epoch's end"
     )

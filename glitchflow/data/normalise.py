@@ -192,6 +192,10 @@ class Normalisation:
 
     @staticmethod
     def _column(values: list[float], like: torch.Tensor) -> torch.Tensor:
+        if (
+            len(values) == 1
+        ):  # the strain's, at each step of a training: a copy from the host would wait for a GPU
+            return torch.full((1, 1, 1), values[0], dtype=like.dtype, device=like.device)
         return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
 
 

@@ -268,6 +268,7 @@ class Cost:
 def finish_epoch(learner: Learner, meter: Meter, tracker: Tracker | None) -> dict[str, float]:
     """Validate, move the progress to the next epoch, write metrics and a checkpoint; returns the metrics."""
     progress, world, clock = learner.progress, learner.world, meter.epoch
+    evaluated = partial(forward, learner, learner.validated)
     metrics: dict[str, float] = {
         "epoch": progress.epoch,
         "loss": sum(losses.epoch for losses in progress.sums) / len(progress.sums) / learner.train.steps,
@@ -276,7 +277,7 @@ def finish_epoch(learner: Learner, meter: Meter, tracker: Tracker | None) -> dic
     if clock.steps:  # a resume may begin at an epoch's end
         metrics["samples_per_second"] = clock.batches * learner.train.batch / clock.seconds
     waiting = clock.waited / clock.seconds
-    metrics |= validate(learner, partial(forward, learner, learner.average), _save_if_stopped(learner))
+    metrics |= validate(learner, evaluated, _save_if_stopped(learner))
     costs = world.gather(Cost(waiting, world.peak_memory()))
     metrics["waiting_for_data"] = sum(cost.waiting for cost in costs) / world.size
     metrics["memory_gb"] = max(cost.memory for cost in costs)
@@ -286,7 +287,6 @@ def finish_epoch(learner: Learner, meter: Meter, tracker: Tracker | None) -> dic
         tracker.write("epoch", progress.step, metrics)
         if learner.settings.samples:
             title = f"validation events after epoch {progress.epoch}"
-            evaluated = partial(forward, learner, learner.average)
             tracker.draw(
                 "samples", progress.step, samples(learner, evaluated, learner.settings.samples, title)
             )

@@ -75,6 +75,7 @@ class Learner:
     model: nn.Module
     network: nn.Module  # the model as called: wrapped, compiled
     average: nn.Module  # what is validated and kept: the running mean of the model's weights, or the model
+    validated: nn.Module  # the same as called: compiled, not wrapped
     loss: Loss
     optimizer: torch.optim.Optimizer
     train: Loader
@@ -121,14 +122,14 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     network = world.wrap(model)
     if not last and settings.ema:  # rank 0's weights are everyone's now
         average.load_state_dict(model.state_dict())
-    if settings.compile:
-        network = torch.compile(network)  # type: ignore[assignment]
+    network, validated = (_called(module, settings) for module in (network, average))
     return Learner(
         settings=settings,
         kind=kind,
         model=model,
         network=network,
         average=average,
+        validated=validated,
         loss=loss,
         optimizer=optimizer,
         train=shuffled,
@@ -205,6 +206,11 @@ def _meta(
         # which is read of events: once, by the one that writes checkpoints
         "levels": kind.levels(normalisation, dataset) if world.rank == 0 else None,
     }
+
+
+def _called(module: nn.Module, settings: config.Train) -> nn.Module:
+    """A module as it is called."""
+    return torch.compile(module) if settings.compile else module  # type: ignore[return-value]
 
 
 def _compiles(settings: config.Train, model: nn.Module) -> None:

@@ -25,8 +25,8 @@ def validate(
 ) -> dict[str, float]:
     """The mean loss and the kind's scores, each event counted once over all workers.
 
-    `forward` calls the bare network, not the wrapped one: ranks may have one batch more or less than others. A score
-    without any event it is defined for is left out. `between` is called after each batch.
+    `forward` calls the network that is validated, not the wrapped one: ranks may have one batch more or less than
+    others. A score without any event it is defined for is left out. `between` is called after each batch.
     """
     kind, world, loader = learner.kind, learner.world, learner.validation
     known = [name for name in kind.truth if name in loader.dataset]

@@ -27,7 +27,8 @@ def fit(templates: Tensor, rest: Tensor, prior: float, weights: Tensor | None = 
     heard = known if weights is None else known * weights[:, None]
     power = heard @ known.mT
     ridge = torch.eye(power.shape[-1], dtype=power.dtype, device=power.device) / prior**2
-    amplitudes = torch.linalg.solve(power + ridge, heard @ rest.detach()[..., None])
+    # not `solve`, which waits for a GPU to say whether it could: with the ridge it can, unless there are NaN
+    amplitudes = torch.linalg.solve_ex(power + ridge, heard @ rest.detach()[..., None]).result
     return (known.mT @ amplitudes)[..., 0]
 
 

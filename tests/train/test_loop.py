@@ -421,11 +421,12 @@ def test_a_model_of_ones_own(training, home):
 
 def test_the_networks_keys_reach_it(training, home, monkeypatch):
     """bfloat16 and channels_last as the first convolution has them; compile as torch is asked."""
-    taken, seen, asked = [], [], []
+    taken, seen, asked, compiled = [], [], [], None
     monkeypatch.setattr(torch, "compile", lambda model: asked.append(model) or model)
     for precision, channels_last in (("bfloat16", True), ("float32", False)):
         settings = change(training, precision=precision, channels_last=channels_last, compile=channels_last)
         learner = prepare(settings, home)
+        compiled = learner if channels_last else compiled
         learner.model.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
         layer = next(m for m in learner.model.modules() if isinstance(m, torch.nn.Conv2d))
         layer.register_forward_hook(lambda _, given, out: seen.append(out))
@@ -435,7 +436,7 @@ def test_the_networks_keys_reach_it(training, home, monkeypatch):
     assert [out.dtype for out in seen] == [torch.bfloat16, torch.float32]
     for images in (taken, seen):
         assert [x.is_contiguous(memory_format=torch.channels_last) for x in images] == [True, False]
-    assert len(asked) == 1
+    assert asked == [compiled.network, compiled.average]
 
 
 def test_a_model_that_cannot_take_the_image_is_refused_before_data_is_read(training, home, monkeypatch):
