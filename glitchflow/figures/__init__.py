@@ -4,22 +4,32 @@ In come energies with their axes, or tables as `metrics.json` holds them; out co
 Start with qplots.py (images) and curves.py (everything else, and the colours); the other files are one stage's each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from matplotlib import style
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterMathtext
 
+# of each function that draws: by matplotlib's own settings, which importing gwpy changes, and a user may
+drawn = style.context("default")
 
-def save(figure: Figure, target: Any, **options: Any) -> None:
-    """Save a figure with its words as they are: a `$` in a channel's name begins no formula, which need not be one."""
-    powers = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _powers(axis)}
-    for text in figure.findobj(Text):
-        if isinstance(text, Text) and text not in powers:
-            text.set_parse_math(False)
-    figure.savefig(target, **options)
+
+def save(figure: Figure, target: Any, settings: Mapping[str, Any] | None = None, **options: Any) -> None:
+    """Save a figure with its words as they are: a `$` in a channel's name begins no formula, which need not be one.
+
+    settings: other than matplotlib's own, such as `svg.fonttype`.
+    """
+    with style.context(["default", dict(settings or {})]):
+        powers = {
+            label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _powers(axis)
+        }
+        for text in figure.findobj(Text):
+            if isinstance(text, Text) and text not in powers:
+                text.set_parse_math(False)
+        figure.savefig(target, **options)
 
 
 def _powers(axis: Axis) -> Iterator[Text]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
+from glitchflow.figures import drawn
 from glitchflow.score.statistics import RESOLVABLE_EVENTS
 
 # Okabe & Ito: distinguishable with every common form of colour blindness. The first is the model's.
@@ -40,6 +41,7 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
+@drawn
 def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> Figure:
     """Draws training and validation loss of each epoch, the best validation epoch marked. Shapes: (epoch,) both."""
     figure, axis = empty_axes("epoch", f"{name} (normalised units)")
@@ -62,6 +64,7 @@ def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> 
     return figure
 
 
+@drawn
 def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Shares], label: str) -> Figure:
     """Draws shares of events against the energy threshold s, with their intervals as bands; (threshold,) each."""
     figure, axis = empty_axes("threshold s (normalised energy)", label)
@@ -75,6 +78,7 @@ def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Shares], label
     return figure
 
 
+@drawn
 def by_family(
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]], label: str, nothing: float, logarithmic: bool
 ) -> Figure:
@@ -111,6 +115,7 @@ def by_family(
     return figure
 
 
+@drawn
 def prices(
     points: Mapping[str, tuple[float, float]], cost: str, score: str, lower: bool, model: str
 ) -> Figure:
@@ -153,6 +158,7 @@ def _name(axis: Axes, points: Mapping[str, tuple[float, float]], model: str) -> 
         axis.annotate(name, points[name], offset, textcoords="offset points", fontsize=8, weight=weight)
 
 
+@drawn
 def roc(generators: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Draws the ROC of each generator, the model first, with its area; shaded where fewer than 10 events decide."""
     figure, axis = empty_axes("events wrongly vetoed", "events rightly vetoed", 5.6, 5.0)
@@ -179,6 +185,7 @@ def roc(generators: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
+@drawn
 def veto(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Draws efficiency against deadtime, logarithmic; hollow where fewer than 10 segments decide."""
     figure, axis = empty_axes("deadtime", "efficiency", 6.4, 4.4)
@@ -212,6 +219,7 @@ def veto(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
+@drawn
 def attribution(table: Mapping[str, Any]) -> Figure:
     """Draws the share of the vetoes that each witness, then each group carries, the most important first."""
     rows = [sorted(table[part], key=lambda row: -row["share"]) for part in ("witnesses", "groups")]
@@ -232,6 +240,7 @@ def attribution(table: Mapping[str, Any]) -> Figure:
     return figure
 
 
+@drawn
 def drift(table: Mapping[str, Any]) -> Figure:
     """Draws the share of the events that each witness puts out of the trusted range, quieter and louder."""
     channels = table["channels"]
@@ -253,6 +262,7 @@ def drift(table: Mapping[str, Any]) -> Figure:
     return figure
 
 
+@drawn
 def reliability(rows: Sequence[Mapping[str, float]]) -> Figure:
     """Draws how often a glitch came against how probable it was said to be, with 95 % intervals."""
     figure, axis = empty_axes("p(glitch) that was said", "share that had one", 4.6, 4.4)

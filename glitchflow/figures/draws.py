@@ -11,6 +11,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from glitchflow.figures import drawn
+
 SIDE = 5  # Q-plots along each edge of a mosaic
 GAP = 3  # pixels between them
 COLOURS = 16  # few, so that a page of them stays small
@@ -28,6 +30,7 @@ def mosaic(images: NDArray) -> NDArray[np.float32]:
     return tiles.transpose(0, 2, 1, 3).reshape(SIDE * (rows + GAP), -1)[:-GAP, :-GAP]
 
 
+@drawn
 def side_by_side(families: Mapping[str, tuple[NDArray, NDArray]], across: int = 1) -> Figure:
     """Draw of each family real Q-plots (E, F, T) and drawn ones beside them, `across` families in a row."""
     rows = -(-len(families) // across)

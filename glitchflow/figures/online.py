@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from glitchflow.figures import drawn
 from glitchflow.figures.curves import COLOURS
 from glitchflow.figures.qplots import qplot_row
 from glitchflow.signal.types import Array
@@ -22,6 +23,7 @@ STATES = {
 }
 
 
+@drawn
 def hour(
     now: int,
     minutes: Sequence[tuple[float, float, float]],
@@ -61,6 +63,7 @@ def hour(
     return figure
 
 
+@drawn
 def glitch(recorded: Array, cleaned: Array, frequency: Array, time: Array, title: str) -> Figure:
     """Draws Q-plots (F, T) of a glitch as it was recorded and as it came out, on one colour scale.
 

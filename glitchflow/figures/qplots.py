@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from glitchflow.figures import drawn
 from glitchflow.figures.curves import COLOURS
 from glitchflow.score.metrics import NOISE_ENERGY
 
@@ -48,6 +49,7 @@ def colour_scale(energies: Any, maximum: float | None = None) -> PowerNorm:
     return PowerNorm(0.5, vmin=0.0, vmax=max(top, 2 * NOISE_ENERGY), clip=False)
 
 
+@drawn
 def qplot_grid(
     images: Any,
     frequency: ArrayLike,
@@ -100,6 +102,7 @@ def frequency_axis(axis: Axes, frequency: ArrayLike) -> None:
     axis.tick_params(labelsize=8)
 
 
+@drawn
 def qplot_row(
     images: Mapping[str, Any],
     frequency: ArrayLike,
@@ -117,6 +120,7 @@ def qplot_row(
     )
 
 
+@drawn
 def event_gallery(
     recorded: Any,
     generated: Any,
@@ -136,6 +140,7 @@ def event_gallery(
     return qplot_grid(images, frequency, time, columns, names, colour_scale(images[:, 0], maximum), title)
 
 
+@drawn
 def witnesses_and_strain(
     energies: Any,
     channels: Sequence[str],
@@ -155,6 +160,7 @@ def witnesses_and_strain(
     return qplot_grid(images.swapaxes(0, 1), frequency, time, events, channels, scale, title)
 
 
+@drawn
 def series_rows(
     columns: Mapping[str, Any], channels: Sequence[str], time: ArrayLike, title: str = ""
 ) -> Figure:

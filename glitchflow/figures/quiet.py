@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from glitchflow.figures import drawn
 from glitchflow.figures.curves import COLOURS
 
 OWN = {"recorded": ("#999999", 2.2), "left": (COLOURS[0], 1.3)}  # colour and width of the strain's lines
 BELOW = 30.0  # times less than the quietest of the strain is shown: a thousandth of its power
 
 
+@drawn
 def quiet_time(
     frequency: NDArray, asd: Mapping[str, NDArray], coherence: Mapping[str, NDArray], unit: str
 ) -> Figure:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from glitchflow.figures import drawn
 from glitchflow.figures.curves import COLOURS
 
 MODES = ("strong", "weak")
@@ -25,6 +26,7 @@ class Measurement:
     waiting: float  # for data
 
 
+@drawn
 def draw_scaling(found: list[Measurement], title: str) -> Figure:
     """Speed, efficiency, and where the time of a step goes, against the number of workers."""
     figure = Figure(figsize=(12, 3.8), layout="constrained")

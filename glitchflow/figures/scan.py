@@ -7,12 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from glitchflow.figures import drawn
 from glitchflow.figures.curves import COLOURS
 
 SHOWN = 40  # witnesses at most: more can be read in scan.json
 CHOSEN, OTHER, CHANCE = COLOURS[0], COLOURS[7], COLOURS[1]
 
 
+@drawn
 def ranking(result: Mapping[str, Any]) -> Figure:
     """Draws significance, IoU and correlation of the most significant witnesses, a line each, the best on top.
 

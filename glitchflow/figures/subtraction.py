@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from glitchflow.figures import drawn
 from glitchflow.figures.curves import COLOURS
 from glitchflow.figures.qplots import colour_scale, frequency_axis, pixel_edges
 
@@ -34,6 +35,7 @@ class Subtracted:
     time: NDArray  # (T,) s from the event's GPS time
 
 
+@drawn
 def subtracted(events: Sequence[Subtracted]) -> Figure:
     """Draws an event a row: its white series about the loudest moment, what is removed over what was recorded and what
     is left beneath, and the Q-plots of all three on the colour scale of the recorded one."""

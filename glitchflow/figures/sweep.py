@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from glitchflow.figures import drawn
 from glitchflow.figures.curves import COLOURS
 
 
@@ -23,6 +24,7 @@ class Trial:
     samples_per_second: float
 
 
+@drawn
 def draw_trials(trials: list[Trial], metric: str) -> Figure:
     """The metric of each trial after each epoch, and its best against each key of the space."""
     scored = [trial for trial in trials if trial.score is not None]

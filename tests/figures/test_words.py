@@ -4,7 +4,6 @@ import io
 import re
 from html import unescape
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -37,8 +36,7 @@ def test_ticks_of_a_logarithmic_axis_stay_powers():
     axis.loglog([1, 4], [1, 1e6])  # of x minor ticks have labels too
     axis.set_title("$x^2$")
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        save(figure, buffer, format="svg")
+    save(figure, buffer, {"svg.fonttype": "none"}, format="svg")
     words = re.sub(r"<!--.*?-->", "", buffer.getvalue())
     assert "mathdefault" not in words
     assert "$x^2$" in words

@@ -3,9 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -18,7 +16,7 @@ from glitchflow.figures import save
 COLOURS = {"#000000": "currentColor", "#222222": "currentColor", "#dddddd": "var(--line)"}
 COLOURS |= {"#555555": "var(--grey)", "#eeeeee": "var(--shade)", "#ffffff": "var(--back)"}
 COLOURS |= {"#0072b2": "var(--network)"}
-SVG: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "glitchflow"}
+SVG = {"svg.fonttype": "none", "svg.hashsalt": "glitchflow"}
 ENVELOPE = 300  # stretches of a long series
 _NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
@@ -29,8 +27,7 @@ def svg(figure: Figure) -> Markup:
     for axis in figure.axes:
         axis.patch.set_visible(False)
     buffer = io.StringIO()
-    with matplotlib.rc_context(SVG):
-        save(figure, buffer, format="svg", metadata=_NOTHING)
+    save(figure, buffer, SVG, format="svg", metadata=_NOTHING)
     text = re.sub(r"\s*\n\s*", "\n", buffer.getvalue()[buffer.getvalue().index("<svg") :])
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'(?<= )d="[^"]*"', _shortened, text)
