@@ -19,10 +19,19 @@ from glitchflow.config.analysis import (
     Veto,
 )
 from glitchflow.config.base import Local, Section, key
-from glitchflow.config.generate import Generate
 from glitchflow.config.reads import Reads
 from glitchflow.config.recorded import Ingest
-from glitchflow.config.sections import Cluster, Derived, QPlot, Series, Simulate, Split, Store, Whiten
+from glitchflow.config.sections import (
+    Cluster,
+    Derived,
+    Generate,
+    QPlot,
+    Series,
+    Simulate,
+    Split,
+    Store,
+    Whiten,
+)
 from glitchflow.config.stretch import Stretch
 from glitchflow.config.training import Loader, Mlflow, Model, Train, Tune
 

@@ -7,6 +7,7 @@
 Every store, and everything else that is made in parts, is made by it.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -125,12 +126,14 @@ def over_tasks(cluster: Cluster, label: str) -> Callable[[Callable[[Any], Any], 
     return over
 
 
-def cluster_gpus(cluster: Cluster) -> float:
-    """How many GPUs the nodes of the cluster have."""
+def cluster_gpus(cluster: Cluster) -> tuple[float, int]:
+    """How many GPUs the cluster has, and how many CPUs, rounded up, the node has for each that has most of them."""
     with session(cluster.address, cluster.cpus):
         import ray
 
-        return float(ray.cluster_resources().get("GPU", 0))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and "GPU" in node["Resources"]]
+        most = max((math.ceil(node.get("CPU", 0) / node["GPU"]) for node in nodes), default=0)
+        return sum(node["GPU"] for node in nodes), most
 
 
 def on_every_cpu(job: Job, cluster: Cluster) -> list[Any]:

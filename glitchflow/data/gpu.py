@@ -7,7 +7,6 @@ part of the memory: none waits for another, and none can fill it.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import floor
 from socket import gethostname
 
 import torch
@@ -30,23 +29,26 @@ def sharing(settings: Generate, cluster: Cluster) -> int:
     """
     if settings.device == "cpu":
         return 0
-    there = cluster_gpus(cluster)
+    there, cpus = cluster_gpus(cluster)
+    # Ray fills one GPU before it takes the next: with more to each than there are CPUs, some would have none
+    tasks = max(1, min(settings.tasks_per_gpu, cpus))
     if settings.device == "gpu" and not there:
         raise InputError(
             "generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
         )
     if settings.device == "auto" and there:
-        say(
-            f"generate.device = auto: the cluster has {there:g} GPU(s), each shared by {settings.tasks_per_gpu} tasks"
-        )
+        say(f"generate.device = auto: the cluster has {there:g} GPU(s), each shared by {tasks} task(s)")
     if not there:
         say("generate.device = auto: the cluster has no GPU, Q-plots are made on its CPUs")
-    return settings.tasks_per_gpu if there else 0
+    return tasks if there else 0
 
 
 def share(tasks: int) -> float:
-    """Returns the part of a GPU that each of so many tasks asks Ray for; 0 for none."""
-    return floor(FINEST / tasks) / FINEST if tasks else 0.0
+    """Returns the part of a GPU that each of so many tasks asks Ray for, never the whole; 0 for none.
+
+    A process that had a whole one would be ended after its task.
+    """
+    return min(FINEST // tasks, FINEST - 1) / FINEST if tasks else 0.0
 
 
 def to_gpu(engine: QTransform, tasks: int) -> QTransform:

@@ -1,5 +1,8 @@
 """GPUs that tasks share: who gets one, what is said, and that the store is a CPU's within rounding."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,29 @@ from glitchflow.signal import batch_invariant as kernels
 GPU = {"device": "gpu", "tasks_per_gpu": 2}
 CLOSE = 1e-4  # of an event's largest energy
 SEARCH = {"q": None, "qrange": [9, 32], "frange": [12, 90], "shape": [16, 16], "select": "channel"}
+
+# A Ray counts the GPUs that it is told of, there or not
+SHARED = """
+import json, os, time
+from functools import partial
+from glitchflow import cluster
+from glitchflow.config import Cluster, Generate
+from glitchflow.data.build import MIB, Job, cluster_gpus, run_tasks
+from glitchflow.data.gpu import share, sharing
+
+def where(part):
+    time.sleep(0.2)
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+cluster._token()
+import ray
+ray.init = partial(ray.init, num_gpus=2)
+with cluster.session(cpus=4):
+    there, tasks = cluster_gpus(Cluster()), sharing(Generate(device="gpu"), Cluster())
+    job = Job(where, "where", 50 * MIB, gpu=share(tasks))
+    found = run_tasks(job, dict.fromkeys(range(24), 1), Cluster())
+    print(json.dumps([there, tasks, list(found.values())]))
+"""
 
 needs_gpu = [
     pytest.mark.gpu,
@@ -44,25 +70,33 @@ def test_a_cluster_without_gpus(capsys):
 
 
 def test_auto_says_that_it_takes_gpus(monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: 4.0)
+    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (4.0, 12))
     assert gpu.sharing(Generate(device="auto", tasks_per_gpu=3), Cluster()) == 3
     said = capsys.readouterr().err
-    assert said == "generate.device = auto: the cluster has 4 GPU(s), each shared by 3 tasks\n"
-    assert gpu.sharing(Generate(device="gpu"), Cluster()) == 16
+    assert said == "generate.device = auto: the cluster has 4 GPU(s), each shared by 3 task(s)\n"
+    assert gpu.sharing(Generate(device="gpu"), Cluster()) == 12
 
 
 @pytest.mark.parametrize("tasks", [1, 3, 7, 16, 64])
 def test_as_many_tasks_as_one_says_fit_on_a_gpu(tasks):
     part = gpu.share(tasks)
-    assert tasks * part <= 1 < (tasks + 1) * part
+    assert part < 1 and tasks * part <= 1 < (tasks + 1) * part
     assert part * gpu.FINEST == pytest.approx(round(part * gpu.FINEST))  # or Ray would round it, perhaps up
+
+
+def test_tasks_are_spread_over_all_gpus_and_keep_their_processes():
+    ran = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True, check=True)
+    there, tasks, found = json.loads(ran.stdout.splitlines()[-1])
+    assert (there, tasks) == ([2, 2], 2)
+    assert {device for _, device in found} == {"0", "1"}
+    assert len({pid for pid, _ in found}) < len(found) / 2
 
 
 @pytest.mark.usefixtures("ray_session")
 def test_a_gpu_that_torch_cannot_use_is_a_line_and_never_a_cpu(tmp_path, monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("it can")
-    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: 1.0)
+    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (1.0, 2))
     experiment = small(tmp_path, generate=GPU)
     with pytest.raises(
         RunError, match=r"^generate\.device: \S+: Ray gives a GPU that torch .* cannot use: "
