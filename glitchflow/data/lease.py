@@ -113,7 +113,8 @@ def hold(path: objects.Location) -> Iterator[Callable[[], None]]:
 
     What is guarded need not be there yet. Of an owner on another host one heartbeat is awaited: after a power cut a
     job comes back sooner than its own lease falls silent.
-    Raises `Held` where another driver holds it, `RunError` from the check where one has taken it.
+    Raises `Held` where another driver holds it, and from the check, or in the place of another error, where one has
+    taken it.
     """
     place, name = objects.parted(path)
     absent = _absent(place)
@@ -126,6 +127,11 @@ def hold(path: objects.Location) -> Iterator[Callable[[], None]]:
     thread.start()
     try:
         yield mine.check
+    except Held:
+        raise
+    except Exception:
+        mine.check()  # whoever took it over has taken away what is missing here now
+        raise
     finally:
         mine.stop.set()
         thread.join()

@@ -80,7 +80,7 @@ def test_a_second_driver_is_refused(path):
     with (
         lease.hold(path),
         pytest.raises(
-            RunError, match=rf"another run is writing it \(process {os.getpid()} on .*heard of 0 s ago"
+            RunError, match=rf"another run is writing it \(process {os.getpid()} on .*heard of \d+ s ago"
         ),
         lease.hold(path),
     ):
@@ -250,6 +250,26 @@ def test_a_process_id_used_again_is_not_the_driver(path):
     leave(path, started="1")
     with lease.hold(path):
         assert read(path)["started"] != "1"
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_is_missing_after_a_take_over_is_told_as_that(path, monkeypatch, finished):
+    """As the directory in which `clean` was writing, which the other one has put into its place."""
+    monkeypatch.setattr(lease, "BEAT", 0.05)
+    monkeypatch.setattr(lease, "SILENT", 0.3)
+    with pytest.raises(lease.Held, match="another run has taken it over"), lease.hold(path):
+        monkeypatch.setattr(lease._Lease, "beat_once", lambda mine: None)  # this process stands still
+        time.sleep(0.4)
+        if finished:
+            (path.parent / NAME).unlink()
+        else:
+            leave(path, host="elsewhere")
+        raise FileNotFoundError(2, "No such file or directory")
+
+
+def test_an_error_of_who_still_holds_it_stays_what_it_is(path):
+    with pytest.raises(FileNotFoundError), lease.hold(path):
+        raise FileNotFoundError(2, "No such file or directory")
 
 
 def test_who_was_replaced_notices_and_leaves_the_lease_alone(path, monkeypatch):
