@@ -54,6 +54,7 @@ FREE = HARMLESS | {
     "train.epochs",
     "train.workers",
     "train.early_stop",
+    "train.autotune",
     "train.init_from",  # counts at the beginning only; the checkpoint may be gone by now
     "train.init_normalisation",
 }
@@ -300,13 +301,19 @@ def _same_run(training: Training, directory: Path) -> None:
     found = checkpoint.by_step(directory / "checkpoints")
     if not found:
         return
-    before, now = (
-        _keys(tree) for tree in (checkpoint.open_checkpoint(found[-1]).meta.config, training.to_json())
+    default, before, now = map(
+        _keys,
+        (
+            training_of(Experiment()).to_json(),  # of keys that there were not when it was begun
+            checkpoint.open_checkpoint(found[-1]).meta.config,
+            training.to_json(),
+        ),
     )
+    before = default | before
     for key, value in now.items():
-        if before.get(key) != value and key not in FREE:
+        if before[key] != value and key not in FREE:
             raise InputError(
-                f"{directory}: was begun with {key} = {before.get(key)}, not {value};"
+                f"{directory}: was begun with {key} = {before[key]}, not {value};"
                 " --overwrite it or choose another workdir"
             )
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from helpers import linked, small
 
+from glitchflow.config import Train
 from glitchflow.data import lease
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
-from glitchflow.train.fit import accelerated, ended, fallen, fit
+from glitchflow.train.fit import accelerated, ended, fallen, fit, run_workers
 from glitchflow.train.loop import train
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune.sweep import sweep
@@ -38,6 +39,37 @@ def test_other_settings_are_refused(trained_run):
     other = trained_run.model_copy(update={"model": trained_run.model.model_copy(update={"width": 6})})
     with pytest.raises(InputError, match=r"was begun with model.width = 4, not 6; --overwrite it"):
         fit(other)
+
+
+def test_a_key_that_there_was_not_when_a_run_was_begun_has_its_default(trained_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("glitchflow.train.fit.launch", without_ray)
+    here = run_of_its_own(trained_run, tmp_path)
+    shutil.copytree(Path(trained_run.workdir) / "train", tmp_path / "train")
+    last = checkpoint.by_step(tmp_path / "train" / "checkpoints")[-1] / "meta.json"
+    meta = json.loads(last.read_text())
+    del meta["config"]["train"]["precision"], meta["config"]["loader"]["drop"], meta["sha256"]["meta.json"]
+    last.write_text(json.dumps(meta))
+    assert fit(here).exists()
+    other = here.model_copy(update={"train": here.train.model_copy(update={"precision": "tf32"})})
+    with pytest.raises(InputError, match=r"was begun with train.precision = float32, not tf32; --overwrite"):
+        fit(other)
+
+
+def test_the_workers_wait_for_each_other_as_long_as_is_said(tmp_path, monkeypatch):
+    given = {}
+
+    class Trainer:
+        """In place of Ray Train's."""
+
+        def __init__(self, _function, **settings):
+            given.update(settings)
+
+        def fit(self):
+            """Train nothing."""
+
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", Trainer)
+    run_workers(lambda _: None, {}, Train(timeout=7.5), tmp_path, False)
+    assert given["torch_config"].timeout_s == 7.5
 
 
 @pytest.mark.parametrize("running", [True, False])

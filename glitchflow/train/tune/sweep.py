@@ -68,7 +68,7 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
             )
         begun = _begun_with(training_of(experiment), settings, dataset)
         if not overwrite:
-            _same_sweep(directory, begun)
+            _same_sweep(directory, _begun_with(training_of(Experiment()), Tune(), dataset), begun)
         _check(experiment, wanted, dataset, directory / "none")
         largest = _largest(settings, experiment.train)
         enough(largest, experiment.cluster)
@@ -191,13 +191,13 @@ def _begun_with(training: Training, settings: Tune, dataset: Dataset) -> dict[st
     return {key: value for key, value in kept.items() if key not in FREE}
 
 
-def _same_sweep(directory: Path, now: dict[str, Any]) -> None:
-    """Refuse to go on with a sweep that was begun with other settings."""
-    before = read(directory, "sweep.json", dict[str, Any]) or now
+def _same_sweep(directory: Path, default: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with a sweep that was begun with other settings. default: of keys that there were not then."""
+    before = default | (read(directory, "sweep.json", dict[str, Any]) or now)
     for key in now:
-        if before.get(key) != now[key]:
+        if before[key] != now[key]:
             raise InputError(
-                f"{directory}: was begun with {key} = {before.get(key)}, not {now[key]};"
+                f"{directory}: was begun with {key} = {before[key]}, not {now[key]};"
                 " --overwrite it or choose another workdir"
             )
 
