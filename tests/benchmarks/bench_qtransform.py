@@ -16,12 +16,14 @@ ml4gw is compared where it is installed. ml4gw 0.8.5 wants torch < 2.11, so that
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -214,6 +216,23 @@ def report(geometry: Geometry, threads: int, rounds: int) -> bool:
     return met
 
 
+def taken_by_cuda() -> None:
+    """What a process that transforms on a GPU takes of the host's memory and of the GPU's, beside its tensors."""
+    series = series_of(NOTEBOOK)[:1]
+    transform = QTransform(NOTEBOOK.duration, NOTEBOOK.sample_rate, **NOTEBOOK.ours)
+    transform(series)
+    before = resident()
+    transform.cuda()(series).cpu()
+    free, whole = torch.cuda.mem_get_info()  # also what others take of it
+    host, device = resident() - before, whole - free - torch.cuda.memory_reserved()
+    print(f"CUDA takes {host / 2**20:,.0f} MiB of the host's memory, {device / 2**20:,.0f} MiB of the GPU's")
+
+
+def resident() -> int:
+    """Bytes that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def on_gpu(geometry: Geometry, rounds: int) -> None:
     """Rows of one geometry: events per second by gwpy, by one CPU thread, and by a GPU."""
     few = series_of(geometry)
@@ -265,6 +284,7 @@ def main() -> int:
     if arguments.gpu:
         torch.set_num_threads(1)
         print(f"{torch.cuda.get_device_name()}; {cpu_name()}; torch {torch.__version__}")
+        taken_by_cuda()
         for geometry in (NOTEBOOK, DETECTOR):
             on_gpu(geometry, rounds)
         return 0
