@@ -122,7 +122,7 @@ STAGES = {
     "doctor": Stage(
         "glitchflow.site.doctor:doctor",
         "Say what on this machine or cluster would make a run fail, and what to do. Status 1 where something would.",
-        "workdir " + MADE.format("simulate ingest") + " train",
+        "workdir generate " + MADE.format("simulate ingest") + " train",
         says="doctor: nothing that would break a run, in {seconds:.1f} s",
         required=False,
         writes=False,

@@ -21,7 +21,7 @@ from glitchflow.cluster import at_hand, one_session
 from glitchflow.config import Cluster, Experiment, Generate
 from glitchflow.data.build import Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of, differences
-from glitchflow.data.gpu import share, sharing
+from glitchflow.data.gpu import share, sharing, told
 from glitchflow.data.memory import Shape, making, refuse_oversize
 from glitchflow.data.normalise import reduce_statistics, stored_loudness
 from glitchflow.data.objects import Location
@@ -124,6 +124,8 @@ def _make(
             first.cache_clear()  # it would hold what it read until the end
             # ready images are never transformed
             tasks = 0 if content.ingest.qplots_from else sharing(settings, cluster)
+            if settings.device == "auto":
+                say(told(settings, tasks))
             run_tasks(_job(writer, runs, parts, cluster, made, tasks), parts, cluster, writer.check)
         if not writer.dataset.complete and not writer.missing():
             _finish(writer)

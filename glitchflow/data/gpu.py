@@ -14,7 +14,6 @@ import torch
 from glitchflow.config import Cluster, Generate
 from glitchflow.data.build import MIB, cluster_gpus
 from glitchflow.errors import InputError, RunError
-from glitchflow.progress import say
 from glitchflow.signal.qtransform import QTransform
 
 # bytes of a GPU that a process takes before it holds a tensor: CUDA's context, its libraries' kernels, plans of FFTs
@@ -23,7 +22,7 @@ FINEST = 10_000  # Ray counts in parts of so many
 
 
 def sharing(settings: Generate, cluster: Cluster) -> int:
-    """Returns how many tasks share a GPU; 0: they compute on CPUs. Of `auto` it says which.
+    """Returns how many tasks share a GPU; 0: they compute on CPUs.
 
     Raises `InputError` where the cluster has no GPU and one is asked for.
     """
@@ -36,11 +35,14 @@ def sharing(settings: Generate, cluster: Cluster) -> int:
         raise InputError(
             "generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
         )
-    if settings.device == "auto" and there:
-        say(f"generate.device = auto: the cluster has {there:g} GPU(s), each shared by {tasks} task(s)")
-    if not there:
-        say("generate.device = auto: the cluster has no GPU, Q-plots are made on its CPUs")
     return tasks if there else 0
+
+
+def told(settings: Generate, tasks: int) -> str:
+    """Says where Q-plots are made, by so many tasks that share a GPU."""
+    where = f"GPUs, {tasks} task(s) on each" if tasks else "CPUs"
+    none = ": the cluster has no GPU" if settings.device == "auto" and not tasks else ""
+    return f"generate.device = {settings.device}{none}: Q-plots are made on {where}"
 
 
 def share(tasks: int) -> float:

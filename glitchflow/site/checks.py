@@ -276,11 +276,10 @@ def clocks(f: Facts) -> Iterator[Finding]:
 
 
 def experiment(f: Facts) -> Iterator[Finding]:
-    """Says what the stage itself would refuse, and what a training would take."""
+    """Says what the stage itself would refuse, and what it would run on."""
     for text in f.refusals:
         yield Finding("FAIL", text, "the stage would say the same")
-    if f.device:
-        yield f.device
+    yield from f.devices
 
 
 CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {

@@ -10,14 +10,14 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from glitchflow.cluster import available_memory, named_address, session
-from glitchflow.config import Experiment, Train
+from glitchflow.config import Cluster, Experiment, Generate, Train
 from glitchflow.errors import InputError, RunError
 from glitchflow.site import probe
 from glitchflow.site.checks import judge
@@ -40,7 +40,8 @@ def doctor(experiment: Experiment | None, address: str = "") -> None:
         facts = gather(_places([str(Path.cwd())]), address)
     else:
         places, cluster = _places([experiment.workdir, str(experiment.dataset)]), experiment.cluster
-        facts = gather(places, cluster.address, cluster.cpus, partial(_device, experiment.train))
+        asked = [partial(_device, experiment.train), partial(_made_on, experiment.generate, cluster)]
+        facts = gather(places, cluster.address, cluster.cpus, asked)
         facts = _with_dataset(facts, experiment)
     screen, failed = judged(facts)
     print(screen, flush=True)  # before the line on standard error, where both go to one place
@@ -61,12 +62,12 @@ def judged(facts: Facts) -> tuple[str, list[str]]:
 
 
 def gather(
-    places: list[str], address: str = "", cpus: int | None = None, fits: Callable[[], Finding] | None = None
+    places: list[str], address: str = "", cpus: int | None = None, asked: Sequence[Callable[[], Finding]] = ()
 ) -> Facts:
     """Ask this process, Ray and its nodes.
 
-    places: where a run writes; address, cpus: of Ray, as for `session`; fits: what a training would run on; raises
-    `InputError` where the cluster that has been joined cannot hold it.
+    places: where a run writes; address, cpus: of Ray, as for `session`; asked: what stages would run on; they
+    raise `InputError` where the cluster that has been joined cannot hold that.
     """
     address = named_address(address)
     facts = Facts(
@@ -78,7 +79,7 @@ def gather(
     facts = replace(facts, taken=[] if address else [p for p in USUAL if not probe.call("127.0.0.1", p)])
     try:
         with session(address, cpus):
-            return _together(_of_ray(replace(facts, token=_token()), fits))
+            return _together(_of_ray(replace(facts, token=_token()), asked))
     except RunError as error:
         return _together(replace(facts, ray=str(error)))
 
@@ -130,8 +131,15 @@ def _device(settings: Train) -> Finding:
     return Finding("ok", f"train.device = {settings.device}: {settings.workers} worker(s), on {where}")
 
 
-def _of_ray(facts: Facts, fits: Callable[[], Finding] | None) -> Facts:
-    """What Ray knows of its nodes, and what a training would say to them."""
+def _made_on(settings: Generate, cluster: Cluster) -> Finding:
+    """What Q-plots would be made on. Raises `InputError` where there is no such device."""
+    from glitchflow.data.gpu import sharing, told
+
+    return Finding("ok", told(settings, sharing(settings, cluster)))
+
+
+def _of_ray(facts: Facts, asked: Sequence[Callable[[], Finding]]) -> Facts:
+    """What Ray knows of its nodes, and what stages would say to them."""
     import ray
 
     nodes = ray.nodes()
@@ -143,11 +151,11 @@ def _of_ray(facts: Facts, fits: Callable[[], Finding] | None) -> Facts:
             f"{n['NodeManagerHostname']} ({n['NodeManagerAddress']})" for n in nodes if not n["Alive"]
         ),
     )
-    try:
-        if fits:
-            facts = replace(facts, device=fits())
-    except InputError as error:
-        facts = replace(facts, refusals=[str(error)])
+    for ask in asked:
+        try:
+            facts = replace(facts, devices=[*facts.devices, ask()])
+        except InputError as error:
+            facts = replace(facts, refusals=[*facts.refusals, str(error)])
     if not facts.address:
         return facts  # the one node is this machine
     ids = {name: node["NodeID"] for name, node in alive.items()}

@@ -40,7 +40,7 @@ class Facts:
     offsets: dict[str, tuple[float, float]] = field(default_factory=dict)  # s ahead of this clock, +- s
     need: tuple[str, float, int] | None = None  # the dataset to come: place, bytes, files
     refusals: list[str] = field(default_factory=list)  # what the stages would say to the experiment
-    device: Finding | None = None  # what its training would run on
+    devices: list[Finding] = field(default_factory=list)  # what they would run on
 
     @property
     def machines(self) -> dict[str, dict[str, Any]]:

@@ -54,7 +54,7 @@ needs_gpu = [
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_cluster_without_gpus(capsys):
+def test_a_cluster_without_gpus(tmp_path, capsys):
     assert gpu.sharing(Generate(), Cluster()) == 0
     if torch.cuda.is_available():
         pytest.skip("the cluster has one")
@@ -63,17 +63,16 @@ def test_a_cluster_without_gpus(capsys):
     assert str(error.value) == (
         "generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
     )
-    assert not capsys.readouterr().err
-    assert gpu.sharing(Generate(device="auto"), Cluster()) == 0
-    said = capsys.readouterr().err
-    assert said == "generate.device = auto: the cluster has no GPU, Q-plots are made on its CPUs\n"
+    generate(small(tmp_path, generate={"device": "auto"}))
+    said = capsys.readouterr().err.splitlines()
+    assert "generate.device = auto: the cluster has no GPU: Q-plots are made on CPUs" in said
 
 
-def test_auto_says_that_it_takes_gpus(monkeypatch, capsys):
+def test_a_cluster_with_gpus(monkeypatch):
     monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (4.0, 12))
-    assert gpu.sharing(Generate(device="auto", tasks_per_gpu=3), Cluster()) == 3
-    said = capsys.readouterr().err
-    assert said == "generate.device = auto: the cluster has 4 GPU(s), each shared by 3 task(s)\n"
+    auto = Generate(device="auto", tasks_per_gpu=3)
+    assert gpu.sharing(auto, Cluster()) == 3
+    assert gpu.told(auto, 3) == "generate.device = auto: Q-plots are made on GPUs, 3 task(s) on each"
     assert gpu.sharing(Generate(device="gpu"), Cluster()) == 12
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 from helpers import small
 
 from glitchflow.config import Train
@@ -133,7 +134,7 @@ READ_ONLY = {**EXCHANGE, "n2": {"/scratch": {"write": "Read-only file system", H
          "n2: 8 CPUs may be used, Ray offers 8, OMP_NUM_THREADS=64"),
         ({"offsets": {"n2": (-2.0, 0.1)}}, "clocks", "warn", "n2: 2.0 s behind this one"),
         ({"offsets": {"n2": (11.0, 0.1)}}, "clocks", "FAIL", "n2: 11.0 s ahead of this one"),
-        ({"device": Finding("warn", "the workers get CPUs", "more GPUs")}, "config", "warn", "the workers get CPUs"),
+        ({"devices": [Finding("warn", "the workers get CPUs", "more GPUs")]}, "config", "warn", "the workers get CPUs"),
         ({"refusals": ["train.workers = 9: must divide"]}, "config", "FAIL", "train.workers = 9: must divide"),
     ],
 )  # fmt: skip
@@ -172,6 +173,7 @@ def test_this_machine_and_an_experiment(ray_session, tmp_path, capsys):
     doctor(experiment)
     screen = capsys.readouterr().out
     assert "ok    config      train.device = cpu: 2 worker(s), on CPUs" in screen.splitlines()
+    assert "ok    config      generate.device = cpu: Q-plots are made on CPUs" in screen.splitlines()
     assert f"ok    storage     {tmp_path}: written and read here" in screen.splitlines()
     assert "the dataset needs 0.0" in screen
     assert list(tmp_path.iterdir()) == [], "nothing is left"
@@ -199,12 +201,15 @@ def test_what_auto_would_take_is_said(monkeypatch, gpus, level, text):
 
 def test_what_this_experiment_cannot_do_here(ray_session, tmp_path, capsys):
     (tmp_path / "file").touch()
-    experiment = small(tmp_path / "file" / "run", train={"workers": 4}, loader={"lanes": 4})
+    changes = {"train": {"workers": 4}, "loader": {"lanes": 4}, "generate": {"device": "gpu"}}
+    experiment = small(tmp_path / "file" / "run", **changes)
     with pytest.raises(RunError, match=r"^doctor: would break a run: config, storage$"):
         doctor(experiment)
     screen = capsys.readouterr().out
     assert f"FAIL  storage     here: {tmp_path}/file: cannot write: Not a directory" in screen
     assert "FAIL  config      train.workers = 4: needs 4 CPUs, the cluster has 2" in screen
+    none = "FAIL  config      generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
+    assert (none in screen) == (not ray.cluster_resources().get("GPU"))
 
 
 def test_ports_interfaces_and_files_as_they_are(tmp_path, monkeypatch):
