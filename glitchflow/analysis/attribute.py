@@ -175,7 +175,7 @@ def _run(path: Path, work: Work, names: list[str], content: str, cluster: Cluste
         shape, channels = Shape.stored(work.dataset), len(network.meta.channels)
         needed = predicting(network.kind, shape, channels, 1, work.batch).total + work.images.nbytes
         make = partial(leave_out_shard, work, writer.dataset)
-        job = Job(make, "witnesses left out", needed, gpu=1)
+        job = Job(make, "witnesses left out", needed, accelerated=True)
         run_tasks(job, sizes(layout, writer.missing()), cluster, writer.check)
         if not writer.dataset.complete:
             writer.collect()

@@ -78,7 +78,7 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
             make,
             "predictions",
             _memory(networks, dataset, batch).total,
-            gpu=1,
+            accelerated=True,
             smaller="infer.batch",
         )
         run_tasks(job, sizes(dataset.layout, missing), experiment.cluster, writer.check)

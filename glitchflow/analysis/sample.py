@@ -74,7 +74,7 @@ def sample(experiment: Experiment, overwrite: bool = False) -> Path:
         if missing:
             say(f"drawing from {found.path.name} of {found.meta.model['name']}")
         memory = drawing(found.normalisation.samples).total
-        job = Job(partial(draw_shard, writer.dataset, wanted), "draws", memory, gpu=1)
+        job = Job(partial(draw_shard, writer.dataset, wanted), "draws", memory, accelerated=True)
         run_tasks(job, sizes(writer.layout, missing), experiment.cluster, writer.check)
         if not writer.dataset.complete:
             writer.collect()

@@ -165,11 +165,6 @@ class Generate(Section):
         "what Q-plots are made on; auto: GPUs where the cluster has them. A GPU's agree with a CPU's within rounding,"
         " not to the last bit",
     )
-    tasks_per_gpu: int = key(
-        16,
-        "tasks that share a GPU, each with its part of its memory: a core simulates what takes it little",
-        gt=0,
-    )
 
 
 class Split(Section):
@@ -219,3 +214,9 @@ class Cluster(Section):
 
     address: str = key("", "running Ray cluster; empty: RAY_ADDRESS, else an embedded local Ray")
     cpus: int | None = key(None, "CPUs of the embedded Ray; null: those this process may use", gt=0)
+    tasks_per_gpu: int = key(
+        16,
+        "tasks that share a GPU, of stages that use one, but no more than there are CPUs for each: every task has work"
+        " for a core too",
+        gt=0,
+    )

@@ -28,6 +28,7 @@ AHEAD = 2  # tasks per CPU in flight: one at work, and one whose start-up nobody
 RETRIES = 3  # of a task whose worker or node died; its own errors are never tried again
 LOOK = 1.0  # s at most between looks at the lease
 LAST = 60.0  # s that running tasks get to finish in, after an error
+FINEST = 10_000  # parts of a GPU that Ray counts in
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,16 @@ class Job:
     """What is done to every part.
 
     make: called with a part, in a process of its own; sent to the cluster once. memory: bytes that a task is projected
-    to hold at most, which Ray keeps free for it. gpu: the share of a GPU that a task gets where there is one. here:
-    whether all parts together take less than a Ray and its processes to start: they are made in this one then, unless
-    there is a Ray. smaller: the key that makes a task hold less.
+    to hold at most, which Ray keeps free for it. accelerated: whether a task gets its share of a GPU where there
+    is one. here: whether all parts together take less than a Ray and its processes to start: they are made in this one
+    then, unless there is a Ray. smaller: the key that makes a task hold less.
     """
 
     make: Callable[[Any], Any]
     label: str
     memory: int
     unit: str = "events"
-    gpu: float = 0.0
+    accelerated: bool = False
     here: bool = False
     smaller: str = "store.shard_mb"
 
@@ -71,7 +72,7 @@ def run_tasks(
     with session(cluster.address, cluster.cpus), track(sum(parts.values()), job.label, job.unit) as advance:
         import ray
 
-        submit, slots = _task(job), AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        submit, slots = _task(job, cluster), AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting, running = deque(parts), dict[Any, Hashable]()
         done, began = 0, time.monotonic()
         try:
@@ -127,13 +128,14 @@ def over_tasks(cluster: Cluster, label: str) -> Callable[[Callable[[Any], Any], 
 
 
 def cluster_gpus(cluster: Cluster) -> tuple[float, int]:
-    """How many GPUs the cluster has, and how many CPUs, rounded up, the node has for each that has most of them."""
+    """How many GPUs the cluster has, and how many tasks share each: no more than the node with most CPUs for each has,
+    for Ray fills one GPU before it takes the next, and would leave some without a task."""
     with session(cluster.address, cluster.cpus):
         import ray
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and "GPU" in node["Resources"]]
         most = max((math.ceil(node.get("CPU", 0) / node["GPU"]) for node in nodes), default=0)
-        return sum(node["GPU"] for node in nodes), most
+        return sum(node["GPU"] for node in nodes), min(cluster.tasks_per_gpu, most)
 
 
 def on_every_cpu(job: Job, cluster: Cluster) -> list[Any]:
@@ -143,12 +145,12 @@ def on_every_cpu(job: Job, cluster: Cluster) -> list[Any]:
         import ray
 
         count = max(1, min(available_cpus(), int(ray.cluster_resources().get("CPU", 1))))
-        submit = _task(job)
+        submit = _task(job, cluster)
         ray.get([submit(0) for _ in range(count)])
         return [_result(reference, job, 1) for reference in [submit(1 + k) for k in range(count)]]
 
 
-def _task(job: Job) -> Callable[[Any], Any]:
+def _task(job: Job, cluster: Cluster) -> Callable[[Any], Any]:
     """Submits a part. Raises `RunError` where it would wait for memory for ever."""
     import ray
 
@@ -160,14 +162,14 @@ def _task(job: Job) -> Callable[[Any], Any]:
             f"{job.label}: a task needs {job.memory / MIB:,.0f} MiB, and no node of the cluster has more than"
             f" {largest / MIB:,.0f} MiB for tasks; a smaller {job.smaller} makes smaller tasks"
         )
-    gpu = job.gpu if ray.cluster_resources().get("GPU", 0) else 0
-    # 0 is any number. Ray ends a process after each task that had a GPU, so that no memory of it stays taken; one with
-    # a share is kept, with what it has imported, and keeps its GPU and its part of the memory to the next task's end
+    _, sharing = cluster_gpus(cluster) if job.accelerated else (0, 0)
+    # Ray ends a process after each task that had a GPU, unless it is told that it may have any number (0) of them: the
+    # next one would import everything, and open the GPU, anew
     task = ray.remote(
-        num_cpus=1, num_gpus=gpu, max_calls=int(gpu >= 1), max_retries=RETRIES, memory=job.memory
+        num_cpus=1, num_gpus=share(sharing), max_calls=0, max_retries=RETRIES, memory=job.memory
     )(_call)
     shared = ray.put(job.make)
-    return lambda part: task.remote(shared, part)
+    return lambda part: task.remote(shared, part, sharing)
 
 
 def _result(reference: Any, job: Job, part: Any) -> Any:
@@ -184,6 +186,21 @@ def _result(reference: Any, job: Job, part: Any) -> Any:
         raise died(f"{job.label}, part {part}: its task died, and three more after it", error, 0) from None
 
 
-def _call(make: Callable[[Any], Any], part: Any) -> Any:
+def share(tasks: int) -> float:
+    """Returns the part of a GPU that each of so many tasks asks Ray for; 0 for none."""
+    return FINEST // tasks / FINEST if tasks else 0.0
+
+
+def _call(make: Callable[[Any], Any], part: Any, sharing: int) -> Any:
+    """Make a part. Raises `RunError` where the GPU has not the memory that is asked of it."""
+    import torch
+
     threads(1)
-    return make(part)
+    try:
+        return make(part)
+    except torch.OutOfMemoryError:
+        free, whole = torch.cuda.mem_get_info()
+        raise RunError(
+            f"cluster.tasks_per_gpu = {sharing}: a task's part of the GPU is too little, or others fill it:"
+            f" {free / MIB:,.0f} of {whole / MIB:,.0f} MiB are free; fewer tasks get more"
+        ) from None

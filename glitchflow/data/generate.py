@@ -21,7 +21,7 @@ from glitchflow.cluster import at_hand, one_session
 from glitchflow.config import Cluster, Experiment, Generate
 from glitchflow.data.build import Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of, differences
-from glitchflow.data.gpu import share, sharing, told
+from glitchflow.data.gpu import sharing, told
 from glitchflow.data.memory import Shape, making, refuse_oversize
 from glitchflow.data.normalise import reduce_statistics, stored_loudness
 from glitchflow.data.objects import Location
@@ -149,7 +149,7 @@ def _job(
     here &= recipe is not None or len(parts) <= FEW or not content.reads_files
     make = partial(make_run, writer.dataset, runs, recipe, tasks)
     memory = making(shape, content.reads_files, bool(tasks)).total
-    return Job(make, "Q-plots", memory, gpu=share(tasks), here=here)
+    return Job(make, "Q-plots", memory, accelerated=bool(tasks), here=here)
 
 
 def sizes(layout: Layout, shards: list[int]) -> dict[int, int]:

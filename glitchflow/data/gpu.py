@@ -5,8 +5,6 @@ CPUs, simulate, whiten by what the driver found and pack shards as ever, and sev
 part of the memory: none waits for another, and none can fill it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from socket import gethostname
 
 import torch
@@ -18,7 +16,6 @@ from glitchflow.signal.qtransform import QTransform
 
 # bytes of a GPU that a process takes before it holds a tensor: CUDA's context, its libraries' kernels, plans of FFTs
 CONTEXT = 640 * MIB
-FINEST = 10_000  # Ray counts in parts of so many
 
 
 def sharing(settings: Generate, cluster: Cluster) -> int:
@@ -28,14 +25,12 @@ def sharing(settings: Generate, cluster: Cluster) -> int:
     """
     if settings.device == "cpu":
         return 0
-    there, cpus = cluster_gpus(cluster)
-    # Ray fills one GPU before it takes the next: with more to each than there are CPUs, some would have none
-    tasks = max(1, min(settings.tasks_per_gpu, cpus))
+    there, tasks = cluster_gpus(cluster)
     if settings.device == "gpu" and not there:
         raise InputError(
             "generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
         )
-    return tasks if there else 0
+    return tasks
 
 
 def told(settings: Generate, tasks: int) -> str:
@@ -43,14 +38,6 @@ def told(settings: Generate, tasks: int) -> str:
     where = f"GPUs, {tasks} task(s) on each" if tasks else "CPUs"
     none = ": the cluster has no GPU" if settings.device == "auto" and not tasks else ""
     return f"generate.device = {settings.device}{none}: Q-plots are made on {where}"
-
-
-def share(tasks: int) -> float:
-    """Returns the part of a GPU that each of so many tasks asks Ray for, never the whole; 0 for none.
-
-    A process that had a whole one would be ended after its task.
-    """
-    return min(FINEST // tasks, FINEST - 1) / FINEST if tasks else 0.0
 
 
 def to_gpu(engine: QTransform, tasks: int) -> QTransform:
@@ -63,7 +50,7 @@ def to_gpu(engine: QTransform, tasks: int) -> QTransform:
         mine = whole // tasks - CONTEXT
         if mine <= 0:
             raise RunError(
-                f"generate.tasks_per_gpu = {tasks}: leaves {whole / tasks / MIB:,.0f} MiB of the GPU's"
+                f"cluster.tasks_per_gpu = {tasks}: leaves {whole / tasks / MIB:,.0f} MiB of the GPU's"
                 f" {whole / MIB:,.0f} MiB to each, and a process takes {CONTEXT / MIB:,.0f} MiB before it computes"
                 " anything; fewer tasks get more"
             )
@@ -73,19 +60,5 @@ def to_gpu(engine: QTransform, tasks: int) -> QTransform:
         reason = str(error).strip().splitlines()[0]
         raise RunError(
             f"generate.device: {gethostname()}: Ray gives a GPU that torch {torch.__version__} cannot use: {reason};"
-            " generate.device = cpu needs none"
-        ) from None
-
-
-@contextmanager
-def memory_said(tasks: int) -> Iterator[None]:
-    """Within the block, a GPU without the memory that is asked of it is one line, which names the key."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        free, whole = torch.cuda.mem_get_info()
-        raise RunError(
-            f"generate.tasks_per_gpu = {tasks}: a task's part of the GPU is too little for its Q-plots, or others fill"
-            f" it: {free / MIB:,.0f} of {whole / MIB:,.0f} MiB are free; fewer tasks get more, and"
             " generate.device = cpu needs none"
         ) from None

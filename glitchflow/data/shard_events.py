@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from glitchflow.cluster import trim
 from glitchflow.data.content import Content
 from glitchflow.data.event_truth import check_shapes, transient_series
-from glitchflow.data.gpu import memory_said, to_gpu
+from glitchflow.data.gpu import to_gpu
 from glitchflow.data.normalise import mean_log, measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
 from glitchflow.data.splits import Splits, assign, own_split
@@ -263,8 +263,7 @@ def _transform(factory: Factory, events: list[Event], indices: range) -> dict[st
     series = np.stack([event.series for event in events]) if len(events) > 1 else events[0].series[None]
     explained = np.stack([event.witnessed for event in events]) if recipe.witnessed else None  # type: ignore[misc]
     try:
-        with memory_said(factory.sharing):
-            plot = factory.engine(series, companion=explained).cpu()
+        plot = factory.engine(series, companion=explained).cpu()
     except ValueError as error:
         raise InputError(f"Q-plots of the events from {indices.start} on: {error}") from None
     valid = plot.valid.numpy().astype(bool)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from glitchflow.config.sections import Cluster
 from glitchflow.data import build
@@ -41,6 +42,15 @@ def dies_once(directory, part):
         mark.touch()
         os._exit(1)
     return part
+
+
+def fills_a_gpu(part):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+
+
+def process_on_a_gpu(part):
+    assert torch.ones(1, device="cuda").item() == 1
+    return os.getpid()
 
 
 def test_any_parts_and_what_each_returned_in_their_order():
@@ -103,6 +113,33 @@ def test_a_task_that_no_node_has_memory_for_is_refused_in_one_line():
         "squares: a task needs 1,073,741,824 MiB, and no node of the cluster has more than "
     )
     assert line.endswith(" MiB for tasks; a smaller scan.block makes smaller tasks")
+
+
+@pytest.mark.parametrize("tasks", [1, 3, 7, 8, 64])
+def test_as_many_tasks_as_one_says_fit_on_a_gpu(tasks):
+    part = build.share(tasks)
+    assert tasks * part <= 1 < (tasks + 1) * part
+    assert part * build.FINEST == pytest.approx(
+        round(part * build.FINEST)
+    )  # or Ray would round it, perhaps up
+
+
+def test_a_gpus_memory_that_is_not_there_is_a_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**34))
+    with pytest.raises(RunError) as error:
+        build._call(fills_a_gpu, 1, 16)
+    assert str(error.value) == (
+        "cluster.tasks_per_gpu = 16: a task's part of the GPU is too little, or others fill it: 1,024 of 16,384 MiB"
+        " are free; fewer tasks get more"
+    )
+
+
+@pytest.mark.gpu
+def test_a_process_that_has_opened_a_gpu_is_used_again():
+    """At most as many as share it make eight times as many parts."""
+    cluster = CLUSTER.model_copy(update={"tasks_per_gpu": 2})
+    found = run_tasks(job(process_on_a_gpu, accelerated=True), dict.fromkeys(range(16), 1), cluster)
+    assert len(set(found.values())) <= 2
 
 
 def test_on_every_cpu():

@@ -31,7 +31,7 @@ from functools import partial
 from glitchflow import cluster
 from glitchflow.config import Cluster, Generate
 from glitchflow.data.build import MIB, Job, cluster_gpus, run_tasks
-from glitchflow.data.gpu import share, sharing
+from glitchflow.data.gpu import sharing
 
 def where(part):
     time.sleep(0.2)
@@ -42,15 +42,10 @@ import ray
 ray.init = partial(ray.init, num_gpus=2)
 with cluster.session(cpus=4):
     there, tasks = cluster_gpus(Cluster()), sharing(Generate(device="gpu"), Cluster())
-    job = Job(where, "where", 50 * MIB, gpu=share(tasks))
+    job = Job(where, "where", 50 * MIB, accelerated=True)
     found = run_tasks(job, dict.fromkeys(range(24), 1), Cluster())
     print(json.dumps([there, tasks, list(found.values())]))
 """
-
-needs_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA or ROCm device"),
-]
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -69,18 +64,10 @@ def test_a_cluster_without_gpus(tmp_path, capsys):
 
 
 def test_a_cluster_with_gpus(monkeypatch):
-    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (4.0, 12))
-    auto = Generate(device="auto", tasks_per_gpu=3)
-    assert gpu.sharing(auto, Cluster()) == 3
+    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (4.0, 3))
+    auto = Generate(device="auto")
+    assert gpu.sharing(auto, Cluster()) == gpu.sharing(Generate(device="gpu"), Cluster()) == 3
     assert gpu.told(auto, 3) == "generate.device = auto: Q-plots are made on GPUs, 3 task(s) on each"
-    assert gpu.sharing(Generate(device="gpu"), Cluster()) == 12
-
-
-@pytest.mark.parametrize("tasks", [1, 3, 7, 16, 64])
-def test_as_many_tasks_as_one_says_fit_on_a_gpu(tasks):
-    part = gpu.share(tasks)
-    assert part < 1 and tasks * part <= 1 < (tasks + 1) * part
-    assert part * gpu.FINEST == pytest.approx(round(part * gpu.FINEST))  # or Ray would round it, perhaps up
 
 
 def test_tasks_are_spread_over_all_gpus_and_keep_their_processes():
@@ -96,7 +83,7 @@ def test_a_gpu_that_torch_cannot_use_is_a_line_and_never_a_cpu(tmp_path, monkeyp
     if torch.cuda.is_available():
         pytest.skip("it can")
     monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (1.0, 2))
-    experiment = small(tmp_path, generate=GPU)
+    experiment = small(tmp_path, **GPU)
     with pytest.raises(
         RunError, match=r"^generate\.device: \S+: Ray gives a GPU that torch .* cannot use: "
     ) as e:
@@ -113,18 +100,8 @@ def test_a_gpu_too_small_for_so_many_is_a_line(monkeypatch):
     with pytest.raises(RunError) as error:
         gpu.to_gpu(engine, 32)
     assert str(error.value) == (
-        "generate.tasks_per_gpu = 32: leaves 512 MiB of the GPU's 16,384 MiB to each, and a process takes 640 MiB"
+        "cluster.tasks_per_gpu = 32: leaves 512 MiB of the GPU's 16,384 MiB to each, and a process takes 640 MiB"
         " before it computes anything; fewer tasks get more"
-    )
-
-
-def test_memory_that_is_not_there_is_a_line(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**34))
-    with pytest.raises(RunError) as error, gpu.memory_said(16):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
-    assert str(error.value) == (
-        "generate.tasks_per_gpu = 16: a task's part of the GPU is too little for its Q-plots, or others fill it:"
-        " 1,024 of 16,384 MiB are free; fewer tasks get more, and generate.device = cpu needs none"
     )
 
 
@@ -168,7 +145,7 @@ def arrays(experiment: Experiment) -> dict:
 class TestOnAGpu:
     """Through Ray, on a real one."""
 
-    pytestmark = needs_gpu
+    pytestmark = pytest.mark.gpu
 
     @pytest.mark.parametrize(
         "changes",
@@ -181,21 +158,21 @@ class TestOnAGpu:
         ids=["event", "search", "dataset", "prediction"],
     )
     def test_generated(self, changes, tmp_path):
-        one, other = small(tmp_path / "cpu", **changes), small(tmp_path / "gpu", generate=GPU, **changes)
+        one, other = small(tmp_path / "cpu", **changes), small(tmp_path / "gpu", **GPU, **changes)
         generate(one)
         generate(other)
         agree(arrays(other), arrays(one))
 
     def test_ingested(self, tmp_path):
         changes = {"derived": [], "ingest": frames(tmp_path), "store": {"series": "float64"}}
-        one, other = small(tmp_path / "cpu", **changes), small(tmp_path / "gpu", generate=GPU, **changes)
+        one, other = small(tmp_path / "cpu", **changes), small(tmp_path / "gpu", **GPU, **changes)
         ingest(one)
         ingest(other)
         agree(arrays(other), arrays(one))
         assert not np.asarray(arrays(other)["valid"][:]).all()  # of the events without a witness
 
     def test_a_store_goes_on_on_another_device(self, tmp_path):
-        begun = small(tmp_path, generate=GPU)
+        begun = small(tmp_path, **GPU)
         generate(begun)
         before = arrays(begun)["qplot"][:]
         forget_shards(begun.dataset, 3, 5)
@@ -207,8 +184,7 @@ class TestOnAGpu:
         before = torch.cuda.get_per_process_memory_fraction()
         try:
             engine, (_, whole) = gpu.to_gpu(factory.engine, 16), torch.cuda.mem_get_info()
-            line = r"^generate\.tasks_per_gpu = 16: a task's part of the GPU is too little "
-            with pytest.raises(RunError, match=line), gpu.memory_said(16):
+            with pytest.raises(torch.OutOfMemoryError):
                 torch.empty(whole // 16, dtype=torch.uint8, device="cuda")
             torch.cuda.reset_peak_memory_stats()
             engine(np.random.default_rng(1).standard_normal((4096, 4, 2048)))
