@@ -20,7 +20,7 @@ from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal import batch_invariant as kernels
 
-GPU = {"device": "gpu", "tasks_per_gpu": 2}
+GPU = {"generate": {"device": "gpu"}, "cluster": {"tasks_per_gpu": 2}}
 CLOSE = 1e-4  # of an event's largest energy
 SEARCH = {"q": None, "qrange": [9, 32], "frange": [12, 90], "shape": [16, 16], "select": "channel"}
 
