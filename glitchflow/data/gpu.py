@@ -1,8 +1,8 @@
-"""GPUs that tasks share: who gets one, each one's part of its memory, and what is said where it is not enough.
+"""GPUs that `generate` and `ingest` share among their tasks: whether there are any, and each task's part of one.
 
-A GPU draws Q-plots some ten times as fast as a core simulates their events. So the tasks stay as many as there are
-CPUs, simulate, whiten by what the driver found and pack shards as ever, and several of them share a GPU, each in its
-part of the memory: none waits for another, and none can fill it.
+A GPU draws the Q-plots of thousands of events in the second in which a core simulates or reads some hundred. So the
+tasks stay as many as there are CPUs, make events and pack shards as ever, and several of them share a GPU, each in its
+part of the memory: none can fill it.
 """
 
 from socket import gethostname
@@ -25,8 +25,8 @@ def sharing(settings: Generate, cluster: Cluster) -> int:
     """
     if settings.device == "cpu":
         return 0
-    there, tasks = cluster_gpus(cluster)
-    if settings.device == "gpu" and not there:
+    _, tasks = cluster_gpus(cluster)
+    if settings.device == "gpu" and not tasks:  # or none on a node with a CPU for a task
         raise InputError(
             "generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
         )

@@ -67,6 +67,9 @@ def test_a_cluster_with_gpus(monkeypatch):
     monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (4.0, 3))
     auto = Generate(device="auto")
     assert gpu.sharing(auto, Cluster()) == gpu.sharing(Generate(device="gpu"), Cluster()) == 3
+    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (4.0, 0))  # on nodes without a CPU for a task
+    with pytest.raises(InputError, match=r"^generate\.device = gpu: the cluster has no GPU; "):
+        gpu.sharing(Generate(device="gpu"), Cluster())
     assert gpu.told(auto, 3) == "generate.device = auto: Q-plots are made on GPUs, 3 task(s) on each"
 
 
