@@ -15,7 +15,7 @@ from glitchflow.errors import InputError, RunError
 from glitchflow.signal.qtransform import QTransform
 
 # bytes of a GPU that a process takes before it holds a tensor: CUDA's context, its libraries' kernels, plans of FFTs
-CONTEXT = 640 * MIB
+CONTEXT = 768 * MIB
 
 
 def sharing(settings: Generate, cluster: Cluster) -> int:

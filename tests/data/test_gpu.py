@@ -103,7 +103,7 @@ def test_a_gpu_too_small_for_so_many_is_a_line(monkeypatch):
     with pytest.raises(RunError) as error:
         gpu.to_gpu(engine, 32)
     assert str(error.value) == (
-        "cluster.tasks_per_gpu = 32: leaves 512 MiB of the GPU's 16,384 MiB to each, and a process takes 640 MiB"
+        "cluster.tasks_per_gpu = 32: leaves 512 MiB of the GPU's 16,384 MiB to each, and a process takes 768 MiB"
         " before it computes anything; fewer tasks get more"
     )
 
