@@ -78,7 +78,7 @@ class Train(Section):
     """Says how a network is trained, and by how many workers."""
 
     workers: int = key(1, "DDP workers", gt=0)
-    threads: int = key(1, "CPU threads (and Ray CPUs) of each worker", gt=0)
+    threads: int = key(1, "CPU threads (and Ray CPUs) of each worker; as many, or two, read the store", gt=0)
     device: Literal["auto", "cpu", "gpu"] = key("auto", "auto: a GPU per worker where the cluster has them")
     seed: int | None = key(
         None,

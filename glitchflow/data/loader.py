@@ -48,7 +48,7 @@ BLOCK = 4  # neighbouring chunks that are read at once: 8 MB of a store as confi
 BLOCK_BYTES = 8 * 2**20  # of a block at most where channels have chunks of their own, or one chunk of each
 GROUP = 4  # blocks that a lane shuffles together; it holds two groups in memory, 64 MB a lane as configured
 DRAWN = 4  # events drawn anew at once, where no chunks say how many
-READERS = 2  # threads that read groups: one decodes while the other waits for the disk
+READERS = 2  # threads that read groups, at least: one decodes while the other waits for the disk
 PIECE = 2**20  # bytes normalised at once: what one pass wrote is still in the processor's cache for the next
 KEPT = 2**27  # bytes of a split read at once, where it is to be kept in memory
 FREE = 3  # a split is kept where it takes at most one in so many bytes of a GPU's free memory, unless a key says more
@@ -106,7 +106,7 @@ class Loader:
         mine = slice(rank * self.lanes // ranks, (rank + 1) * self.lanes // ranks)
         share = self.batch // self.lanes
         lanes = self._lanes(epoch)[mine]
-        with ThreadPoolExecutor(READERS) as readers:
+        with ThreadPoolExecutor(max(READERS, torch.get_num_threads())) as readers:
             yield from ahead(self._makes(lanes, share, epoch, start, readers), self.device)
 
     def once(self, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:

@@ -99,10 +99,10 @@ def medians(calls: dict[str, Callable[[], int]], rounds: int, device: torch.devi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=16384)
+    parser.add_argument("--events", type=int, default=8192)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--width", type=int, default=16, help="of the network")
-    parser.add_argument("--steps", type=int, default=50, help="trained in a round")
+    parser.add_argument("--steps", type=int, default=30, help="trained in a round")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     world = World(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
