@@ -1,15 +1,26 @@
 """What a process computes on, and how a GPU computes there."""
 
+import sys
+from socket import gethostname
+
 import torch
+
+from glitchflow.errors import RunError
 
 
 def device() -> str:
     """Where a task computes, in full precision: the GPU that Ray gave it, else the CPU (ROCm's devices are called cuda
-    too)."""
-    if not torch.cuda.is_available():
-        return "cpu"
-    arithmetic()
-    return "cuda"
+    too). Raises `RunError` where torch cannot use that GPU, for nobody would know why it takes so long."""
+    if torch.cuda.is_available():
+        arithmetic()
+        return "cuda"
+    ray = sys.modules.get("ray")  # which a process that has no Ray need not import
+    if ray and ray.is_initialized() and ray.get_gpu_ids():
+        raise RunError(
+            f"{gethostname()}: Ray gives a GPU that torch {torch.__version__} cannot use; install a torch for its"
+            " driver, or start with CUDA_VISIBLE_DEVICES= and without it"
+        )
+    return "cpu"
 
 
 def arithmetic(tf32: bool = False, autotune: bool = False) -> None:

@@ -32,10 +32,15 @@ from glitchflow import cluster
 from glitchflow.config import Cluster, Generate
 from glitchflow.data.build import MIB, Job, cluster_gpus, run_tasks
 from glitchflow.data.gpu import sharing
+from glitchflow.device import device
+from glitchflow.errors import RunError
 
 def where(part):
     time.sleep(0.2)
     return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+def computes(part):
+    return device()
 
 cluster._token()
 import ray
@@ -44,7 +49,12 @@ with cluster.session(cpus=4):
     there, tasks = cluster_gpus(Cluster()), sharing(Generate(device="gpu"), Cluster())
     job = Job(where, "where", 50 * MIB, accelerated=True)
     found = run_tasks(job, dict.fromkeys(range(24), 1), Cluster())
-    print(json.dumps([there, tasks, list(found.values())]))
+    said = [device(), *run_tasks(Job(computes, "computes", 50 * MIB), {0: 1}, Cluster()).values()]
+    try:
+        said += run_tasks(Job(computes, "computes", 50 * MIB, accelerated=True), {0: 1}, Cluster()).values()
+    except RunError as error:
+        said.append(str(error))
+    print(json.dumps([there, tasks, list(found.values()), said]))
 """
 
 
@@ -73,12 +83,18 @@ def test_a_cluster_with_gpus(monkeypatch):
     assert gpu.told(auto, 3) == "generate.device = auto: Q-plots are made on GPUs, 3 task(s) on each"
 
 
-def test_tasks_are_spread_over_all_gpus_and_keep_their_processes():
+def test_tasks_are_spread_over_all_gpus_keep_their_processes_and_are_never_silently_on_a_cpu():
     ran = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True, check=True)
-    there, tasks, found = json.loads(ran.stdout.splitlines()[-1])
+    there, tasks, found, said = json.loads(ran.stdout.splitlines()[-1])
     assert (there, tasks) == ([2, 2], 2)
     assert {device for _, device in found} == {"0", "1"}
     assert len({pid for pid, _ in found}) < len(found) / 2
+    if not torch.cuda.is_available():
+        assert said[:2] == ["cpu", "cpu"]  # of the driver, and of a task that asks for none
+        assert (
+            "Ray gives a GPU that torch" in said[2]
+            and "cannot use; install a torch for its driver" in said[2]
+        )
 
 
 @pytest.mark.usefixtures("ray_session")
