@@ -97,14 +97,16 @@ def _agents(raylet: int) -> dict[str, int]:
 @contextlib.contextmanager
 def _last_word(name: str, logs: Path) -> Iterator[None]:
     """Say at once who has ended, Ray may end this process a twentieth of a second later; nobody else says anything
-    within the block, neither other threads nor Ray's C++ part."""
+    within the block, neither other threads nor Ray, which does so on standard output too."""
     line = f"glitchflow: Ray's {name} has ended (its logs: {logs}); the same command goes on\n"
     sys.stdout.flush()
     sys.stderr.flush()
-    last, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    os.write(last, line.encode())
+    nothing, shown = os.open(os.devnull, os.O_WRONLY), {number: os.dup(number) for number in (1, 2)}
+    for number in shown:
+        os.dup2(nothing, number)
+    os.write(shown[2], line.encode())
     yield
-    os.dup2(last, 2)
-    os.close(last)
+    for number, kept in shown.items():
+        os.dup2(kept, number)
+        os.close(kept)
     os.close(nothing)
