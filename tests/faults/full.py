@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from faults.cases import changed
-from faults.interruptions import MORE, again, copy, essence, words
+from faults.interruptions import GIVEN, MORE, again, copy, essence, words
 from helpers import run_here
 
 BLOCK, ROOM = 4096, 64 << 20  # bytes: of a tmpfs, and of one that is large enough
@@ -26,8 +26,7 @@ class Full:
         return f"{self.stage}: room for {self.share:.0%}"
 
 
-STAGES = ("generate", "ingest", "stretch", "scan", "infer", "evaluate", "clean")
-FULL = [Full(stage, share) for stage in STAGES for share in (0.02, 0.5)]
+FULL = [Full(stage, share) for stage in GIVEN for share in (0.02, 0.5)]
 
 
 def judge(case: Full, places: dict[str, Path], whole: Path, directory: Path) -> str:

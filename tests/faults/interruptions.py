@@ -310,6 +310,8 @@ def values(path: Path) -> str:
     torch.set_printoptions(profile="full", precision=17)
     try:
         return str(torch.load(path, weights_only=True))
+    except (OSError, RuntimeError):  # half of one, on a disk that is full
+        return str(hash(path.read_bytes()))
     finally:
         torch.set_printoptions(profile="default")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from faults import full, interruptions
+from faults import full, interruptions, remote
 from faults.cases import Case, judge
 from faults.configuration import CASES
 from faults.disks import DISKS
@@ -15,6 +15,7 @@ from faults.files import CHECKPOINT, CHECKPOINTS, STORES, write_checkpoint
 from faults.full import FULL, Full
 from faults.interruptions import INTERRUPTIONS, Interruption
 from faults.recorded import RECORDED, configuration, write
+from faults.remote import REMOTE, Remote
 from helpers import small, staged
 
 from glitchflow.data.generate import generate
@@ -22,7 +23,7 @@ from glitchflow.data.generate import generate
 CHOSEN, OF_PROCESSES = 5, 17  # one in so many is in `make test` too
 
 
-def table(cases: Sequence[Case | Interruption | Full], chosen: int = CHOSEN) -> pytest.MarkDecorator:
+def table(cases: Sequence[Case | Interruption | Full | Remote], chosen: int = CHOSEN) -> pytest.MarkDecorator:
     """All cases as parameters, by name."""
     rows = [
         pytest.param(case, id=case.name, marks=() if k % chosen == 0 else pytest.mark.slow)
@@ -85,6 +86,12 @@ def undisturbed(places, tmp_path_factory):
     return done
 
 
+@pytest.fixture(scope="session")
+def remote_whole(bucket, whole, tmp_path_factory):
+    """A store in a bucket that nobody disturbed."""
+    return remote.undisturbed(whole / "config.yaml", bucket, tmp_path_factory.mktemp("remote"))
+
+
 def test_the_page_counts_what_there_is():
     page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
     kinds = {
@@ -99,6 +106,7 @@ def test_the_page_counts_what_there_is():
         "places that take nothing": len(DISKS),
         "commands that are ended": len(INTERRUPTIONS),
         "disks that fill": len(FULL),
+        "object stores": len(REMOTE),
     }
     for kind, count in kinds.items():
         assert f"| {kind} | {count} |" in page
@@ -138,3 +146,8 @@ def test_interruptions(case, places, undisturbed, tmp_path):
 @table(FULL)
 def test_full(case, places, undisturbed, tmp_path):
     assert full.judge(case, places, undisturbed(case.stage), tmp_path) == ""
+
+
+@table(REMOTE, OF_PROCESSES)
+def test_remote(case, whole, remote_whole, tmp_path):
+    assert remote.judge(case, whole / "config.yaml", remote_whole, tmp_path) == ""
