@@ -246,6 +246,54 @@ def test_other_damaged_files_are_left_out(full, tmp_path, capsys, name, stage):
     assert f"; run `glitchflow {stage}` again" in capsys.readouterr().err
 
 
+def without(*keys):
+    """What takes something out of a JSON file, deep down."""
+
+    def spoil(text):
+        whole = value = json.loads(text)
+        for key in keys[:-1]:
+            value = value[key]
+        del value[keys[-1]]
+        return json.dumps(whole)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "name, spoil, reason, stage",
+    [
+        (
+            "evaluation/metrics.json",
+            without("families", "sine_gaussian", "scores", "wiener", "residual"),
+            "KeyError 'residual'",
+            "evaluate",
+        ),
+        (
+            "evaluation/metrics.json",
+            without("roc", "mean", "false_positive"),
+            "KeyError 'false_positive'",
+            "evaluate",
+        ),
+        (
+            "evaluation/events.csv",
+            lambda text: re.sub(r"^\d+,", "1000000,", text, count=1, flags=re.M),
+            "IndexError index 1000000 is out of bounds",
+            "evaluate",
+        ),
+    ],
+)
+def test_what_lacks_something_deep_down_is_left_out(
+    full, trained_run, tmp_path, capsys, name, spoil, reason, stage
+):
+    (tmp_path / "evaluation").unlink()
+    shutil.copytree(Path(trained_run.workdir) / "evaluation", tmp_path / "evaluation")
+    (tmp_path / name).write_text(spoil((tmp_path / name).read_text()))
+    assert report(full).exists()
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"without {name}: {tmp_path}: damaged: {name}: {reason}" in said
+    assert f"; run `glitchflow {stage}` again" in said
+
+
 @pytest.mark.parametrize(
     "spoil",
     [lambda text: text[: len(text) // 2], lambda text: text.replace("event,", "number,", 1), lambda text: ""],
@@ -282,7 +330,7 @@ def alter(gathered):
     def altered(change):
         result = json.loads(json.dumps(gathered.result))
         change(result)
-        return dataclasses.replace(gathered, result=result, figures=figures(result))
+        return dataclasses.replace(gathered, result=result)
 
     return altered
 

@@ -6,11 +6,13 @@ events.py    the table, and which events are drawn    images.py   their Q-plots
 templates/   page.html, page.css, page.js, and a template for each section
 """
 
+import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from glitchflow.analysis.evaluate.evaluate import summary
 from glitchflow.analysis.report import events, images
@@ -19,19 +21,52 @@ from glitchflow.analysis.report.run import Run, gather
 from glitchflow.analysis.report.sections import SECTIONS, filled
 from glitchflow.config import Experiment
 from glitchflow.data.objects import write_text
+from glitchflow.errors import printable
 from glitchflow.methods.table import NETWORK
 from glitchflow.progress import say
 from glitchflow.score.table import number, share
 
+LACKING = (KeyError, IndexError, TypeError, ValueError, ArithmeticError, UndefinedError)
+# what the page is without a file, and the stage that writes it
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "evaluation/events.csv": ("evaluate", {"scores": {}}),
+    "evaluation/metrics.json": ("evaluate", {"result": {}, "scores": {}}),
+    "train/metrics.jsonl": ("train", {"epochs": []}),
+    "scan.json": ("scan", {"scan": {}}),
+    "clean/clean.json": ("clean", {"cleaned": {}}),
+    "clean/metrics.json": ("clean", {"measured": {}}),
+    "baseline.json": ("baseline", {"baseline": {}}),
+}
+
 
 def report(experiment: Experiment) -> Path:
     """Write `workdir/report.html` and return its path. Raises `InputError` where there is not even a dataset."""
-    run = gather(experiment)
+    path = Path(experiment.workdir) / "report.html"
+    write_text(path, readable(gather(experiment)))
+    return path
+
+
+def readable(run: Run) -> str:
+    """The page; without a file that has the right outline and lacks something deeper down, which a line says."""
+    try:
+        return told(run)
+    except LACKING as error:
+        for name, (stage, empty) in FILES.items():
+            with contextlib.suppress(*LACKING):
+                page = told(replace(run, **empty))
+                reason = f"{type(error).__name__} {printable(str(error))}"
+                say(
+                    f"without {name}: {run.workdir}: damaged: {name}: {reason}; run `glitchflow {stage}` again"
+                )
+                return page
+        raise
+
+
+def told(run: Run) -> str:
+    """The page, after the main scores on the screen."""
     if run.result:
         say(summary(run.result))
-    path = Path(experiment.workdir) / "report.html"
-    write_text(path, render(run))
-    return path
+    return render(run)
 
 
 def render(run: Run) -> str:

@@ -10,6 +10,7 @@ clean/                    -> Run.cleaned, Run.measured, Run.files
 
 import csv
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,16 @@ class Run:
     epochs: list[dict[str, Any]]
     baseline: dict[str, Any]
     result: dict[str, Any]  # evaluation/metrics.json
-    figures: dict[str, Figure]  # that evaluate draws of it
     scores: dict[str, NDArray]  # evaluation/events.csv by column, (scored event,) each
     scan: dict[str, Any]
     cleaned: dict[str, Any]  # clean/clean.json
     measured: dict[str, Any]  # clean/metrics.json
     files: list[str]  # under clean/, relative to workdir
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """Draw what evaluate draws of its scores."""
+        return figures(self.result) if self.result else {}
 
     @property
     def draws(self) -> bool:
@@ -97,7 +102,6 @@ def gather(experiment: Experiment) -> Run:
         epochs=[line for line in lines if line["kind"] == "epoch"],
         baseline=_written(workdir, "baseline.json", Judgement, "baseline"),
         result=result,
-        figures=figures(result) if result else {},
         scores=_read_columns(workdir / "evaluation" / "events.csv") if result else {},
         scan=_written(workdir, "scan.json", Scan, "scan"),
         cleaned=_written(workdir, "clean/clean.json", Cleaned, "clean"),
