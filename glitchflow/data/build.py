@@ -29,6 +29,7 @@ RETRIES = 3  # of a task whose worker or node died; its own errors are never tri
 LOOK = 1.0  # s at most between looks at the lease
 LAST = 60.0  # s that running tasks get to finish in, after an error
 FINEST = 10_000  # parts of a GPU that Ray counts in
+CUDA = 1024 * MIB  # of the host: what CUDA keeps in a process with a GPU
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Job:
     """What is done to every part.
 
     make: called with a part, in a process of its own; sent to the cluster once. memory: bytes that a task is projected
-    to hold at most, which Ray keeps free for it. accelerated: whether a task gets its share of a GPU where there
-    is one. here: whether all parts together take less than a Ray and its processes to start: they are made in this one
-    then, unless there is a Ray. smaller: the key that makes a task hold less.
+    to hold at most, which Ray keeps free for it, and what CUDA keeps where it has a GPU. accelerated: whether a task
+    gets its share of a GPU where there is one. here: whether all parts together take less than a Ray and its processes
+    to start: they are made in this one then, unless there is a Ray. smaller: the key that makes a task hold less.
     """
 
     make: Callable[[Any], Any]
@@ -127,15 +128,15 @@ def over_tasks(cluster: Cluster, label: str) -> Callable[[Callable[[Any], Any], 
     return over
 
 
-def cluster_gpus(cluster: Cluster) -> tuple[float, int]:
-    """How many GPUs the cluster has, and how many tasks share each: no more than the node with most CPUs for each has,
-    for Ray fills one GPU before it takes the next, and would leave some without a task."""
+def tasks_per_gpu(cluster: Cluster) -> int:
+    """How many tasks share each of the cluster's GPUs; 0: it has none. No more than the node with most CPUs for each
+    has, for Ray fills one GPU before it takes the next, and would leave some without a task."""
     with session(cluster.address, cluster.cpus):
         import ray
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and "GPU" in node["Resources"]]
         most = max((math.ceil(node.get("CPU", 0) / node["GPU"]) for node in nodes), default=0)
-        return sum(node["GPU"] for node in nodes), min(cluster.tasks_per_gpu, most)
+        return min(cluster.tasks_per_gpu, most)
 
 
 def on_every_cpu(job: Job, cluster: Cluster) -> list[Any]:
@@ -154,20 +155,21 @@ def _task(job: Job, cluster: Cluster) -> Callable[[Any], Any]:
     """Submits a part. Raises `RunError` where it would wait for memory for ever."""
     import ray
 
+    sharing = tasks_per_gpu(cluster) if job.accelerated else 0
+    memory = job.memory + CUDA * bool(sharing)
     largest = max(
         (node["Resources"].get("memory", float("inf")) for node in ray.nodes() if node["Alive"]), default=0
     )
-    if job.memory > largest:
+    if memory > largest:
         raise RunError(
-            f"{job.label}: a task needs {job.memory / MIB:,.0f} MiB, and no node of the cluster has more than"
+            f"{job.label}: a task needs {memory / MIB:,.0f} MiB, and no node of the cluster has more than"
             f" {largest / MIB:,.0f} MiB for tasks; a smaller {job.smaller} makes smaller tasks"
         )
-    _, sharing = cluster_gpus(cluster) if job.accelerated else (0, 0)
     # Ray ends a process after each task that had a GPU, unless it is told that it may have any number (0) of them: the
     # next one would import everything, and open the GPU, anew
-    task = ray.remote(
-        num_cpus=1, num_gpus=share(sharing), max_calls=0, max_retries=RETRIES, memory=job.memory
-    )(_call)
+    task = ray.remote(num_cpus=1, num_gpus=share(sharing), max_calls=0, max_retries=RETRIES, memory=memory)(
+        _call
+    )
     shared = ray.put(job.make)
     return lambda part: task.remote(shared, part, sharing)
 

@@ -122,10 +122,11 @@ def _make(
             parts = {first: sum(sizes(writer.layout, [*run]).values()) for first, run in runs.items()}
             made = first().recipe if first.cache_info().currsize else None  # of a store that was begun now
             first.cache_clear()  # it would hold what it read until the end
-            # ready images are never transformed
-            tasks = 0 if content.ingest.qplots_from else sharing(settings, cluster)
-            if settings.device == "auto":
-                say(told(settings, tasks))
+            tasks = 0
+            if not content.ingest.qplots_from:  # ready images are never transformed
+                tasks = sharing(settings, cluster)
+                if settings.device == "auto":
+                    say(told(settings, tasks))
             run_tasks(_job(writer, runs, parts, cluster, made, tasks), parts, cluster, writer.check)
         if not writer.dataset.complete and not writer.missing():
             _finish(writer)

@@ -10,7 +10,7 @@ from socket import gethostname
 import torch
 
 from glitchflow.config import Cluster, Generate
-from glitchflow.data.build import MIB, cluster_gpus
+from glitchflow.data.build import MIB, tasks_per_gpu
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.qtransform import QTransform
 
@@ -25,7 +25,7 @@ def sharing(settings: Generate, cluster: Cluster) -> int:
     """
     if settings.device == "cpu":
         return 0
-    _, tasks = cluster_gpus(cluster)
+    tasks = tasks_per_gpu(cluster)
     if settings.device == "gpu" and not tasks:  # or none on a node with a CPU for a task
         raise InputError(
             "generate.device = gpu: the cluster has no GPU; auto or cpu makes Q-plots on its CPUs"
@@ -56,6 +56,8 @@ def to_gpu(engine: QTransform, tasks: int) -> QTransform:
             )
         torch.cuda.set_per_process_memory_fraction(mine / whole)
         return engine.cuda()
+    except torch.OutOfMemoryError:  # has a line of its own
+        raise
     except (RuntimeError, AssertionError) as error:  # the latter of a torch that was built for CPUs
         reason = str(error).strip().splitlines()[0]
         raise RunError(

@@ -20,7 +20,6 @@ from glitchflow.signal.recorded.recording import RAW, STRETCH
 # copies of an array that Zarr holds while it writes a shard: its chunks, and the shard they become
 ENCODING = 2
 TRANSFORM = 60 * MIB  # what the Q-transform holds of a piece, of a few channels where there are many
-CUDA = 1024 * MIB  # and in its place, where it runs on a GPU: what CUDA keeps in a process
 MEASURE = 3  # float64 images: clamped, logarithm, its square
 MARKER = 1024  # bytes that a driver holds of a shard
 EVENT = 24  # bytes that it keeps of an event, beside its channels' columns
@@ -124,7 +123,6 @@ def making(shape: Shape, recorded: bool = False, gpu: bool = False) -> Memory:
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
-            "CUDA": CUDA if gpu else 0,
             "the recording": max(series, min(STRETCH, whole)) + 2 * min(RAW, whole) if recorded else 0,
             "the shard": sum(arrays),
             **(at_work if sum(at_work.values()) > sum(encoding.values()) else encoding),

@@ -267,7 +267,8 @@ def together(directory: Path) -> Iterator[Path]:
     mine = f".writing.{socket.gethostname()}."
     place = directory / f"{mine}{os.getpid()}"
     for left in directory.glob(f"{mine}*"):
-        if not alive(int(left.name.removeprefix(mine))) or left == place:
+        pid = left.name.removeprefix(mine)  # of a host whose name begins as this one's does, no number
+        if pid.isdecimal() and (not alive(int(pid)) or left == place):
             _remove(left)
     try:
         make_directory(place)

@@ -11,6 +11,7 @@ from glitchflow.analysis.clean.clean import clean
 from glitchflow.analysis.evaluate.evaluate import evaluate
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.report import report
+from glitchflow.config import Generate
 from glitchflow.data.generate import ingest
 from glitchflow.errors import InputError
 from glitchflow.train.loop import train
@@ -22,14 +23,15 @@ WHOLE = {"qplot": {"shape": [12, 16]}}
 
 @pytest.mark.parametrize("images", [CROPS, WHOLE], ids=["crops", "whole"])
 @pytest.mark.usefixtures("ray_session")
-def test_every_stage_takes_ready_images(tmp_path, images):
+def test_every_stage_takes_ready_images(tmp_path, images, capsys):
     energy = np.random.default_rng(0).exponential(size=(70, 4, 16, 12)).astype("f4")
     energy[::2, :2, 6:9, 4:7] += 40  # the strain's, and the first witness's
     with h5py.File(tmp_path / "v.h5", "w") as file:
         file["virgo_dataset"] = energy
     given = {"qplots_from": str(tmp_path / "v.h5")}
     experiment = small(tmp_path / "run", derived=[], ingest=given, train={"workers": 1}, **images)
-    ingest(staged("ingest", experiment))
+    ingest(staged("ingest", experiment.model_copy(update={"generate": Generate(device="auto")})))
+    assert "generate.device" not in capsys.readouterr().err  # nothing is transformed
     train(training_of(experiment), tmp_path / "run" / "train")
     infer(staged("infer", experiment))
     scores = json.loads((evaluate(staged("evaluate", experiment)) / "metrics.json").read_text())

@@ -115,6 +115,16 @@ def test_a_task_that_no_node_has_memory_for_is_refused_in_one_line():
     assert line.endswith(" MiB for tasks; a smaller scan.block makes smaller tasks")
 
 
+def test_what_cuda_keeps_of_the_host_is_kept_free_too(monkeypatch):
+    asked = job(square, memory=2**50, accelerated=True)
+    monkeypatch.setattr(build, "tasks_per_gpu", lambda cluster: 2)
+    with pytest.raises(RunError, match=r"^squares: a task needs 1,073,742,848 MiB, and no node"):
+        run_tasks(asked, {("a", 1): 1}, CLUSTER)
+    monkeypatch.setattr(build, "tasks_per_gpu", lambda cluster: 0)
+    with pytest.raises(RunError, match=r"^squares: a task needs 1,073,741,824 MiB, and no node"):
+        run_tasks(asked, {("a", 1): 1}, CLUSTER)
+
+
 @pytest.mark.parametrize("tasks", [1, 3, 7, 8, 64])
 def test_as_many_tasks_as_one_says_fit_on_a_gpu(tasks):
     part = build.share(tasks)

@@ -30,7 +30,7 @@ import json, os, time
 from functools import partial
 from glitchflow import cluster
 from glitchflow.config import Cluster, Generate
-from glitchflow.data.build import MIB, Job, cluster_gpus, run_tasks
+from glitchflow.data.build import MIB, Job, run_tasks, tasks_per_gpu
 from glitchflow.data.gpu import sharing
 from glitchflow.device import device
 from glitchflow.errors import RunError
@@ -46,7 +46,7 @@ cluster._token()
 import ray
 ray.init = partial(ray.init, num_gpus=2)
 with cluster.session(cpus=4):
-    there, tasks = cluster_gpus(Cluster()), sharing(Generate(device="gpu"), Cluster())
+    there, tasks = tasks_per_gpu(Cluster()), sharing(Generate(device="gpu"), Cluster())
     job = Job(where, "where", 50 * MIB, accelerated=True)
     found = run_tasks(job, dict.fromkeys(range(24), 1), Cluster())
     said = [device(), *run_tasks(Job(computes, "computes", 50 * MIB), {0: 1}, Cluster()).values()]
@@ -74,10 +74,10 @@ def test_a_cluster_without_gpus(tmp_path, capsys):
 
 
 def test_a_cluster_with_gpus(monkeypatch):
-    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (4.0, 3))
+    monkeypatch.setattr(gpu, "tasks_per_gpu", lambda cluster: 3)
     auto = Generate(device="auto")
     assert gpu.sharing(auto, Cluster()) == gpu.sharing(Generate(device="gpu"), Cluster()) == 3
-    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (4.0, 0))  # on nodes without a CPU for a task
+    monkeypatch.setattr(gpu, "tasks_per_gpu", lambda cluster: 0)  # on nodes without a CPU for a task
     with pytest.raises(InputError, match=r"^generate\.device = gpu: the cluster has no GPU; "):
         gpu.sharing(Generate(device="gpu"), Cluster())
     assert gpu.told(auto, 3) == "generate.device = auto: Q-plots are made on GPUs, 3 task(s) on each"
@@ -86,7 +86,7 @@ def test_a_cluster_with_gpus(monkeypatch):
 def test_tasks_are_spread_over_all_gpus_keep_their_processes_and_are_never_silently_on_a_cpu():
     ran = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True, check=True)
     there, tasks, found, said = json.loads(ran.stdout.splitlines()[-1])
-    assert (there, tasks) == ([2, 2], 2)
+    assert there == tasks == 2
     assert {device for _, device in found} == {"0", "1"}
     assert len({pid for pid, _ in found}) < len(found) / 2
     if not torch.cuda.is_available():
@@ -101,7 +101,7 @@ def test_tasks_are_spread_over_all_gpus_keep_their_processes_and_are_never_silen
 def test_a_gpu_that_torch_cannot_use_is_a_line_and_never_a_cpu(tmp_path, monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("it can")
-    monkeypatch.setattr(gpu, "cluster_gpus", lambda cluster: (1.0, 2))
+    monkeypatch.setattr(gpu, "tasks_per_gpu", lambda cluster: 2)
     experiment = small(tmp_path, **GPU)
     with pytest.raises(
         RunError, match=r"^generate\.device: \S+: Ray gives a GPU that torch .* cannot use: "
@@ -122,6 +122,22 @@ def test_a_gpu_too_small_for_so_many_is_a_line(monkeypatch):
         "cluster.tasks_per_gpu = 32: leaves 512 MiB of the GPU's 16,384 MiB to each, and a process takes 768 MiB"
         " before it computes anything; fewer tasks get more"
     )
+
+
+def test_a_gpu_that_others_have_filled_is_no_gpu_that_torch_cannot_use(monkeypatch):
+    """Whoever called says of it what there is to say of a GPU's memory."""
+    engine = make_factory(content_of(small(Path("unused")), "simulate")).engine
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+
+    def fills():
+        raise full
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 2**34))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda fraction: None)
+    monkeypatch.setattr(engine, "cuda", fills)
+    with pytest.raises(torch.OutOfMemoryError) as error:
+        gpu.to_gpu(engine, 2)
+    assert error.value is full
 
 
 @pytest.mark.parametrize("changes", [{}, {"qplot": SEARCH}, {"whiten": {"asd": "dataset"}}])

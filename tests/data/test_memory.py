@@ -42,7 +42,7 @@ def test_the_parts_of_a_task_that_makes_a_shard():
     long = Shape.of(content_of(Experiment(series={"duration": 64}), "ingest"), ARRAYS, Layout(1000, 4, 16))
     assert making(long, recorded=True).parts["the recording"] == 192 * MIB
     on_gpu = making(shape_of(ARRAYS), gpu=True).parts
-    assert on_gpu["CUDA"] == 1024 * MIB and on_gpu["Python and libraries"] == parts["Python and libraries"]
+    assert on_gpu["Q-transform"] == 0 and on_gpu["series at work"] == parts["series at work"]
     large = ARRAYS | {"series": Array(("recorded_channel", "sample"), (18, 131072), "float32")}
     assert making(shape_of(large)).parts["its encoding"] == 2 * 16 * series
 
