@@ -325,7 +325,7 @@ def judge(case: Interruption, places: dict[str, Path], whole: Path, directory: P
     rng = random.Random(case.seed)
     share, more = rng.random(), rng.random() * 0.3
     for k, earlier in enumerate((1.0, 0.5, 0.0)):  # than was drawn, where the command was over by then
-        place = copy(case.stage, places, directory / f"place{k}")
+        place = copy(case.stage, places, directory / str(k) / "place")
         given, end = essence(place), essence(whole)
         wanted = 1 + int(share * earlier * (len(end) - len(given)))
         running = Running(case.stage, place, HERE if "take-over" in case.ending else lease.SILENT)
