@@ -8,6 +8,7 @@ Every store, and everything else that is made in parts, is made by it.
 """
 
 import math
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -157,19 +158,26 @@ def _task(job: Job, cluster: Cluster) -> Callable[[Any], Any]:
 
     sharing = tasks_per_gpu(cluster) if job.accelerated else 0
     memory = job.memory + CUDA * bool(sharing)
-    largest = max(
-        (node["Resources"].get("memory", float("inf")) for node in ray.nodes() if node["Alive"]), default=0
-    )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = max((node.get("memory", float("inf")) for node in nodes), default=0)
     if memory > largest:
         raise RunError(
             f"{job.label}: a task needs {memory / MIB:,.0f} MiB, and no node of the cluster has more than"
             f" {largest / MIB:,.0f} MiB for tasks; a smaller {job.smaller} makes smaller tasks"
         )
     # Ray ends a process after each task that had a GPU, unless it is told that it may have any number (0) of them: the
-    # next one would import everything, and open the GPU, anew
-    task = ray.remote(num_cpus=1, num_gpus=share(sharing), max_calls=0, max_retries=RETRIES, memory=memory)(
-        _call
-    )
+    # next one would import everything, and open the GPU, anew. Of several GPUs Ray may give a process another one in
+    # the next run, and CUDA stays on the one that it has opened: each run has processes of its own there
+    several = sharing > 0 and any(node.get("GPU", 0) > 1 for node in nodes)
+    own: dict[str, Any] = {"env_vars": {"GLITCHFLOW_TASKS": secrets.token_hex(8)}} if several else {}
+    task = ray.remote(
+        num_cpus=1,
+        num_gpus=share(sharing),
+        max_calls=0,
+        max_retries=RETRIES,
+        memory=memory,
+        runtime_env=own,
+    )(_call)
     shared = ray.put(job.make)
     return lambda part: task.remote(shared, part, sharing)
 

@@ -49,12 +49,13 @@ with cluster.session(cpus=4):
     there, tasks = tasks_per_gpu(Cluster()), sharing(Generate(device="gpu"), Cluster())
     job = Job(where, "where", 50 * MIB, accelerated=True)
     found = run_tasks(job, dict.fromkeys(range(24), 1), Cluster())
+    again = run_tasks(job, dict.fromkeys(range(4), 1), Cluster())
     said = [device(), *run_tasks(Job(computes, "computes", 50 * MIB), {0: 1}, Cluster()).values()]
     try:
         said += run_tasks(Job(computes, "computes", 50 * MIB, accelerated=True), {0: 1}, Cluster()).values()
     except RunError as error:
         said.append(str(error))
-    print(json.dumps([there, tasks, list(found.values()), said]))
+    print(json.dumps([there, tasks, list(found.values()), list(again.values()), said]))
 """
 
 
@@ -85,10 +86,11 @@ def test_a_cluster_with_gpus(monkeypatch):
 
 def test_tasks_are_spread_over_all_gpus_keep_their_processes_and_are_never_silently_on_a_cpu():
     ran = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True, check=True)
-    there, tasks, found, said = json.loads(ran.stdout.splitlines()[-1])
+    there, tasks, found, again, said = json.loads(ran.stdout.splitlines()[-1])
     assert there == tasks == 2
     assert {device for _, device in found} == {"0", "1"}
     assert len({pid for pid, _ in found}) < len(found) / 2
+    assert not {pid for pid, _ in found} & {pid for pid, _ in again}  # or one might be given another GPU
     if not torch.cuda.is_available():
         assert said[:2] == ["cpu", "cpu"]  # of the driver, and of a task that asks for none
         assert (
