@@ -1,8 +1,8 @@
 """GPUs that `generate` and `ingest` share among their tasks: whether there are any, and each task's part of one.
 
-A GPU draws the Q-plots of thousands of events in the second in which a core simulates or reads some hundred. So the
-tasks stay as many as there are CPUs, make events and pack shards as ever, and several of them share a GPU, each in its
-part of the memory: none can fill it.
+A GPU draws the Q-plots of a thousand events or more in the second in which a core simulates or reads some hundred. So
+the tasks stay as many as there are CPUs, make events and pack shards as ever, and several of them share a GPU, each in
+its part of the memory: none can fill it.
 """
 
 from socket import gethostname
