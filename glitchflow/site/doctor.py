@@ -40,7 +40,9 @@ def doctor(experiment: Experiment | None, address: str = "") -> None:
         facts = gather(_places([str(Path.cwd())]), address)
     else:
         places, cluster = _places([experiment.workdir, str(experiment.dataset)]), experiment.cluster
-        asked = [partial(_device, experiment.train), partial(_made_on, experiment.generate, cluster)]
+        asked = [partial(_device, experiment.train)]
+        if not experiment.ingest.qplots_from:  # ready images are made on nothing
+            asked.append(partial(_made_on, experiment.generate, cluster))
         facts = gather(places, cluster.address, cluster.cpus, asked)
         facts = _with_dataset(facts, experiment)
     screen, failed = judged(facts)

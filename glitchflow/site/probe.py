@@ -229,9 +229,11 @@ def add_up(backend: str, rank: int, size: int, host: str, port: int, seconds: fl
         distributed.init_process_group(
             backend, f"tcp://{host}:{port}", timedelta(seconds=seconds), rank=rank, world_size=size
         )
-        distributed.all_reduce(total)
-        found = total.item()
-        distributed.destroy_process_group()
+        try:
+            distributed.all_reduce(total)
+            found = total.item()
+        finally:  # the next sum is made in this process
+            distributed.destroy_process_group()
     except (RuntimeError, ValueError, OSError) as error:
         return _reason(error)
     return None if found == size else f"the sum over {size} machines is {found:g}"
