@@ -332,9 +332,9 @@ def own(tmp_path, monkeypatch, ray_session):
     add = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
     original = build._call
 
-    def call(make, shard):
+    def call(*given):
         exec(add)
-        return original(make, shard)
+        return original(*given)
 
     monkeypatch.setattr(build, "_call", call)
     yield lambda **options: small(
