@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 STAGES = generate train infer evaluate report
 
-.PHONY: install demo test test-all test-cluster faults docs docs-test lint clean
+.PHONY: install demo test test-ci test-all test-cluster faults docs docs-test lint clean
 
 install: $(INSTALLED)
 
@@ -23,7 +23,11 @@ demo: install
 
 # two processes, each with a Ray of its own and 3 GB: more have more to start than they gain on a few cores
 test: install
-	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/pytest -m "not ci and not slow" -n 2 --dist worksteal
+
+# what takes longer: processes, servers, browsers, faults, pages; continuous integration runs it after `make test`
+test-ci: install
+	$(BIN)/pytest -m "ci and not slow" -n 2 --dist worksteal
 
 test-all: install
 	$(BIN)/pytest

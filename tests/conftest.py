@@ -42,6 +42,18 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 
+# with these a test needs a server or a browser, or runs a page from top to bottom
+CI_FIXTURES = {"bucket", "browser", "desk"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for one of `CI_FIXTURES` is marked `ci`, as what says so itself."""
+    for item in items:
+        if not CI_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.ci)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What is marked as of a GPU is skipped where torch sees none."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():

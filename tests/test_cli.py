@@ -128,6 +128,7 @@ def test_inspect(dataset_run):
     assert done.stderr == ""
 
 
+@pytest.mark.ci
 def test_a_notebooks_backend_is_none_of_ours(dataset_run, tmp_path):
     """Jupyter and Colab hand theirs down, which an environment of our own has not."""
     code = (
@@ -174,6 +175,7 @@ def test_a_wrong_command_line_has_status_2(arguments):
     assert "Try 'glitchflow" in done.stderr
 
 
+@pytest.mark.ci
 def test_a_recipe_in_the_working_directory(tmp_path):
     """By import path, as the user's shell stands there: in the driver and in Ray's workers."""
     (tmp_path / "mine.py").write_text(
@@ -219,6 +221,7 @@ def test_a_shell_completes_stages_and_the_keys_that_they_read(words, found):
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, found, "")
 
 
+@pytest.mark.ci
 def test_quiet_says_results_and_errors_alone(tmp_path):
     few = ["generate", QUICKSTART, f"workdir={tmp_path}", "simulate.events=8", "cluster.cpus=1"]
     told = run("--quiet", *few)
@@ -288,6 +291,7 @@ def ending(moment: str, *words: object) -> subprocess.CompletedProcess:
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("moment", ["while it says its last line", "at exit", "while threads end"])
 def test_a_signal_after_the_end_changes_nothing(tmp_path, moment):
     """Neither the status, nor what is said; and libraries have nothing to add as they are torn down."""
@@ -300,6 +304,7 @@ def test_a_signal_after_the_end_changes_nothing(tmp_path, moment):
     assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.ci
 def test_a_signal_after_the_end_of_a_stage_changes_nothing(tmp_path):
     experiment = small(tmp_path, simulate={"events": 4})
     (tmp_path / "config.yaml").write_text(experiment.model_dump_json())
@@ -308,6 +313,7 @@ def test_a_signal_after_the_end_of_a_stage_changes_nothing(tmp_path):
     assert done.stdout.startswith("generate: wrote")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("moment", ["in a call", "in a __del__"])
 def test_signals_end_it_in_one_line(tmp_path, moment):
     """Also where Python lets no exception out."""

@@ -60,6 +60,7 @@ def temporary():
         yield Path(directory)
 
 
+@pytest.mark.ci
 def test_an_embedded_ray_admits_nobody_else_and_leaves_nothing(tmp_path, temporary):
     """Nor does it follow the address that a `ray start` leaves in its directory where it is killed, and it is the same
     with Ray's own word for none."""

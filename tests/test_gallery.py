@@ -43,16 +43,19 @@ def test_a_script_is_short_and_its_picture_small_and_shown(script):
     assert f"\n[{script.name}](gallery/{script.name})\n" in pages
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["families", "mask"])
 def test_what_needs_nothing_runs(name, place):
     draw(name, place)
 
 
+@pytest.mark.ci
 def test_the_q_transform_beside_gwpy_s_runs(place, recorded_data, monkeypatch):
     monkeypatch.setenv("GLITCHFLOW_TEST_DATA", str(recorded_data))
     draw("qtransform", place)
 
 
+@pytest.mark.ci
 def test_drawn_glitches_run(place, glitches_run):
     (place / "runs" / "generative").symlink_to(glitches_run.workdir)
     draw("drawn", place)

@@ -64,11 +64,13 @@ def run(trained_run, workdir):
         watching.watch(staged("watch", online))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_all_that_its_help_lists(everything, stage):
     assert READ[stage].seen == READ[stage].keys
 
 
+@pytest.mark.ci
 def test_no_stage_listens_beyond_this_machine(everything):
     """Not Ray, not a worker; `train` in train/test_interruption.py."""
     assert {"gcs_server", "raylet"} <= {name for name, _ in everything}

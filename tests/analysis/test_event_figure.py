@@ -25,6 +25,7 @@ def test_the_command_of_the_report_draws_the_event(trained_run, tmp_path, monkey
     assert len(np.unique(np.asarray(picture.convert("L")))) > 50
 
 
+@pytest.mark.ci
 def test_dataset_and_predictions_differ(trained_run, tmp_path):
     witnesses = draw(str(trained_run.dataset), 17, str(tmp_path / "w.png"))
     response = draw(str(trained_run.predictions), 17, str(tmp_path / "new" / "r.png"))

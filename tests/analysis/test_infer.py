@@ -142,6 +142,7 @@ def test_a_checkpoint_alone_is_enough(trained_run, best, tmp_path):
     np.testing.assert_array_equal(found["qplot"][:], wanted)
 
 
+@pytest.mark.ci
 def test_the_train_split_can_be_left_out(trained_run, dataset, tmp_path):
     """What is scored is what it was, and nothing else is known; what needs the rest says so."""
     experiment = linked(trained_run, tmp_path, "dataset.zarr", "train")
@@ -184,6 +185,7 @@ def test_predictions_for_another_dataset_are_not_mixed(trained_run, tmp_path, ra
         infer(other)
 
 
+@pytest.mark.ci
 def test_predictions_grow_with_their_dataset(trained_run, tmp_path, ray_session):
     """The events that were there stay as they are, the new ones are those of a whole run."""
     grown, whole = (small(tmp_path / name, seed=4) for name in ("grown", "whole"))

@@ -37,6 +37,7 @@ def asked(run, files, into, **changes):
     )
 
 
+@pytest.mark.ci
 def test_draws_are_added_where_they_are_asked_and_listed(glitches_run, files):
     """A draw across two files is in both; back at its own rate and white, it is the draw."""
     times = [START + 5.0, START + 16.25]

@@ -18,6 +18,8 @@ from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis, compare, fit_methods
 
+pytestmark = pytest.mark.ci
+
 RATE, START, SECONDS = 256, 1_000_000_000, 128
 
 

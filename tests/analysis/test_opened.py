@@ -32,6 +32,7 @@ NEEDS = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("stage", NEEDS, ids=lambda stage: stage.__name__)
 def test_each_stage_opens_its_dataset_once(stage, trained_run, tmp_path, monkeypatch):
     run = linked(trained_run, tmp_path, "dataset.zarr", *NEEDS[stage])

@@ -17,6 +17,8 @@ from glitchflow.errors import InputError
 from glitchflow.train.loop import train
 from glitchflow.train.setup import training_of
 
+pytestmark = pytest.mark.ci
+
 CROPS = {"qplot": {"shape": [12, 16], "window": "loudest", "tres": 0.016, "fres": 0.5}}
 WHOLE = {"qplot": {"shape": [12, 16]}}
 

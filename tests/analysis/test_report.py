@@ -239,6 +239,7 @@ def test_scores_of_an_older_version_or_damaged_are_left_out(full, tmp_path, caps
     assert "; run `glitchflow evaluate` again" in said
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name, stage", [("baseline.json", "baseline"), ("scan.json", "scan")])
 def test_other_damaged_files_are_left_out(full, tmp_path, capsys, name, stage):
     (tmp_path / name).write_text("{}")
@@ -259,6 +260,7 @@ def without(*keys):
     return spoil
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "name, spoil, reason, stage",
     [
@@ -335,6 +337,7 @@ def alter(gathered):
     return altered
 
 
+@pytest.mark.ci
 def test_no_background_events(alter):
     def none(result):
         noise = result["thresholds"]["noise_only"]

@@ -224,6 +224,7 @@ def network_of(experiment):
     return find(Path(experiment.workdir) / "train" / "checkpoints", "best")
 
 
+@pytest.mark.ci
 def test_train_infer_and_evaluate_on_the_channels_chosen(found, subset):
     names = chosen(found[1])
     assert subset.loader.witnesses == names

@@ -53,6 +53,7 @@ def test_what_is_removed_is_asked_again_of_another_strain(opened):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=0.05 * wanted.std())
 
 
+@pytest.mark.ci
 def test_it_is_scored_among_the_methods(run):
     metrics = json.loads(Path(run.workdir, "evaluation", "metrics.json").read_text())
     scores = metrics["families"]["witnessed"]["scores"]["network"]

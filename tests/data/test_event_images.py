@@ -41,6 +41,7 @@ def test_series_take_another_geometry(dataset_run):
     assert image.step == pytest.approx(0.1)
 
 
+@pytest.mark.ci
 def test_a_crop_has_frequencies_of_its_own(ray_session, tmp_path):
     experiment = small(
         tmp_path, simulate={"events": 4}, qplot={"window": "loudest", "fres": 1.0, "tres": 0.02}

@@ -35,6 +35,7 @@ def events(count):
     return {"simulate": small(Path("/")).simulate.model_dump(mode="json") | {"events": count}}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("ray_session")
 def test_a_store_extended_is_the_longer_store_and_keeps_what_it_had(tmp_path):
     """From 40 to 70 events in shards of 2: a last shard that was full; then to 71 and 75: one that was not."""

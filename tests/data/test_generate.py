@@ -76,6 +76,7 @@ def wait_for_shards(path: Path, count: int, running: subprocess.Popen) -> None:
 # -- the same bytes ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "end",
     [
@@ -246,6 +247,7 @@ def test_other_settings_are_refused_with_their_keys(dataset_run):
     assert generate(trained) == dataset_run.dataset, "the settings of other stages do not matter"
 
 
+@pytest.mark.ci
 def test_overwrite_replaces_a_store(dataset_run, tmp_path):
     experiment = copy_of(dataset_run, tmp_path)
     changed = experiment.model_copy(update={"seed": 4})

@@ -84,6 +84,7 @@ def test_a_cluster_with_gpus(monkeypatch):
     assert gpu.told(auto, 3) == "generate.device = auto: Q-plots are made on GPUs, 3 task(s) on each"
 
 
+@pytest.mark.ci
 def test_tasks_are_spread_over_all_gpus_keep_their_processes_and_are_never_silently_on_a_cpu():
     ran = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True, check=True)
     there, tasks, found, again, said = json.loads(ran.stdout.splitlines()[-1])

@@ -190,6 +190,7 @@ def test_chosen_witnesses(dataset, witnesses, channels, cache_gb):
     np.testing.assert_allclose(raw, batch.events[:, None] + 0.25 * np.array(channels[1:]), rtol=1e-5)
 
 
+@pytest.mark.ci
 def test_many_channels_give_the_batches_of_few(dataset, tmp_path):
     """The same three channels among twenty, in chunks of their own: the same events in the same order."""
     energy = np.zeros((EVENTS, 20, 4, 4), dtype="float32")

@@ -74,6 +74,7 @@ def test_it_is_complete_for_generate_and_is_not_written_to(run):
     assert len(store.open_store(run.dataset)) == 20
 
 
+@pytest.mark.ci
 def test_infer_evaluate_and_clean(run, ray_session):
     infer(run)
     predictions = store.open_store(run.predictions)

@@ -1,4 +1,4 @@
-"""The table of faults: each case by one rule (`judge`). `make faults` runs them all, `make test` some of each kind."""
+"""The table of faults: each case by one rule (`judge`). `make faults` runs all, `make test-ci` some of each kind."""
 
 import functools
 import json
@@ -20,7 +20,9 @@ from helpers import small, staged
 
 from glitchflow.data.generate import generate
 
-CHOSEN, OF_PROCESSES = 5, 17  # one in so many is in `make test` too
+pytestmark = pytest.mark.ci
+
+CHOSEN, OF_PROCESSES = 5, 17  # one in so many is in `make test-ci` too
 
 
 def table(cases: Sequence[Case | Interruption | Full | Remote], chosen: int = CHOSEN) -> pytest.MarkDecorator:

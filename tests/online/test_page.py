@@ -96,6 +96,7 @@ def test_a_watch_fills_it(post, frames):
     assert len(one.monitor.past.late) == 7 and one.monitor.front is one.line.steps.front
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the page is not looked at")
 def test_a_browser_shows_it(monitor, port):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `test`)")

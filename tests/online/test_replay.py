@@ -105,6 +105,7 @@ def test_what_is_damaged(files, tmp_path):
             assert isinstance(found["SLOW"], str) and not isinstance(found["S"], str)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", list(FAULTS))
 def test_a_watch_goes_through_each_fault(files, post, frames, name):
     """Every second comes out once, cleaned or marked."""

@@ -135,6 +135,7 @@ class Watched:
         return self.said.read_text()
 
 
+@pytest.mark.ci
 @pytest.mark.timeout(
     900
 )  # a process that is told second by second, and a training, on a machine that may be busy

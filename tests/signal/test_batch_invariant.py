@@ -62,6 +62,7 @@ def test_threads_are_given_back_after_a_failure():
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.ci
 def test_what_compiles_is_not_imported_before_something_is_compiled():
     """It takes a second of every worker and every command."""
     code = "import sys, glitchflow.signal.whiten; print('torch._dynamo' in sys.modules)"

@@ -311,6 +311,7 @@ def test_a_place_behind_a_url(tmp_path, monkeypatch):
     assert "nosuch" in (probe.write("nosuch://x", "t-n1") or "")
 
 
+@pytest.mark.ci
 def test_no_cluster_at_the_address_is_status_1(tmp_path):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     line = [COMMAND, "doctor", "--address", "127.0.0.1:1"]

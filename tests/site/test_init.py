@@ -33,6 +33,7 @@ def frames(tmp_path: Path) -> str:
     return str(tmp_path / "X-*.hdf5")
 
 
+@pytest.mark.ci
 def test_of_a_simulated_detector(tmp_path):
     made = init(tmp_path / "deep" / "mine.yaml")
     whole = config.load(made)

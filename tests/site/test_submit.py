@@ -130,6 +130,7 @@ def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=kept, timeout=120)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "arguments, status, message",
     [

@@ -43,6 +43,7 @@ def test_it_says_what_it_takes(exported):
     assert about["largest_relative_difference"] <= 1e-5
 
 
+@pytest.mark.ci
 def test_it_runs_without_glitchflow(exported):
     script = (
         "import sys, torch; p = torch.export.load(sys.argv[1]).module();"

@@ -10,6 +10,7 @@ from glitchflow.site.probe import free_port
 from glitchflow.train.group import LOOPBACK
 
 
+@pytest.mark.ci
 def test_a_group_on_one_machine_listens_on_loopback_alone():
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         port = free_port(LOOPBACK)

@@ -85,6 +85,7 @@ def worker_processes(experiment: Experiment) -> dict[int, int]:
     return {int(rank): int(process) for rank, process in found}
 
 
+@pytest.mark.ci
 def test_a_killed_worker_is_replaced_a_signal_ends_the_run_at_a_checkpoint_and_it_goes_on(
     undisturbed, tmp_path, capsys
 ):

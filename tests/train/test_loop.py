@@ -549,6 +549,7 @@ def test_two_workers_that_are_stopped_go_on_to_the_same_bits(training, tmp_path,
     assert [x["loss"] for x in found] == [x["loss"] for x in wanted]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("first", [1, 2])
 def test_going_on_with_another_number_of_workers(training, tmp_path, home, first):
     settings = change(training, precision="float64", epochs=3)
@@ -570,6 +571,7 @@ def test_going_on_with_another_number_of_workers(training, tmp_path, home, first
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)  # of a window that two wrote and one ended, too
 
 
+@pytest.mark.ci
 def test_a_run_that_blows_up_on_one_worker_names_that_ones_events(training, home):
     """The loss of rank 1 alone, at its fifth step."""
     settings = change(training, loss="helpers:loss_not_finite_on_rank_1", checkpoint_every=2)

@@ -138,6 +138,7 @@ def stop_after_two_epochs(home: Path) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.ci
 def test_no_server_is_said_before_anything_runs(dataset_run, tmp_path):
     pytest.importorskip("mlflow", reason="the extra [mlflow] is not installed")
     experiment = run_of_its_own(dataset_run, tmp_path, "http://127.0.0.1:1")

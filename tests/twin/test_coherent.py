@@ -253,6 +253,7 @@ def test_a_checkpoint_of_other_numbers_is_refused(run, tmp_path):
         checkpoint.find(tmp_path, "last")
 
 
+@pytest.mark.ci
 def test_the_exported_program_is_the_network(run):
     found = checkpoint.find(run / "checkpoints", "best")
     form, front = found.kind.exported, found.normalisation

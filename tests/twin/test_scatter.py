@@ -35,6 +35,7 @@ def behind_a_pole():
     return made(0.88 / (1 + 1j * FREQUENCY / 3))
 
 
+@pytest.mark.ci
 def test_a_pole_and_a_wrong_scale_are_found(behind_a_pole):
     found = scatter.search(behind_a_pole)
     off = found.at(LOW) - 0.88 / (1 + 1j * LOW / 3)
@@ -79,6 +80,7 @@ def test_noise_says_nothing_of_a_scatterer(monkeypatch):
     assert scatter.known(front, None) is front
 
 
+@pytest.mark.ci
 def test_a_scatterer_of_a_store_is_set_right_where_its_sensor_is_wrong(monkeypatch, capsys):
     """Of its train events, those without fringes in the band and those with a gap say nothing."""
     some = [made(0.88 / (1 + 1j * FREQUENCY / 3), seed) for seed in (1, 2)]

@@ -17,6 +17,8 @@ from glitchflow.data.store.verify import find_damage
 from glitchflow.data.store.writer import Writer
 from glitchflow.errors import InputError, RunError
 
+pytestmark = pytest.mark.ci
+
 SHARD = 4  # events of a shard in `design`
 
 

@@ -90,6 +90,7 @@ def test_a_file_of_gwoscs():
     np.testing.assert_array_equal(found.values, wanted.value)
 
 
+@pytest.mark.ci
 def test_a_task_of_ingest_imports_no_gwpy(tmp_path):
     """It takes as long as half of all else that a worker imports: with matplotlib and astropy, for nothing."""
     pytest.importorskip("lalframe")

@@ -175,6 +175,7 @@ def test_times_that_contradict_each_other(times, message):
 # -- into a store ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("ray_session")
 def test_events_that_cannot_be_used_are_reported_and_in_no_split(recording, tmp_path, capsys):
     gps = [1010.0, 1030.0, 1062.0, 1070.0, 1088.0, 1105.0]

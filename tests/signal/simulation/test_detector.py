@@ -70,6 +70,7 @@ def test_a_burst_next_to_a_power_line_does_not_ring(tmp_path):
     assert (added[:, np.abs(time) > 1.5].sum(-1) < 1e-4 * added.sum(-1)).all()
 
 
+@pytest.mark.ci
 def test_shares_of_families_and_background(tmp_path):
     recipe, _ = detector_recipe(tmp_path, background=0.3)
     labels = np.array([recipe.event(i).label for i in range(600)])

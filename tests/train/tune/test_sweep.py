@@ -183,6 +183,7 @@ def test_the_best_settings_do_not_name_the_cluster_of_the_sweep(dataset_run, tmp
     assert (found.cluster.address, found.cluster.cpus, found.train.lr) == ("", 2, 0.007)
 
 
+@pytest.mark.ci
 def test_optuna_may_suggest_what_does_not_fit_together(dataset_run, tmp_path):
     """That trial is lost and says why, not the sweep."""
     pytest.importorskip("optuna", reason="the extra [optuna] is not installed")
