@@ -2,7 +2,7 @@
 
 Shards, resuming and checksums are those of generation. Needs a checkpoint and a store, nothing else: the store need
 not be the one that the network was trained on. Which arrays are written, the kind of twin says; `untrained` is the
-`qplot` of the same network before its training. Without `infer.train` nothing is known of the train split: NaN.
+`qplot` of the same network before its training, `untrained_estimate` its series where it has some. Without `infer.train` nothing is known of the train split: NaN.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.opened import TRAIN
+from glitchflow.analysis.opened import BEFORE, TRAIN
 from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
 from glitchflow.data.generate import sizes
@@ -32,6 +32,7 @@ from glitchflow.data.store import (
 )
 from glitchflow.device import device
 from glitchflow.errors import InputError
+from glitchflow.methods.table import UNTRAINED
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
@@ -44,7 +45,6 @@ ABOUT = {
     "dataset",
     "loudness",
 }  # of the network, so that they can be scored alone
-UNTRAINED = "untrained"
 KERNELS = 48 * MIB  # what torch builds when it is first asked for a convolution; measured
 
 
@@ -150,7 +150,8 @@ def predict_shard(
     trained = {name: load_network(where) for name, where in checkpoints.items()} if len(wanted) else {}
     for name, network in trained.items():
         found = network.infer(dataset, values["event"][wanted], batch)
-        values |= {UNTRAINED: found["qplot"]} if name == UNTRAINED else found
+        before = {own: found[array] for array, own in BEFORE.items() if array in found}
+        values |= before if name == UNTRAINED else found
     write_shard(predictions, shard, _spread(predictions, values, wanted, len(values["event"])))
 
 
@@ -184,7 +185,7 @@ def _memory(networks: dict[str, Checkpoint], dataset: Dataset, batch: int) -> Me
 def _design(dataset: Dataset, networks: dict[str, Checkpoint], train: bool) -> Design:
     arrays = networks["qplot"].kind.arrays(dataset)
     if UNTRAINED in networks:
-        arrays[UNTRAINED] = arrays["qplot"]
+        arrays |= {own: arrays[name] for name, own in BEFORE.items() if name in arrays}
     copied = {name: str(dataset[name].dtype) for name in COPIED if name in dataset} | {"event": "int64"}
     arrays |= {name: Array((), (), kind, column=True) for name, kind in copied.items()}
     axes: Fixed = {name: ((name,), dataset[name][:]) for name in ("frequency", "time") if name in dataset}

@@ -31,6 +31,10 @@ from glitchflow.twin.front import Front
 
 TRAIN = "train"  # attribute of predictions: whether the train split was asked for; at first it always was
 ESTIMATE = "estimate"  # the array of predictions that only a kind that predicts series has
+BEFORE = {  # what is stored of the same network before its training, by what is stored of it
+    "qplot": UNTRAINED,
+    ESTIMATE: f"{UNTRAINED}_{ESTIMATE}",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,12 @@ class Opened:
         """Give what networks are as methods: what they generated is read, an estimated series is subtracted."""
         stores = {NETWORK: self.predictions, **self.beside}
         series = {method: other for method, other in stores.items() if ESTIMATE in other}
-        return {**self.generated} | {method: _subtraction(other) for method, other in series.items()}
+        found = {**self.generated} | {method: _subtraction(other) for method, other in series.items()}
+        if self.subtracts:  # before its training it subtracted as well: its Q-plot alone would be a mask
+            found.pop(UNTRAINED, None)
+            if BEFORE[ESTIMATE] in self.predictions:
+                found[UNTRAINED] = _subtraction(self.predictions, BEFORE[ESTIMATE])
+        return found
 
     @property
     def network(self) -> Path:
@@ -147,11 +156,11 @@ def _checkpoint(predictions: Dataset) -> Path:
     return moved if moved.exists() and not path.exists() else path
 
 
-def _subtraction(predictions: Dataset) -> Subtraction:
-    """A coherent network of which there are predictions, as a method."""
+def _subtraction(predictions: Dataset, estimate: str = ESTIMATE) -> Subtraction:
+    """A coherent network of which there are predictions, as a method; its front is that of its training's begin."""
     network = predictions.attributes["network"]
     front = TypeAdapter(Front).validate_python(network["normalisation"])
-    return Subtraction(partial(predictions.events, ESTIMATE), front, network["channels"][1:])
+    return Subtraction(partial(predictions.events, estimate), front, network["channels"][1:])
 
 
 def origin_of(dataset: Dataset, origin: dict[str, str] | None) -> Dataset | None:

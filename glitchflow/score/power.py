@@ -22,6 +22,9 @@ from glitchflow.score.statistics import (
 )
 from glitchflow.signal.types import Array
 
+# by how much a window's power grows that counts as made worse: where nothing is there to remove, half of the windows grow
+# a little by chance, and as much as this the noise of a band varies from one to the next (1 / sqrt(B T): 2 s, 200 Hz)
+WORSE = 0.05
 ENDS = 0.25  # share of a series over which its ends fade, before its spectrum is cut to the band
 
 
@@ -63,9 +66,9 @@ def power_left_gated(measured: Measured, method: str, who: Who, interval: Bootst
 
 
 def made_worse(measured: Measured, method: str, who: Who, interval: Bootstrap) -> Interval:
-    """Returns the share of the windows that have more power in the band after than before, with Wilson's interval."""
+    """Returns the share of the windows whose power in the band grew by more than `WORSE`, with Wilson's interval."""
     mine = measured[method]
-    worse = (mine["power_left"] > mine["power"])[who.family]
+    worse = (mine["power_left"] > (1 + WORSE) * mine["power"])[who.family]
     if not len(worse):
         return UNDEFINED
     found = proportion(worse.sum(), len(worse))

@@ -9,7 +9,8 @@ from helpers import linked, staged
 
 from glitchflow.analysis.clean.clean import clean
 from glitchflow.analysis.event_figure import draw, response
-from glitchflow.analysis.opened import open_run
+from glitchflow.analysis.infer import infer
+from glitchflow.analysis.opened import BEFORE, open_run
 from glitchflow.analysis.report import report as write_report
 from glitchflow.data.view import strain_engine
 from glitchflow.errors import InputError
@@ -53,12 +54,32 @@ def test_what_is_removed_is_asked_again_of_another_strain(opened):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=0.05 * wanted.std())
 
 
+def test_before_its_training_it_subtracts_as_well(opened, series_run, tmp_path, monkeypatch):
+    """The row is that of the checkpoint `initial`, not a mask; of predictions that lack its series there is none."""
+    before = opened.methods["untrained"]
+    assert isinstance(before, Subtraction)
+    run = linked(series_run, tmp_path, "dataset.zarr", "train")
+    asked = run.infer.model_copy(update={"checkpoint": "initial", "untrained": False})
+    infer(staged("infer", run.model_copy(update={"infer": asked})))
+    alone = open_run(run)
+    events = np.arange(4)
+    np.testing.assert_array_equal(before.estimate(events), alone.predictions.events("estimate", events))
+    assert alone.methods["network"].front == before.front and "untrained" not in alone.methods
+    block, _ = read_block(opened.dataset, events, opened.basis.channels[1:], estimator_of(opened.dataset))
+    found, trained = (opened.methods[name].removed(block) for name in ("untrained", "network"))
+    assert found.generated is None and found.mask is None
+    assert not np.array_equal(found.series, trained.series)
+    monkeypatch.setitem(BEFORE, "estimate", "what_earlier_versions_did_not_write")
+    assert "untrained" not in opened.methods and "untrained" in opened.generated
+
+
 @pytest.mark.ci
 def test_it_is_scored_among_the_methods(run):
     metrics = json.loads(Path(run.workdir, "evaluation", "metrics.json").read_text())
     scores = metrics["families"]["witnessed"]["scores"]["network"]
     assert scores["left"]["value"] > 0 and scores["snr_kept_median"]["value"] > 0.9
     assert scores["skill"]["value"] is None  # what it removes holds strain
+    assert metrics["families"]["witnessed"]["scores"]["untrained"]["skill"]["value"] is None
     assert "thresholds_tried" not in metrics
     page = write_report(staged("report", run)).read_text()
     assert "windows without a glitch of the test split" in page and "coherence with" in page

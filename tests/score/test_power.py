@@ -39,6 +39,12 @@ def test_what_methods_leave(score, wiener, nothing, gate):
     assert all(one.low <= one.value <= one.high for one in found)
 
 
+def test_a_window_that_hardly_grows_is_not_made_worse():
+    left = np.array([8.3, 1.0499, 1.051, 10.0])
+    found = made_worse({"twin": COLUMNS["nothing"] | {"power_left": left}}, "twin", WHO, INTERVAL)
+    assert found.value == 1 / 4
+
+
 def test_a_family_alone_is_scored():
     who = Who(np.array([True, False, False, True]), EVERY, EVERY, None)
     assert power_left(COLUMNS, "wiener", who, INTERVAL).value == pytest.approx(3 / 18)

@@ -27,7 +27,7 @@ from glitchflow.analysis.clean import clean, line
 from glitchflow.analysis.clean import tasks as shared
 from glitchflow.analysis.clean.tasks import Tasks
 from glitchflow.analysis.evaluate.stretch import Timeline
-from glitchflow.analysis.opened import windows_of
+from glitchflow.analysis.opened import BEFORE, windows_of
 from glitchflow.cluster import threads
 from glitchflow.config import Experiment, load
 from glitchflow.data import generate as making
@@ -111,7 +111,7 @@ def predict(experiment: Experiment, dataset: Dataset) -> Task:
     network = trained(experiment, dataset)
     infer.load_network = lambda path: network  # type: ignore[assignment]
     arrays = network.kind.arrays(dataset)
-    arrays |= {"untrained": arrays["qplot"]}
+    arrays |= {own: arrays[name] for name, own in BEFORE.items() if name in arrays}
     arrays |= {n: Array((), (), str(dataset[n].dtype), True) for n in ("gps", "label", "split")}
     arrays["event"] = Array((), (), "int64", True)
     about = {"source": "infer", "checkpoints": {}}

@@ -1,7 +1,7 @@
 """Whether what a network says may be subtracted at all: what that does to events of the validation split.
 
     simulated events    `residual` must be below that of doing nothing, 1, and of the linear method
-    recorded windows    at most `WORSE` of them may have more power in the band after than before
+    recorded windows    at most `SHARE` of them may be `made_worse`, and `power_left` of all must be below 1
 
 Shapes: E event.
 """
@@ -24,32 +24,35 @@ from glitchflow.score.table import SCORES
 from glitchflow.signal.types import Indices
 
 EVENTS = 256  # of the validation split at most: they take seconds, and know a share of 5 % to 1.4 %
-WORSE = (
-    0.05  # share of windows; the best method on real witnesses, robust Wiener filters, makes 0 to 2 % worse
+SHARE = (
+    0.05  # of windows; the best method on real witnesses, robust Wiener filters, makes 0 to 2 % worse
 )
-LINEAR = "linear"
+LINEAR, RECORDED = "linear", ("made_worse", "power_left")
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Says how a network did on validation events."""
 
-    score: str  # residual or made_worse
     events: int
-    values: dict[str, float]  # by method
+    scores: dict[str, dict[str, float]]  # by score and method: residual, or made_worse and power_left
 
     @property
     def reproach(self) -> str:
         """Say in words what the network is worse than; empty where it may subtract."""
-        mine = self.values[NETWORK]
-        if self.score == "made_worse":
-            much = f"makes {mine:.1%} of {self.events} validation windows worse, more than {WORSE:.0%}"
-            return much if mine > WORSE else ""
-        better = [
-            f"{name} ({value:.3g})" for name, value in {NOTHING: 1.0, **self.values}.items() if value < mine
-        ]
-        much = f"has a residual of {mine:.3g} on {self.events} validation events, worse than "
-        return f"{much}{' and '.join(better)}" if better else ""
+        if "residual" in self.scores:
+            values = self.scores["residual"]
+            mine, beside = values[NETWORK], {NOTHING: 1.0, **values}
+            better = [f"{name} ({value:.3g})" for name, value in beside.items() if value < mine]
+            much = f"has a residual of {mine:.3g} on {self.events} validation events, worse than "
+            return f"{much}{' and '.join(better)}" if better else ""
+        worse, left = (self.scores[name][NETWORK] for name in RECORDED)
+        words = []
+        if worse > SHARE:
+            words.append(f"makes {worse:.1%} of {self.events} validation windows worse, more than {SHARE:.0%}")
+        if left > 1:
+            words.append(f"leaves {left:.4g} times the power of {self.events} validation windows")
+        return " and ".join(words)
 
 
 def judge(run: Opened, threshold: float, settings: Evaluate, interval: Bootstrap) -> Verdict | None:
@@ -63,12 +66,16 @@ def judge(run: Opened, threshold: float, settings: Evaluate, interval: Bootstrap
         return None
     fit = _fit(run, threshold, settings)
     columns = Comparison(dataset, fit, None, True).score(tuple(events.tolist())).columns
-    score = "made_worse" if dataset.recorded else "residual"
+    asked = RECORDED if dataset.recorded else ("residual",)
     who = _who(dataset, events, columns[NETWORK], settings.quiet)
-    if who is None or not SCORES[score].needs <= columns[NETWORK].keys():
+    if who is None or not all(SCORES[score].needs <= columns[NETWORK].keys() for score in asked):
         return None
-    values = {name: SCORES[score].over(columns, name, who, interval).value for name in columns}
-    return Verdict(score, len(events), values) if np.isfinite(list(values.values())).all() else None
+    scores = {
+        score: {name: SCORES[score].over(columns, name, who, interval).value for name in columns}
+        for score in asked
+    }
+    known = np.isfinite([value for values in scores.values() for value in values.values()]).all()
+    return Verdict(len(events), scores) if known else None
 
 
 def _who(dataset: Dataset, events: Indices, columns: Columns, quiet: float) -> Who | None:
