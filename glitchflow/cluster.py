@@ -331,6 +331,19 @@ def threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Have one CPU thread for a while, as a task of Ray has: small operations only wait for one another in more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def trim() -> None:
     """Give free memory back to the machine, where the C library can (glibc's): after the Q-plots of many channels it
     keeps 100 to 200 MiB that lie between arrays in use."""

@@ -2,7 +2,8 @@
 
 Shards, resuming and checksums are those of generation. Needs a checkpoint and a store, nothing else: the store need
 not be the one that the network was trained on. Which arrays are written, the kind of twin says; `untrained` is the
-`qplot` of the same network before its training, `untrained_estimate` its series where it has some. Without `infer.train` nothing is known of the train split: NaN.
+`qplot` of the same network before its training, `untrained_estimate` its series where it has some. Without
+`infer.train` nothing is known of the train split: NaN.
 """
 
 import hashlib

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glitchflow.cluster import at_hand, available_cpus, session, threads
+from glitchflow.cluster import at_hand, available_cpus, one_thread, session, threads
 from glitchflow.config import Cluster
 from glitchflow.errors import InputError, RunError
 from glitchflow.gauges import tell
@@ -109,7 +109,7 @@ def _made_here(
 ) -> dict[Any, Any]:
     """What `run_tasks` returns, without a Ray."""
     found = {}
-    with track(sum(parts.values()), job.label, job.unit) as advance:
+    with one_thread(), track(sum(parts.values()), job.label, job.unit) as advance:
         for part, size in parts.items():
             check()
             found[part] = keep(part, job.make(part))

@@ -22,8 +22,8 @@ from glitchflow.score.statistics import (
 )
 from glitchflow.signal.types import Array
 
-# by how much a window's power grows that counts as made worse: where nothing is there to remove, half of the windows grow
-# a little by chance, and as much as this the noise of a band varies from one to the next (1 / sqrt(B T): 2 s, 200 Hz)
+# by how much a window's power grows that counts as made worse: where nothing is there to remove, half of the windows
+# grow a little by chance; this is what a band's noise varies by from one to the next (1 / sqrt(B T): 2 s, 200 Hz)
 WORSE = 0.05
 ENDS = 0.25  # share of a series over which its ends fade, before its spectrum is cut to the band
 

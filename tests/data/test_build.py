@@ -77,6 +77,18 @@ def test_little_is_made_here_where_there_is_no_ray(monkeypatch):
         run_tasks(little, parts, CLUSTER, stolen)
 
 
+def test_what_is_made_here_has_one_thread_as_a_task_has(monkeypatch):
+    monkeypatch.setattr(build, "at_hand", lambda address: False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        asked = replace(job(lambda part: torch.get_num_threads()), here=True)
+        assert run_tasks(asked, {1: 1, 2: 1}, CLUSTER) == {1: 1, 2: 1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_first_error_is_the_tasks_own_line_and_nothing_is_at_work_after_it(tmp_path):
     with pytest.raises(InputError, match=r"^part 3: not so$"):
         run_tasks(job(partial(tell, str(tmp_path))), dict.fromkeys([0, 1, 2, 3, 5, 6, 7, 8, 9], 1), CLUSTER)

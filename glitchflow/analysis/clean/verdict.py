@@ -24,9 +24,7 @@ from glitchflow.score.table import SCORES
 from glitchflow.signal.types import Indices
 
 EVENTS = 256  # of the validation split at most: they take seconds, and know a share of 5 % to 1.4 %
-SHARE = (
-    0.05  # of windows; the best method on real witnesses, robust Wiener filters, makes 0 to 2 % worse
-)
+SHARE = 0.05  # of windows; the best method on real witnesses, robust Wiener filters, makes 0 to 2 % worse
 LINEAR, RECORDED = "linear", ("made_worse", "power_left")
 
 
@@ -49,7 +47,9 @@ class Verdict:
         worse, left = (self.scores[name][NETWORK] for name in RECORDED)
         words = []
         if worse > SHARE:
-            words.append(f"makes {worse:.1%} of {self.events} validation windows worse, more than {SHARE:.0%}")
+            words.append(
+                f"makes {worse:.1%} of {self.events} validation windows worse, more than {SHARE:.0%}"
+            )
         if left > 1:
             words.append(f"leaves {left:.4g} times the power of {self.events} validation windows")
         return " and ".join(words)
