@@ -140,12 +140,15 @@ def open_predictions(path: Path, dataset: Dataset) -> Dataset:
     return predictions
 
 
-def check_whole(predictions: Dataset, asked: str) -> None:
-    """Raise `InputError`, which begins with what was `asked`, where predictions leave the train split out."""
+def check_whole(predictions: Dataset, asked: str, instead: str = "") -> None:
+    """Raise `InputError`, which begins with what was `asked`, where predictions leave the train split out.
+
+    instead: what also ends the line, that could be done with these predictions.
+    """
     if not predictions.attributes.get(TRAIN, True):
         raise InputError(
             f"{asked}: {predictions.path} was made with infer.train=false; `glitchflow infer CONFIG infer.train=true"
-            " --overwrite` makes it whole"
+            f" --overwrite` makes it whole{instead}"
         )
 
 

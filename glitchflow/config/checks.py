@@ -164,6 +164,7 @@ def detector(detector: Detector) -> None:
     if families.scattered_light.weight:
         name = families.scattered_light.witness
         _known(f"{where}.scattered_light.witness", name, detector.names, "simulate.detector")
+    _hard(detector)
     for family, settings in families:
         if not settings.weight or not hasattr(settings, "witnesses"):
             continue
@@ -175,7 +176,6 @@ def detector(detector: Detector) -> None:
                 " simulate.detector.witnesses has no other"
             )
     _apart(detector)
-    _hard(detector)
 
 
 def _hard(detector: Detector) -> None:

@@ -37,7 +37,7 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
     for item in overrides:
         if not item.partition("=")[0] or "=" not in item:
             raise InputError(f"{item}: an override looks like section.key=value")
-        with _named(f"{path} with {item}"):
+        with _named(f"{path} with {item}", "; a value with spaces needs quotes: 'section.key=[1, 2]'"):
             name, _, value = item.partition("=")
             _refuse_within(tree, name)
             if value.lstrip()[:1] in ("[", "{"):  # what is whole takes the place of what is there
@@ -71,8 +71,11 @@ def named(key: str, names: list[str] | str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _named(origin: str) -> typing.Iterator[None]:
-    """Turn the errors of YAML and OmegaConf into one line that begins with what was being read."""
+def _named(origin: str, advice: str = "") -> typing.Iterator[None]:
+    """Turn the errors of YAML and OmegaConf into one line that begins with what was being read.
+
+    advice: what ends the line where that is not YAML.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -80,7 +83,7 @@ def _named(origin: str) -> typing.Iterator[None]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{origin}: cannot be read: {error}") from None
     except YAMLError as error:
-        raise InputError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{origin}: not YAML: {' '.join(str(error).split())}{advice}") from None
     except RecursionError:
         raise InputError(f"{origin}: is nested too deeply, or refers to itself") from None
     except (OmegaConfBaseException, TypeError, ValueError) as error:

@@ -157,7 +157,8 @@ def test_the_train_split_can_be_left_out(trained_run, dataset, tmp_path):
         np.testing.assert_array_equal(found[name][:], whole[name][:])
     path, event = found.path, int(np.flatnonzero(train)[0])
     again = "was made with infer.train=false; `glitchflow infer CONFIG infer.train=true --overwrite` makes it whole"
-    with pytest.raises(InputError, match=re.escape(f"clean.split = all: {path} {again}")):
+    cleaned = f"clean.split = all: {path} {again}; clean.split=test cleans what was scored"
+    with pytest.raises(InputError, match=f"^{re.escape(cleaned)}$"):
         find_windows(open_run(less), "all")
     assert len(find_windows(open_run(less), "test").events)
     with pytest.raises(InputError, match=re.escape(f"--event {event}, of the train split: {path} {again}")):

@@ -167,6 +167,13 @@ def test_what_is_whole_takes_the_place_of_what_is_there(experiment_file):
     assert load(path, ["ingest.times={start: 1, end: 9}"]).ingest.times.file == []
 
 
+def test_a_value_that_the_shell_split_is_told_to_be_quoted(experiment_file):
+    path = experiment_file("seed: 1\n")
+    told = refusal(path, ["qplot.frange=[10,", "100]"])
+    assert told.startswith(f"{path} with qplot.frange=[10,: not YAML: ")
+    assert told.endswith("; a value with spaces needs quotes: 'section.key=[1, 2]'")
+
+
 @pytest.mark.parametrize(
     "override, message",
     [
@@ -178,6 +185,11 @@ def test_what_is_whole_takes_the_place_of_what_is_there(experiment_file):
         ("train=3", "FILE with train=3: train = 3: must be a section of keys: workers, threads"),
         ("nosuch.key=3", "FILE with nosuch.key=3: nosuch: unknown key; known: workdir, seed, series"),
         ("train.lr=[", "FILE with train.lr=[: not YAML: "),
+        (
+            "simulate.detector.only=[SUS]",  # before what families are then left with
+            "FILE with simulate.detector.only=[SUS]: simulate.detector.only = SUS: not a witness of simulate.detector;"
+            " there are: ",
+        ),
         ("train.lr", "train.lr: an override looks like section.key=value"),
         ("=3", "=3: an override looks like section.key=value"),
         ("train.workers=3", "FILE with train.workers=3: train.workers = 3: must divide loader.lanes = 4"),

@@ -196,7 +196,7 @@ def find_windows(run: Opened, chosen: str) -> Windows:
     """
     dataset = run.dataset
     if chosen in ("all", "train"):
-        check_whole(run.predictions, f"clean.split = {chosen}")
+        check_whole(run.predictions, f"clean.split = {chosen}", "; clean.split=test cleans what was scored")
     split = np.asarray(dataset["split"][:])
     wanted = split != store.SKIPPED if chosen == "all" else split == store.SPLITS.index(chosen)
     events = np.flatnonzero(wanted)
