@@ -52,6 +52,7 @@ def released(tmp_path_factory) -> Path:
     return home
 
 
+@pytest.mark.ci
 def test_every_channel_of_the_configuration_is_there(released, monkeypatch):
     monkeypatch.setenv("GWOSC_DATA", str(released))
     channels = load(CONFIG, []).ingest.channels

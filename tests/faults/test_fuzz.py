@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from faults import fuzz
 
 TESTS = Path(__file__).parents[1]
@@ -21,6 +22,7 @@ def fuzzed(*words):
     return ran.returncode, ran.stdout
 
 
+@pytest.mark.ci
 def test_a_case_is_done_again_by_its_number():
     first, second = (fuzzed("--seed", "2", "--case", "yaml:3", "--only", "yaml") for _ in range(2))
     assert first == second and first[0] == 0 and first[1].strip() in ("read", "refused")

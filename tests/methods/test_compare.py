@@ -78,6 +78,7 @@ def test_stationary_noise_that_witnesses_share_is_to_be_removed_and_makes_no_gli
     np.testing.assert_allclose(after["residual2"], after["witnessed2"], rtol=1e-12)
 
 
+@pytest.mark.ci
 def test_how_events_are_shared_out_changes_nothing(opened, fit, scored, monkeypatch, ray_session):
     """In blocks of another size, and as tasks on two CPUs."""
     dataset, _ = opened

@@ -49,6 +49,7 @@ def came(config: Path) -> list[int]:
     return sorted(int(path.name.split("-")[2]) - START for path in found)
 
 
+@pytest.mark.ci
 def test_it_goes_on_after_a_kill_and_ends_when_it_is_told(config, frames):
     for k in range(4):
         put(frames, START + k)

@@ -40,6 +40,7 @@ def test_each_second_of_input_comes_out_once(post, frames):
     assert last["S_TWIN"].tolist() == [7] * 16
 
 
+@pytest.mark.ci
 def test_killed_at_any_place_it_makes_each_second_once_of_the_same_samples(post, frames, monkeypatch):
     for k in range(4):
         put(frames, START + k)

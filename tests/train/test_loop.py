@@ -536,6 +536,7 @@ def test_two_hundred_steps_of_two_workers_are_those_of_one(training, tmp_path):
     assert one == pytest.approx(two, rel=1e-3)
 
 
+@pytest.mark.ci
 def test_two_workers_that_are_stopped_go_on_to_the_same_bits(training, tmp_path, home):
     settings = change(training, epochs=3)
     train_on_two(settings, tmp_path / "undisturbed")

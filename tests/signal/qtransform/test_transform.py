@@ -273,6 +273,7 @@ def test_autocast_changes_nothing():
     assert same_bits(tensors(plot), tensors(transform(series)))
 
 
+@pytest.mark.ci
 def test_compiled_gives_the_same():
     series = coloured(1, 2, 2)
     transform = QTransform(**SMALL, q=None, crop=16)
