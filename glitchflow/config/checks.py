@@ -225,6 +225,10 @@ def _known(where: str, name: str, names: list[str], source: str) -> None:
 
 def batches(loader: Loader, train: Train) -> None:
     """Lanes, batches and workers divide evenly: each worker serves whole lanes."""
+    if loader.lanes is None:
+        if loader.batch % train.workers:
+            raise ValueError(f"train.workers = {train.workers}: must divide loader.batch = {loader.batch}")
+        return
     if loader.lanes % train.workers:
         raise ValueError(f"train.workers = {train.workers}: must divide loader.lanes = {loader.lanes}")
     if loader.batch % loader.lanes:

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from glitchflow.config.base import Every, File, Names, Section, Url, key
 
+LANES = 4  # where nothing is said: 1, 2 and 4 workers make the same batches
+
 
 class Subset(Section):
     """Takes only the first events of a split."""
@@ -19,7 +21,12 @@ class Loader(Section):
     """Says how batches are made of a split."""
 
     batch: int = key(32, "events in a global batch, over all workers", gt=0)
-    lanes: int = key(4, "shuffling lanes; the number of workers must divide it, and it the batch", gt=0)
+    lanes: int | None = key(
+        None,
+        "shuffling lanes; the number of workers must divide it, and it the batch; null: 4 where that is so, else the"
+        " least above that is, as 64 for 64 workers, or the largest below",
+        gt=0,
+    )
     normalise: Literal["log1p", "max", "mean"] = key(
         "log1p", "log1p: log(1 + energy) standardised; max: to [0, 1]; mean: by the mean; per channel"
     )
@@ -53,6 +60,13 @@ class Loader(Section):
         " 0: on the train split",
         ge=0,
     )
+
+    def lanes_among(self, workers: int) -> int:
+        """Return the number of lanes, that which null stands for among so many workers."""
+        if self.lanes is not None:
+            return self.lanes
+        fit = [number for number in range(workers, self.batch + 1, workers) if not self.batch % number]
+        return next((number for number in fit if number >= LANES), max(fit, default=workers))
 
 
 class Model(Section):
@@ -91,6 +105,15 @@ class Train(Section):
         "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies; coherent, flow: l2",
     )
     lr: float = key(2e-3, "learning rate", gt=0)
+    lr_batch: int | None = key(
+        None,
+        "events of an optimiser step (loader.batch x train.accumulate) that `lr` is meant for: with others it is scaled"
+        " by `lr_scaling`; null: `lr` as it is",
+        gt=0,
+    )
+    lr_scaling: Literal["linear", "sqrt"] = key(
+        "linear", "with lr_batch: by the ratio of the two, or by its square root, after `warmup`"
+    )
     optimizer: Literal["adamw", "adam"] = key("adamw", "adam: weight decay as part of the gradient")
     betas: tuple[Memory, Memory] = key(
         (0.9, 0.999), "memories of the gradient and its square; not coherent twins'"

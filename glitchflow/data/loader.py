@@ -295,9 +295,8 @@ def build_loader(
     if split == "train" and len(events) < settings.batch:
         raise InputError(f"loader.batch = {settings.batch}: more than the {len(events)} events to train on")
     source = dataset[reads.array]
-    loader = Loader(
-        dataset, events, reads, settings.batch, settings.lanes, seed, dtype, source, device=device
-    )
+    lanes = settings.lanes_among(1)
+    loader = Loader(dataset, events, reads, settings.batch, lanes, seed, dtype, source, device=device)
     if loader.bytes <= room(settings, device):
         return loader.kept(device)
     if loader.bytes <= settings.cache_gb * _GB:
@@ -326,7 +325,8 @@ def _fresh_loader(
     among = dataset.recorded_channels if reads.array == "series" else dataset.channels
     source = fresh(dataset, reads.array, [among[i] for i in reads.channels])
     events = np.arange(len(dataset), len(dataset) + settings.fresh)
-    return Loader(dataset, events, reads, settings.batch, settings.lanes, seed, dtype, source, anew=True)
+    lanes = settings.lanes_among(1)
+    return Loader(dataset, events, reads, settings.batch, lanes, seed, dtype, source, anew=True)
 
 
 def choose_channels(names: list[str], witnesses: list[str] | str) -> list[int]:

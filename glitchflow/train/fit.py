@@ -72,7 +72,8 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     for a dataset with nothing to teach; `RunError` where the loss stopped being finite, the workers kept failing, or
     a signal ended the run.
     """
-    directory, training = Path(experiment.workdir) / "train", training_of(experiment)
+    directory = Path(experiment.workdir) / "train"
+    training = training_of(experiment if overwrite else _as_begun(experiment, directory))
     with lease.hold(directory) as still_mine:
         if overwrite:
             _keeps_its_origin(training.train, directory)
@@ -294,6 +295,23 @@ def _line(metrics: dict[str, Any], epochs: int) -> str:
         f"epoch {metrics['epoch'] + 1}/{epochs}: loss {metrics['loss']:.4f}, validation"
         f" {metrics['validation_loss']:.4f}, {metrics['samples_per_second']:.0f} events/s"
     )
+
+
+def _as_begun(experiment: Experiment, directory: Path) -> Experiment:
+    """With the lanes that a run there was begun with, where the configuration leaves their number open.
+
+    Raises `InputError` where these workers do not divide it: its batches would be other ones.
+    """
+    found, workers = checkpoint.by_step(directory / "checkpoints"), experiment.train.workers
+    if experiment.loader.lanes is not None or not found:
+        return experiment
+    lanes = checkpoint.open_checkpoint(found[-1]).meta.config["loader"]["lanes"]
+    if lanes % workers:
+        raise InputError(
+            f"train.workers = {workers}: must divide loader.lanes = {lanes}, with which {directory} was begun;"
+            " --overwrite it or choose another workdir"
+        )
+    return experiment.model_copy(update={"loader": experiment.loader.model_copy(update={"lanes": lanes})})
 
 
 def _same_run(training: Training, directory: Path) -> None:

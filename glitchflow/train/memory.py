@@ -63,7 +63,7 @@ def learning(
     one, validation = 4 * needs.kept, split.validation
     sizes = [one * round(shape.events * part) for part in (1 - validation - split.test, validation)]
     cached = [size for size in sizes if size <= loader.cache_gb * GB]
-    lanes = -(-loader.lanes * share // loader.batch)
+    lanes = -(-loader.lanes_among(loader.batch // share) * share // loader.batch)
     block = BLOCK * shape.chunk * shape.block(needs.array, needs.channels)
     ahead = 0 if sizes[0] in cached else 2 * lanes * GROUP * block
     weights = (STATE + MEAN * mean) * 4 * sum(weight.numel() for weight in network.parameters())

@@ -86,7 +86,8 @@ def _at(experiment: Experiment, mode: str, workers: int) -> Training:
     tree["train"] |= {"workers": workers, "init_from": "", "accumulate": 1}
     if mode == "weak":
         tree["loader"]["batch"] *= workers
-        tree["loader"]["lanes"] *= workers
+        if experiment.loader.lanes is not None:
+            tree["loader"]["lanes"] *= workers
     return training_of(parse(tree, f"--scaling {workers} ({mode})"))
 
 

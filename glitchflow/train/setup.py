@@ -58,12 +58,22 @@ class Training:
         seed = self.seed if self.train.seed is None else self.train.seed
         return self.model.model_dump(mode="json") | {"seed": seed}
 
+    @property
+    def scaled(self) -> config.Train:
+        """Its section with the learning rate of the batches that it makes: times k, or the root of k, where an
+        optimiser step sees k times the events that the rate is meant for (Goyal et al., arXiv:1706.02677)."""
+        own = self.train
+        if own.lr_batch is None:
+            return own
+        more = self.loader.batch * own.accumulate / own.lr_batch
+        return own.model_copy(update={"lr": own.lr * (more if own.lr_scaling == "linear" else more**0.5)})
+
 
 def training_of(experiment: config.Experiment) -> Training:
     """The part of an experiment that training reads."""
-    return Training(
-        experiment.dataset, experiment.seed, experiment.loader, experiment.model, experiment.train
-    )
+    train, loader = experiment.train, experiment.loader
+    loader = loader.model_copy(update={"lanes": loader.lanes_among(train.workers)})
+    return Training(experiment.dataset, experiment.seed, loader, experiment.model, train)
 
 
 @dataclass
@@ -96,7 +106,7 @@ def check(training: Training, dataset: Dataset, directory: Path) -> Progress:
 
 def prepare(training: Training, dataset: Dataset, world: World, directory: Path) -> Learner:
     """Build the network, and load the last checkpoint of `directory` where there is one."""
-    settings, kind = training.train, kinds.of(training.model.name)
+    settings, kind = training.scaled, kinds.of(training.model.name)
     channels = kind.channels(dataset, _chosen(training, dataset, alone=kind.draws))
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None

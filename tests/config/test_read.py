@@ -192,7 +192,7 @@ def test_a_value_that_the_shell_split_is_told_to_be_quoted(experiment_file):
         ),
         ("train.lr", "train.lr: an override looks like section.key=value"),
         ("=3", "=3: an override looks like section.key=value"),
-        ("train.workers=3", "FILE with train.workers=3: train.workers = 3: must divide loader.lanes = 4"),
+        ("train.workers=3", "FILE with train.workers=3: train.workers = 3: must divide loader.batch = 32"),
     ],
 )
 def test_a_wrong_override_is_named(experiment_file, override, message):

@@ -41,6 +41,30 @@ def test_other_settings_are_refused(trained_run):
         fit(other)
 
 
+def test_lanes_that_nobody_named_are_those_that_a_run_was_begun_with(trained_run, tmp_path, monkeypatch):
+    """Its batches stay the same for every number of workers that divides them."""
+    monkeypatch.setattr("glitchflow.train.fit.launch", lambda *_, **__: pytest.fail("trained again"))
+    shutil.copytree(Path(trained_run.workdir) / "train", tmp_path / "train")
+    for path in (tmp_path / "train" / "checkpoints").glob("*/meta.json"):
+        meta = json.loads(path.read_text())
+        meta["config"]["loader"]["lanes"] = 8  # as begun by eight workers
+        del meta["sha256"]["meta.json"]
+        path.write_text(json.dumps(meta))
+    run = run_of_its_own(trained_run, tmp_path)
+
+    def among(workers):
+        return run.model_copy(update={"train": run.train.model_copy(update={"workers": workers})})
+
+    assert fit(among(2)).exists()
+    for workers in (3, 16):
+        line = (
+            f"train.workers = {workers}: must divide loader.lanes = 8, with which {tmp_path}/train was begun;"
+            " --overwrite it or choose another workdir"
+        )
+        with pytest.raises(InputError, match=f"^{re.escape(line)}$"):
+            fit(among(workers))
+
+
 def test_a_key_that_there_was_not_when_a_run_was_begun_has_its_default(trained_run, tmp_path, monkeypatch):
     monkeypatch.setattr("glitchflow.train.fit.launch", without_ray)
     here = run_of_its_own(trained_run, tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from two_workers import after, train_on_two
 
@@ -465,6 +466,23 @@ def test_a_line_that_is_none_of_metrics_is_named(tmp_path, line, said):
     path.write_text('{"kind": "epoch", "step": 1}\n' + line + '\n{"kind": "epoch", "step": 2}\n')
     with pytest.raises(RunError, match=rf"^{path}: damaged: line 2: {said}"):
         read_metrics(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "rate"),
+    [
+        ({}, 0.01),
+        ({"lr_batch": 8}, 0.04),
+        ({"lr_batch": 8, "lr_scaling": "sqrt"}, 0.02),
+        ({"lr_batch": 8, "accumulate": 2}, 0.08),
+        ({"lr_batch": 64}, 0.005),
+    ],
+)
+def test_a_learning_rate_is_scaled_to_the_events_of_a_step(tmp_path, more, rate):
+    """Checkpoints hold what was asked: a run that goes on does not scale it twice."""
+    training = training_of(small(tmp_path, loader={"batch": 32}, train={"lr": 0.01, **more}))
+    assert training.scaled.lr == pytest.approx(rate)
+    assert training.to_json()["train"]["lr"] == 0.01
 
 
 def test_learning_rate_schedules():

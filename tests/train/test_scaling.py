@@ -17,9 +17,9 @@ def test_what_is_not_a_number_of_workers(dataset_run, workers):
         scaling(dataset_run, workers)
 
 
-def test_a_number_of_workers_that_the_lanes_cannot_serve(dataset_run):
+def test_a_number_of_workers_that_the_batch_cannot_serve(dataset_run):
     with pytest.raises(
-        InputError, match=r"--scaling 3 \(strong\): train.workers = 3: must divide loader.lanes"
+        InputError, match=r"--scaling 3 \(strong\): train.workers = 3: must divide loader.batch"
     ):
         scaling(dataset_run, "1,3")
 
