@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,7 +24,7 @@ from glitchflow.progress import say
 
 BEAT = 5.0  # s between heartbeats
 WATCH = 0.5  # s between looks at another one's
-SILENT = 30.0  # s without one after which an owner counts as gone; clocks of hosts may differ by some of it
+SILENT = 30.0  # s without one after which an owner counts as gone
 
 
 class Held(RunError):
@@ -176,7 +177,7 @@ def _take(mine: _Lease) -> None:
     try:
         found = mine.read()  # whoever it was may have taken it again meanwhile
         if found is not None and (owner is None or found.id != owner.id or found.time != owner.time):
-            _refuse(mine.path, found)
+            _refuse(mine.path, 0.0, found)
         mine.beaten = time.monotonic()
         objects.put(mine.place, mine.name, mine.content())
     finally:
@@ -186,10 +187,12 @@ def _take(mine: _Lease) -> None:
 def _refuse_claimed(mine: _Lease, claim: str) -> None:
     """Refuse where another is taking the lease over; one that died while it did is forgotten."""
     content = objects.get(mine.place, claim)
-    other = _read(content)
-    if content is not None and not (other and _alive(other)):
+    other = _read(content) or mine.owner
+    age = time.time() - other.time
+    # a claim stands for the moment that it takes to write a lease: one of the future is as dead as an old one
+    if content is not None and (_ended(other) or abs(age) > SILENT or other.id == mine.owner.id):
         objects.delete(mine.place, claim)
-    _refuse(mine.path, other or mine.owner)
+    _refuse(mine.path, max(0.0, age), other)
 
 
 def _wait_for_one_to_read(mine: _Lease) -> None:
@@ -205,35 +208,43 @@ def _wait_for_one_to_read(mine: _Lease) -> None:
 
 
 def _wait_for(mine: _Lease, owner: Owner) -> None:
-    """Return when the owner is gone; refuse where its heart beats, which of a process of this host is known at once."""
+    """Return when the owner is gone; refuse where its heart beats, which of a process of this host is known at once.
+
+    Clocks are set, and hosts' differ: a heartbeat is another time than the one that was there, and silence is counted
+    by a clock that nobody sets. What is old already, or of the future, is watched for less, or for as long as any.
+    """
+    age = time.time() - owner.time
+    if _ended(owner):
+        return
+    if owner.host == socket.gethostname() and 0 <= age <= SILENT:
+        _refuse(mine.path, age, owner)
+    until = time.monotonic() + min(SILENT, max(SILENT - age, 2 * BEAT))
     said = False
-    while _alive(owner):
+    while time.monotonic() < until:
         latest = mine.read()
-        if latest is None:  # given back meanwhile
+        if latest is None or _ended(owner):  # given back meanwhile, or killed
             return
-        # another time, not a later one: a clock may be set back
-        if owner.host == socket.gethostname() or latest.time != owner.time:
-            _refuse(mine.path, owner)
+        if latest.time != owner.time:
+            _refuse(mine.path, 0.0, latest)
         if not said:
             say(f"{mine.path}: waiting for a sign of life of process {owner.pid} on {owner.host}")
             said = True
         time.sleep(WATCH)
 
 
-def _refuse(path: objects.Location, owner: Owner) -> None:
-    age = max(0.0, time.time() - owner.time)
+def _refuse(path: objects.Location, age: float, owner: Owner) -> NoReturn:
     raise Held(
         f"{path}: another run is writing it (process {owner.pid} on {owner.host}, heard of {age:.0f} s ago);"
         f" wait for it, or end it: {SILENT:g} s after its last heartbeat it can be taken over"
     )
 
 
-def _alive(owner: Owner) -> bool:
-    if time.time() - owner.time > SILENT:
-        return False
+def _ended(owner: Owner) -> bool:
+    """Whether it is a process of this host that is there no more."""
     if owner.host != socket.gethostname():
-        return True
-    return _started(owner.pid) == owner.started is not None
+        return False
+    started = _started(owner.pid)
+    return started is None or started != owner.started
 
 
 def _started(pid: int) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from glitchflow.config import Ingest
 from glitchflow.data.content import Content
 from glitchflow.data.store import Dataset, open_store
-from glitchflow.errors import InputError
+from glitchflow.errors import InputError, printable
 from glitchflow.signal.types import Event, Recipe, Transient
 
 NEIGHBOURS = 32  # events of a file without times that share a split
@@ -89,7 +89,7 @@ def ready_qplots(ingest: Ingest, pixels: tuple[int, int]) -> Recipe:
         with h5py.File(path) as file:
             told = {key: _plain(value) for one in (file, file[name]) for key, value in one.attrs.items()}
             shape: tuple[int, ...] = getattr(file[name], "shape", ())
-    except (OSError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001  h5py raises anything on a bad file
         raise InputError(
             f"ingest.qplots_from = {path}: no HDF5 file with a dataset ingest.qplots_dataset = {name}: {error}"
         ) from None
@@ -107,7 +107,7 @@ def ready_qplots(ingest: Ingest, pixels: tuple[int, int]) -> Recipe:
         labels=["background", "recorded"],
         witnessed=[],
         couplings={},
-        event=partial(_ready_event, path, name),
+        event=partial(_ready_event, path, name, (shape[1], f, t)),
         split_key=lambda i: i // NEIGHBOURS,
         recorded=True,
         attributes={"axes": "not known", "qplots_attributes": told},
@@ -120,9 +120,12 @@ def _plain(value: Any) -> Any:
     return plain if isinstance(plain, bool | int | float | str | list) else str(plain)
 
 
-def _ready_event(path: str, name: str, index: int) -> Event:
-    """One event; the file knows neither its time nor its SNR."""
-    with h5py.File(path) as file:
-        energy = np.asarray(file[name][index], dtype=np.float32).transpose(0, 2, 1)
-    bad = "" if np.isfinite(energy).all() else "not a number in its Q-plots"
+def _ready_event(path: str, name: str, shape: tuple[int, int, int], index: int) -> Event:
+    """One event of shape (C, F, T); the file knows neither its time nor its SNR. One that cannot be read is skipped."""
+    try:
+        with h5py.File(path) as file:
+            energy = np.asarray(file[name][index], dtype=np.float32).transpose(0, 2, 1)
+        bad = "" if np.isfinite(energy).all() else "not a number in its Q-plots"
+    except Exception as error:  # noqa: BLE001  h5py raises anything on a bad file
+        energy, bad = np.zeros(shape, np.float32), f"{path}: {printable(str(error))}"
     return Event(np.empty((0, 0)), None, 1, float("nan"), float("nan"), np.nan_to_num(energy), bad)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ class Record(BaseModel):
 @contextlib.contextmanager
 def recorded(workdir: Path, stage: str, config: str, overrides: Sequence[str]) -> Iterator[None]:
     """Within the block a stage runs, which its workdir is to remember; one that is never made remembers nothing."""
-    began = datetime.now(UTC)
+    began, started = datetime.now(UTC), time.monotonic()
     record: dict[str, Any] = {
         "run": f"{began:%Y%m%dT%H%M%S.%f}-{socket.gethostname()}-{os.getpid()}",
         "stage": stage,
@@ -66,7 +67,7 @@ def recorded(workdir: Path, stage: str, config: str, overrides: Sequence[str]) -
         said = str(error) or type(error).__name__
         raise
     finally:
-        seconds = round((datetime.now(UTC) - began).total_seconds(), 1)
+        seconds = round(time.monotonic() - started, 1)  # the clock may be set meanwhile
         score = {} if status else headline(stage, workdir)
         _keep(workdir, record | {"seconds": seconds, "exit": status, "said": said, "score": score})
 

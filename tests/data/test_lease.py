@@ -23,6 +23,13 @@ def path(tmp_path):
     return tmp_path / "s.zarr"
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Hearts that beat twenty times a second, and are watched as closely."""
+    monkeypatch.setattr(lease, "BEAT", 0.05)
+    monkeypatch.setattr(lease, "WATCH", 0.02)
+
+
 def read(path) -> dict:
     return json.loads((path.parent / NAME).read_text())
 
@@ -108,6 +115,48 @@ def test_a_driver_of_another_host_whose_clock_was_set_back_is_believed_too(path,
         pytest.fail("taken over")
 
 
+@pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
+@pytest.mark.parametrize("step", [3600, -3600, 86400, -86400])
+def test_a_driver_is_believed_while_its_heart_beats_whatever_the_time(path, monkeypatch, host, step):
+    """As where a clock was set since, here or there, or is wrong on one of two hosts."""
+    monkeypatch.setattr(lease, "BEAT", 0.5)
+    monkeypatch.setattr(lease, "WATCH", 0.02)
+    leave(path, host=host, time=time.time() - step)
+    threading.Timer(0.3, leave, (path,), {"host": host, "time": time.time() - step + 1}).start()
+    with pytest.raises(lease.Held, match=r"heard of 0 s ago"), lease.hold(path):
+        pytest.fail("taken over")
+
+
+def test_a_heart_beats_while_the_clock_is_set(path, monkeypatch, quick):
+    real, off = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: real() + off)
+    with lease.hold(path) as check:
+        for off in (86400.0, -86400.0, -real() - 86400):  # noqa: B007  the clock's
+            with pytest.raises(lease.Held, match="another run is writing it"), lease.hold(path):
+                pytest.fail("taken over")
+            check()
+        assert read(path)["time"] < 0  # before 1970
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("ahead", [86400, 86400 * 36500])
+def test_a_dead_drivers_lease_of_the_future_is_not_waited_for_until_then(path, monkeypatch, quick, ahead):
+    monkeypatch.setattr(lease, "SILENT", 0.3)
+    leave(path, host="elsewhere", time=time.time() + ahead)
+    with lease.hold(path):
+        assert read(path)["pid"] == os.getpid()
+
+
+def test_a_claim_of_the_future_is_forgotten(path):
+    leave(path, started="1")
+    content = {"id": "y", "host": "elsewhere", "pid": 1, "started": "0", "time": time.time() + 86400}
+    (path.parent / f"{NAME}.x").write_text(json.dumps(content))
+    with pytest.raises(lease.Held), lease.hold(path):
+        pytest.fail("the next one gets it")
+    with lease.hold(path):
+        assert read(path)["pid"] == os.getpid()
+
+
 def test_a_driver_of_another_host_that_lost_its_power_is_awaited_and_replaced(path, monkeypatch, capsys):
     monkeypatch.setattr(lease, "SILENT", 1.5)
     leave(path, host="elsewhere", pid=1, time=time.time() + 1)  # by that host's clock
@@ -182,7 +231,7 @@ def test_who_died_while_taking_over_is_forgotten(path):
         assert read(path)["pid"] == os.getpid()
 
 
-def test_who_took_its_lease_again_before_another_claimed_it_keeps_it(path, monkeypatch):
+def test_who_took_its_lease_again_before_another_claimed_it_keeps_it(path, monkeypatch, quick):
     leave(path, host="elsewhere", time=time.time() - 2 * lease.SILENT)
     claiming = objects.put_new
 
@@ -196,7 +245,7 @@ def test_who_took_its_lease_again_before_another_claimed_it_keeps_it(path, monke
     assert read(path)["id"] == "x" and not list(path.parent.glob(f"{NAME}.x*"))
 
 
-def test_a_silent_driver_is_replaced(path):
+def test_a_silent_driver_is_replaced(path, quick):
     leave(path, host="elsewhere", time=time.time() - lease.SILENT - 1)
     with lease.hold(path):
         assert read(path)["pid"] == os.getpid()

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from faults import full, interruptions, remote
+from faults import clocks, full, interruptions, remote
 from faults.cases import Case, judge
+from faults.clocks import CLOCKS, Step
 from faults.configuration import CASES
 from faults.disks import DISKS
 from faults.files import CHECKPOINT, CHECKPOINTS, STORES, write_checkpoint
@@ -25,7 +26,9 @@ pytestmark = pytest.mark.ci
 CHOSEN, OF_PROCESSES = 5, 17  # one in so many is in `make test-ci` too
 
 
-def table(cases: Sequence[Case | Interruption | Full | Remote], chosen: int = CHOSEN) -> pytest.MarkDecorator:
+def table(
+    cases: Sequence[Case | Interruption | Full | Step | Remote], chosen: int = CHOSEN
+) -> pytest.MarkDecorator:
     """All cases as parameters, by name."""
     rows = [
         pytest.param(case, id=case.name, marks=() if k % chosen == 0 else pytest.mark.slow)
@@ -108,6 +111,7 @@ def test_the_page_counts_what_there_is():
         "places that take nothing": len(DISKS),
         "commands that are ended": len(INTERRUPTIONS),
         "disks that fill": len(FULL),
+        "clocks that are set": len(CLOCKS),
         "object stores": len(REMOTE),
     }
     for kind, count in kinds.items():
@@ -148,6 +152,11 @@ def test_interruptions(case, places, undisturbed, tmp_path):
 @table(FULL)
 def test_full(case, places, undisturbed, tmp_path):
     assert full.judge(case, places, undisturbed(case.stage), tmp_path) == ""
+
+
+@table(CLOCKS, OF_PROCESSES)
+def test_clocks(case, places, undisturbed, tmp_path):
+    assert clocks.judge(case, places, undisturbed(case.stage), tmp_path) == ""
 
 
 @table(REMOTE, OF_PROCESSES)

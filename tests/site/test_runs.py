@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from datetime import datetime, timedelta
 
 import pytest
 from helpers import run_here, small
@@ -87,6 +88,20 @@ def test_a_run_without_an_end_is_at_work_or_was_killed(tmp_path, monkeypatch):
     assert [r["state"] for r in json.loads(runs(tmp_path, True))] == ["killed"]
     monkeypatch.setattr(socket, "gethostname", lambda: "another")
     assert [r["state"] for r in json.loads(runs(tmp_path, True))] == ["no end yet"]
+
+
+def test_how_long_a_run_took_does_not_hang_on_a_clock_that_is_set(tmp_path, monkeypatch):
+    class Set(datetime):
+        days = 0
+
+        @classmethod
+        def now(cls, zone):
+            return datetime.now(zone) - timedelta(days=cls.days)
+
+    monkeypatch.setattr(records, "datetime", Set)
+    with recorded(tmp_path, "generate", "a.yaml", []):
+        Set.days = 1
+    assert 0 <= lines(tmp_path)[-1]["seconds"] < 3600
 
 
 def test_a_place_that_takes_nothing_ends_no_run(tmp_path):

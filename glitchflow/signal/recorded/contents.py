@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from glitchflow.errors import InputError
-from glitchflow.signal.recorded.checksum import is_gwf
+from glitchflow.signal.recorded.checksum import damage, is_gwf
 from glitchflow.signal.recorded.samples import GWF, LAYOUTS, read_samples
 
 
@@ -18,7 +18,10 @@ def contents(path: str) -> dict[str, float]:
     that cannot be read.
     """
     try:
-        rates = _of_gwf(path) if is_gwf(Path(path)) else _of_hdf5(path)
+        # GWF first by its sum: its readers end the whole process over some damaged files
+        if (gwf := is_gwf(Path(path))) and (why := damage(Path(path))):
+            raise InputError(why)
+        rates = _of_gwf(path) if gwf else _of_hdf5(path)
     except Exception as error:  # noqa: BLE001  h5py and the readers of GWF raise anything on a bad file
         raise InputError(
             f"{path}: cannot be read: {' '.join(str(error).split()) or type(error).__name__}"

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import zarr
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from scipy.signal import lfilter
 
-from glitchflow.errors import InputError
+from glitchflow.errors import InputError, RunError, printable
 from glitchflow.signal.types import Array
 
 KEY = "simulate.detector.families.sampled.path"
@@ -22,10 +23,22 @@ SCHEMA = 2  # of the stores that are read: the first that held draws
 ALONE = "glitches alone"
 
 
+class _About(BaseModel):
+    """What is read of the attributes of a store of draws."""
+
+    model_config = ConfigDict(strict=True)
+
+    series_are: str
+    sample_rate: FiniteFloat = Field(gt=0)
+    taps: list[FiniteFloat] = Field(min_length=1)
+    sampled: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Draws:
     """Says where draws are, and how they come back into the strain's unit."""
 
+    path: str
     series: Any  # the store's array (draw, sample), of which one is read at a time
     taps: list[float]  # of the filter that made them white
     sampled: dict[str, Any]  # what they depend on, as their store says
@@ -36,8 +49,14 @@ class Draws:
         return int(self.series.shape[0])
 
     def strain(self, index: int, time: Array) -> Array:
-        """Return a draw in the strain's unit at these times (N,), in s from its centre, moved by less than a sample."""
-        white = np.asarray(self.series[index], np.float64)
+        """Return a draw in the strain's unit at these times (N,), in s from its centre, moved by less than a sample.
+
+        Raises `RunError` where its store is damaged.
+        """
+        try:
+            white = np.asarray(self.series[index], np.float64)
+        except Exception as error:  # noqa: BLE001  Zarr and its codecs raise anything on a damaged object
+            raise RunError(f"{KEY} = {self.path}: damaged: draw {index}: {_words(error)}") from None
         first = int(np.argmin(np.abs(time))) - white.size // 2
         placed = np.zeros(time.size)
         begin, end = max(first, 0), min(first + white.size, time.size)
@@ -54,20 +73,35 @@ def find_draws(path: str, rate: float, duration: float) -> Draws:
     try:
         group = zarr.open_group(path, mode="r")
         series: Any = group["series"]
-        about: dict[str, Any] = dict(group.attrs)
-    except (OSError, KeyError, ValueError, ImportError) as error:
-        raise InputError(f"{KEY} = {path}: no store of draws there: {error}") from None
-    problem = ""
-    if about.get("schema") != SCHEMA or about.get("source") != "sample" or not about.get("complete"):
-        problem = f"is no finished store of draws of version {SCHEMA}; `glitchflow sample` makes one"
-    elif about["series_are"] != ALONE:
-        problem = (
-            f"its series are {about['series_are']}; draws without noise come from a twin of store.transients"
+        attributes: dict[str, Any] = dict(group.attrs)
+    except Exception as error:  # noqa: BLE001  Zarr raises anything on metadata that were edited
+        raise InputError(f"{KEY} = {path}: no store of draws there: {_words(error)}") from None
+    told = (attributes.get("schema"), attributes.get("source"), bool(attributes.get("complete")))
+    if told != (SCHEMA, "sample", True):
+        raise InputError(
+            f"{KEY} = {path}: is no finished store of draws of version {SCHEMA}; `glitchflow sample` makes one"
         )
-    elif about["sample_rate"] != rate:
-        problem = f"has {about['sample_rate']:g} Hz; series.sample_rate must be the same, and is {rate:g}"
+    try:
+        about = _About.model_validate(attributes)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InputError(f"{KEY} = {path}: damaged: {place}: {error.errors()[0]['msg']}") from None
+    problem = ""
+    if about.series_are != ALONE:
+        kind = printable(about.series_are)
+        problem = f"its series are {kind}; draws without noise come from a twin of store.transients"
+    elif not about.taps[0]:
+        problem = "damaged: taps: the first is zero"
+    elif about.sample_rate != rate:
+        problem = f"has {about.sample_rate:g} Hz; series.sample_rate must be the same, and is {rate:g}"
+    elif getattr(series, "ndim", 0) != 2:
+        problem = "damaged: its series are not of shape (draw, sample)"
     elif series.shape[1] > rate * duration:
         problem = f"draws last {series.shape[1] / rate:g} s; series.duration must be longer than {duration:g}"
     if problem:
         raise InputError(f"{KEY} = {path}: {problem}")
-    return Draws(series, about["taps"], about["sampled"])
+    return Draws(path, series, about.taps, about.sampled)
+
+
+def _words(error: Exception) -> str:
+    return printable(" ".join(str(error).split())) or type(error).__name__
