@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import inspect
+import logging
 import math
 import os
 import pkgutil
@@ -22,6 +23,7 @@ import typer
 from glitchflow.config import NO_IMPORTS, Experiment, Reads, describe, listed, load
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import said
+from glitchflow.signals import SIGNALS
 from glitchflow.worker_logs import kept_in
 
 
@@ -76,7 +78,6 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
 ARGUMENTS: dict[str, tuple[Any, Any]] = {
     "gps": (float, typer.Argument(metavar="GPS", help="The time, in GPS s."))
 }
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 SAME, LATER = 1.0, 0.05  # s
 VERBOSE = "GLITCHFLOW_VERBOSE"  # in the environment: where an error comes from is printed before its line
 CONFIG = {True: "The experiment, a YAML file.", False: "Also check what this experiment needs."}
@@ -264,5 +265,6 @@ def _silence() -> TextIO:
     """Keep what libraries say while they are torn down away from the screen; returns where a last line goes."""
     shown = sys.stderr
     if not said(VERBOSE):
+        logging.disable()  # as Ray's, which has the screen by itself
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  open until the process ends
     return shown

@@ -1,5 +1,6 @@
 """What a process computes on, and how a GPU computes there."""
 
+import re
 import sys
 from socket import gethostname
 
@@ -21,6 +22,18 @@ def device() -> str:
             " driver, or start with CUDA_VISIBLE_DEVICES= and without it"
         )
     return "cpu"
+
+
+# what CUDA's and ROCm's libraries say where they ask for memory past torch: CUFFT_ALLOC_FAILED,
+# CUBLAS_STATUS_ALLOC_FAILED, "CUDA error: out of memory", hipErrorOutOfMemory
+_FULL = re.compile(r"ALLOC_FAILED|out of memory|OutOfMemory")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a GPU's memory is full: torch's own, or what a library of the GPU's makes it raise."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and _FULL.search(str(error)) is not None
+    )
 
 
 def arithmetic(tf32: bool = False, autotune: bool = False) -> None:

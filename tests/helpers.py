@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import signal
 import socket
@@ -25,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow.cli import STAGES, main
-from glitchflow.command import SIGNALS
 from glitchflow.config import Experiment, Reads, parse
 from glitchflow.data.normalise import loudness, loudness_quantiles, measure, reduce_statistics, statistics
 from glitchflow.data.store import dataset as store
@@ -37,6 +37,7 @@ from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.signal.simulation.families import FAMILIES
 from glitchflow.signal.simulation.recipe import build_recipe
 from glitchflow.signal.types import Recipe
+from glitchflow.signals import SIGNALS
 
 
 def needs_gwf() -> None:
@@ -116,6 +117,7 @@ def a_process() -> Iterator[None]:
         yield
     finally:
         sys.argv, sys.path[:], sys.stderr, sys.unraisablehook = given, path, shown, hook
+        logging.disable(logging.NOTSET)
         for number, handler in signals:
             signal.signal(number, handler)
 

@@ -239,7 +239,7 @@ def test_verbose_says_where_an_error_comes_from():
 
 # in a process of its own: signals meet a command, several at once, at one of these moments
 ENDING = """
-import atexit, os, signal, sys, threading, time, warnings
+import atexit, logging, os, signal, sys, threading, time, warnings
 from glitchflow.cli import main
 
 moment, numbers = sys.argv[1], (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -272,6 +272,9 @@ class Shown:
         return getattr(self.stream, name)
 
 atexit.register(lambda: warnings.warn("of a library"))
+library = logging.getLogger("a library")
+library.addHandler(logging.StreamHandler(sys.stderr))  # the screen itself, as Ray's has
+atexit.register(lambda: library.error("of a library too"))
 if moment == "while it says its last line":
     sys.stdout, sys.stderr = Shown(sys.stdout), Shown(sys.stderr)
 elif moment == "at exit":
@@ -320,3 +323,17 @@ def test_signals_end_it_in_one_line(tmp_path, moment):
     (tmp_path / "runs.jsonl").touch()
     done = ending(moment, "runs", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", STOPPED)
+
+
+def test_ctrl_c_while_modules_are_imported_is_a_line(tmp_path):
+    """As in the first tenths of a second, before a stage listens to signals."""
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "glitchflow", "generate", "none.yaml"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "glitchflow: stopped before it began\n"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from glitchflow.device import arithmetic, device
+from glitchflow.device import arithmetic, device, out_of_memory
 
 CUDNN = torch.backends.cudnn
 
@@ -42,3 +42,20 @@ def test_a_task_takes_the_gpu_in_full_precision(monkeypatch, there):
     arithmetic(tf32=True)
     assert device() == ("cuda" if there else "cpu")
     assert switches()[:2] == (("highest", False) if there else ("high", True))
+
+
+@pytest.mark.parametrize(
+    "error, full",
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be ..."), True),
+        (RuntimeError("HIP error: hipErrorOutOfMemory"), True),
+        (RuntimeError("cuFFT error: CUFFT_INVALID_SIZE"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_a_full_gpu_is_told_from_other_errors(error, full):
+    assert out_of_memory(error) is full

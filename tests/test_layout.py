@@ -27,8 +27,9 @@ ORDER = [
     "testing",
     "command",
     "cli",
+    "__main__",
 ]
-COMMON = {"errors", "progress", "cluster", "device", "gauges", "worker_logs", "ray_watch"}
+COMMON = {"errors", "progress", "cluster", "device", "gauges", "worker_logs", "ray_watch", "signals"}
 RAY = {"cluster.py", "gauges.py", "worker_logs.py", "data/build.py", "train/", "site/"}
 
 

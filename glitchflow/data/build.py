@@ -205,10 +205,14 @@ def _call(make: Callable[[Any], Any], part: Any, sharing: int) -> Any:
     """Make a part. Raises `RunError` where the GPU has not the memory that is asked of it."""
     import torch
 
+    from glitchflow.device import out_of_memory
+
     threads(1)
     try:
         return make(part)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not (sharing and out_of_memory(error)):
+            raise
         free, whole = torch.cuda.mem_get_info()
         raise RunError(
             f"cluster.tasks_per_gpu = {sharing}: a task's part of the GPU is too little, or others fill it:"

@@ -11,6 +11,7 @@ import torch
 
 from glitchflow.config import Cluster, Generate
 from glitchflow.data.build import MIB, tasks_per_gpu
+from glitchflow.device import out_of_memory
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal.qtransform import QTransform
 
@@ -56,9 +57,9 @@ def to_gpu(engine: QTransform, tasks: int) -> QTransform:
             )
         torch.cuda.set_per_process_memory_fraction(mine / whole)
         return engine.cuda()
-    except torch.OutOfMemoryError:  # has a line of its own
-        raise
     except (RuntimeError, AssertionError) as error:  # the latter of a torch that was built for CPUs
+        if out_of_memory(error):  # which has a line of its own
+            raise
         reason = str(error).strip().splitlines()[0]
         raise RunError(
             f"generate.device: {gethostname()}: Ray gives a GPU that torch {torch.__version__} cannot use: {reason};"

@@ -1,10 +1,11 @@
 """How what goes on for days is told to stop: after what is in hand, with nothing torn in between."""
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+from glitchflow.signals import heard
 
 
 class Stop(Protocol):
@@ -20,12 +21,6 @@ class Stop(Protocol):
 @contextmanager
 def ended() -> Iterator[threading.Event]:
     """Give what is set by SIGTERM, SIGUSR1 or Ctrl-C, which stop nothing in between."""
-    event, before = threading.Event(), {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            before[number] = signal.signal(number, lambda *_: event.set())
-    try:
+    event = threading.Event()
+    with heard(lambda *_: event.set()):
         yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -13,12 +13,8 @@ from typing import Any
 
 from glitchflow.errors import RunError
 from glitchflow.progress import say
+from glitchflow.signals import heard
 
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGINT,
-)  # SIGUSR1: what Slurm is asked to send before the walltime
 POLL = 0.25  # seconds between looks at the flag
 NAMESPACE = b"glitchflow"
 
@@ -31,20 +27,19 @@ def until_stopped(work: Callable[[], Any], flag: str, grace: float) -> Any:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    heard: list[int] = []
+    came: list[int] = []
 
     def hear(number: int, _: Any) -> None:
-        heard.append(number)
-        if len(heard) > 1:
+        came.append(number)
+        if len(came) > 1:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, hear) for number in SIGNALS}
-    try:
+    with heard(hear):
         future = in_thread(work)
-        while not heard:
+        while not came:
             if _done(future):
                 return future.result()
-        name = signal.Signals(heard[0]).name
+        name = signal.Signals(came[0]).name
         say(f"{name}: stopping at a checkpoint, within {grace:g} s; once more to stop at once")
         raise_flag(flag)
         for _ in range(int(grace / POLL) + 1):
@@ -53,9 +48,6 @@ def until_stopped(work: Callable[[], Any], flag: str, grace: float) -> Any:
         raise RunError(
             f"{name}: not ended within train.grace = {grace:g} s; the same command goes on from the last checkpoint"
         )
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def in_thread(work: Callable[[], Any]) -> Future[Any]:

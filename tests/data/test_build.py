@@ -48,6 +48,10 @@ def fills_a_gpu(part):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
 
+def fills_it_by_a_library(part):
+    raise RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED")
+
+
 def process_on_a_gpu(part):
     assert torch.ones(1, device="cuda").item() == 1
     return os.getpid()
@@ -146,10 +150,11 @@ def test_as_many_tasks_as_one_says_fit_on_a_gpu(tasks):
     )  # or Ray would round it, perhaps up
 
 
-def test_a_gpus_memory_that_is_not_there_is_a_line(monkeypatch):
+@pytest.mark.parametrize("fills", [fills_a_gpu, fills_it_by_a_library])
+def test_a_gpus_memory_that_is_not_there_is_a_line(monkeypatch, fills):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**34))
     with pytest.raises(RunError) as error:
-        build._call(fills_a_gpu, 1, 16)
+        build._call(fills, 1, 16)
     assert str(error.value) == (
         "cluster.tasks_per_gpu = 16: a task's part of the GPU is too little, or others fill it: 1,024 of 16,384 MiB"
         " are free; fewer tasks get more"
