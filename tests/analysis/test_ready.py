@@ -11,8 +11,9 @@ from glitchflow.analysis.clean.clean import clean
 from glitchflow.analysis.evaluate.evaluate import evaluate
 from glitchflow.analysis.infer import infer
 from glitchflow.analysis.report import report
-from glitchflow.config import Generate
+from glitchflow.config import Generate, Ingest
 from glitchflow.data.generate import ingest
+from glitchflow.data.reused_events import ready_qplots
 from glitchflow.errors import InputError
 from glitchflow.train.loop import train
 from glitchflow.train.setup import training_of
@@ -43,3 +44,19 @@ def test_every_stage_takes_ready_images(tmp_path, images, capsys):
     assert "<h1>" in page and "no strain" not in page
     with pytest.raises(InputError, match=r"was made from ready Q-plots, which have no strain to clean$"):
         clean(staged("clean", experiment))
+
+
+def test_an_event_that_cannot_be_read_is_skipped(tmp_path):
+    path = tmp_path / "v.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "virgo_dataset", data=np.ones((2, 2, 4, 4), "f4"), chunks=(1, 2, 4, 4), fletcher32=True
+        )
+        at = file["virgo_dataset"].id.get_chunk_info(1).byte_offset
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    made = ready_qplots(Ingest(qplots_from=str(path), qplots_dataset="virgo_dataset"), (4, 4))
+    whole, damaged = made.event(0), made.event(1)
+    assert whole.skipped == "" and (whole.energy == 1).all()
+    assert damaged.skipped.startswith(f"{path}: ") and damaged.energy.shape == whole.energy.shape

@@ -52,3 +52,16 @@ def test_what_is_no_file_of_series_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"a\.hdf5: cannot be read: .+") as raised:
         contents(str(path))
     assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_frame_is_told_by_its_checksum_before_a_library_sees_it(tmp_path):
+    """gwframe ends the process over some of them."""
+    needs_gwf()
+    path = tmp_path / f"X-X_TEST-{START}-4.gwf"
+    write_frame(path, START, 4, {"X:STRAIN": np.zeros(256)}, "gwf", "")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        contents(str(path))
+    assert str(raised.value) == f"{path}: cannot be read: differs from its checksum"

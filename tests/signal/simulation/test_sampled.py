@@ -11,7 +11,7 @@ from helpers import edit_attributes, recipe_of, staged
 from glitchflow.config import parse
 from glitchflow.data.generate import generate
 from glitchflow.data.store import open_store
-from glitchflow.errors import InputError
+from glitchflow.errors import InputError, RunError
 from glitchflow.signal.simulation.sampled import find_draws
 
 KEY = "simulate.detector.families.sampled.path"
@@ -117,3 +117,33 @@ def test_a_dataset_is_not_extended_by_draws_that_were_made_anew(glitches_run, pa
         " choose another workdir or --overwrite it"
     )
     assert len(open_store(tmp_path / "dataset.zarr")) == 20, "nothing was changed"
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"taps": [0.0, 1.0]}, "damaged: taps: the first is zero"),
+        ({"taps": []}, "damaged: taps: List should have at least 1 item after validation, not 0"),
+        ({"sample_rate": "8"}, "damaged: sample_rate: Input should be a valid number"),
+        ({"series_are": None}, "damaged: series_are: Input should be a valid string"),
+    ],
+)
+def test_what_a_damaged_store_of_draws_says_of_itself_is_not_believed(tmp_path, changes, says):
+    place, about = str(tmp_path / "samples.zarr"), {"schema": 2, "source": "sample", "complete": True}
+    about |= {"series_are": "glitches alone", "sample_rate": 8.0, "taps": [1.0], "sampled": {}} | changes
+    zarr.create_group(place, attributes=about).create_array("series", data=np.ones((3, 16)))
+    with pytest.raises(InputError) as error:
+        find_draws(place, 8, 8)
+    assert str(error.value) == f"{KEY} = {place}: {says}"
+
+
+def test_a_draw_that_cannot_be_read_is_a_line(tmp_path):
+    place, about = tmp_path / "samples.zarr", {"schema": 2, "source": "sample", "complete": True}
+    about |= {"series_are": "glitches alone", "sample_rate": 8.0, "taps": [1.0], "sampled": {}}
+    zarr.create_group(place, attributes=about).create_array("series", data=np.ones((3, 16)))
+    (chunk,) = (path for path in (place / "series" / "c").rglob("*") if path.is_file())
+    chunk.write_bytes(b"nonsense")
+    draws = find_draws(str(place), 8, 8)
+    with pytest.raises(RunError) as error:
+        draws.strain(1, np.zeros(64))
+    assert str(error.value).startswith(f"{KEY} = {place}: damaged: draw 1: Zstd decompression error")
