@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from glitchflow.data import objects
 from glitchflow.errors import RunError
@@ -39,7 +39,7 @@ class Owner:
     host: str
     pid: int
     started: str | None  # of the process, see `_started`
-    time: float  # s since 1970, of the last heartbeat
+    time: FiniteFloat  # s since 1970, of the last heartbeat
 
 
 _OWNER = TypeAdapter(Owner)

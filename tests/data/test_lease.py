@@ -261,6 +261,7 @@ def test_a_dead_driver_of_this_host_is_replaced_at_once(path):
 
 
 UNREADABLE = ["", "{}", "[]", "null", "nonsense", '{"id": 3, "time": "x"}']
+UNREADABLE += ['{"id": "x", "host": "h", "pid": 1, "started": "1", "time": NaN}']  # another time at each look
 
 
 @pytest.mark.parametrize("content", UNREADABLE)

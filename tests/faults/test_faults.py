@@ -23,7 +23,7 @@ from glitchflow.data.generate import generate
 
 pytestmark = pytest.mark.ci
 
-CHOSEN, OF_PROCESSES = 5, 17  # one in so many is in `make test-ci` too
+CHOSEN, OF_PROCESSES, OF_CLOCKS = 5, 17, 30  # one in so many is in `make test-ci` too
 
 
 def table(
@@ -154,7 +154,7 @@ def test_full(case, places, undisturbed, tmp_path):
     assert full.judge(case, places, undisturbed(case.stage), tmp_path) == ""
 
 
-@table(CLOCKS, OF_PROCESSES)
+@table(CLOCKS, OF_CLOCKS)
 def test_clocks(case, places, undisturbed, tmp_path):
     assert clocks.judge(case, places, undisturbed(case.stage), tmp_path) == ""
 
