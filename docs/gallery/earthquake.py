@@ -6,7 +6,7 @@ from gwpy.timeseries import TimeSeriesDict
 from matplotlib.figure import Figure
 
 import glitchflow
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS
 
 twin = glitchflow.open_twin("runs/seafloor", block=600, settle=300)
 path = f"{os.environ['GLITCHFLOW_TEST_DATA']}/m08a/O-M08A_R-1015312208-7200.hdf5"

@@ -5,7 +5,7 @@ from gwpy.timeseries import TimeSeries
 from matplotlib.figure import Figure
 
 import glitchflow
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS
 from glitchflow.signal.simulation.stretch import draw_stretch, make_spans
 
 experiment = glitchflow.load("configs/stretch.yaml")

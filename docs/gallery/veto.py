@@ -3,7 +3,7 @@
 import numpy as np
 
 import glitchflow
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS
 from glitchflow.figures.qplots import qplot_row
 from glitchflow.score.clusters import cluster_columns, pixel_areas
 

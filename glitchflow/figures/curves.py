@@ -14,11 +14,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from glitchflow.figures import drawn
+from glitchflow.figures.colours import COLOURS, look
 from glitchflow.score.statistics import RESOLVABLE_EVENTS
 
-# Okabe & Ito: distinguishable with every common form of colour blindness. The first is the model's.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-STYLES = ("-", "--", "-.", ":")
 Shares = Mapping[str, list[float | None]]  # of `metrics.json`: value, low and high at each threshold
 
 
@@ -32,22 +30,13 @@ def empty_axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple
     return figure, axis
 
 
-def look(index: int) -> dict[str, Any]:
-    """Chooses colour and dashes of the i-th curve, told apart without colour too; the model's is the boldest."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": STYLES[index % len(STYLES)],
-        "linewidth": 2.2 if index == 0 else 1.5,
-    }
-
-
 @drawn
 def loss_curves(train: ArrayLike, validation: ArrayLike, name: str = "loss") -> Figure:
     """Draws training and validation loss of each epoch, the best validation epoch marked. Shapes: (epoch,) both."""
     figure, axis = empty_axes("epoch", f"{name} (normalised units)")
     curves = {"training": np.asarray(train, np.float64), "validation": np.asarray(validation, np.float64)}
     for index, (label, values) in enumerate(curves.items()):
-        axis.plot(np.arange(1, len(values) + 1), values, label=label, marker=".", **look(index))
+        axis.plot(np.arange(1, len(values) + 1), values, label=label, marker=".", **look(label, index))
     validated = curves["validation"]
     if np.isfinite(validated).any():
         best = int(np.nanargmin(validated))
@@ -70,8 +59,9 @@ def against_threshold(thresholds: ArrayLike, curves: Mapping[str, Shares], label
     figure, axis = empty_axes("threshold s (normalised energy)", label)
     for index, (name, share) in enumerate(curves.items()):
         value, low, high = (numbers(share[part]) for part in ("value", "low", "high"))
-        axis.fill_between(thresholds, low, high, color=COLOURS[index % 8], alpha=0.15, linewidth=0)
-        axis.plot(thresholds, value, label=name, **look(index))
+        line = look(name, index)
+        axis.fill_between(thresholds, low, high, color=line["color"], alpha=0.15, linewidth=0)
+        axis.plot(thresholds, value, label=name, **line)
     axis.set_ylim(0, 1.02)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.legend(frameon=False, fontsize=9)
@@ -94,16 +84,8 @@ def by_family(
         value, low, high = (numbers([c.get(part) for c in cells]) for part in ("value", "low", "high"))
         x = np.arange(len(cells)) + (index - (len(models) - 1) / 2) * width
         error = np.maximum(0, [value - low, high - value])
-        strength = 0.95 if index == 0 else 0.7
-        axis.bar(
-            x,
-            value - nothing,
-            width * 0.92,
-            bottom=nothing,
-            label=model,
-            color=COLOURS[index % 8],
-            alpha=strength,
-        )
+        colour = look(model, index)["color"]
+        axis.bar(x, value - nothing, width * 0.92, bottom=nothing, label=model, color=colour)
         axis.errorbar(x, value, error, fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
     axis.axhline(nothing, color="#222222", linewidth=0.8)
     if logarithmic:
@@ -176,7 +158,7 @@ def roc(generators: Mapping[str, Mapping[str, Any]]) -> Figure:
             numbers(curve["false_positive"]),
             numbers(curve["true_positive"]),
             label=f"{name}{words}",
-            **look(index),
+            **look(name, index),
         )
     axis.set(xlim=(0, 1), ylim=(0, 1.02))
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -197,16 +179,12 @@ def veto(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
             continue
         least = min(least, float(deadtime[there].min()))
         low, high = (numbers(found["curves"]["efficiency"][part]) for part in ("low", "high"))
+        line = look(name, index)
+        points = {**line, "linestyle": "none", "marker": "o", "markersize": 4}
         axis.fill_between(
-            deadtime[there], low[there], high[there], color=COLOURS[index % 8], alpha=0.15, linewidth=0
+            deadtime[there], low[there], high[there], color=line["color"], alpha=0.15, linewidth=0
         )
-        axis.plot(deadtime[there], efficiency[there], label=name, **look(index))
-        points: dict[str, Any] = {
-            "color": COLOURS[index % 8],
-            "linestyle": "none",
-            "marker": "o",
-            "markersize": 4,
-        }
+        axis.plot(deadtime[there], efficiency[there], label=name, **line)
         axis.plot(deadtime[there & sure], efficiency[there & sure], **points)
         axis.plot(deadtime[there & ~sure], efficiency[there & ~sure], **points, markerfacecolor="white")
     axis.plot([], [], "o", color="#555555", markerfacecolor="white", label="not resolvable")
@@ -270,7 +248,7 @@ def reliability(rows: Sequence[Mapping[str, float]]) -> Figure:
         np.array([row[name] for row in rows]) for name in ("said", "came", "low", "high")
     )
     around = np.clip([came - low, high - came], 0, None)
-    axis.errorbar(said, came, yerr=around, marker="o", markersize=4, capsize=2, **look(0))
+    axis.errorbar(said, came, yerr=around, marker="o", markersize=4, capsize=2, **look("network"))
     axis.plot([0, 1], [0, 1], color="#555555", linewidth=1, linestyle="--", label="reliable")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axis.legend(frameon=False, fontsize=8)

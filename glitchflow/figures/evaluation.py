@@ -40,10 +40,10 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
 
 
 def _headline(result: dict[str, Any]) -> dict[str, Figure]:
-    """The residual per family, or the skill where a store has no series."""
-    for score, nothing in (("residual", 1.0), ("skill", 0.0)):
+    """The residual per family; of recorded data the power left, and the skill where a store has no series."""
+    for score, nothing in (("residual", 1.0), ("power_left", 1.0), ("skill", 0.0)):
         if bars := _bars(result, score, BARS):
-            return {"headline": curves.by_family(bars, SCORES[score].words, nothing, score == "residual")}
+            return {"headline": curves.by_family(bars, SCORES[score].words, nothing, nothing > 0)}
     return {}
 
 
@@ -54,11 +54,12 @@ def _left(result: dict[str, Any]) -> dict[str, Figure]:
 
 
 def _bars(result: dict[str, Any], score: str, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A score by family and method, of the families for which the network has one."""
+    """A score by family and method, of the families for which the network has one, witnessed ones where any is."""
+    witnessed = any(entry["witnessed"] for entry in result["families"].values())
     return {
         family: {n: entry["scores"][n][score] for n in methods if n in entry["scores"]}
         for family, entry in result["families"].items()
-        if entry["witnessed"] and entry["scores"][NETWORK][score]["value"] is not None
+        if entry["witnessed"] >= witnessed and entry["scores"][NETWORK][score]["value"] is not None
     }
 
 

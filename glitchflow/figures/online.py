@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from glitchflow.figures import drawn
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS, LEFT, RECORDED
 from glitchflow.figures.qplots import qplot_row
 from glitchflow.signal.types import Array
 
@@ -38,7 +38,7 @@ def hour(
     figure = Figure(figsize=(9.6, 6.4), layout="constrained")
     rms, state, delay = figure.subplots(3, 1, sharex=True, height_ratios=(1.2, 1, 1))
     end, recorded, cleaned = np.array(minutes, float).reshape(-1, 3).T
-    for values, words, colour in ((recorded, "as recorded", COLOURS[1]), (cleaned, "cleaned", COLOURS[0])):
+    for values, words, colour in ((recorded, "as recorded", RECORDED), (cleaned, "cleaned", LEFT)):
         rms.plot((end - 30 - now) / 60, values, ".-", color=colour, label=words)
     rms.set_ylabel("rms of the white strain\n(1: quiet time)")
     for place, (flag, (_, colour)) in enumerate(STATES.items()):

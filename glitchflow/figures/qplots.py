@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarForm
 from numpy.typing import ArrayLike, NDArray
 
 from glitchflow.figures import drawn
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS
 from glitchflow.score.metrics import NOISE_ENERGY
 
 ENERGY_LABEL = "normalised energy"

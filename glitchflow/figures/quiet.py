@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.figures import drawn
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS, LEFT, RECORDED
 
-OWN = {"recorded": ("#999999", 2.2), "left": (COLOURS[0], 1.3)}  # colour and width of the strain's lines
+OWN = {"recorded": (RECORDED, 2.2), "left": (LEFT, 1.3)}  # colour and width of the strain's lines
 BELOW = 30.0  # times less than the quietest of the strain is shown: a thousandth of its power
 
 
@@ -27,9 +27,14 @@ def quiet_time(
         above.loglog(frequency, asd[name], color=colour, linewidth=width, label=name)
         below.semilogx(frequency, coherence[name], color=colour, linewidth=width, label=name)
     parts = [name for name, values in asd.items() if name not in OWN and values.any()]
-    for k, name in enumerate(parts, 1):
+    for k, name in enumerate(parts):
         above.loglog(
-            frequency, asd[name], color=COLOURS[k % 8], linewidth=1.0, linestyle="--", label=f"from {name}"
+            frequency,
+            asd[name],
+            color=COLOURS[1 + k % 6],
+            linewidth=1.0,
+            linestyle="--",
+            label=f"from {name}",
         )
     shown = [asd[name][asd[name] > 0] for name in OWN]
     above.set_ylim(min(one.min() for one in shown) / BELOW, 2 * max(one.max() for one in shown))

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from glitchflow.figures import drawn
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS
 
 MODES = ("strong", "weak")
 

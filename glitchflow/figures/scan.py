@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glitchflow.figures import drawn
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS
 
 SHOWN = 40  # witnesses at most: more can be read in scan.json
 CHOSEN, OTHER, CHANCE = COLOURS[0], COLOURS[7], COLOURS[1]

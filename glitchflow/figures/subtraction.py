@@ -13,14 +13,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from glitchflow.figures import drawn
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import LEFT, RECORDED, REMOVED
 from glitchflow.figures.qplots import colour_scale, frequency_axis, pixel_edges
 
 VIEWS = ("recorded", "removed", "left")
 # of the span of the Q-plots: what is drawn of series about their loudest moment (.4 s of 2 s: single swings are told
 # apart, and so is their phase), and over what loudness is meant
 ZOOM, SMOOTH = 0.2, 0.025
-SHADE = "#999999"
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,9 @@ def _swings(axis: Axes, event: Subtracted) -> None:
     shown = slice(middle - half, middle + half)
     time = at[shown]
     below = -(np.abs(recorded[shown]).max() + np.abs(left[shown]).max())
-    axis.plot(time, recorded[shown], color=SHADE, linewidth=1.6, label=VIEWS[0])
-    axis.plot(time, removed[shown], color=COLOURS[1], linewidth=0.8, label=VIEWS[1])
-    axis.plot(time, left[shown] + below, color=COLOURS[0], linewidth=0.8, label=f"{VIEWS[2]}, beneath")
+    axis.plot(time, recorded[shown], color=RECORDED, linewidth=1.6, label=VIEWS[0])
+    axis.plot(time, removed[shown], color=REMOVED, linewidth=0.8, label=VIEWS[1])
+    axis.plot(time, left[shown] + below, color=LEFT, linewidth=0.8, label=f"{VIEWS[2]}, beneath")
     axis.set_ylabel(f"{event.name}\nwhite strain", fontsize=9)
     axis.set_xlim(time[0], time[-1])
     axis.yaxis.set_major_locator(MaxNLocator(5))

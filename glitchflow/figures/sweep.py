@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from glitchflow.figures import drawn
-from glitchflow.figures.curves import COLOURS
+from glitchflow.figures.colours import COLOURS
 
 
 @dataclass(frozen=True)

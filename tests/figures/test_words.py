@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from glitchflow.analysis.report.charts import series
+from glitchflow.analysis.report.charts import series, svg
 from glitchflow.figures import save
 
 HOSTILE = [
@@ -40,3 +40,12 @@ def test_ticks_of_a_logarithmic_axis_stay_powers():
     words = re.sub(r"<!--.*?-->", "", buffer.getvalue())
     assert "mathdefault" not in words
     assert "$x^2$" in words
+
+
+def test_who_hears_a_chart_is_told_what_its_axes_show():
+    page = str(series({"white <strain>": np.ones((2, 64))}, ['H1:"A"', "H1:B"], np.arange(64) / 8))
+    assert (
+        re.search(r'<svg [^>]* role="img" aria-label="([^"]*)"', page)[1]
+        == "chart: H1:&#34;A&#34;; H1:B against time [s]"
+    )
+    assert 'aria-label="chart"' in str(svg(Figure()))

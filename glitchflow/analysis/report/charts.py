@@ -5,17 +5,23 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.figures import qplots as plots
 from glitchflow.figures import save
 
-# what matplotlib writes, and the page's colour for it: ink, lines, shades, then the network's
+# what matplotlib writes, and the page's colour for it: ink, lines, shades, then what would not be seen, or not be told
+# apart, on its dark page
 COLOURS = {"#000000": "currentColor", "#222222": "currentColor", "#dddddd": "var(--line)"}
-COLOURS |= {"#555555": "var(--grey)", "#eeeeee": "var(--shade)", "#ffffff": "var(--back)"}
-COLOURS |= {"#0072b2": "var(--network)"}
+COLOURS |= {
+    "#555555": "var(--grey)",
+    "#999999": "var(--grey)",
+    "#eeeeee": "var(--shade)",
+    "#ffffff": "var(--back)",
+}
+COLOURS |= {"#0072b2": "var(--network)", "#56b4e9": "var(--sky)", "#464646": "var(--blind)"}
 SVG = {"svg.fonttype": "none", "svg.hashsalt": "glitchflow"}
 ENVELOPE = 300  # stretches of a long series
 _NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -33,11 +39,21 @@ def svg(figure: Figure) -> Markup:
     text = re.sub(r'(?<= )d="[^"]*"', _shortened, text)
     for written, shown in COLOURS.items():
         text = text.replace(written, shown)
-    width = figure.get_figwidth() * 72
+    size, said = f"width:{figure.get_figwidth() * 72:.0f}pt", escape(_said(figure))
     text = re.sub(
-        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg \1 style="width:{width:.0f}pt">', text, count=1
+        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>',
+        lambda found: f'<svg {found[1]} style="{size}" role="img" aria-label="{said}">',
+        text,
+        count=1,
     )
     return Markup(text)  # matplotlib escapes the words it draws
+
+
+def _said(figure: Figure) -> str:
+    """What a reader of the screen says in place of a chart's numbers: what its axes show."""
+    axes = [(" ".join(one.get_ylabel().split()), one.get_xlabel()) for one in figure.axes]
+    shown = dict.fromkeys(" against ".join(filter(None, words)) for words in axes if any(words))
+    return f"chart: {'; '.join(shown)}" if shown else "chart"
 
 
 def _shortened(path: re.Match[str]) -> str:
