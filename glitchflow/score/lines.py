@@ -5,7 +5,11 @@ from typing import Any
 
 from glitchflow.score.table import SCORES
 
-HEADLINE = "residual"
+RANKS = (
+    "residual",
+    "power_left",
+    "nll",
+)  # the first that a method has: truth is known, or not, or there are no series
 # what a terminal has room for; a column of two is one number with its price
 COLUMNS = (("residual",), ("left", "noise_added"), ("skill",), ("removed", "destroyed"), ("nll",))
 # of recorded data, of which nobody knows what is to go; deleting everything wins the first: its price beside it
@@ -21,11 +25,11 @@ NAME, WIDTH = 20, 10  # characters of a method's name, and of a column at least
 
 
 def ranked(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns the methods by the headline, the best first, and those without it, by NLL, after them."""
+    """Returns the methods by the residual, the best first; those without it, by the power left of recorded data, after
+    them; and those without that by NLL."""
 
-    def place(name: str) -> tuple[float, float]:
-        residual, nll = (scores[name][score]["value"] for score in (HEADLINE, "nll"))
-        return tuple(float("inf") if v is None or v != v else v for v in (residual, nll))  # type: ignore[return-value]
+    def place(name: str) -> list[float]:
+        return [of["value"] if _known(of) else float("inf") for of in (scores[name][rank] for rank in RANKS)]
 
     return sorted(scores, key=place)
 

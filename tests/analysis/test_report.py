@@ -538,6 +538,49 @@ def test_recorded_data_without_witnessed_families(alter):
     render(run)
 
 
+def test_of_recorded_data_methods_stand_by_the_power_left_beside_what_it_costs(alter):
+    """Whoever takes everything leaves no power: who looks at no witness is no rival, and the signals' part is shown."""
+    left = {"network": 0.3, "wiener": 0.5, "gate": 0.0, "nothing": 1.0}
+
+    def change(result):
+        families = result["families"]
+        del families["witnessed"]
+        for entry in families.values():
+            entry["witnessed"] = False
+            for known in ("oracle", "reference"):
+                del entry["scores"][known]  # nobody has the truth
+            for name, row in entry["scores"].items():
+                row |= dict.fromkeys(row, dict.fromkeys(("value", "low", "high")))
+                row["power_left"] = row["power_left_gated"] = interval(left.get(name, 0.9))
+                row |= {"power_left_median": interval(0.2), "made_worse": interval(0.04, 0.01)}
+                row["snr_kept_median"] = interval(0.02 if name == "gate" else 0.97, 0.01)
+        families["blip"]["events"] = 1000
+
+    run = alter(change)
+    told, page = finding(run), render(run)
+    assert told.headline == "The network is better than every other method"
+    assert told.sentences[0] == (
+        "On 1000 “blip” events, the network’s power left is 0.300 [0.250, 0.350];"
+        " the best other method, wiener, 0.50, doing nothing 1.00."
+    )
+    assert told.sentences[1] == (
+        "Of the median window it leaves 0.200 [0.150, 0.250] of the power in the band, and 4.0% [3.0%, 5.0%] of the"
+        " windows have more than before. What no witness sees stays."
+    )
+    assert ("4.0%", "of windows made worse", "power left: 0.30") in told.numbers
+    table = page.split('<section id="scores"')[1].split("</details>")[0]
+    assert re.findall(r'<th scope="row">([\w]+)', table)[:3] == ["gate", "network", "wiener"]
+    heads = re.findall(r"<th>([^<]*)", table)
+    assert heads == [
+        "method",
+        "power left / SNR kept, median",
+        "power left, median / power left, gated",
+        "windows made worse",
+    ]
+    assert "0.000 [-0.050, 0.050] / 2.0% [1.0%, 3.0%]" in table
+    assert page.count("The headline per family") == 1
+
+
 def test_a_stretch_is_told_by_evaluates_methods_and_by_what_clean_wrote(alter):
     """One table, the best residual first; without a truth there is no such section."""
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}

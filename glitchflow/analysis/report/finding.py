@@ -8,12 +8,10 @@ from glitchflow.analysis.report.run import Run
 from glitchflow.methods.table import METHODS, NETWORK, NOTHING, UNTRAINED
 from glitchflow.score.table import SCORES, number, share
 
-HEADLINES = (
-    "residual",
-    "skill",
-    "nll",
-)  # without series there is no residual, on recorded data no skill either
+# of recorded data nobody knows the residual, nor the skill; without series there is no power left either
+HEADLINES = ("residual", "power_left", "skill", "nll")
 BOUNDS = {"oracle": "the perfect mask", "reference": "the reference"}
+BLIND = {name for name, method in METHODS.items() if method.blind}
 NO_RIVALS = {NETWORK, UNTRAINED, *(name for name, method in METHODS.items() if method.truth)}
 SIGN = {"lower": 1, "higher": -1}
 Tile = tuple[str, str, str]
@@ -36,7 +34,7 @@ def finding(run: Run) -> Finding:
     sentences, numbers = [], []
     headline, words = _against_others(name, entry, run.result)
     sentences += [words, *_exceptions(name, run.result)]
-    for make in (_headline, _skill, _removed, _veto, _kept, _drift):
+    for make in (_headline, _worse, _skill, _removed, _veto, _kept, _drift):
         found = make(run, entry)
         if found:
             sentences.append(found[0])
@@ -61,8 +59,10 @@ def headline_score(entry: dict[str, Any]) -> str | None:
 
 
 def best_other(entry: dict[str, Any], name: str) -> str | None:
-    """Name the best method beside the network, by a score; not those that know the answer, nor the untrained one."""
-    known = {n: row[name]["value"] for n, row in entry["scores"].items() if n not in NO_RIVALS}
+    """Name the best method beside the network, by a score; not those that know the answer, nor the untrained one, nor
+    by power those that look at no witness: to take everything leaves none."""
+    no_rivals = NO_RIVALS | (BLIND if name == "power_left" else set())
+    known = {n: row[name]["value"] for n, row in entry["scores"].items() if n not in no_rivals}
     known = {n: value for n, value in known.items() if value is not None}
     return min(known, key=lambda n: SIGN[SCORES[name].better] * known[n]) if known else None
 
@@ -132,6 +132,21 @@ def _headline(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
     )
     nothing = f"doing nothing: {_short(entry['scores'][NOTHING][name])}"
     return words, (_short(row[name]), SCORES[name].words, nothing)
+
+
+def _worse(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
+    row = entry["scores"][NETWORK]
+    if row["power_left"]["value"] is None:
+        return None
+    words = (
+        f"Of the median window it leaves {number(row['power_left_median'])} of the power in the band, and"
+        f" {share(row['made_worse'])} of the windows have more than before. What no witness sees stays."
+    )
+    return words, (
+        _percent(row["made_worse"]),
+        "of windows made worse",
+        f"power left: {_short(row['power_left'])}",
+    )
 
 
 def _removed(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:

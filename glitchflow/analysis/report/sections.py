@@ -28,10 +28,13 @@ from glitchflow.train.checkpoint import open_checkpoint
 
 QUOTED = (1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 30, 40, 50)  # thresholds of the table, as far as they are there
 SCANNED = 40  # witnesses of a scan that are shown; scan.json has all
-# what a cell of the table of methods shows: two of which one is the other's price
+# what a cell of the table of methods shows, where any has a value: two of which one is the other's price
 CELLS = (
     ("residual",),
     ("left", "noise_added"),
+    ("power_left", "snr_kept_median"),
+    ("power_left_median", "power_left_gated"),
+    ("made_worse",),
     ("skill",),
     ("removed", "destroyed"),
     ("snr_left_median", "snr_left_p90"),
@@ -42,6 +45,7 @@ CELLS = (
     ("ssim",),
 )
 KEPT = ("snr_kept_median", "snr_kept_p1", "bias_time", "bias_phase", "bias_mass", "chi2")
+WIDE = 7.0  # inches: wider charts would be drawn too small in half the width of the page
 CLEANED = "as clean wrote it"  # its row beside the methods'
 Values = dict[str, Any] | None
 
@@ -53,8 +57,14 @@ def scores(run: Run) -> Values:
         {"family": name, "methods": ranked(entry["scores"]), "score": headline_score(entry), **entry}
         for name, entry in sorted(families, key=lambda item: item[0] != "witnessed")
     ]
-    drawn = [charts.svg(run.figures[name]) for name in ("headline", "price", "left") if name in run.figures]
-    return {"rows": rows, "charts": drawn, "columns": [[SCORES[name] for name in cell] for cell in CELLS]}
+    known = {s for row in rows for scores in row["scores"].values() for s in SCORES if _known(scores, s)}
+    drawn = {name: run.figures[name] for name in ("headline", "left", "price") if name in run.figures}
+    return {
+        "rows": rows,
+        "charts": {name: charts.svg(figure) for name, figure in drawn.items()},
+        "wide": {name for name, figure in drawn.items() if figure.get_figwidth() > WIDE},
+        "columns": [[SCORES[name] for name in cell] for cell in CELLS if cell[0] in known],
+    }
 
 
 def gallery(run: Run) -> Values:
