@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # before torch is imported: one thread, for the tests share their cores with Ray's workers and with each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +30,9 @@ from glitchflow.cluster import session
 from glitchflow.config import Experiment
 from glitchflow.progress import log
 from glitchflow.train.setup import Training
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # an example may take as long as it takes, for no test asserts a time; and the same ones are drawn each time
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -217,3 +221,16 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium. Of a module, for a loop of its own runs in this thread as long as it does."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine: the page is not looked at")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `test`)")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import reference
 import typer
+from accessible import violations
 
 import glitchflow
 from glitchflow import cli
@@ -106,13 +107,33 @@ def test_links_are_those_of_the_site():
     )
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built anew; a warning is an error."""
     pytest.importorskip(
         "mkdocs", reason="MkDocs is not installed: pip install -c constraints.txt -e '.[docs]'"
     )
-    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    into = tmp_path_factory.mktemp("site")
+    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(into)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 'class="doc doc-heading"' in (tmp_path / "reference" / "python.html").read_text()
-    assert "sh long" not in (tmp_path / "training.html").read_text()
+    return into
+
+
+@pytest.mark.ci
+def test_the_site_is_built_without_a_warning(site):
+    assert 'class="doc doc-heading"' in (site / "reference" / "python.html").read_text()
+    assert "sh long" not in (site / "training.html").read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index", "challenge", "troubleshooting", "reference/configuration"])
+def test_who_hears_it_or_has_no_mouse_reads_it_too(browser, site, name, scheme):
+    context = browser.new_context(offline=True, color_scheme=scheme)
+    page = context.new_page()
+    page.goto((site / f"{name}.html").as_uri())
+    page.wait_for_function(
+        "!document.querySelector('table') || document.querySelector('[tabindex=\"0\"] table')"
+    )
+    assert violations(page) == []
+    context.close()

@@ -31,17 +31,25 @@ if TYPE_CHECKING:
 ANEW = 10  # s between two pictures of the hour
 LISTED = 20  # vetoes
 Q, SHAPE = 12.0, (96, 192)  # of the Q-plots: rows of frequency, columns of time
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{anew}">
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><title>{title}</title>
 <style>
-body{{font:16px/1.4 sans-serif;margin:2em auto;max-width:62em;padding:0 1em}}
-table{{border-collapse:collapse}} td,th{{padding:.2em 1.5em .2em 0;text-align:left;vertical-align:top}}
-td.n,th.n{{text-align:right;font-variant-numeric:tabular-nums}} img{{max-width:100%;height:auto}}
-.well{{background:#dff0e0}} .unwell{{background:#f6d5d5}} .well,.unwell{{padding:.5em 1em}}
-figure{{margin:1em 0}} figcaption{{color:#444}}
+:root{{color-scheme:light dark;--ink:#000;--back:#fff;--soft:#444;--well:#dff0e0;--unwell:#f6d5d5}}
+@media(prefers-color-scheme:dark){{
+ :root{{--ink:#e3e6ea;--back:#14171b;--soft:#b5bcc4;--well:#1d3a24;--unwell:#552222}}
+}}
+body{{font:16px/1.4 sans-serif;margin:2em auto;max-width:62em;padding:0 1em;color:var(--ink);background:var(--back)}}
+a{{color:inherit}} table{{border-collapse:collapse}}
+td,th{{padding:.2em 1.5em .2em 0;text-align:left;vertical-align:top;font-weight:normal}}
+td.n,th.n{{text-align:right;font-variant-numeric:tabular-nums}} th.n{{font-weight:bold}}
+img{{max-width:100%;height:auto}} .wide{{overflow-x:auto}}
+.well{{background:var(--well)}} .unwell{{background:var(--unwell)}} .well,.unwell{{padding:.5em 1em}}
+figure{{margin:1em 0}} figcaption,footer{{color:var(--soft)}}
 </style>
+<main>
 <h1>{title}</h1>
-<p class="{how}">{state}</p>
+<p class="{how}" role="status">{state}</p>
 <table>{now}</table>
 <h2>The last hour</h2>
 {hour}
@@ -49,7 +57,23 @@ figure{{margin:1em 0}} figcaption{{color:#444}}
 {glitches}
 <h2>Since it began</h2>
 <table>{counted}</table>
-<p><a href="metrics">metrics</a>, <a href="healthz">healthz</a></p></html>
+</main>
+<footer><p><label><input type="checkbox" id="anew" checked> anew every {anew} s</label></p>
+<p><a href="metrics">metrics</a>, <a href="healthz">healthz</a></p></footer>
+<script>
+setInterval(async () => {{ // in place, so that who reads or tabs stays where he is
+  if (!document.getElementById("anew").checked) return;
+  try {{
+    const found = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+    document.querySelector("main").replaceWith(found.querySelector("main"));
+  }} catch {{
+    const state = document.querySelector("[role=status]");
+    const words = `no answer since ${{new Date().toISOString()}}`;
+    if (!state.dataset.gone) Object.assign(state, {{ className: "unwell", textContent: words }});
+    state.dataset.gone = "gone";
+  }}
+}}, {anew} * 1000);
+</script></html>
 """
 
 
@@ -95,7 +119,8 @@ def page(
 
 def _rows(rows: Sequence[tuple[str, str]]) -> str:
     return "".join(
-        f'<tr><td>{escape(name)}</td><td class="n">{escape(value)}</td></tr>' for name, value in rows
+        f'<tr><th scope="row">{escape(name)}</th><td class="n">{escape(value)}</td></tr>'
+        for name, value in rows
     )
 
 
@@ -113,7 +138,7 @@ def _glitches(past: Past) -> str:
         "p(glitch)",
         "taken out",
     )
-    head = "".join(f'<th class="n">{escape(one)}</th>' for one in heads)
+    head = "".join(f'<th scope="col" class="n">{escape(one)}</th>' for one in heads)
     lines = "".join(
         "<tr>" + "".join(f'<td class="n">{escape(value)}</td>' for value in _told(one)) + "</tr>"
         for one in listed
@@ -123,7 +148,7 @@ def _glitches(past: Past) -> str:
         f"<figcaption>{escape(words(one.veto))}</figcaption></figure>"
         for one in reversed(past.glitches)
     )
-    return f"<table><tr>{head}</tr>{lines}</table>{shown}"
+    return f'<div class="wide" tabindex="0"><table><tr>{head}</tr>{lines}</table></div>{shown}'
 
 
 def _told(veto: Veto) -> tuple[str, ...]:

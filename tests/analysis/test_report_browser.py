@@ -2,28 +2,17 @@
 
 import json
 import re
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from accessible import violations
+from helpers import staged
 
 from glitchflow.analysis.report import images, report
+from glitchflow.analysis.scan import scan
 from glitchflow.data.store import dataset as store
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("no Chromium on this machine: the page is not looked at", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `test`)")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +22,9 @@ def written(trained_run, tmp_path_factory):
     for name in ("dataset.zarr", "predictions.zarr", "train", "evaluation"):
         (directory / name).symlink_to(Path(trained_run.workdir) / name)
     settings = trained_run.report.model_copy(update={"figures": 12, "gallery": 1})
-    return report(trained_run.model_copy(update={"workdir": str(directory), "report": settings}))
+    run = trained_run.model_copy(update={"workdir": str(directory), "report": settings})
+    scan(staged("scan", run))
+    return report(run)
 
 
 def look(browser, path, **options):
@@ -86,6 +77,25 @@ def test_it_loads_without_a_complaint(browser, written, options):
     light = [sum(map(int, re.findall(r"\d+", colour))) for colour in (ink, back)]
     assert (light[0] > light[1]) == (options.get("color_scheme") == "dark")
     page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_who_hears_it_or_has_no_mouse_reads_it_too(browser, written, scheme):
+    page = look(browser, written, color_scheme=scheme)
+    page.click("#table tr.event >> nth=0")
+    assert violations(page) == []
+    page.context.close()
+
+
+def test_keys_alone_open_a_figure_and_sort(table):
+    table.focus("#table tr.event button")
+    table.keyboard.press("Enter")
+    assert table.query_selector("#table tr.drawing")
+    table.keyboard.press("Enter")
+    assert table.query_selector("#table tr.drawing") is None
+    table.focus("th[data-key=gps] button")
+    table.keyboard.press("Space")
+    assert table.get_attribute("th[data-key=gps]", "aria-sort") == "ascending"
 
 
 def test_the_test_split_is_shown_first(browser, written, trained_run):

@@ -1,10 +1,10 @@
 """The page in a real browser, headless, on loopback: pictures, escaped words, nothing that it complains of."""
 
-import shutil
 import socket
 
 import numpy as np
 import pytest
+from accessible import violations
 from fronts import FRONT
 from helpers import needs_gwf
 from posts import START, put, run
@@ -15,7 +15,6 @@ from glitchflow.online.line import CLEANED, SCIENCE, Cleaned
 from glitchflow.online.monitor import Monitor, served
 from glitchflow.online.past import Glitch, Late, Minute
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NOW, RATE = 1_400_003_600, 1024  # GPS s, Hz
 
 
@@ -48,8 +47,8 @@ def port() -> int:
 
 def test_what_comes_from_files_is_escaped(monitor):
     text = monitor.page().decode()
-    assert "<script" not in text and "&lt;script&gt;alert(1)&lt;/script&gt; online" in text
-    assert "<td>&lt;i&gt;</td>" in text and ">&lt;b&gt;</td>" in text
+    assert text.count("<script") == 1 and "&lt;script&gt;alert(1)&lt;/script&gt; online" in text
+    assert ">&lt;i&gt;</th>" in text and ">&lt;b&gt;</td>" in text
 
 
 def test_a_glitch_is_louder_before_than_after(monitor):
@@ -90,27 +89,48 @@ def test_a_watch_fills_it(post, frames):
     one = post()
     run(one)
     text = one.monitor.page().decode()
-    assert "Twin that was asked, as in NAME_TWIN</td>" in text and '<td class="n">7</td>' in text
+    assert "Twin that was asked, as in NAME_TWIN</th>" in text and '<td class="n">7</td>' in text
     assert "Bands that were passed through" in text and 'src="hour.png?' in text
     assert one.monitor.hour().startswith(b"\x89PNG")
     assert len(one.monitor.past.late) == 7 and one.monitor.front is one.line.steps.front
 
 
-@pytest.mark.ci
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the page is not looked at")
-def test_a_browser_shows_it(monitor, port):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `test`)")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it(browser, monitor, port, scheme):
     monitor.now = (("Latency: from its last file to its frame, s", "0.40"),)
     complaints = []
-    with served(monitor, port), sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        shown = browser.new_page(viewport={"width": 1100, "height": 900})
+    context = browser.new_context(viewport={"width": 1100, "height": 900}, color_scheme=scheme)
+    with served(monitor, port):
+        shown = context.new_page()
         shown.on("console", lambda message: complaints.append(message.text))
         shown.on("response", lambda one: complaints.append(one.url) if one.status != 200 else None)
         shown.goto(f"http://127.0.0.1:{port}/", wait_until="networkidle", timeout=120_000)
         images = shown.evaluate("[...document.images].map(one => [one.alt, one.naturalWidth])")
         title, wide = shown.title(), shown.evaluate("document.body.scrollWidth <= innerWidth")
-        browser.close()
-    assert complaints == []
+        said = violations(shown)
+    context.close()
+    assert complaints == [] and said == []
     assert [width > 500 for _, width in images] == [True, True] and all(alt for alt, _ in images)
     assert title == "X:<script>alert(1)</script> online" and wide
+
+
+def test_it_is_made_anew_in_place_until_nobody_answers(browser, monitor, port):
+    context = browser.new_context()
+    page = context.new_page()
+    page.clock.install()
+    with served(monitor, port):
+        page.goto(f"http://127.0.0.1:{port}/", wait_until="networkidle", timeout=120_000)
+        page.focus("#anew")
+        monitor.now = (("Latency", "0.99"),)
+        page.clock.run_for(11_000)
+        page.wait_for_function("document.body.innerText.includes('0.99')")
+        assert page.evaluate("document.activeElement.id") == "anew", "who tabs stays where he is"
+        page.uncheck("#anew")
+        monitor.now = (("Latency", "0.11"),)
+        page.clock.run_for(21_000)
+        assert "0.99" in page.inner_text("main"), "nobody asked for it"
+        page.check("#anew")
+    page.clock.run_for(11_000)
+    page.wait_for_selector("[role=status].unwell")
+    assert page.inner_text("[role=status]").startswith("no answer since ")
+    context.close()

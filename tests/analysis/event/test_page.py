@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from accessible import violations
 from helpers import linked, small, staged
 
 from glitchflow.analysis.attribute import EVERYTHING
@@ -198,3 +199,14 @@ def test_a_time_between_events_is_cut_from_the_files(series_run, tmp_path):
     assert window.valid.tolist() == [True, True, False, False] and not window.series[2:].any()
     with pytest.raises(InputError, match=r"^1000000001.000: "):
         from_files(dataset, sources, start + 1.0, None)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_who_hears_it_or_has_no_mouse_reads_it_too(browser, found, series_run, tmp_path, scheme):
+    path = tmp_path / "page.html"
+    path.write_text(render(found, found.window.gps, series_run.evaluate, series_run.veto))
+    context = browser.new_context(offline=True, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert violations(page) == []
+    context.close()

@@ -260,7 +260,7 @@ function open(line) { // or close: the event's figure below its row, or the comm
     inside.append(place);
     show(place);
   } else {
-    inside.append("Its figure is not in this page; this draws it:", make("pre", {}, data.command.replaceAll("{event}", event)));
+    inside.append("Its figure is not in this page; this draws it:", make("pre", { tabindex: "0" }, data.command.replaceAll("{event}", event)));
   }
   line.after(make("tr", { class: "drawing" }, inside));
   button.setAttribute("aria-expanded", "true");
