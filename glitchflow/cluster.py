@@ -30,10 +30,8 @@ from glitchflow.ray_watch import watched
 SHARED, LEAST = "/dev/shm", 2**27  # where Ray keeps objects, and bytes there of which its store can be made
 PROCESS = 430e6  # bytes that a process of ours holds before it has done anything: Python, torch, gwpy, Ray
 CGROUPS, CGROUP_ROOT = "/proc/self/cgroup", "/sys/fs/cgroup"
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without GPUs keeps its environment
-}
+# no usage is reported, and a task without GPUs keeps its environment
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def available_cpus() -> int:

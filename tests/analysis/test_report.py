@@ -564,8 +564,8 @@ def test_of_recorded_data_methods_stand_by_the_power_left_beside_what_it_costs(a
         " the best other method, wiener, 0.50, doing nothing 1.00."
     )
     assert told.sentences[1] == (
-        "Of the median window it leaves 0.200 [0.150, 0.250] of the power in the band, and 4.0% [3.0%, 5.0%] of the"
-        " windows have more than before. What no witness sees stays."
+        "Of the median window it leaves 0.200 [0.150, 0.250] of the power in the band, and makes"
+        " 4.0% [3.0%, 5.0%] of the windows worse. What no witness sees stays."
     )
     assert ("4.0%", "of windows made worse", "power left: 0.30") in told.numbers
     table = page.split('<section id="scores"')[1].split("</details>")[0]

@@ -140,7 +140,7 @@ def _worse(run: Run, entry: dict[str, Any]) -> tuple[str, Tile] | None:
         return None
     words = (
         f"Of the median window it leaves {number(row['power_left_median'])} of the power in the band, and"
-        f" {share(row['made_worse'])} of the windows have more than before. What no witness sees stays."
+        f" makes {share(row['made_worse'])} of the windows worse. What no witness sees stays."
     )
     return words, (
         _percent(row["made_worse"]),
