@@ -241,9 +241,10 @@ def loss_not_finite(prediction, target):
 
 
 def loss_not_finite_on_rank_1(prediction, target):
-    """From its fifth call on."""
-    loss_not_finite_on_rank_1.calls = getattr(loss_not_finite_on_rank_1, "calls", 0) + 1
-    bad = torch.distributed.get_rank() == 1 and loss_not_finite_on_rank_1.calls > 4
+    """From its fifth call in training on."""
+    own = loss_not_finite_on_rank_1
+    own.calls = getattr(own, "calls", 0) + torch.is_grad_enabled()
+    bad = torch.distributed.get_rank() == 1 and own.calls > 4
     return (prediction - target).abs().mean() * (float("nan") if bad else 1.0)
 
 

@@ -115,7 +115,7 @@ def find_networks(experiment: Experiment) -> dict[str, Checkpoint]:
     own = experiment.model.name
     trained = checkpoint.find(directory, experiment.infer.checkpoint, experiment.mlflow.uri).as_named(own)
     networks = {"qplot": Checkpoint(trained.path.absolute(), trained.meta)}  # Ray's workers stand elsewhere
-    initial = networks["qplot"].path.with_name("initial")
+    initial = networks["qplot"].path.with_name(checkpoint.INITIAL)
     if experiment.infer.untrained and initial.exists():
         networks[UNTRAINED] = checkpoint.open_checkpoint(initial).as_named(own)
     return networks

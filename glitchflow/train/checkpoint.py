@@ -36,6 +36,7 @@ from glitchflow.twin.geometry import of_any_version
 from glitchflow.twin.kind import Kind, Prepared, Trained
 
 WEIGHTS, STATE, META = "weights.pt", "state.pt", "meta.json"
+INITIAL = "initial"  # the name of what a training begins with
 
 
 class Meta(BaseModel):
@@ -226,8 +227,14 @@ def _hide(path: Path) -> Path:
 
 
 def best(directory: Path) -> Path | None:
-    """The checkpoint of the lowest validation loss; None where none was validated."""
-    return next(iter(by_loss(directory)), None)
+    """The checkpoint of the lowest validation loss, that of the start among them: training may make worse what it
+    begins with. None where no epoch was validated."""
+    found = by_loss(directory)
+    start = directory / INITIAL
+    if not found or not start.exists():
+        return next(iter(found), None)
+    before, after = open_checkpoint(start).loss, open_checkpoint(found[0]).loss
+    return start if before is not None and after is not None and before < after else found[0]
 
 
 def by_step(directory: Path) -> list[Path]:
@@ -293,7 +300,7 @@ def find(directory: Path, name: str, registry: str = "") -> Checkpoint:
     path = {
         "best": best(directory) if name == "best" else None,
         "last": steps[-1] if steps else None,
-        "initial": directory / "initial",
+        INITIAL: directory / INITIAL,
     }.get(name, Path(name))
     if path is None:
         raise InputError(f"{directory}: no {name} checkpoint; run `glitchflow train` first")

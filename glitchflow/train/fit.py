@@ -102,6 +102,8 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     found = checkpoint.best(directory / "checkpoints")
     if found is None:
         raise RunError(f"{directory}: no epoch was finished")
+    if found.name == checkpoint.INITIAL:
+        say(f"no epoch was better on the validation split than what it began with, which is kept: {found}")
     return found
 
 

@@ -54,7 +54,7 @@ def train(training: Training, directory: Path, world: World | None = None) -> di
     progress, meter = learner.progress, Meter.of(learner.progress, world)
     tracker = Tracker(directory, progress.step, progress.epoch) if world.rank == 0 else None
     if progress.step == 0:
-        save(learner, {}, label="initial")
+        start(learner)
     metrics: dict[str, Any] = {}
     ended: dict[str, str] = {}
     while not ended and not progress.over(learner.settings):
@@ -67,6 +67,15 @@ def train(training: Training, directory: Path, world: World | None = None) -> di
             tracker.write(how, progress.step, {"reason": why})
         tracker.close()
     return ended or metrics
+
+
+def start(learner: Learner) -> None:
+    """Validate what training begins with, and keep it: of a filter that was fitted, or of another run's weights, it may
+    be the best."""
+    found = validate(learner, partial(forward, learner, learner.validated))
+    if learner.world.rank == 0:
+        learner.world.say(f"before the first step: validation {found['validation_loss']:.4f}")
+    save(learner, found, label=checkpoint.INITIAL)
 
 
 def train_epoch(learner: Learner, meter: Meter, tracker: Tracker | None) -> dict[str, str]:

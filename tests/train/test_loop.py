@@ -75,6 +75,18 @@ def test_training_lowers_the_validation_loss(training, home):
     assert losses[-1] < losses[0]
 
 
+def test_what_training_makes_worse_is_not_kept_as_the_best(training, home):
+    """Of weights that were good: what it began with is validated as every epoch is."""
+    train(change(training, epochs=6, lr=5e-3), home)
+    good = checkpoint.best(home / "checkpoints")
+    assert good.name != "initial"
+    spoilt = change(training, epochs=1, lr=10.0, warmup=0, clip=None, init_from=str(good))
+    train(spoilt, home.with_name("spoilt"))
+    found = checkpoint.open_checkpoint(checkpoint.best(home.with_name("spoilt") / "checkpoints"))
+    assert found.path.name == "initial"
+    assert found.loss == pytest.approx(checkpoint.open_checkpoint(good).loss, rel=1e-6)
+
+
 @pytest.mark.parametrize("model, ema", [("unet", 0.0), ("helpers:ModelWithDropout", 0.9)])
 def test_resuming_inside_an_epoch_gives_the_same_bits(training, tmp_path, home, monkeypatch, model, ema):
     if ":" in model:
@@ -109,7 +121,9 @@ def test_it_says_where_its_splits_are(training, home):
     train_gb, validation_gb = (
         len(dataset.indices(split)) * 4 * 16 * 16 * 4 / 1e9 for split in ("train", "validation")
     )
-    assert said == [
+    start = checkpoint.open_checkpoint(home / "checkpoints" / "initial").loss
+    assert said[1:] == [f"before the first step: validation {start:.4f}"]
+    assert said[:1] == [
         f"worker 0: train split in memory, {train_gb:.2g} GB, validation split in memory, {validation_gb:.2g} GB"
     ]
 
