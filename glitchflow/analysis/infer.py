@@ -69,6 +69,10 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
         if len(writer.dataset) < len(dataset):
             say(f"{path}: extended from {len(writer.dataset)} to {len(dataset)} events")
             writer.grow(len(dataset), {"config": dataset.attributes["config"]})
+        if absent := design().arrays.keys() - set(writer.dataset.names):
+            say(
+                f"{path}: is of an earlier version, and has no {', '.join(sorted(absent))}: --overwrite adds it"
+            )
         missing, batch = writer.missing(), experiment.infer.batch
         if missing:
             trained = networks["qplot"]

@@ -160,7 +160,7 @@ def _checkpoint(predictions: Dataset) -> Path:
 
 
 def _subtraction(predictions: Dataset, estimate: str = ESTIMATE) -> Subtraction:
-    """A coherent network of which there are predictions, as a method; its front is that of its training's begin."""
+    """A coherent network of which there are predictions, as a method. Its front was settled before its training."""
     network = predictions.attributes["network"]
     front = TypeAdapter(Front).validate_python(network["normalisation"])
     return Subtraction(partial(predictions.events, estimate), front, network["channels"][1:])

@@ -37,8 +37,10 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Exper
     for item in overrides:
         if not item.partition("=")[0] or "=" not in item:
             raise InputError(f"{item}: an override looks like section.key=value")
-        with _named(f"{path} with {item}", "; a value with spaces needs quotes: 'section.key=[1, 2]'"):
-            name, _, value = item.partition("=")
+        name, _, value = item.partition("=")
+        cut = any(value.count(a) > value.count(b) for a, b in ("[]", "{}"))  # at a space, by the shell
+        advice = "; a value with spaces needs quotes: 'section.key=[1, 2]'" if cut else ""
+        with _named(f"{path} with {item}", advice):
             _refuse_within(tree, name)
             if value.lstrip()[:1] in ("[", "{"):  # what is whole takes the place of what is there
                 OmegaConf.update(tree, name, None)

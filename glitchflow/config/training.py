@@ -23,8 +23,8 @@ class Loader(Section):
     batch: int = key(32, "events in a global batch, over all workers", gt=0)
     lanes: int | None = key(
         None,
-        "shuffling lanes; the number of workers must divide it, and it the batch; null: 4 where that is so, else the"
-        " least above that is, as 64 for 64 workers, or the largest below",
+        "shuffling lanes; the number of workers must divide it, and it the batch; null: of those numbers the"
+        " one nearest to 4, as 64 for 64 workers",
         gt=0,
     )
     normalise: Literal["log1p", "max", "mean"] = key(
@@ -66,7 +66,7 @@ class Loader(Section):
         if self.lanes is not None:
             return self.lanes
         fit = [number for number in range(workers, self.batch + 1, workers) if not self.batch % number]
-        return next((number for number in fit if number >= LANES), max(fit, default=workers))
+        return min(fit, key=lambda number: max(number, LANES) / min(number, LANES), default=workers)
 
 
 class Model(Section):

@@ -59,7 +59,7 @@ def power_left_median(measured: Measured, method: str, who: Who, interval: Boots
 
 
 def power_left_gated(measured: Measured, method: str, who: Who, interval: Bootstrap) -> Interval:
-    """Divides as `power_left` does, where an oracle keeps the recorded strain in each window that was made worse: what
+    """Divides as `power_left` does, where an oracle keeps the recorded strain in each window whose power grew: what
     the method would leave if it knew when to stay silent."""
     mine = measured[method]
     return _ratio({**mine, "power_left": np.minimum(mine["power_left"], mine["power"])}, who, interval)

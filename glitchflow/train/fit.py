@@ -73,8 +73,8 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     a signal ended the run.
     """
     directory = Path(experiment.workdir) / "train"
-    training = training_of(experiment if overwrite else _as_begun(experiment, directory))
     with lease.hold(directory) as still_mine:
+        training = training_of(experiment if overwrite else _as_begun(experiment, directory))
         if overwrite:
             _keeps_its_origin(training.train, directory)
         else:

@@ -73,6 +73,18 @@ def test_before_its_training_it_subtracts_as_well(opened, series_run, tmp_path, 
     assert "untrained" not in opened.methods and "untrained" in opened.generated
 
 
+def test_what_earlier_predictions_lack_is_said(series_run, tmp_path, monkeypatch, capfd):
+    run = linked(series_run, tmp_path, "dataset.zarr", "train", "predictions.zarr")
+    infer(staged("infer", run))
+    assert "earlier version" not in capfd.readouterr().err
+    monkeypatch.setitem(BEFORE, "estimate", "since")
+    infer(staged("infer", run))
+    path = tmp_path / "predictions.zarr"
+    assert (
+        f"{path}: is of an earlier version, and has no since: --overwrite adds it" in capfd.readouterr().err
+    )
+
+
 @pytest.mark.ci
 def test_it_is_scored_among_the_methods(run):
     metrics = json.loads(Path(run.workdir, "evaluation", "metrics.json").read_text())

@@ -13,9 +13,11 @@ from glitchflow.config.training import Loader
         (32, 4, 4),  # 1, 2 and 4 make the same batches
         (32, 8, 8),
         (64, 64, 64),
-        (24, 3, 6),
+        (24, 3, 3),
         (30, 1, 5),
-        (6, 3, 6),
+        (62, 1, 2),  # not 31, each of which would hold blocks in memory
+        (127, 1, 1),
+        (6, 3, 3),
         (2, 2, 2),
         (1, 1, 1),
     ],

@@ -1,7 +1,7 @@
 """Whether what a network says may be subtracted at all: what that does to events of the validation split.
 
     simulated events    `residual` must be below that of doing nothing, 1, and of the linear method
-    recorded windows    at most `SHARE` of them may be `made_worse`, and `power_left` of all must be below 1
+    recorded windows    at most `SHARE` of them may be `made_worse`, and all together by no more than one may be
 
 Shapes: E event.
 """
@@ -19,6 +19,7 @@ from glitchflow.methods.compare import Comparison, fit_method
 from glitchflow.methods.method import Fit
 from glitchflow.methods.table import NETWORK, NOTHING, Predicted, Thresholded, predicted
 from glitchflow.score.made import Columns, Who, families
+from glitchflow.score.power import WORSE
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import SCORES
 from glitchflow.signal.types import Indices
@@ -50,8 +51,10 @@ class Verdict:
             words.append(
                 f"makes {worse:.1%} of {self.events} validation windows worse, more than {SHARE:.0%}"
             )
-        if left > 1:
-            words.append(f"leaves {left:.4g} times the power of {self.events} validation windows")
+        if left > 1 + WORSE:
+            words.append(
+                f"leaves {left - 1:.0%} more power in {self.events} validation windows than it found"
+            )
         return " and ".join(words)
 
 
