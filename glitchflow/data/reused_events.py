@@ -9,7 +9,7 @@ import numpy as np
 from glitchflow.config import Ingest
 from glitchflow.data.content import Content
 from glitchflow.data.store import Dataset, open_store
-from glitchflow.errors import InputError, printable
+from glitchflow.errors import InputError, RunError, printable
 from glitchflow.signal.types import Event, Recipe, Transient
 
 NEIGHBOURS = 32  # events of a file without times that share a split
@@ -121,11 +121,18 @@ def _plain(value: Any) -> Any:
 
 
 def _ready_event(path: str, name: str, shape: tuple[int, int, int], index: int) -> Event:
-    """One event of shape (C, F, T); the file knows neither its time nor its SNR. One that cannot be read is skipped."""
+    """One event of shape (C, F, T); the file knows neither its time nor its SNR. One that cannot be read is skipped.
+
+    Raises `RunError` where the file cannot be opened: then it is not the event that is bad.
+    """
     try:
-        with h5py.File(path) as file:
+        file = h5py.File(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be opened: {printable(str(error))}") from None
+    with file:
+        try:
             energy = np.asarray(file[name][index], dtype=np.float32).transpose(0, 2, 1)
-        bad = "" if np.isfinite(energy).all() else "not a number in its Q-plots"
-    except Exception as error:  # noqa: BLE001  h5py raises anything on a bad file
-        energy, bad = np.zeros(shape, np.float32), f"{path}: {printable(str(error))}"
+            bad = "" if np.isfinite(energy).all() else "not a number in its Q-plots"
+        except Exception as error:  # noqa: BLE001  h5py raises anything on a bad file
+            energy, bad = np.zeros(shape, np.float32), f"{path}: {printable(str(error))}"
     return Event(np.empty((0, 0)), None, 1, float("nan"), float("nan"), np.nan_to_num(energy), bad)

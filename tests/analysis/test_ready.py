@@ -1,6 +1,7 @@
 """A run of ready Q-plots, of which nobody knows axes, families or times: every stage that follows takes them."""
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -13,8 +14,8 @@ from glitchflow.analysis.infer import infer
 from glitchflow.analysis.report import report
 from glitchflow.config import Generate, Ingest
 from glitchflow.data.generate import ingest
-from glitchflow.data.reused_events import ready_qplots
-from glitchflow.errors import InputError
+from glitchflow.data.reused_events import _ready_event, ready_qplots
+from glitchflow.errors import InputError, RunError
 from glitchflow.train.loop import train
 from glitchflow.train.setup import training_of
 
@@ -60,3 +61,8 @@ def test_an_event_that_cannot_be_read_is_skipped(tmp_path):
     whole, damaged = made.event(0), made.event(1)
     assert whole.skipped == "" and (whole.energy == 1).all()
     assert damaged.skipped.startswith(f"{path}: ") and damaged.energy.shape == whole.energy.shape
+
+
+def test_a_file_that_cannot_be_opened_is_no_bad_event(tmp_path):
+    with pytest.raises(RunError, match=rf"^{re.escape(str(tmp_path))}/gone.h5: cannot be opened: "):
+        _ready_event(f"{tmp_path}/gone.h5", "qplots", (1, 2, 2), 0)
