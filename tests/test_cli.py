@@ -200,7 +200,10 @@ def test_a_recipe_in_the_working_directory(tmp_path):
     "words, found",
     [
         ("glitchflow tr", ["train"]),
-        ("glitchflow train a.yaml train.l", ["train.loss=", "train.lr="]),
+        (
+            "glitchflow train a.yaml train.l",
+            ["train.loss=", "train.lr=", "train.lr_batch=", "train.lr_scaling="],
+        ),
         ("glitchflow evaluate a.yaml train.l", []),  # which it does not read
     ],
 )

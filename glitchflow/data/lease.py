@@ -218,7 +218,8 @@ def _wait_for(mine: _Lease, owner: Owner) -> None:
         return
     if owner.host == socket.gethostname() and 0 <= age <= SILENT:
         _refuse(mine.path, age, owner)
-    until = time.monotonic() + min(SILENT, max(SILENT - age, 2 * BEAT))
+    # a moment longer than that: an owner that was asleep believes in its own lease for all of `SILENT`
+    until = time.monotonic() + min(SILENT, max(SILENT - age, 2 * BEAT)) + WATCH
     said = False
     while time.monotonic() < until:
         latest = mine.read()

@@ -12,7 +12,7 @@ from glitchflow.score.table import SCORES
 # those that are drawn, of as many as can be told apart; all are in the tables
 CURVES = (NETWORK, "linear", "mean", UNTRAINED, "oracle", "wiener")
 SUBTRACTING = (NETWORK, "wiener", "wiener_derived", "oracle", "reference")
-BARS = (NETWORK, "linear", "wiener", "loudest_witness", "constant", "oracle", "reference")
+BARS = (NETWORK, UNTRAINED, "linear", "wiener", "loudest_witness", "constant", "oracle", "reference")
 
 
 def figures(result: dict[str, Any]) -> dict[str, Figure]:

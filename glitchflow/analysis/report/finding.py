@@ -242,7 +242,8 @@ def at(shares: dict[str, list[Any]], i: int) -> dict[str, Any]:
 
 
 def _short(value: dict[str, Any]) -> str:
-    return "–" if value["value"] is None else f"{value['value']:.2f}"
+    found = value["value"]
+    return "–" if found is None else f"{found:.2g}" if 0 < found < 0.1 else f"{found:.2f}"
 
 
 def _percent(value: dict[str, Any]) -> str:

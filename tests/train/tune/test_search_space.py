@@ -31,7 +31,7 @@ def experiment(tmp_path, domains, **tune):
         ("train.warmup", {"int": [0.5, 2]}, "must be whole numbers"),
         ("train.lr", {"choice": []}, "must be a list"),
         ("model.norm", {"choice": ["group", "batch"]}, "model.norm = batch: input should be 'group' or"),
-        ("train.workers", {"choice": [1, 3]}, "train.workers = 3: must divide loader.batch = 32"),
+        ("train.workers", {"choice": [1, 3]}, "train.workers = 3: must divide loader.batch = 8"),
         (
             "train.loss",
             {"choice": ["l1", "l2"]},
