@@ -38,8 +38,9 @@ start() {
   (
     if [ -n "$ended" ] || [ -e "$private/ended" ]; then exit 143; fi
     # nproc counts what this shell may use, once OpenMP's variables are out of its way
-    # TMPDIR: its dashboard leaves directories of multiprocessing behind
-    TMPDIR=$private exec ray start --block --temp-dir "$private/r" --node-ip-address "$address" \
+    # TMPDIR: its dashboard leaves directories of multiprocessing behind. A session of its own: of a terminal's Ctrl-C it
+    # hears by the trap alone, for Ray that is told twice waits for itself
+    TMPDIR=$private exec setsid ray start --block --temp-dir "$private/r" --node-ip-address "$address" \
       --num-cpus "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)" "$@"
   ) &
   ray=$!

@@ -162,7 +162,8 @@ def _of_ray(facts: Facts, asked: Sequence[Callable[[], Finding]]) -> Facts:
         return facts  # the one node is this machine
     ids = {name: node["NodeID"] for name, node in alive.items()}
     nodes_facts, silent = on_each(ids, probe.facts, lambda name: (facts.places,), FIRST)
-    return replace(_answering(facts, {n: alive[n] for n in nodes_facts}), nodes=nodes_facts, silent=silent)
+    facts = replace(facts, nodes=nodes_facts, silent=silent)
+    return _answering(facts, {name: alive[name] for name in nodes_facts})
 
 
 def _named(nodes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

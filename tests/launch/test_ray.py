@@ -1,12 +1,13 @@
 """launch/ray.sh with a recorder in Ray's place; for real: tests/cluster/test_site.py."""
 
-import contextlib
+import fcntl
 import os
 import re
 import signal
 import socket
 import stat
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,30 +42,37 @@ def begin(tmp_path):
     (tmp_path / "tmp").mkdir()
     started = []
 
-    def begin(*words: str, **environment: str) -> subprocess.Popen:
+    def begin(*words: str, terminal: int | None = None, **environment: str) -> subprocess.Popen:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         own = {"PATH": f"{tmp_path}/bin:{kept['PATH']}", "HOME": str(tmp_path), "NODE_IP": "127.0.0.2"}
         own |= {"TMPDIR": str(tmp_path / "tmp"), "RECORD": str(tmp_path / "record")}
         pipe = subprocess.PIPE
         line = ["bash", str(SCRIPT), *words]
         kept |= own | environment
+
+        def begun() -> None:
+            # a shell cannot trap what was ignored when it began, as these are where the tests run under nohup or with &
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            if terminal is not None:
+                fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
         process = subprocess.Popen(
             line,
             env=kept,
+            stdin=terminal,
             stdout=pipe,
             stderr=pipe,
             text=True,
             start_new_session=True,
-            # a shell cannot trap what was ignored when it began, as these are where the tests run under nohup or with &
-            preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGHUP)],
+            preexec_fn=begun,
         )
         started.append(process)
         return process
 
     yield begin
     for process in started:
-        with contextlib.suppress(ProcessLookupError):  # ended, with what it had started
-            os.killpg(process.pid, signal.SIGKILL)
+        process.terminate()  # and with it what it had started, which has a session of its own
         process.communicate()
 
 
@@ -130,6 +138,25 @@ def test_ray_s_files_lie_where_nobody_else_enters_until_it_ends(start, tmp_path,
     process.send_signal(number)
     process.communicate()
     assert process.returncode == 1, "Ray's own"
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_ctrl_c_on_a_terminal_reaches_ray_once(begin, tmp_path):
+    """The terminal sends it to the whole foreground; Ray that is signalled twice does not end."""
+    (tmp_path / "bin" / "ray").write_text(
+        RECORDER.replace("trap '", "trap 'echo INT >>$RECORD.int' INT\ntrap '")
+    )
+    terminal, end = os.openpty()
+    try:
+        process = begin("head", terminal=end)
+        until(process, (tmp_path / "record").exists)
+        os.write(terminal, b"\x03")
+        process.communicate()
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert process.returncode == 1, "Ray's own, of SIGTERM"
+    assert not (tmp_path / "record.int").exists()
     assert not list((tmp_path / "tmp").iterdir())
 
 
