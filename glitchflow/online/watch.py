@@ -179,8 +179,10 @@ def _tell(before: str, second: Second, cleaned: Cleaned) -> str:
     ]
     words += [f"{low:.3g}-{high:.3g} Hz passed through" for low, high in cleaned.passed]
     now = ", ".join(words)
+    # of the files it is the second that has come, not the one before, whose frame it makes
+    gps = second.gps if "without" in now or "without" in before else cleaned.gps
     if now != before:
-        say(f"GPS {cleaned.gps}: {now or 'all there'}")
+        say(f"GPS {gps}: {now or 'all there'}")
     return now
 
 

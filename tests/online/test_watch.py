@@ -211,7 +211,7 @@ def test_a_missing_witness_costs_the_witness(post, frames, capsys):
     one = post()
     run(one)
     assert out(one)[START + 4]["S_STATE"].tolist() == [SCIENCE | CLEANED] * 16
-    assert "GPS 1000000001: without FAST (no file has it)" in capsys.readouterr().err
+    assert "GPS 1000000002: without FAST (no file has it)" in capsys.readouterr().err
 
 
 def test_a_disk_that_refuses_is_waited_for_and_nothing_is_lost(post, frames, monkeypatch, capsys):
