@@ -8,12 +8,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from glitchflow.analysis.clean.files import Stretch
+from glitchflow.data import objects
 from glitchflow.signal.types import Array
 
 SECONDS = "seconds.csv"
@@ -26,15 +28,30 @@ Row = tuple[
 
 @contextmanager
 def rows(directory: Path) -> Iterator[Callable[[Iterable[Row]], None]]:
-    """Write the rows of `seconds.csv` of the files in a directory; gives what takes them."""
-    with (directory / SECONDS).open("w", newline="", encoding="utf-8") as file:
-        yield csv.writer(file).writerows
+    """Write the rows of `seconds.csv` of the files in a directory; gives what takes them.
+
+    Raises `RunError` where the file system refuses, also at the end, when what was kept back is written.
+    """
+    refused = partial(objects.writing, directory / SECONDS, "cannot be written")
+    with refused():
+        file = (directory / SECONDS).open("w", newline="", encoding="utf-8")
+
+    def tell(found: Iterable[Row]) -> None:
+        with refused():
+            csv.writer(file).writerows(found)
+
+    try:
+        yield tell
+    finally:
+        with refused():
+            file.close()
 
 
 def join(places: Sequence[Path], directory: Path) -> None:
     """Move the files of some directories, which end with it, to one, and make its `seconds.csv` of their rows, in their
     order."""
-    with (directory / SECONDS).open("w", newline="", encoding="utf-8") as file:
+    whole = directory / SECONDS
+    with objects.writing(whole, "cannot be written"), whole.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow(COLUMNS)
         for place in places:
             with (place / SECONDS).open(newline="", encoding="utf-8") as part:
