@@ -478,7 +478,8 @@ def test_the_headline(alter, network, headline):
     assert told.headline == headline
     assert (
         f"the network’s residual is {network:.3f} [{network - 0.05:.3f}, {network + 0.05:.3f}]; the best other method,"
-        " linear, 0.40, doing nothing 1.00, the perfect mask 0.05"
+        " linear, 0.40, doing nothing 1.00, the perfect mask 0.05, the reference 3.00, itself before"
+        " training 0.05"
     ) in told.sentences[0]
 
 
@@ -561,7 +562,7 @@ def test_of_recorded_data_methods_stand_by_the_power_left_beside_what_it_costs(a
     assert told.headline == "The network is better than every other method"
     assert told.sentences[0] == (
         "On 1000 “blip” events, the network’s power left is 0.300 [0.250, 0.350];"
-        " the best other method, wiener, 0.50, doing nothing 1.00."
+        " the best other method, wiener, 0.50, doing nothing 1.00, itself before training 0.90."
     )
     assert told.sentences[1] == (
         "Of the median window it leaves 0.200 [0.150, 0.250] of the power in the band, and makes"

@@ -91,7 +91,7 @@ def _against_others(family: str, entry: dict[str, Any], result: dict[str, Any]) 
     if name is None:
         return "Nothing says how good the network is", f"No score of {family} has a value."
     rows, best = entry["scores"], best_other(entry, name)
-    beside = {NOTHING: "doing nothing", **BOUNDS}
+    beside = {NOTHING: "doing nothing", **BOUNDS, UNTRAINED: "itself before training"}
     if best not in (None, NOTHING):
         beside = {str(best): f"the best other method, {best},", **beside}
     known = [
