@@ -4,6 +4,7 @@ No logic here: `command.py` makes a command of a row. Exit status: 0 done, 1 fai
 wrong. A stage sees what its row says it reads, and its `--help` prints the same.
 """
 
+import importlib.metadata
 import os
 import sys
 import time
@@ -130,6 +131,13 @@ STAGES = {
 }
 
 
+def version(wanted: bool) -> None:
+    """Print the version, and end."""
+    if wanted:
+        print(f"glitchflow {importlib.metadata.version('glitchflow')}")
+        raise typer.Exit
+
+
 @app.callback()
 def about(
     quiet: Annotated[
@@ -137,6 +145,9 @@ def about(
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help=f"Print where an error comes from; {VERBOSE}=1 too.")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """GlitchFlow: digital twins of gravitational-wave detector noise, from witness Q-plots to the strain's.

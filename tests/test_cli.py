@@ -3,6 +3,7 @@
 In this process, but where it is the process that is looked at.
 """
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -225,6 +226,11 @@ def test_a_shell_completes_stages_and_the_keys_that_they_read(words, found):
 
 
 @pytest.mark.ci
+def test_version_is_said():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"glitchflow {importlib.metadata.version('glitchflow')}\n")
+
+
 def test_quiet_says_results_and_errors_alone(tmp_path):
     few = ["generate", QUICKSTART, f"workdir={tmp_path}", "simulate.events=8", "cluster.cpus=1"]
     told = run("--quiet", *few)
