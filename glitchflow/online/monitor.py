@@ -1,7 +1,7 @@
 """What is known of a `watch` that runs: counters for Prometheus, whether it is well, and a page to look at.
 
     http://127.0.0.1:PORT/metrics    in Prometheus' text format
-    http://127.0.0.1:PORT/healthz    200 and JSON; 503 where it waits for a disk, or did nothing for a while
+    http://127.0.0.1:PORT/healthz    200 and JSON; 503 where it waits for disk or source, or did nothing for a while
     http://127.0.0.1:PORT/           a page, see page.py
 
 The loop writes numbers, a thread answers: a page that hangs delays no frame.
@@ -32,13 +32,13 @@ from glitchflow.online.drift import Outside
 from glitchflow.online.hours import Log
 from glitchflow.online.line import CLEANED, NOTHING, PASSED, SCIENCE, STATE_RATE, Cleaned, Memory
 from glitchflow.online.past import Past
-from glitchflow.online.source import Inbox
+from glitchflow.online.source import SILENT, Inbox
+from glitchflow.progress import say
 from glitchflow.twin import guard
 from glitchflow.twin.front import Front
 from glitchflow.twin.step import Stepper
 
 HOST = "127.0.0.1"  # who may look from elsewhere is for a proxy to say
-SILENT = 30.0  # s without a turn of the loop after which it is not well
 BUCKETS = (0.25, 0.5, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 60)  # s
 WORDS = {"science": SCIENCE, "cleaned": CLEANED, "passed through": PASSED, "no data": NOTHING}
 STATES = {"science": SCIENCE, "cleaned": CLEANED, "passed": PASSED, "nothing": NOTHING}
@@ -48,10 +48,11 @@ STATES = {"science": SCIENCE, "cleaned": CLEANED, "passed": PASSED, "nothing": N
 class Monitor:
     """Counts what comes out. Without a port nobody looks, and it costs microseconds."""
 
-    strain: str
+    strain: str = ""  # while its twin is not opened yet
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     turned: float = field(default_factory=time.monotonic)  # when the loop turned last
     disk: str = ""  # what it waits for
+    source: str = ""  # why nothing comes
     second: int = 0  # that came out last
     twin: int = 0  # that is asked, as in NAME_TWIN
     past: Past = field(default_factory=Past)
@@ -142,8 +143,9 @@ class Monitor:
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Say whether it is well, and what there is to say."""
         idle = time.monotonic() - self.turned
-        well = not self.disk and idle < SILENT
-        return well, {"well": well, "second": self.second, "idle": round(idle, 1), "disk": self.disk}
+        well = not self.disk and not self.source and idle < SILENT
+        told = {"second": self.second, "idle": round(idle, 1), "disk": self.disk, "source": self.source}
+        return well, {"well": well, **told}
 
     def page(self) -> bytes:
         """Return the page."""
@@ -158,7 +160,7 @@ class Monitor:
                     ]
                     name = ": ".join([family.documentation, *([" ".join(of)] if of else [])])
                     rows.append((name, f"{sample.value:.6g}"))
-        wrong = "" if well else told["disk"] or f"nothing happened for {told['idle']} s"
+        wrong = "" if well else told["disk"] or told["source"] or f"nothing happened for {told['idle']} s"
         return page.page(self.strain, wrong, self.now, self.past, rows).encode()
 
     def hour(self) -> bytes | None:
@@ -215,6 +217,7 @@ def served(monitor: Monitor, port: int) -> Iterator[None]:
         raise RunError(f"online.port = {port}: cannot be listened on: {error.strerror}") from None
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    say(f"http://{HOST}:{port}/ is its page")
     try:
         yield
     finally:

@@ -107,7 +107,7 @@ def page(
     picture = f'<img src="hour.png?{last // ANEW}" alt="{alt}">' if last else "<p>Nothing came out yet.</p>"
     return PAGE.format(
         anew=ANEW,
-        title=escape(f"{strain} online"),
+        title=escape(f"{strain} online".strip()),
         how="unwell" if wrong else "well",
         state=escape(wrong or "well"),
         now=_rows(now),

@@ -26,6 +26,7 @@ from glitchflow.signal.recorded.samples import FORMATS, Read, Samples, read_whol
 
 NOWHERE = ""  # the description of the files of a channel that none has
 FAR = 60  # s ahead of what was taken last, from where on a file by itself is one with a wrong time
+SILENT = 30.0  # s that the next file is late at least before its source is called silent
 STREAM = 3  # files that far ahead are believed
 
 
@@ -54,6 +55,9 @@ class Inbox:
     came: dict[int, float] = field(
         default_factory=dict
     )  # monotonic time of the last file of each second taken
+    holds: dict[str, set[str]] = field(default_factory=dict)  # by description, what its last file has
+    unknown: list[str] = field(default_factory=list)  # channels that no file had, and nobody was told so
+    due: float = math.inf  # monotonic time by which the next second of strain should be there
     late: int = 0  # files that came when their time was over
     damaged: int = 0  # files that were given up
     begun: bool = False  # whether it was looked into before: what lay there already is not late
@@ -138,12 +142,22 @@ def take(inbox: Inbox, gps: int, now: float) -> Second | None:
     inbox.came[gps] = max((inbox.seen[piece] for piece in covering), default=now)
     if not over and any(_awaited(inbox, name, whole) for name in lacking):
         return None
+    inbox.unknown += sorted(lacking - inbox.homes.keys())
     homes = {inbox.homes.setdefault(name, NOWHERE) for name in lacking}
     if homes - whole:
         alive = {described(piece) for piece in _believed(inbox, gps) if piece.start > gps}
         inbox.gone |= homes - whole - alive
     why = next((inbox.bad[piece] for piece in covering if piece in inbox.bad), "no file has it")
     return Second(gps, found, dict.fromkeys(sorted(lacking), why))
+
+
+def heard(inbox: Inbox, now: float, gps: int | None = None) -> None:
+    """Note that the strain of a second is there, or, at the beginning, that it is waited for from now on.
+
+    The next one is due with the next file, of the same length, which may be late by `wait`, and by `SILENT` anyway.
+    """
+    long = [piece.stop - piece.start for piece in inbox.seen if gps and piece.start <= gps < piece.stop]
+    inbox.due = now + min(long, default=0) + max(inbox.wait, SILENT)
 
 
 def _awaited(inbox: Inbox, name: str, whole: set[str]) -> bool:
@@ -171,6 +185,7 @@ def _read(inbox: Inbox, piece: Piece, last: bool) -> Read | None:
     except (OSError, RuntimeError):  # it is gone again, or cut and of a version without a sum
         inbox.bad[piece] = f"{piece.path} cannot be read"
         return None
+    inbox.holds[described(piece)] = names
     wanted = [name for name in dict.fromkeys(inbox.channels.values()) if name in names]
     inbox.read[piece] = read_whole(piece.path, "", wanted) if wanted else {}
     return inbox.read[piece]

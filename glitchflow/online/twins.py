@@ -110,9 +110,7 @@ def note(directory: Path, twin: Twin, gps: int) -> None:
     rows = _rows(directory)
     if not rows or rows[-1][1] != twin.digest:
         with (directory / TABLE).open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(
-                [HEAD] * (not rows) + [[twin.number, twin.digest, twin.path, gps or ""]]
-            )
+            csv.writer(file).writerows([HEAD] * (not rows) + [[twin.number, twin.digest, twin.path, gps]])
 
 
 def before(directory: Path, digest: str) -> Path | None:

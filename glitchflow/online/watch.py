@@ -7,9 +7,11 @@
 Files are looked for ten times a second: notifications do not tell what another node writes on a shared file system.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from glitchflow.config import Experiment, Ingest, Online
@@ -23,7 +25,7 @@ from glitchflow.online.line import Cleaned, Line, Memory, advance, start
 from glitchflow.online.monitor import Monitor, served
 from glitchflow.online.shadow import Understudy
 from glitchflow.online.sink import Outbox
-from glitchflow.online.source import Inbox, Second, look, oldest, take
+from glitchflow.online.source import Inbox, Second, heard, listed, look, oldest, take
 from glitchflow.online.twins import Twin, open_twin
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
@@ -31,6 +33,7 @@ from glitchflow.train import checkpoint
 POLL = 0.1  # s between looks for new files
 AGAIN = 1.0  # s after which a disk that refused is tried again
 HOUR = 3600
+NAMED = 6  # channels at most, in a line
 
 
 @dataclass(frozen=True)
@@ -59,32 +62,28 @@ def watch(experiment: Experiment) -> Path:
     def opens(name: str) -> Twin:
         return open_twin(checkpoint.find(checkpoints, name, uri).as_named(model), settings, ingest)
 
-    twin = opens(experiment.infer.checkpoint)
     if not Path(settings.source).is_dir() or not settings.source:
         raise InputError(f"online.source = {settings.source}: no such directory")
-    objects.make_directory(directory)
-    with lease.hold(directory) as still_mine, ended() as stop:
+    with contextlib.ExitStack() as kept:
+        kept.enter_context(served(monitor := Monitor(), settings.port))  # a twin takes seconds to open
+        twin = opens(experiment.infer.checkpoint)
+        objects.make_directory(directory)
+        still_mine, stop = kept.enter_context(lease.hold(directory)), kept.enter_context(ended())
         copy = twins.copy_of(directory, sink.asked(directory))
         if copy.exists() and copy != twins.copy_of(directory, twin.digest):
             twin = opens(str(copy))
             say(f"{copy}: twin {twin.number} took over and goes on; delete it to begin with infer.checkpoint")
-        if twin.line.range is None:
-            say(f"{twin.path}: does not say how loud witnesses were: no drift is seen; train again for it")
-        if twin.line.chance is None:
-            say(f"p(glitch) is not a number: {twin.path} was not calibrated; `glitchflow evaluate` does that")
-        outbox = _outbox(twin, directory, settings)
-        twins.note(directory, twin, 0)
-        say(f"{twin.path}: twin {outbox.twin}, follows {settings.source}")
+        outbox, monitor.strain = _outbox(twin, directory, settings), twin.line.strain
+        _begins(twin, settings.source)
         post = Post(
             twin.line,
             _inbox(twin.line, settings, ingest),
             outbox,
             settings.keep * HOUR,
-            Monitor(twin.line.strain),
+            monitor,
             Understudy(directory, twin, opens, settings.next, settings.better),
         )
-        with served(post.monitor, settings.port):
-            follow(post, stop, still_mine)
+        follow(post, stop, still_mine)
     return directory
 
 
@@ -101,6 +100,7 @@ def follow(
     left = sink.recover(post.outbox)
     memory, log, told, written = left.memory, left.log, "", left.written
     place = memory.second if memory else written
+    heard(post.inbox, clock())
     while not stop.is_set():
         post.monitor.turned = time.monotonic()
         look(post.inbox, place, now := clock())
@@ -112,6 +112,7 @@ def follow(
             if post.understudy:
                 shadow.forget(post.understudy)
         second = take(post.inbox, place, now)
+        _silent(post, second, place, now)
         if second is None:
             stop.wait(POLL)
             continue
@@ -142,6 +143,8 @@ def _committed(
     while True:
         try:
             still_mine()
+            if post.understudy and monitor.twin != post.outbox.twin:
+                twins.note(post.understudy.directory, post.understudy.now, found[0].gps)
             log = sink.commit(post.outbox, memory, log, found)
             break
         except lease.Held:
@@ -161,6 +164,41 @@ def _committed(
         except OSError as error:
             say(f"{post.outbox.directory}: what is older than online.keep stays: {error.strerror}")
     return log
+
+
+def _silent(post: Post, second: Second | None, place: int, now: float) -> None:
+    """Say once that the source brings no strain any more, or again, and which channels no file has."""
+    inbox, monitor = post.inbox, post.monitor
+    if inbox.unknown and inbox.holds:
+        say(_unknown(post))
+        inbox.unknown.clear()
+    if second and post.line.strain in second.found:
+        heard(inbox, now, second.gps)
+        if monitor.source:
+            say(f"{inbox.directory}: GPS {second.gps} has {post.line.strain} again")
+            monitor.source = ""
+    elif now > inbox.due and not monitor.source:
+        since = f"from GPS {place} on" if place else "yet"
+        monitor.source = f"{inbox.directory}: no {post.line.strain} has come {since}; waiting for it"
+        say(monitor.source)
+
+
+def _unknown(post: Post) -> str:
+    """Name the channels that no file had so far, and what could have been meant."""
+    inbox, state = post.inbox, post.line.state
+    there, told = sorted(set().union(*inbox.holds.values())), []
+    for name in inbox.unknown:
+        near = get_close_matches(inbox.channels[name], there)
+        told.append(inbox.channels[name] + f" (near: {' '.join(near)})" * bool(near))
+    keys = ["ingest.channels"] * (inbox.unknown != [state]) + ["ingest.segments.channel"] * (
+        state in inbox.unknown
+    )
+    return f"{', '.join(keys)}: no file in {inbox.directory} has {_few(told)}; they hold {_few(there)}"
+
+
+def _few(names: list[str]) -> str:
+    """Name the first of them."""
+    return ", ".join(names[:NAMED]) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
 
 
 def _lacking(before: str, second: Second, strain: str) -> str:
@@ -184,6 +222,19 @@ def _tell(before: str, second: Second, cleaned: Cleaned) -> str:
     if now != before:
         say(f"GPS {gps}: {now or 'all there'}")
     return now
+
+
+def _begins(twin: Twin, source: str) -> None:
+    """Say what it begins with, and what of that is not there."""
+    if twin.line.range is None:
+        say(f"{twin.path}: does not say how loud witnesses were: no drift is seen; train again for it")
+    if twin.line.chance is None:
+        say(f"p(glitch) is not a number: {twin.path} was not calibrated; `glitchflow evaluate` does that")
+    say(f"{twin.path}: twin {twin.number}, follows {source}")
+    if not any(listed(Path(source))):
+        say(
+            f"{source}: holds no file yet that is named as S-DESCRIPTION-GPS-SECONDS.gwf or .h5; waiting for one"
+        )
 
 
 # -- who is asked ----------------------------------------------------------------------------------------------------

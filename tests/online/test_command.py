@@ -1,8 +1,10 @@
 """The command as a user starts it: its messages, its end, and what a kill leaves."""
 
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import yaml
 from helpers import needs_gwf, run_here
 from posts import MADE, RATES, START, put, write_twin
 
+from glitchflow.errors import InputError
+from glitchflow.online import watch
 from glitchflow.signal.recorded.samples import read_samples
 
 needs_gwf()
@@ -69,7 +73,8 @@ def test_it_goes_on_after_a_kill_and_ends_when_it_is_told(config, frames):
     run = config.parent / "run" / "online"
     last = read_samples(str(run / f"S-S_GLITCHFLOW-{START + 5}-1.gwf"), "", MADE)
     (line,) = (run / "twins.csv").read_text().splitlines()[1:]
-    twin, digest, path, _ = line.split(",")
+    twin, digest, path, begun = line.split(",")
+    assert int(begun) == START
     assert int(last["S_TWIN"].values[0]) == int(twin) == int(digest[:8], 16)
     assert path.endswith("step-00000001")
 
@@ -100,6 +105,37 @@ def test_what_does_not_fit_is_one_line(config, change, said):
         done = run_here("watch", config, change)
     assert done.returncode == 2
     assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_taken_port_is_refused_before_a_twin_is_opened(config, monkeypatch):
+    monkeypatch.setattr(watch, "open_twin", lambda *_: pytest.fail("it was opened"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = run_here("watch", config, f"online.port={port}")
+    said = f"glitchflow: online.port = {port}: cannot be listened on: Address already in use\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_the_page_is_there_and_said_before_a_twin_is_opened(config, monkeypatch):
+    def opened(*_):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            raise InputError(f"page {answer.status}")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setattr(watch, "open_twin", opened)
+    done = run_here("watch", config, f"online.port={port}")
+    assert done.stderr == f"http://127.0.0.1:{port}/ is its page\nglitchflow: page 200\n"
+
+
+def test_an_empty_source_is_said(config, frames, monkeypatch):
+    monkeypatch.setattr(watch, "follow", lambda *_: None)
+    done = run_here("watch", config)
+    assert done.returncode == 0
+    said = (
+        f"{frames}: holds no file yet that is named as S-DESCRIPTION-GPS-SECONDS.gwf or .h5; waiting for one"
+    )
+    assert done.stderr.splitlines()[-1] == said
 
 
 def test_a_twin_of_images_is_refused(config, trained_run):

@@ -90,6 +90,45 @@ def test_a_disk_that_refuses_is_not_well(post, frames, port, monkeypatch):
     assert status == 503 and json.loads(told)["disk"] == "x: cannot be written: No space left on device"
 
 
+def test_a_source_that_falls_silent_is_not_well_until_it_brings_strain_again(post, frames, port, capsys):
+    """Half a minute after the next file was due, and said once; other channels alone are no strain."""
+    for k in range(4):
+        put(frames, START + k)
+    one, answers = post(), []
+
+    class Silence(Patience):
+        def wait(self, timeout: float) -> bool:
+            answers.append(got(port, "/healthz"))
+            if self.now == 40:
+                put(frames, START + 4, ["FAST"])
+            if self.now == 60:
+                put(frames, START + 5)
+            return super().wait(timeout)
+
+    stop = Silence(70)
+    with served(one.monitor, port):
+        follow(one, stop, clock=lambda: stop.now)
+        page = got(port, "/")[1]
+    said = f"{frames}: no S has come from GPS {START + 4} on; waiting for it"
+    assert [status for status, _ in answers] == [200] * 32 + [503] * 29 + [200] * 9
+    assert json.loads(answers[40][1])["source"] == said and json.loads(answers[-1][1])["source"] == ""
+    told = capsys.readouterr().err.splitlines()
+    assert told.count(said) == 1 and told.count(f"{frames}: GPS {START + 5} has S again") == 1
+    assert 'role="status">well</p>' in page
+
+
+def test_a_source_that_never_brought_strain_is_not_well(post, frames, port, capsys):
+    one, stop = post(), Patience(32)
+    for k in range(3):
+        put(frames, START + k, ["FAST", "SLOW"])
+    with served(one.monitor, port):
+        follow(one, stop, clock=lambda: stop.now)
+        assert got(port, "/healthz")[0] == 503
+        said = f"{frames}: no S has come from GPS {START + 3} on; waiting for it"
+        assert f'<p class="unwell" role="status">{said}</p>' in got(port, "/")[1]
+    assert capsys.readouterr().err.count(said) == 1
+
+
 def test_a_port_that_is_taken_is_said(port):
     with (
         served(Monitor("S"), port),

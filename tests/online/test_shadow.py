@@ -41,7 +41,6 @@ def post(frames, tmp_path):
         twin = replace(twin, line=replace(twin.line, state="STATE"))
         inbox = Inbox(frames, {name: name for name in (*FRONT.channels, "STATE")}, 10)
         under = Understudy(directory, twin, _with_state, source, better)
-        twins.note(directory, twin, 0)
         outbox = of_twin(Outbox(directory, "S", "gwf", 0, {}), twin)
         return Post(twin.line, inbox, outbox, 3600, Monitor("S"), under)
 
@@ -88,7 +87,10 @@ def test_the_next_one_runs_beside_and_takes_over_when_it_is_told_to(post, frames
         f"GPS {first}: twin {other.number} is asked from here on, in place of twin {one.outbox.twin}" in told
     )
     rows = (tmp_path / "online" / "twins.csv").read_text().splitlines()
-    assert rows[0] == "twin,sha256,checkpoint,from" and rows[2].endswith(f",{first}")
+    assert rows[0] == "twin,sha256,checkpoint,from" and [row.rpartition(",")[2] for row in rows[1:]] == [
+        str(START),
+        str(first),
+    ]
 
 
 def test_what_comes_out_after_it_took_over_is_what_it_makes_by_itself(post, frames, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,30 @@ def test_a_missing_witness_costs_the_witness(post, frames, capsys):
     run(one)
     assert out(one)[START + 4]["S_STATE"].tolist() == [SCIENCE | CLEANED] * 16
     assert "GPS 1000000002: without FAST (no file has it)" in capsys.readouterr().err
+
+
+def test_a_channel_that_no_file_has_is_named_once_with_what_there_is(post, frames, capsys):
+    for k in range(4):
+        put(frames, START + k)
+    one = post()
+    one = replace(one, inbox=replace(one.inbox, channels={**one.inbox.channels, "FAST": "FASTER"}))
+    run(one, looks=12)
+    said = f"ingest.channels: no file in {frames} has FASTER (near: FAST); they hold FAST, S, SLOW, STATE"
+    assert capsys.readouterr().err.splitlines().count(said) == 1
+    assert list(out(one)) == [START + k for k in range(3)]
+
+
+def test_files_of_other_channels_are_told_from_those_that_are_meant(post, frames, capsys):
+    for k in range(4):
+        put(frames, START + k, ["SLOW"])
+    one = post()
+    wanted = {name: f"K1:{name}{k}" for k, name in enumerate(one.inbox.channels)}
+    run(replace(one, inbox=replace(one.inbox, channels=wanted)), looks=12)
+    said = capsys.readouterr().err
+    assert (
+        f"ingest.channels, ingest.segments.channel: no file in {frames} has K1:FAST1, K1:S0, K1:SLOW2 (near: SLOW),"
+        " K1:STATE3; they hold SLOW\n"
+    ) in said
 
 
 def test_a_disk_that_refuses_is_waited_for_and_nothing_is_lost(post, frames, monkeypatch, capsys):
