@@ -25,6 +25,7 @@ from typing import Any
 
 from glitchflow.errors import RunError
 from glitchflow.progress import say
+from glitchflow.ray_join import join
 from glitchflow.ray_watch import watched
 
 SHARED, LEAST = "/dev/shm", 2**27  # where Ray keeps objects, and bytes there of which its store can be made
@@ -93,7 +94,8 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
 
     address: of a running Ray cluster; empty: RAY_ADDRESS, else an embedded Ray of `cpus` CPUs (default: those that
     this process may use, and as many as its memory is enough for). It stays until the end of `one_session`, where there
-    is one around the block. Raises `RunError` where the address does not answer, or memory is too little.
+    is one around the block. Raises `InputError` for what is no address, `RunError` where it does not answer, or memory
+    is too little.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -107,7 +109,7 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
         return
     with _own_signals():
         if address:
-            _join(address)
+            join(address)
         else:
             _start(affordable(cpus))
     with contextlib.ExitStack() as mine:
@@ -116,6 +118,11 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
         if not address:
             kept.enter_context(_watched())
         yield
+
+
+def joined(address: str) -> contextlib.AbstractContextManager[None]:
+    """The Ray that is named for the length of the block, if one is: a stage that cannot reach it lays nothing out."""
+    return session(address) if named_address(address) else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -214,72 +221,6 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def knock(address: str) -> None:
-    """Raises `OSError` where nobody listens at HOST:PORT. Ray itself would try for more than ten minutes."""
-    host, _, port = address.rpartition("//")[2].rstrip("/").rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def _show_token(address: str) -> None:
-    """Raises `RunError` where the Ray at HOST:PORT wants another token than this process has.
-
-    Ray would try for 20 s to a minute, and then say that it cannot connect; without the file it ends the process.
-    """
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
-    from ray.exceptions import AuthenticationError
-
-    path, own = os.environ.get("RAY_AUTH_TOKEN_PATH", ""), os.environ.get("RAY_AUTH_TOKEN", "")
-    asked = os.environ.get("RAY_AUTH_MODE") == "token" and not own
-    if (
-        asked
-        and path
-        and not (Path(path).is_file() and os.access(path, os.R_OK) and Path(path).stat().st_size)
-    ):
-        raise RunError(
-            f"RAY_AUTH_TOKEN_PATH = {path}: no token is there; it is the file that the cluster was started with"
-        )
-    if "://" in address or not address.rpartition(":")[2].isdigit():
-        return
-    try:
-        with _quiet():
-            GcsClient(address=address)
-    except AuthenticationError:
-        shown = (
-            "RAY_AUTH_TOKEN" if own else f"RAY_AUTH_TOKEN_PATH = {path}" if asked and path else "none given"
-        )
-        raise RunError(
-            f"cluster.address = {address}: the cluster wants its token, and not this one ({shown}): export"
-            " RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE, the file it was started with"
-        ) from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what Ray's C++ writes to standard error away from the screen."""
-    sys.stderr.flush()
-    before, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-        os.close(nothing)
-
-
-def _join(address: str) -> None:
-    import ray
-
-    try:
-        knock(address)
-        _show_token(address)
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"cluster.address = {address}: cannot join a Ray cluster there: {reason}") from None
 
 
 def _token() -> None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
+from glitchflow.cluster import joined
 from glitchflow.config import NO_IMPORTS, Experiment, Reads, describe, listed, load
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import said
@@ -139,15 +140,19 @@ def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
     overrides, experiment = given.pop("overrides") or [], None
     if path:
         whole = load(path, overrides)
-        joined = whole.cluster.model_copy(update={"address": address or whole.cluster.address})
-        whole = whole.model_copy(update={"cluster": joined})
+        cluster = whole.cluster.model_copy(update={"address": address or whole.cluster.address})
+        whole = whole.model_copy(update={"cluster": cluster})
         experiment = whole.limited(Reads(name, frozenset(stage.reads.split())))
     started = time.monotonic()
     # imported only now: --help and a mistyped key answer without waiting for torch and Ray
     chosen = next((stage.instead[option] for option in stage.instead if given[option]), stage.function)
     function: Callable[..., Any] = pkgutil.resolve_name(chosen)
     taken = inspect.signature(function).parameters
-    with remembered(name, stage, Path(whole.workdir), path, overrides) if path else contextlib.nullcontext():
+    with contextlib.ExitStack() as kept:
+        if path:
+            kept.enter_context(remembered(name, stage, Path(whole.workdir), path, overrides))
+        if path and stage.writes and "cluster" in stage.reads.split():
+            kept.enter_context(joined(whole.cluster.address))  # before anything is laid out for its tasks
         written = function(experiment, **{key: value for key, value in given.items() if key in taken})
     seconds = time.monotonic() - started
     done(stage.says.format(stage=name, written=written, shown=shown(written), seconds=seconds))

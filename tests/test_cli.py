@@ -13,6 +13,7 @@ from pathlib import Path
 
 import obstore
 import pytest
+import ray
 from helpers import a_process, run_here, small
 from obstore.store import S3Store
 
@@ -58,6 +59,18 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path, monkeypatch, arguments, 
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    "stage", [name for name, one in STAGES.items() if one.writes and "cluster" in one.reads.split()]
+)
+def test_a_stage_lays_nothing_out_for_a_ray_that_does_not_answer(tmp_path, monkeypatch, stage):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("pkgutil.resolve_name", lambda _: lambda *_: pytest.fail("it began"))
+    done = run_here(stage, QUICKSTART, f"workdir={tmp_path}/run", "--address", "127.0.0.1:1")
+    said = "cluster.address = 127.0.0.1:1: cannot join a Ray cluster there: [Errno 111] Connection refused"
+    assert (done.returncode, done.stderr) == (1, f"glitchflow: {said}\n")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_refusing_disk_is_one_line_and_status_1(tmp_path):

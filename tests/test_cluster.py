@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from glitchflow import cluster
-from glitchflow.errors import RunError
+from glitchflow import cluster, ray_join
+from glitchflow.errors import InputError, RunError
 
 EMBEDDED = """
 import json, os, sys
@@ -196,7 +197,28 @@ def test_a_mode_that_the_user_chose_stays(monkeypatch):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host.invalid:6379"])
 def test_an_address_where_nobody_answers(address):
     with pytest.raises(RunError, match=f"^cluster.address = {address}: cannot join a Ray cluster there: "):
-        cluster._join(address)
+        ray_join.join(address)
+
+
+@pytest.mark.parametrize(
+    "address, more",
+    [
+        ("head", ""),
+        ("10.0.0.9", ""),
+        (":6379", ""),
+        ("ray://10.0.0.9", ""),
+        (
+            "http://10.0.0.9:8265",
+            ", where http:// is its dashboard, which `glitchflow submit` takes",
+        ),
+    ],
+)
+def test_an_address_of_another_form_is_told_which_one_is_meant(address, more):
+    said = (
+        f"cluster.address = {address}: a stage joins a Ray at HOST:PORT of its head, as 127.0.0.1:6379{more}"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        ray_join.join(address)
 
 
 def test_cpus_are_those_of_this_process_not_of_the_machine():

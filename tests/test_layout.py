@@ -29,8 +29,8 @@ ORDER = [
     "cli",
     "__main__",
 ]
-COMMON = {"errors", "progress", "cluster", "device", "gauges", "worker_logs", "ray_watch", "signals"}
-RAY = {"cluster.py", "gauges.py", "worker_logs.py", "data/build.py", "train/", "site/"}
+COMMON = {"errors", "progress", "cluster", "device", "gauges", "worker_logs", "ray_join", "ray_watch", "signals"}
+RAY = {"cluster.py", "ray_join.py", "gauges.py", "worker_logs.py", "data/build.py", "train/", "site/"}
 
 
 def imported(text: str, module: str) -> set[str]:

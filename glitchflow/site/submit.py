@@ -21,10 +21,11 @@ from typing import Any
 
 import yaml
 
-from glitchflow.cluster import ENVIRONMENT, knock
+from glitchflow.cluster import ENVIRONMENT
 from glitchflow.config import Experiment
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import say
+from glitchflow.ray_join import knock
 
 LIMIT = 10.0  # MB of a working directory: settings and code
 DATA = (".git", "*.zarr", "*.gwf", "*.hdf5", "*.h5", "*.hdf", "*.root", "*.npy", "*.npz", "*.pt", "*.sif")
