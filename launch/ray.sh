@@ -25,6 +25,18 @@ free() { # VARIABLE HOST PORT: Ray would try for a while, and then say something
   fi
 }
 
+lets_in() { # HOST:PORT: Ray itself would try for half a minute, and then say something else
+  if ! answers 5 "${1%:*}" "${1##*:}"; then
+    echo "ray.sh: nobody listens at $1; HOST:PORT is what the head printed" >&2
+    exit 2
+  fi
+  case $(timeout 20 ray health-check --address "$1" 2>&1) in
+  *AuthenticationError*)
+    echo "ray.sh: the head at $1 refuses the token of RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH: copy its own there" >&2
+    exit 2 ;;
+  esac
+}
+
 start() {
   # The trap stands before there is anything to leave behind. The file `ended` tells a Ray that is still this shell:
   # bash forgets a signal that meets a new process before it has put off the traps of the old one.
@@ -41,7 +53,8 @@ start() {
     # TMPDIR: its dashboard leaves directories of multiprocessing behind. A session of its own: of a terminal's Ctrl-C it
     # hears by the trap alone, for Ray that is told twice waits for itself
     TMPDIR=$private exec setsid ray start --block --temp-dir "$private/r" --node-ip-address "$address" \
-      --num-cpus "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)" "$@"
+      --num-cpus "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)" "$@" \
+      > >(exec setsid sed -un 's/.*\(Ray runtime started\.\).*/\1/p') # its next steps are not those from above
   ) &
   ray=$!
   [ -z "$ended" ] || kill "$ray" 2>/dev/null || true # a signal that came before the line above
@@ -82,6 +95,7 @@ worker)
   head=${2:?HOST:PORT of the head}
   shift 2
   [ -s "$RAY_AUTH_TOKEN_PATH" ] || { echo "RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH: copy the head's token there" >&2; exit 2; }
+  lets_in "$head"
   start --address "$head" "$@" ;;
 *)
   sed -n 2,7p "$0" >&2

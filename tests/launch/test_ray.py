@@ -17,6 +17,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "launch" / "ray.sh"
 # notes its words and the variables that Ray reads, opens its directory to everybody as Ray does, waits for SIGTERM
 RECORDER = """#!/usr/bin/env bash
+[ "$1" != health-check ] || { echo "$3" >"$RECORD.asked"; echo "${HEALTH:-}"; exit 1; }
 while [ "$1" != --temp-dir ]; do words+=("$1"); shift; done
 [ -n "${REFUSED:-}" ] || { mkdir "$2" && chmod 777 "$2"; }
 trap 'exit 1' TERM
@@ -89,6 +90,13 @@ def start(begin, tmp_path):
     return start
 
 
+@pytest.fixture
+def head():
+    """HOST:PORT where somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
 def until(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
     while not reached():
         assert process.poll() is None
@@ -126,12 +134,10 @@ def test_a_token_that_is_there_stays(start, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_ray_s_files_lie_where_nobody_else_enters_until_it_ends(start, tmp_path, number):
+def test_ray_s_files_lie_where_nobody_else_enters_until_it_ends(start, head, tmp_path, number):
     (tmp_path / "token").write_text("mine")
-    process, directory, words, _ = start(
-        "worker", "10.0.0.9:6379", RAY_AUTH_TOKEN_PATH=str(tmp_path / "token")
-    )
-    assert "--address 10.0.0.9:6379" in words
+    process, directory, words, _ = start("worker", head, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    assert f"--address {head}" in words and (tmp_path / "record.asked").read_text() == f"{head}\n"
     assert directory.parent.parent == tmp_path / "tmp"
     assert stat.S_IMODE(directory.stat().st_mode) == 0o777
     assert stat.S_IMODE(directory.parent.stat().st_mode) == 0o700
@@ -190,6 +196,47 @@ def test_the_logs_of_a_worker_stay_where_its_head_is_there(start, tmp_path):
     assert (process.returncode, said) == (3, f"ray.sh: Ray's logs are under {directory.parent}\n")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1"])
+def test_a_worker_is_told_at_once_that_nobody_listens(begin, tmp_path, address):
+    (tmp_path / "token").write_text("mine")
+    process = begin("worker", address, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    _, said = process.communicate()
+    told = f"ray.sh: nobody listens at {address}; HOST:PORT is what the head printed\n"
+    assert (process.returncode, said) == (2, told)
+    assert not (tmp_path / "record").exists() and not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_worker_is_told_that_its_head_wants_another_token(begin, head, tmp_path):
+    (tmp_path / "token").write_text("mine")
+    refused = "ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken"
+    process = begin("worker", head, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"), HEALTH=refused)
+    _, said = process.communicate()
+    assert (process.returncode, said) == (
+        2,
+        f"ray.sh: the head at {head} refuses the token of RAY_AUTH_TOKEN_PATH={tmp_path}/token: copy its own there\n",
+    )
+    assert not (tmp_path / "record").exists() and not list((tmp_path / "tmp").iterdir())
+
+
+def test_of_what_ray_advises_nothing_is_shown(begin, tmp_path):
+    """It would have others join by `ray start`, and stop by `ray stop`."""
+    (tmp_path / "bin" / "ray").write_text(
+        RECORDER.replace(
+            "trap 'exit 1'",
+            "echo Next steps; echo '\033[32mRay runtime started.\033[39m'; echo '  ray stop'\ntrap 'exit 1'",
+        )
+    )
+    process = begin("head")
+    until(process, (tmp_path / "record").exists)
+    process.terminate()
+    printed, _ = process.communicate()
+    assert (
+        printed.endswith("\nRay runtime started.\n")
+        and "Next steps" not in printed
+        and "ray stop" not in printed
+    )
+
+
 @pytest.mark.parametrize("name", ["PORT", "DASHBOARD_PORT"])
 def test_a_taken_port_is_told_at_once(begin, tmp_path, name):
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -210,7 +257,7 @@ def test_where_ray_is_refused_there_is_nothing_to_stay(start, tmp_path):
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_a_signal_at_any_moment_leaves_neither_ray_nor_files(begin, tmp_path):
+def test_a_signal_at_any_moment_leaves_neither_ray_nor_files(begin, head, tmp_path):
     """At each command, before the trap, between it and Ray, and in the process that becomes Ray."""
     (tmp_path / "token").write_text("mine")
     (tmp_path / "moments").write_text(MOMENTS)
@@ -220,7 +267,7 @@ def test_a_signal_at_any_moment_leaves_neither_ray_nor_files(begin, tmp_path):
         (tmp_path / "record").unlink(missing_ok=True)
         noted.unlink(missing_ok=True)
         variables = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "BASH_ENV": str(tmp_path / "moments")}
-        return begin("worker", "10.0.0.9:6379", AT=str(moment), **variables)
+        return begin("worker", head, AT=str(moment), **variables)
 
     def waits() -> list[int]:
         lines = noted.read_text().splitlines() if (tmp_path / "record").exists() else []
