@@ -29,7 +29,17 @@ ORDER = [
     "cli",
     "__main__",
 ]
-COMMON = {"errors", "progress", "cluster", "device", "gauges", "worker_logs", "ray_join", "ray_watch", "signals"}
+COMMON = {
+    "errors",
+    "progress",
+    "cluster",
+    "device",
+    "gauges",
+    "worker_logs",
+    "ray_join",
+    "ray_watch",
+    "signals",
+}
 RAY = {"cluster.py", "ray_join.py", "gauges.py", "worker_logs.py", "data/build.py", "train/", "site/"}
 
 
