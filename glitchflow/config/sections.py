@@ -146,6 +146,9 @@ class Store(Section):
     compression: Literal["none", "zstd"] = key("none", "compression of the arrays")
     chunk_mb: float = key(2.0, "size of a chunk of `qplot`, the unit of reading", "MiB", gt=0)
     shard_mb: float = key(64.0, "size of a shard over all arrays, the unit of writing", "MiB", gt=0)
+    qplot: Literal["float32", "float16"] = key(
+        "float32", "energies in this precision; float16: log(1 + energy) of them, in half the bytes"
+    )
     series: Annotated[Literal["none", "float32", "float64"], BeforeValidator(_kept)] = key(
         "none", "keep the time series beside the Q-plots, in this precision; true is float32"
     )

@@ -212,8 +212,9 @@ def store_arrays(factory: Factory) -> dict[str, Array]:
     """The per-event arrays that a dataset has."""
     content, recipe = factory.content, factory.recipe
     channels, (f, t), samples = len(recipe.channels), content.qplot.shape, content.series.samples
+    energies = content.store.qplot
     arrays = {
-        "qplot": Array(("channel", "frequency", "time"), (channels, f, t), "float32"),
+        "qplot": Array(("channel", "frequency", "time"), (channels, f, t), energies),
         "gps": Array((), (), "float64", column=True),
         "q": Array(("channel",), (channels,), "float32", column=True),
         "label": Array((), (), "int16", column=True),
@@ -225,7 +226,7 @@ def store_arrays(factory: Factory) -> dict[str, Array]:
     if content.qplot.window == "loudest" and not factory.ready:
         arrays |= {name: Array((), (), "float64", column=True) for name in ("frequency0", "time0")}
     if recipe.witnessed:
-        arrays["witnessed"] = Array(("frequency", "time"), (f, t), "float32")
+        arrays["witnessed"] = Array(("frequency", "time"), (f, t), energies)
     if content.store.series != "none" and not factory.ready:
         kept, kind = len(factory.kept_channels), content.store.series
         arrays["series"] = Array(("recorded_channel", "sample"), (kept, samples), kind)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from glitchflow.data.identity import fingerprint
 from glitchflow.data.objects import writing
 from glitchflow.data.store import Dataset, digest
+from glitchflow.data.store.half import unpacked
 from glitchflow.progress import say
 
 REFUSED = "no local copy of the store (loader.cache_dir)"
@@ -30,7 +31,7 @@ class LocalCopy:
     dataset: Dataset
     name: str
     path: Path
-    values: NDArray  # (event, C, F, T), read only
+    values: NDArray  # (event, C, F, T), as the store keeps them; read only
     seen: set[int] = field(default_factory=set)  # shards that were compared
 
     shape = property(lambda self: self.values.shape)
@@ -45,9 +46,9 @@ class LocalCopy:
             if digest(self.values[span]) != self.dataset.checksum(self.name, k):
                 say(f"{self.path}: shard {k} differs from its checksum; it is copied again")
                 with writing(self.path, REFUSED):
-                    np.load(self.path, mmap_mode="r+")[span] = self.dataset[self.name][span]
+                    np.load(self.path, mmap_mode="r+")[span] = self.dataset[self.name].kept(span)
             self.seen.add(k)
-        return self.values[(events, *rest)]
+        return unpacked(self.values[(events, *rest)])
 
 
 def local_copy(dataset: Dataset, directory: Path, name: str = "qplot") -> LocalCopy:
@@ -76,7 +77,7 @@ def _open(dataset: Dataset, name: str, path: Path) -> NDArray | None:
         found = np.load(path, mmap_mode="r")
     except (ValueError, EOFError):  # cut off, or no copy of ours
         found = np.empty(0)
-    if found.shape == dataset[name].shape and found.dtype == dataset[name].dtype:
+    if found.shape == dataset[name].shape and found.dtype == dataset[name].array.dtype:
         return found
     say(f"{path}: is no copy of {name} of {dataset.path}; it is made again")
     return None
@@ -87,13 +88,13 @@ def _copy(dataset: Dataset, name: str, path: Path) -> None:
     source, partial = dataset[name], path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:
-            kind = np.dtype(source.dtype).newbyteorder("<").str
+            kind = np.dtype(source.array.dtype).newbyteorder("<").str
             header = {"descr": kind, "fortran_order": False, "shape": source.shape}
             np.lib.format.write_array_header_1_0(file, header)
             for k in range(
                 dataset.layout.shards
             ):  # written, not mapped: a full disk is then an error, not a signal
-                file.write(np.ascontiguousarray(source[dataset.layout.span(k)], dtype=kind).data)
+                file.write(np.ascontiguousarray(source.kept(dataset.layout.span(k)), dtype=kind).data)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ class Shape:
     def of(cls, content: Content, arrays: Mapping[str, Array], layout: Layout) -> "Shape":
         """Of a dataset that is to be made."""
         channels, *image = arrays["qplot"].shape
-        sizes = {name: array.event_bytes for name, array in arrays.items()}
+        sizes = {name: array.read_bytes for name, array in arrays.items()}
         shard = min(layout.shard, layout.events)
         apart = arrays["qplot"].apart
         recorded = channels - len(content.derived)

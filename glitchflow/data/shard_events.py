@@ -28,6 +28,7 @@ from glitchflow.data.normalise import mean_log, measure, statistics
 from glitchflow.data.reused_events import ready_qplots, stored_series
 from glitchflow.data.splits import Splits, assign, own_split
 from glitchflow.data.store import SKIPPED, SPLITS, Dataset, write_shard
+from glitchflow.data.store.half import packed, unpacked
 from glitchflow.errors import InputError
 from glitchflow.signal.derive import band_limits, spread_invalid
 from glitchflow.signal.qtransform import QTransform, build_engine, read_asd
@@ -179,11 +180,12 @@ def make_shard(dataset: Dataset, shard: int, recipe: Recipe | None = None, shari
         block, reasons, rows = make_block(factory, indices)
         skipped |= reasons
         transients += rows
+        block["qplot"] = unpacked(packed(block["qplot"], values["qplot"].dtype))  # as it will be read
         measured.append(measure(block["qplot"]))
         # of an image without data there is no loudness, and NaN is what quantiles leave out
         block["loudness"] = np.where(block["valid"], np.round(mean_log(measured[-1]), 6), np.nan)
-        for name in values:
-            values[name][start - span.start : indices.stop - span.start] = block[name]
+        for name, array in values.items():
+            array[start - span.start : indices.stop - span.start] = packed(block[name], array.dtype)
         del block  # before the next one is made, or the shard encoded
     trim()
     train = values["split"] == SPLITS.index("train")

@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from glitchflow.data import objects
+from glitchflow.data.store.half import read_type, unpacked
 from glitchflow.data.store.schema import digest
 from glitchflow.errors import RunError
 
@@ -45,8 +46,8 @@ class StoredArray:
     held: NDArray | None = None
 
     shape = property(lambda self: self.array.shape)
-    dtype = property(lambda self: self.array.dtype)
-    nbytes = property(lambda self: self.array.nbytes)
+    dtype = property(lambda self: read_type(self.array.dtype))
+    nbytes = property(lambda self: self.array.size * self.dtype.itemsize)
     chunks = property(lambda self: self.array.chunks)
     shards = property(lambda self: self.array.shards)
 
@@ -63,6 +64,10 @@ class StoredArray:
 
     def __getitem__(self, key: Any) -> NDArray:
         """Raises `RunError` where what is there is not what was written."""
+        return unpacked(self.kept(key))
+
+    def kept(self, key: Any) -> NDArray:
+        """The same as the store keeps it: what checksums are of, and copies on other disks."""
         first, *rest = key if isinstance(key, tuple) else (key,)
         if self.holds:
             if self.held is None:
@@ -75,7 +80,7 @@ class StoredArray:
         return self._read(slice(place, place + 1), rest)[0]
 
     def verify(self, k: int) -> NDArray:
-        """A whole piece, compared with its checksum. Raises `RunError`."""
+        """A whole piece as it is kept, compared with its checksum. Raises `RunError`."""
         span = slice(k * self.piece, min((k + 1) * self.piece, len(self)))
         try:
             value = np.ascontiguousarray(self.array[span])
@@ -94,7 +99,7 @@ class StoredArray:
         if not self._there(k):
             raise Damaged(self._where(k), f"{self.name} is missing")
         cuts = np.flatnonzero(np.diff(channels) != 1) + 1
-        found = np.empty((inside.stop - inside.start, len(channels), *self.shape[2:]), self.dtype)
+        found = np.empty((inside.stop - inside.start, len(channels), *self.shape[2:]), self.array.dtype)
         try:
             for run in np.split(np.arange(len(channels)), cuts):
                 first, last = channels[run[0]], channels[run[-1]]

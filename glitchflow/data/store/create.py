@@ -15,6 +15,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from glitchflow.data import objects
 from glitchflow.data.store.dataset import Dataset, open_store, root
+from glitchflow.data.store.half import HALF
 from glitchflow.data.store.schema import COLUMN_EVENTS, NOTES, SCHEMA, Array, Layout, fixed_of
 from glitchflow.errors import InputError
 
@@ -149,7 +150,13 @@ def _new_array(
         dtype=kind,
         chunks=chunks,
         dimension_names=axes,
-        attributes={"units": UNITS[name]} if name in UNITS else {},
+        attributes=_about(name, kind),
         config={"write_empty_chunks": True},  # a shard of zeros is an object like any other
         **{"compressors": None, **more},
     )
+
+
+def _about(name: str, kind: Any) -> dict[str, Any]:
+    """What who reads an array by other means has to know of it."""
+    about = {"units": UNITS.get(name), "keeps": "sign(x) log(1 + |x|)" if kind == HALF else None}
+    return {what: told for what, told in about.items() if told}

@@ -26,6 +26,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from pydantic.dataclasses import dataclass
 
 from glitchflow.data.objects import reason
+from glitchflow.data.store.half import read_type
 from glitchflow.errors import InputError, RunError
 
 SCHEMA = 2
@@ -65,8 +66,13 @@ class Array:
 
     @property
     def event_bytes(self) -> int:
-        """Bytes of one event."""
+        """Bytes of one event, as it is kept."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of one event, as it is read."""
+        return int(np.prod(self.shape, dtype=np.int64)) * read_type(self.dtype).itemsize
 
 
 @dataclass(frozen=True)

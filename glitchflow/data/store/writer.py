@@ -27,6 +27,7 @@ from glitchflow.data import lease, objects
 from glitchflow.data.store.column import Column, rows_of
 from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, refuse_foreign
 from glitchflow.data.store.dataset import Dataset, is_there, missing_shards, open_store, root, successor
+from glitchflow.data.store.half import packed
 from glitchflow.data.store.schema import (
     FOLDED,
     MARKERS,
@@ -65,7 +66,7 @@ def write_shard(
     span, found = dataset.layout.span(shard), {}
     for name, array in dataset.known.arrays.items():
         assert array is not None
-        value = found[name] = np.ascontiguousarray(values[name], dtype=array.dtype)
+        value = found[name] = packed(values[name], array.dtype)
         if value.shape != (span.stop - span.start, *array.shape):
             raise ValueError(f"{name} of shard {shard} has shape {value.shape}, not {array.shape} an event")
     columns = {name for name, array in dataset.known.arrays.items() if array and array.column}
