@@ -163,17 +163,17 @@ class Monitor:
         wrong = "" if well else told["disk"] or told["source"] or f"nothing happened for {told['idle']} s"
         return page.page(self.strain, wrong, self.now, self.past, rows).encode()
 
-    def hour(self) -> bytes | None:
+    def hour(self, dark: bool = False) -> bytes | None:
         """Draw the last hour; None before anything came out."""
-        name = f"hour {self.second // page.ANEW}"
-        return self.pictures.get(name, lambda: page.hour(self.past)) if self.second else None
+        name = f"hour {self.second // page.ANEW} {dark}"
+        return self.pictures.get(name, lambda: page.hour(self.past, dark)) if self.second else None
 
-    def glitch(self, peak: str) -> bytes | None:
+    def glitch(self, peak: str, dark: bool = False) -> bytes | None:
         """Draw one of the last glitches, by its peak in GPS s; None where it is none of them."""
         found, front = [one for one in self.past.glitches if f"{one.veto.peak:.5f}" == peak], self.front
         if not found or front is None:
             return None
-        return self.pictures.get(f"glitch {peak}", lambda: page.glitch(found[0], front))
+        return self.pictures.get(f"glitch {peak} {dark}", lambda: page.glitch(found[0], front, dark))
 
 
 def _band(low: float, high: float) -> str:
@@ -190,11 +190,12 @@ def served(monitor: Monitor, port: int) -> Iterator[None]:
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path, _, asked = self.path.partition("?")
+            asked, _, tone = asked.partition("&")
             well, told = monitor.health()
             answers = {
                 "/": ("text/html; charset=utf-8", monitor.page),
-                "/hour.png": ("image/png", monitor.hour),
-                "/glitch.png": ("image/png", lambda: monitor.glitch(asked)),
+                "/hour.png": ("image/png", lambda: monitor.hour(tone == "dark")),
+                "/glitch.png": ("image/png", lambda: monitor.glitch(asked, tone == "dark")),
                 "/metrics": (CONTENT_TYPE_LATEST, lambda: generate_latest(monitor.registry)),
                 "/healthz": ("application/json", lambda: json.dumps(told).encode()),
             }

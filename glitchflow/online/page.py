@@ -4,6 +4,8 @@
     /hour.png      the last hour
     /glitch.png    one of the last glitches, by the GPS time of its peak: /glitch.png?1400000000.03125
 
+Each is there with `&dark` too, for the dark page.
+
 Pictures are drawn by the thread that answers, when they are asked for, and kept: a glitch is drawn once, an hour
 every ten seconds at most, however many look.
 """
@@ -104,7 +106,7 @@ def page(
     """Return the page. wrong: why it is not well; empty: it is. now, counted: what a row says, and its value."""
     last = past.seconds[-1].gps if past.seconds else 0
     alt = "rms of the strain, states, latency and backlog of the last hour"
-    picture = f'<img src="hour.png?{last // ANEW}" alt="{alt}">' if last else "<p>Nothing came out yet.</p>"
+    picture = _picture(f"hour.png?{last // ANEW}", alt) if last else "<p>Nothing came out yet.</p>"
     return PAGE.format(
         anew=ANEW,
         title=escape(f"{strain} online".strip()),
@@ -115,6 +117,12 @@ def page(
         glitches=_glitches(past),
         counted=_rows(counted),
     )
+
+
+def _picture(source: str, alt: str) -> str:
+    """A picture as the page is, light or dark."""
+    dark = f'<source srcset="{source}&amp;dark" media="(prefers-color-scheme: dark)">'
+    return f'<picture>{dark}<img src="{source}" alt="{alt}"></picture>'
 
 
 def _rows(rows: Sequence[tuple[str, str]]) -> str:
@@ -144,7 +152,7 @@ def _glitches(past: Past) -> str:
         for one in listed
     )
     shown = "".join(
-        f'<figure><img src="glitch.png?{one.veto.peak:.5f}" alt="Q-plots, recorded and cleaned">'
+        f"<figure>{_picture(f'glitch.png?{one.veto.peak:.5f}', 'Q-plots, recorded and cleaned')}"
         f"<figcaption>{escape(words(one.veto))}</figcaption></figure>"
         for one in reversed(past.glitches)
     )
@@ -179,7 +187,7 @@ def utc(gps: float) -> str:
 # -- pictures --------------------------------------------------------------------------------------------------------
 
 
-def hour(past: Past) -> bytes:
+def hour(past: Past, dark: bool = False) -> bytes:
     """Draw the last hour, as PNG."""
     from glitchflow.figures import online as figures  # matplotlib takes a second, which no frame waits for
 
@@ -187,10 +195,10 @@ def hour(past: Past) -> bytes:
     minutes = [(one.end, one.recorded, one.cleaned) for one in past.minutes]
     late = [(one.gps, one.latency, one.backlog) for one in past.late if one.gps > now - HOUR]
     spans = states(past.log, [*FLAGS, VETO], now - HOUR)
-    return _png(figures.hour(now, minutes, spans, late))
+    return _png(figures.hour(now, minutes, spans, late), dark)
 
 
-def glitch(one: Glitch, front: Front) -> bytes:
+def glitch(one: Glitch, front: Front, dark: bool = False) -> bytes:
     """Draw a glitch as it was recorded and as it came out, as PNG."""
     from glitchflow.figures import online as figures
 
@@ -210,10 +218,12 @@ def glitch(one: Glitch, front: Front) -> bytes:
     recorded, cleaned = (engine(values[None, None]).energy[0, 0].clamp_min(0).numpy() for values in series)
     time = engine.times.numpy() - lead
     title = f"GPS {one.veto.peak:.3f} at 0 s"
-    return _png(figures.glitch(recorded, cleaned, engine.frequencies.numpy(), time, title))
+    return _png(figures.glitch(recorded, cleaned, engine.frequencies.numpy(), time, title), dark)
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, dark: bool) -> bytes:
+    from glitchflow.figures.dark import darken
+
     buffer = io.BytesIO()
-    save(figure, buffer, format="png", dpi=110)
+    save(darken(figure) if dark else figure, buffer, format="png", dpi=110)
     return buffer.getvalue()

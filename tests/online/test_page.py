@@ -91,7 +91,7 @@ def test_a_watch_fills_it(post, frames):
     text = one.monitor.page().decode()
     assert "Twin that was asked, as in NAME_TWIN</th>" in text and '<td class="n">7</td>' in text
     assert "Bands that were passed through" in text and 'src="hour.png?' in text
-    assert one.monitor.hour().startswith(b"\x89PNG")
+    assert one.monitor.hour().startswith(b"\x89PNG") and one.monitor.hour(dark=True) != one.monitor.hour()
     assert len(one.monitor.past.late) == 7 and one.monitor.front is one.line.steps.front
 
 
@@ -106,10 +106,12 @@ def test_a_browser_shows_it(browser, monitor, port, scheme):
         shown.on("response", lambda one: complaints.append(one.url) if one.status != 200 else None)
         shown.goto(f"http://127.0.0.1:{port}/", wait_until="networkidle", timeout=120_000)
         images = shown.evaluate("[...document.images].map(one => [one.alt, one.naturalWidth])")
+        sources = shown.evaluate("[...document.images].map(one => one.currentSrc)")
         title, wide = shown.title(), shown.evaluate("document.body.scrollWidth <= innerWidth")
         said = violations(shown)
     context.close()
     assert complaints == [] and said == []
+    assert [one.endswith("&dark") for one in sources] == [scheme == "dark"] * 2
     assert [width > 500 for _, width in images] == [True, True] and all(alt for alt, _ in images)
     assert title == "X:<script>alert(1)</script> online" and wide
 
