@@ -16,7 +16,7 @@ RATE, BAND = 512.0, (10.0, 200.0)
 def peers(monkeypatch):
     """The modules of the benchmark, by the end of their names."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("peers", "peers_home", "peers_franc", "peers_nomad", "peers_hveto")
+    names = ("peers", "peers_home", "peers_franc", "peers_nomad", "peers_hveto", "seafloor")
     yield SimpleNamespace(**{n.removeprefix("peers_"): importlib.import_module(n) for n in names})
     for name in (*names, "challenge"):
         sys.modules.pop(name, None)
@@ -41,15 +41,67 @@ def test_the_best_try_is_the_one_that_leaves_least_in_the_middle(peers):
     said[0] = np.inf
     said[3, :, 3:5] = 1
     said[4, :, [0, 1, 6, 7]] = 1
-    assert peers.franc.best_of(said, target, 2) == 3
+    assert peers.franc.best_of(target - said, 2, np.array) == 3
+    assert (
+        peers.franc.best_of(target - said, 2, lambda left: 1 - left) == 1
+    )  # what a band leaves of it counts
     with pytest.raises(peers.home.NotRun, match=r"^overflows with every step$"):
-        peers.franc.best_of(np.full((5, 2, 8), np.nan), target, 2)
+        peers.franc.best_of(np.full((5, 2, 8), np.nan), 2, np.array)
 
 
 def test_said_is_found_by_event_and_nothing_is_taken_of_others(peers):
     said = peers.franc.Said(np.array([3, 5]), np.array([[3.0, 3.0], [5.0, 5.0]]))
     found = said.removed(SimpleNamespace(events=np.array([5, 4, 3, 9]))).series
     assert found.tolist() == [[5, 5], [0, 0], [3, 3], [0, 0]]
+
+
+def test_of_recorded_windows_all_count_and_those_are_learned_from_that_lie_side_by_side(peers):
+    made = {"series": {"duration": 80.0}, "qplot": {"span": 5.0}, "ingest": {"times": {"end": 1.0}}}
+    parts = {name: SimpleNamespace(**keys) for name, keys in made.items()}
+    parts["ingest"].times = SimpleNamespace(**made["ingest"]["times"])
+    dataset = SimpleNamespace(
+        indices=lambda split: np.arange(10, 330),
+        witnessed_labels=[],
+        recorded=True,
+        config=SimpleNamespace(**parts),
+    )
+    data = peers.franc.Data(dataset, [])
+    assert data.events("train").tolist() == list(range(10, 330))
+    assert len(data.learned) == 320 * 5 / 80
+    assert data.learned[[0, -1]].tolist() == [10, 329]
+    parts["ingest"].times.end = None  # windows of their own: none overlaps another
+    assert len(data.learned) == peers.franc.TRAIN
+
+
+def test_windows_are_joined_by_their_middles_and_gaps_are_left_out(peers):
+    gps = np.array([104.0, 106.0, 108.0, 204.0])  # of the middle of windows of 8 s; one of them stands alone
+    seconds = gps[:, None] - 4 + np.arange(8)
+    spoiled = seconds + np.where(np.isin(np.arange(8), [3, 4]), 0, 0.5)
+    made = SimpleNamespace(
+        series=SimpleNamespace(duration=8, sample_rate=1, samples=8), qplot=SimpleNamespace(span=2)
+    )
+    dataset = SimpleNamespace(config=made, events=lambda name, events: gps[events])
+    data = SimpleNamespace(
+        dataset=dataset, series=lambda events: np.stack([spoiled[events], -spoiled[events]], 1)
+    )
+    found, series = peers.nomad.joined(data, np.arange(4))
+    assert found.tolist() == [*range(100, 112), *range(200, 208)]
+    assert series[0] == pytest.approx(
+        np.where(np.isin(found, [*range(103, 109), 203, 204]), found, found + 0.5)
+    )
+    assert series[1].tolist() == (-series[0]).tolist()
+
+
+def test_the_sea_floor_has_the_mean_of_the_days_and_a_dash_for_what_did_not_run(peers):
+    scores = [{"nothing": {"power_left": {"value": value}}} for value in (1.0, 0.5, 0.75)]
+    scores[0]["franc WF"] = {"power_left": {"value": 0.25}}
+    lines = peers.seafloor.table(
+        {day: {"scores": one} for day, one in zip(peers.seafloor.DAYS, scores)}, "power_left"
+    )
+    assert lines[-2:] == [
+        "| nothing | 1.0000 | 0.5000 | 0.7500 | 0.7500 |",
+        "| franc WF | 0.2500 | – | – | – |",
+    ]
 
 
 def test_a_table_has_what_a_method_sees_and_the_error_of_one_that_did_not_run(peers):

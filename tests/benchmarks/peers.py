@@ -22,7 +22,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ import challenge
 import numpy as np
 import peers_hveto
 import peers_nomad
-from peers_franc import FEW, FILTERS, Data, Said, franc
+from peers_franc import FEW, FILTERS, Data, Filter, Said, franc
 from peers_home import PACKAGES, Home, NotRun
+from peers_home import Said as Made
 
 from glitchflow.analysis.evaluate.evaluate import rows_of
 from glitchflow.config import Evaluate, Loader
 from glitchflow.data.store import Dataset, open_store
-from glitchflow.methods.compare import Basis, Comparison, basis_of, lengths, parts_of, train_of
+from glitchflow.methods.compare import Basis, Comparison, basis_of, facts, lengths, parts_of, train_of
 from glitchflow.methods.method import Fit, Method
 from glitchflow.methods.table import METHODS
 from glitchflow.score.sample import Scored, join
@@ -62,12 +64,13 @@ SHOWN = (  # those of them that a record has
 )
 
 
-def scored(dataset: Dataset, basis: Basis, events: Indices, said: Mapping[str, Said]) -> Scored:
+def scored(
+    dataset: Dataset, basis: Basis, events: Indices, said: Mapping[str, Said], settings: Evaluate
+) -> Scored:
     """Numbers per event of our methods and of peers, over the same events."""
-    settings = Evaluate()
     segment, band = lengths(settings, dataset.config.series, dataset.config.qplot)
     train = train_of(basis, 0.0, None, {}, segment)
-    rows = {name: METHODS[name] for name in OURS}
+    rows = {name: METHODS[name] for name in OURS if METHODS[name].needs <= facts(train, dataset)}
     fitted = {name: row.fit(train) for name, row in rows.items()}
     rows |= {name: Method(lambda train, one=one: one, seeing=False) for name, one in said.items()}
     comparison = Comparison(
@@ -133,27 +136,45 @@ def told(about: Mapping[str, Any]) -> tuple[str, str, str]:
     return "yes" if about.get("sees") else "no", cell(about.get("minutes")), other
 
 
-def subtraction(home: Home, task: str, store: str, witnesses: str) -> list[challenge.Record]:
-    """Records of the filters: all but the slow one over the test split, and all over the few events that it did."""
-    dataset = open_store(store)
-    basis = basis_of(dataset, Loader(witnesses=witnesses or []))
+def filtered(
+    home: Home,
+    filters: Mapping[str, Filter],
+    dataset: Dataset,
+    basis: Basis,
+    settings: Evaluate,
+    others: Mapping[str, Callable[[], Made]],
+) -> tuple[Scored, Scored, dict[str, dict[str, Any]]]:
+    """Numbers of all filters of franc's but the slow ones, and of others that see witnesses alone, over the test split;
+    of all over the few events that the slow ones did; and about each of them: whether it `sees` the target, minutes,
+    what was chosen, or its error."""
+    _, band = lengths(settings, dataset.config.series, dataset.config.qplot)
+    asks: dict[str, Callable[[], Made]] = {
+        name: partial(franc, home, one, dataset, basis.channels[1:], band) for name, one in filters.items()
+    }
     said, about = {}, {}
-    for name, filter in FILTERS.items():
+    for name, ask in (asks | dict(others)).items():
         print(f"== {name}", flush=True)
-        about[name] = {"sees": filter.sees}
+        about[name] = {"sees": name in filters and filters[name].sees}
         try:
-            made, more = home.kept(name, partial(franc, home, filter, dataset, basis.channels[1:]))
+            made, more = home.kept(name, ask)
             said[name] = Said(made["events"], made["series"])
             about[name] |= more
         except NotRun as reason:
             about[name]["error"] = str(reason)
         print(f"   {about[name]}", flush=True)
     data = Data(dataset, [])
-    found = scored(dataset, basis, data.events("test"), said)
+    found = scored(dataset, basis, data.events("test"), said, settings)
     few = some_of(found, data.events("test", FEW))
-    slow = {name for name, filter in FILTERS.items() if filter.few}
-    found = Scored(**{**vars(found), "columns": {n: c for n, c in found.columns.items() if n not in slow}})
-    fast = {name: one for name, one in about.items() if name not in slow}
+    fast = {name: one for name, one in found.columns.items() if name not in filters or not filters[name].few}
+    return replace(found, columns=fast), few, about
+
+
+def subtraction(home: Home, task: str, store: str, witnesses: str) -> list[challenge.Record]:
+    """Records of the filters: all but the slow one over the test split, and all over the few events that it did."""
+    dataset, settings = open_store(store), Evaluate()
+    basis = basis_of(dataset, Loader(witnesses=witnesses or []))
+    found, few, about = filtered(home, FILTERS, dataset, basis, settings, {})
+    fast = {name: one for name, one in about.items() if not FILTERS[name].few}
     return [record(task, dataset, found, fast), record(f"{task}, {FEW} events", dataset, few, about)]
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from peers_home import Home, NotRun
@@ -16,8 +17,9 @@ from peers_home import Said as Made
 from scipy.signal import welch
 
 from glitchflow.data.store import Dataset
-from glitchflow.data.view import read_series
+from glitchflow.data.view import read_series, slides
 from glitchflow.methods.method import Block, Removed
+from glitchflow.score.power import in_band
 from glitchflow.signal.types import Array, Indices
 
 TRAIN, VALIDATION, FEW = (
@@ -26,7 +28,7 @@ TRAIN, VALIDATION, FEW = (
     50,
 )  # events: fitted to, tuned on, and of a filter that is fitted anew for each
 TAPS = 128  # 0.25 s at 512 Hz: the longest that keeps the polynomial filter within minutes
-MIDDLE = 8.0  # s of an event that a filter is applied to which is fitted anew for each
+MIDDLE = 4096  # samples of an event that a filter is applied to which is fitted anew for each: 8 s
 STEPS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of an adapting filter, as a share of the largest stable one
 LENGTHS = (16, 32, 64, 128)  # taps of one that is fitted to 4 s: of many it makes what is not there
 TRIED = 16  # events that these are tried on
@@ -60,9 +62,9 @@ class White:
         return np.fft.irfft(spectrum, white.shape[-1])
 
 
-def white_of(series: Array, rate: float, band: tuple[float, float]) -> White:
-    """The median spectrum of each channel over quiet events (E, C, N)."""
-    frequency, power = welch(series, rate, nperseg=2 * int(rate), average="median")
+def white_of(series: Array, rate: float, band: tuple[float, float], length: float = 2.0) -> White:
+    """The median spectrum of each channel over quiet events (E, C, N), of segments of so many s."""
+    frequency, power = welch(series, rate, nperseg=round(length * rate), average="median")
     return White(frequency, np.sqrt(np.median(power, axis=0)), rate, band)
 
 
@@ -74,19 +76,33 @@ class Data:
     witnesses: list[str]
 
     def events(self, split: str, most: int | None = None) -> Indices:
-        """Ascending indices of quiet events and those that witnesses explain, spread over a split."""
+        """Ascending indices of quiet events and those that witnesses explain, of recorded data all, spread over a
+        split."""
         some = self.dataset.indices(split)
-        known = [0, *(self.dataset.labels.index(name) for name in self.dataset.witnessed_labels)]
-        some = some[np.isin(self.dataset.events("label", some), known)]
-        return some if most is None else some[np.linspace(0, len(some) - 1, min(most, len(some))).astype(int)]
+        known = [self.dataset.labels.index(name) for name in self.dataset.witnessed_labels]
+        if known:
+            some = some[np.isin(self.dataset.events("label", some), [0, *known])]
+        return some if most is None else spread(some, most)
+
+    @property
+    def learned(self) -> Indices:
+        """Ascending indices of the events that filters are fitted to; of windows that slide over a stretch, as many as
+        lie side by side with all of their series."""
+        made, most = self.dataset.config, TRAIN
+        if slides(self.dataset):
+            seconds = len(self.events("train")) * made.qplot.span
+            most = min(most, max(1, round(seconds / made.series.duration)))
+        return self.events("train", most)
 
     @cached_property
     def white(self) -> White:
-        """By which all series are whitened: of quiet train events."""
+        """By which all series are whitened: of quiet train events, of recorded data any."""
         events = self.events("train", 4 * TRAIN)
-        quiet = events[self.dataset.events("label", events) == 0][:64]
+        if not self.dataset.recorded:
+            events = events[self.dataset.events("label", events) == 0]
         made = self.dataset.config
-        return white_of(self._read(quiet), made.series.sample_rate, made.qplot.frange)
+        length = made.whiten.fftlength or 2.0
+        return white_of(self._read(spread(events, 64)), made.series.sample_rate, made.qplot.frange, length)
 
     def series(self, events: Indices) -> Array:
         """Whitened series (E, C, N), the strain first."""
@@ -94,6 +110,11 @@ class Data:
 
     def _read(self, events: Indices) -> Array:
         return read_series(self.dataset, events, [self.dataset.channels[0], *self.witnesses])
+
+
+def spread(events: Indices, most: int) -> Indices:
+    """So many events at most, spread over all of them."""
+    return events[np.linspace(0, len(events) - 1, min(most, len(events))).astype(int)]
 
 
 @dataclass(frozen=True)
@@ -137,15 +158,17 @@ class Said:
         return Removed(series=np.where(known[:, None], self.series[place], 0).astype(np.float64))
 
 
-def franc(home: Home, filter: Filter, dataset: Dataset, witnesses: list[str]) -> Made:
-    """What a filter of some witnesses says of the test events, and about its minutes and what was chosen. Raises
-    `NotRun`."""
+def franc(
+    home: Home, filter: Filter, dataset: Dataset, witnesses: list[str], band: tuple[float, float]
+) -> Made:
+    """What a filter of some witnesses says of the test events, and about its minutes and what was chosen: of what it
+    leaves in a band, Hz. Raises `NotRun`."""
     derived = {item.name for item in dataset.config.derived}
     data = Data(dataset, [name for name in witnesses if filter.derived or name not in derived])
-    common = {"kind": filter.kind, "train": data.series(data.events("train", TRAIN))}
+    common = {"kind": filter.kind, "train": data.series(data.learned)}
     about: dict[str, float] = {}
-    half = round(MIDDLE / 2 * dataset.config.series.sample_rate)
-    centre = dataset.config.series.samples // 2
+    rate, centre = dataset.config.series.sample_rate, dataset.config.series.samples // 2
+    half = min(MIDDLE // 2, centre)
     middle = slice(centre - half, centre + half) if filter.few else slice(None)
 
     def asked(events: Indices, tries: list[tuple[int, float]], about: dict[str, float], what: str) -> Array:
@@ -158,8 +181,8 @@ def franc(home: Home, filter: Filter, dataset: Dataset, witnesses: list[str]) ->
     if len(tries) > 1:
         known = data.events("validation", TRIED if filter.few else VALIDATION)
         said = asked(known, tries, about, "minutes of tuning")
-        span = round(dataset.config.qplot.span * dataset.config.series.sample_rate)
-        tries = [tries[best_of(said, data.series(known)[:, 0, middle], span)]]
+        left, span = data.series(known)[:, 0, middle] - said, round(dataset.config.qplot.span * rate)
+        tries = [tries[best_of(left, span, partial(in_band, rate=rate, band=band))]]
         about |= {name: value for name, value in zip(("taps", "step"), tries[0]) if value}
     events = data.events("test", FEW if filter.few else None)
     said = np.zeros((len(events), dataset.config.series.samples))
@@ -167,15 +190,15 @@ def franc(home: Home, filter: Filter, dataset: Dataset, witnesses: list[str]) ->
     return {"events": events, "series": data.white.colour(said), "about": np.array(json.dumps(about))}
 
 
-def best_of(said: Array, target: Array, span: int) -> int:
-    """The try after which the least power of the target (E, N) is left over the middle `span` samples.
+def best_of(left: Array, span: int, cut: Callable[[Array], Array]) -> int:
+    """The try of which least of the target (tries, E, N) is left over the middle `span` samples, cut to a band.
 
-    said: (tries, E, N). The truth is not asked: nobody who tunes on recorded data has it. Raises `NotRun` where with
-    every try all overflows.
+    The truth is not asked: nobody who tunes on recorded data has it. Raises `NotRun` where with every try all
+    overflows.
     """
-    first = (target.shape[-1] - span) // 2
+    first = (left.shape[-1] - span) // 2
     with np.errstate(over="ignore", invalid="ignore"):
-        left = np.square(target - said)[..., first : first + span].sum(axis=(1, 2))
-    if not np.isfinite(left).any():
+        power = np.square(cut(left))[..., first : first + span].sum(axis=(1, 2))
+    if not np.isfinite(power).any():
         raise NotRun("overflows with every step")
-    return int(np.nanargmin(np.where(np.isfinite(left), left, np.nan)))
+    return int(np.nanargmin(np.where(np.isfinite(power), power, np.nan)))

@@ -17,6 +17,7 @@ from typing import Any
 
 import challenge
 import numpy as np
+from peers_franc import Data
 from peers_home import Home, NotRun, Said
 from scipy.signal import iirpeak, lfilter
 
@@ -24,7 +25,7 @@ from glitchflow.config import Derived
 from glitchflow.data.frames import write_frame
 from glitchflow.signal.derive import append_derived
 from glitchflow.signal.simulation.noise import advanced_detector_asd
-from glitchflow.signal.types import Array
+from glitchflow.signal.types import Array, Indices
 from glitchflow.signal.wiener import cross_spectra, fit_wiener
 
 SEED, RATE, BAND = 1, 512, (10.0, 200.0)  # Hz
@@ -78,15 +79,15 @@ def make() -> Made:
     return Made({STRAIN: scaled(own + witnessed, asd)} | series, scaled(witnessed, asd))
 
 
-def frames(made: Made, directory: Path) -> list[str]:
-    """The channels as frame files, made where they are not there."""
+def frames(made: Mapping[str, Array], directory: Path) -> list[str]:
+    """The channels (N,) as frame files, made where they are not there."""
     directory.mkdir(exist_ok=True)
     paths = []
-    for first in range(0, END, FRAME):
+    for first in range(0, len(made[STRAIN]) // RATE, FRAME):
         path = directory / f"S-SIM_MODULATED-{START + first}-{FRAME}.gwf"
         some = slice(first * RATE, (first + FRAME) * RATE)
         if not path.exists():
-            series = {name: one[some].copy() for name, one in made.series.items()}
+            series = {name: one[some].copy() for name, one in made.items()}
             write_frame(path, START + first, FRAME, series, "gwf", "format")
         paths.append(str(path))
     return paths
@@ -106,7 +107,7 @@ def nomad(home: Home, made: Made, order: int) -> Said:
     """What gw-nomad says of the seconds that it was not fitted to. Raises `NotRun`."""
     job = {
         "target": STRAIN,
-        "frames": frames(made, home.path / "modulated"),
+        "frames": frames(made.series, home.path / "modulated"),
         "witnesses": [STEADY, VIBRATION],
         "modulations": [SWING],
         "rate": RATE,
@@ -117,6 +118,76 @@ def nomad(home: Home, made: Made, order: int) -> Said:
     }
     said, minutes = home.ask("gw-nomad", job)
     return said | {"about": np.array(json.dumps({"minutes": minutes}))}
+
+
+def joined(data: Data, events: Indices) -> tuple[Indices, Array]:
+    """The seconds that windows of recorded data show, and their whitened series (C, N) as one, the target first: the
+    middle of each window, which its ends have not spoiled, wherever there is one."""
+    made, white = data.dataset.config, data.series(events)
+    samples, span = made.series.samples, round(made.qplot.span * made.series.sample_rate)
+    middle = slice((samples - span) // 2, (samples + span) // 2)
+    first = starts(data, events)
+    whole = np.full((white.shape[1], np.ptp(first) + samples), np.nan)
+    for place, one in zip(first - first.min(), white):
+        part = whole[:, place : place + samples]
+        np.copyto(part, one, where=np.isnan(part))
+        part[:, middle] = one[:, middle]
+    known = np.isfinite(whole[0])
+    return first.min() + np.flatnonzero(known), whole[:, known]
+
+
+def starts(data: Data, events: Indices) -> Indices:
+    """The first sample (E,) of each window, counted from GPS 0."""
+    made = data.dataset.config.series
+    start = (data.dataset.events("gps", events) - made.duration / 2) * made.sample_rate
+    return np.rint(start).astype(np.int64)
+
+
+def of_windows(home: Home, data: Data, band: tuple[float, float]) -> Said:
+    """What gw-nomad, order 0, says of the test windows of recorded data, fitted to a band, Hz.
+
+    All its lengths and rates are those of a band from some 10 Hz: what it is handed is played as fast as `RATE` has it.
+    Raises `NotRun`.
+    """
+    test, samples = data.events("test"), data.dataset.config.series.samples
+    (_, learned), (seconds, judged) = (joined(data, data.events(split)) for split in ("train", "test"))
+    block = FRAME * RATE
+    fitted, asked = (
+        learned.shape[1] // block,
+        -(-(judged.shape[1] + RATE) // block),
+    )  # it keeps the last second
+    judged = np.pad(judged, ((0, 0), (0, asked * block - judged.shape[1])))
+    series = np.concatenate([learned[:, -fitted * block :], judged], axis=1)
+    names = [STRAIN, *(f"SIM:{name.replace(':', '_')}" for name in data.witnesses)]
+    begun, rate = START + fitted * FRAME, data.dataset.config.series.sample_rate
+    job = {
+        "target": STRAIN,
+        "frames": frames(dict(zip(names, series)), home.path / "windows"),
+        "witnesses": names[1:],
+        "modulations": np.array([], str),
+        "rate": RATE,
+        "band": [edge * RATE / rate for edge in band],
+        "order": 0,
+        "train": (START, begun),
+        "apply": (
+            begun - 2 * FRAME,
+            begun + asked * FRAME,
+        ),  # it begins a file late, and its first one is dropped
+    }
+    said, minutes = home.ask("gw-nomad", job)
+    found = np.zeros(len(seconds))
+    first = round((float(said["start"]) - begun) * RATE)
+    if first > 0:
+        raise NotRun(f"says nothing of the first {first / rate:g} s")
+    some = said["said"][-first:][: len(found)]
+    found[: len(some)] = some
+    place = np.searchsorted(seconds, starts(data, test))
+    white = np.stack([found[p : p + samples] for p in place])
+    return {
+        "events": test,
+        "series": data.white.colour(white),
+        "about": np.array(json.dumps({"minutes": minutes})),
+    }
 
 
 def placed(said: Said) -> Array:

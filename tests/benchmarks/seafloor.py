@@ -3,6 +3,8 @@
 Runs configs/seafloor.yaml three times, each time learning from two of the three days and scored on the third:
 `baseline`, or with --network train, infer and evaluate. Prints what every method leaves of the target's power, and of
 injected signals, as markdown, and writes the same as JSON in the working directory: `seafloor.json`, `network.json`.
+With --peers franc's filters and gw-nomad are fitted and tuned as peers.py does it, with taps enough for minutes:
+`peers.json`, and `peers_few.json` of the few windows that the slow one of them is asked about.
 What is there already is kept, so an interrupted run goes on. GLITCHFLOW_TEST_DATA is the directory that m08a/ lies in:
 docs/seafloor.md.
 """
@@ -13,8 +15,23 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import peers
+from peers_franc import FILTERS, Data
+from peers_home import Home
+from peers_nomad import of_windows
+
+from glitchflow.analysis.evaluate.evaluate import rows_of
+from glitchflow.config import Loader, load
+from glitchflow.data.store import open_store
+from glitchflow.methods.compare import basis_of
+from glitchflow.score.statistics import Bootstrap
+from glitchflow.score.table import plain
 
 CONFIG = Path(__file__).parents[2] / "configs" / "seafloor.yaml"
 START, DAY = 1014595215, 86400  # GPS of 2012-03-01, s
@@ -29,7 +46,12 @@ SHOWN = (
     "snr_kept_p1",
 )
 
-Scores = dict[str, dict[str, dict[str, float | None]]]  # by method, by score: value, low, high
+TAPS = (150, 300, 600)  # s at 1 Hz, of a peer's filter: one is chosen on the validation split
+ADAPTING = (
+    300  # of one that adapts, whose step is chosen there: with it, all that is tried takes minutes a day
+)
+
+Result = dict[str, Any]  # of a day: `events`, and `scores` by method, by score: value, low, high
 
 
 def groups(left_out: int, name: str) -> str:
@@ -50,31 +72,59 @@ def run(stage: str, *words: str) -> None:
     subprocess.run([*command, *words], check=True)
 
 
-def day(home: Path, left_out: int, network: bool, overrides: list[str]) -> dict[str, Any]:
+def divided(home: Path, left_out: int, name: str, overrides: list[str]) -> list[str]:
+    """Divide the store so that one day is left out, in the split of that name; returns the overrides of that."""
+    own = [f"store.path={home / 'dataset.zarr'}", groups(left_out, name), *overrides]
+    run("ingest", "--split", f"workdir={home}", *own)
+    return own
+
+
+def shown(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Those scores that are printed, by method; None for one that there is not."""
+    return {method: {name: row.get(name) for name in SHOWN} for method, row in scores.items()}
+
+
+def day(home: Path, left_out: int, network: bool, overrides: list[str]) -> Result:
     """What `baseline`, or with a network `evaluate`, says of the day that is left out."""
     where = home / DAYS[left_out]
     found = where / "evaluation" / "metrics.json" if network else where / "baseline.json"
     if not found.exists():
-        split = groups(left_out, "test" if network else "validation")
-        own = [f"store.path={home / 'dataset.zarr'}", split, *overrides]
-        run("ingest", "--split", f"workdir={home}", *own)
+        own = divided(home, left_out, "test" if network else "validation", overrides)
         for stage in ("train", "infer", "evaluate") if network else ("baseline",):
             run(stage, f"workdir={where}", *own)
     known = json.loads(found.read_text())
-    scores = known["families"]["recorded"]["scores"]
-    return {
-        "events": known["events"],
-        "scores": {method: {name: row[name] for name in SHOWN} for method, row in scores.items()},
+    return {"events": known["events"], "scores": shown(known["families"]["recorded"]["scores"])}
+
+
+def peers_day(home: Path, left_out: int, environments: Path, overrides: list[str]) -> tuple[Result, Result]:
+    """What franc's filters and gw-nomad leave of the day that is left out, beside ours, and `peers`, about each of
+    them: of all windows those that are quick, and of a few windows all."""
+    peer = Home(home / DAYS[left_out] / "peers", environments)
+    peer.path.mkdir(parents=True, exist_ok=True)
+    settings = load(CONFIG, divided(home, left_out, "test", overrides)).evaluate
+    dataset = open_store(str(home / "dataset.zarr"))
+    filters = {
+        name: one if one.few else replace(one, lengths=TAPS if one.steps == (0.0,) else (ADAPTING,))
+        for name, one in FILTERS.items()
+        if not one.derived  # the configuration derives no channel
     }
+    basis, rows = basis_of(dataset, Loader()), rows_of(dataset, settings.quiet, None)
+    nomad = partial(of_windows, peer, Data(dataset, basis.channels[1:]), settings.band)
+    *found, about = peers.filtered(peer, filters, dataset, basis, settings, {"gw-nomad": nomad})
+    tables = [plain(rows.table(one, Bootstrap(dataset.config.seed, 200)))["recorded"] for one in found]
+    quick, few = ({"events": one["events"], "scores": shown(one["scores"]), "peers": about} for one in tables)
+    return quick, few
 
 
-def table(result: dict[str, dict[str, Any]], score: str) -> list[str]:
-    """A markdown table of a score: methods by days."""
-    methods = list(result[DAYS[0]]["scores"])
-    lines = [f"\n{score}\n", "| method | " + " | ".join(result) + " |", "|---" * (len(result) + 1) + "|"]
+def table(result: Mapping[str, Result], score: str) -> list[str]:
+    """A markdown table of a score: methods by days, and the mean of the days."""
+    methods = list(dict.fromkeys(method for entry in result.values() for method in entry["scores"]))
+    lines = [f"\n{score}\n", f"| method | {' | '.join(result)} | mean |", "|---" * (len(result) + 2) + "|"]
     for method in methods:
-        values = [entry["scores"][method][score]["value"] for entry in result.values()]
-        lines.append(f"| {method} | " + " | ".join("–" if v is None else f"{v:.3f}" for v in values) + " |")
+        found = [entry["scores"].get(method, {}).get(score) for entry in result.values()]
+        values = [None if one is None else one["value"] for one in found]
+        values.append(None if None in values else sum(values) / len(values))
+        lines.append(f"| {method} | " + " | ".join("–" if v is None else f"{v:.4f}" for v in values) + " |")
     return lines
 
 
@@ -84,6 +134,10 @@ def main() -> None:
     parser.add_argument(
         "--network", action="store_true", help="train one too, and examine signals: much longer"
     )
+    parser.add_argument("--peers", action="store_true", help="run franc and gw-nomad instead, beside ours")
+    parser.add_argument(
+        "--environments", type=Path, help="where peers are or are made; default: in the workdir"
+    )
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     home = arguments.workdir.resolve()
@@ -92,10 +146,19 @@ def main() -> None:
         run("ingest", f"workdir={home}", *arguments.overrides)
         made.touch()
     network, overrides = arguments.network, arguments.overrides
-    result = {name: day(home, place, network, overrides) for place, name in enumerate(DAYS)}
-    for score in SHOWN if network else SHOWN[:4]:
-        print("\n".join(table(result, score)))
-    (home / ("network.json" if network else "seafloor.json")).write_text(json.dumps(result, indent=1))
+    if arguments.peers:
+        environments = (arguments.environments or home / "environments").resolve()
+        both = [peers_day(home, place, environments, overrides) for place in range(len(DAYS))]
+        results = {"peers": [quick for quick, _ in both], "peers_few": [few for _, few in both]}
+    else:
+        days = [day(home, place, network, overrides) for place in range(len(DAYS))]
+        results = {"network" if network else "seafloor": days}
+    for name, days in results.items():
+        result = dict(zip(DAYS, days))
+        print(f"\n{' / '.join(str(one['events']) for one in days)} windows")
+        for score in SHOWN if network else SHOWN[:4]:
+            print("\n".join(table(result, score)))
+        (home / f"{name}.json").write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
