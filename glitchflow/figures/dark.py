@@ -11,8 +11,8 @@ INK, BACK, LINE = "#e3e6ea", "#14171b", "#363d46"  # of the report and of `watch
 TONES = {"#000000": INK, COLOURS[0].lower(): "#58a6e0"}  # black and dark blue would not be seen
 
 
-def darken(figure: Figure) -> Figure:
-    """Give a figure the dark page's colours, and return it."""
+def darken(figure: Figure) -> None:
+    """Give a figure the dark page's colours."""
     figure.set_facecolor(BACK)
     for axes in figure.axes:
         axes.set_facecolor(BACK)
@@ -21,4 +21,3 @@ def darken(figure: Figure) -> Figure:
             spine.set_edgecolor(INK)
     for one in figure.findobj(lambda artist: isinstance(artist, Line2D | Text)):
         one.set_color(TONES.get(to_hex(one.get_color()), one.get_color()))  # type: ignore[attr-defined]
-    return figure

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
@@ -81,14 +82,19 @@ def qplot_grid(
         if row == len(rows) - 1:
             axis.set_xlabel("time [s]", fontsize=9)
         frequency_axis(axis, frequency)
-    beyond = "max" if scale.vmax is not None and images.max() > scale.vmax else "neither"
-    bar = figure.colorbar(mesh, ax=axes, extend=beyond, pad=0.015, aspect=18 * len(rows) ** 0.8)
-    bar.set_label(ENERGY_LABEL, fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    bar.ax.yaxis.set_major_locator(MaxNLocator(6))
+    energy_bar(figure, mesh, axes, images.max(), aspect=18 * len(rows) ** 0.8)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def energy_bar(figure: Figure, shown: ScalarMappable, axes: Any, loudest: float, aspect: float = 18) -> None:
+    """Draw the colour scale of some axes beside them, with an arrow where something is louder than its end."""
+    beyond = "max" if loudest > np.max(shown.get_clim()) else "neither"
+    bar = figure.colorbar(shown, ax=axes, extend=beyond, pad=0.015, aspect=aspect)
+    bar.set_label(ENERGY_LABEL, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(6))
 
 
 def frequency_axis(axis: Axes, frequency: ArrayLike) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glitchflow.figures import drawn
 from glitchflow.figures.colours import LEFT, RECORDED, REMOVED
-from glitchflow.figures.qplots import colour_scale, frequency_axis, pixel_edges
+from glitchflow.figures.qplots import colour_scale, energy_bar, frequency_axis, pixel_edges
 
 VIEWS = ("recorded", "removed", "left")
 # of the span of the Q-plots: what is drawn of series about their loudest moment (.4 s of 2 s: single swings are told
@@ -47,11 +47,12 @@ def subtracted(events: Sequence[Subtracted]) -> Figure:
             (pixel_edges(event.time), pixel_edges(event.frequency)),
         )
         for axis, image, view in zip(row[1:], event.energies, VIEWS, strict=True):
-            axis.pcolormesh(*edges, np.maximum(image, 0), norm=scale, cmap="viridis", rasterized=True)
+            mesh = axis.pcolormesh(*edges, np.maximum(image, 0), norm=scale, cmap="viridis", rasterized=True)
             frequency_axis(axis, event.frequency)
             if place == 0:
                 axis.set_title(view, fontsize=10)
         row[1].set_ylabel("frequency [Hz]", fontsize=9)
+        energy_bar(figure, mesh, row[1:], event.energies.max())
     axes[0, 0].legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     for axis in axes[-1]:
         axis.set_xlabel("time [s]", fontsize=9)

@@ -225,5 +225,7 @@ def _png(figure: Figure, dark: bool) -> bytes:
     from glitchflow.figures.dark import darken
 
     buffer = io.BytesIO()
-    save(darken(figure) if dark else figure, buffer, format="png", dpi=110)
+    if dark:
+        darken(figure)
+    save(figure, buffer, format="png", dpi=110)
     return buffer.getvalue()

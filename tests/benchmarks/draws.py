@@ -59,7 +59,8 @@ def main() -> None:
     dataset, found = open_store(experiment.dataset), find_twin(experiment)
     samples = open_store(experiment.samples)
     if words.figure:
-        side_by_side(beside(dataset, samples, SIDE**2), across=2).savefig(words.figure, dpi=96)
+        axes = dataset["frequency"][:], dataset["time"][:]
+        side_by_side(beside(dataset, samples, SIDE**2), *axes, across=2).savefig(words.figure, dpi=96)
     if not words.figure_only:
         counts = white_of(found).counts
         families = [family_of(found, dataset, samples, k) for k, count in enumerate(counts) if count]

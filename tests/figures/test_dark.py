@@ -25,7 +25,9 @@ def test_images_stay_and_all_around_them_is_told_on_dark():
         return qplot_row({"recorded": ENERGY}, np.geomspace(20, 90, 8), np.linspace(-1, 1, 16), "GPS 1")
 
     figure = drawn()
-    light, dark = pixels(figure), pixels(darken(drawn()))
+    light = pixels(figure)
+    darken(other := drawn())
+    dark = pixels(other)
     ground = np.array([int(BACK[k : k + 2], 16) for k in (1, 3, 5)])
     assert (light == 255).all(axis=2).mean() > 0.2 and (light[0, 0] == 255).all()
     assert (dark[0, 0] == ground).all() and not ((dark == 255).all(axis=2)).any()
@@ -36,7 +38,8 @@ def test_images_stay_and_all_around_them_is_told_on_dark():
 
 
 def test_lines_and_words_that_dark_would_swallow_have_another_tone():
-    figure = darken(online.hour(1000, [(1000, 1.5, 1.0)], {}, [(1000, 0.4, 1.0)]))
+    figure = online.hour(1000, [(1000, 1.5, 1.0)], {}, [(1000, 0.4, 1.0)])
+    darken(figure)
     recorded, cleaned = figure.axes[0].lines
     assert (to_hex(recorded.get_color()), to_hex(cleaned.get_color())) == ("#999999", "#58a6e0")
     assert to_hex(figure.axes[0].yaxis.label.get_color()) == INK

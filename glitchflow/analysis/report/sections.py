@@ -102,7 +102,8 @@ def drawn(run: Run) -> Values:
     if run.samples is None:
         return None
     pairs = beside(run.dataset, run.samples, SIDE**2)
-    charts_of = {name: charts.svg(side_by_side({name: pair})) for name, pair in pairs.items()}
+    axes = run.dataset["frequency"][:], run.dataset["time"][:]
+    charts_of = {name: charts.svg(side_by_side({name: pair}, *axes)) for name, pair in pairs.items()}
     return {"families": charts_of, "samples": len(run.samples), "are": run.samples.attributes["series_are"]}
 
 
