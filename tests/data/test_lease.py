@@ -1,6 +1,5 @@
 """One driver at a time."""
 
-import contextlib
 import json
 import os
 import socket
@@ -23,11 +22,35 @@ def path(tmp_path):
     return tmp_path / "s.zarr"
 
 
+class Clock:
+    """A lease's time: it passes where somebody waits, and what others do meanwhile was said before."""
+
+    def __init__(self):
+        self.passed, self.set, self.later = 0.0, time.time(), []
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def time(self) -> float:
+        return self.set + self.passed
+
+    def sleep(self, seconds: float) -> None:
+        self.passed += seconds
+        due = [act for at, act in self.later if at <= self.passed]
+        self.later = [(at, act) for at, act in self.later if at > self.passed]
+        for act in due:
+            act()
+
+    def after(self, seconds: float, act, *given, **changes) -> None:
+        self.later.append((self.passed + seconds, lambda: act(*given, **changes)))
+
+
 @pytest.fixture
-def quick(monkeypatch):
-    """Hearts that beat twenty times a second, and are watched as closely."""
-    monkeypatch.setattr(lease, "BEAT", 0.05)
-    monkeypatch.setattr(lease, "WATCH", 0.02)
+def clock(monkeypatch):
+    """Nobody waits: the time is set."""
+    clock = Clock()
+    monkeypatch.setattr(lease, "time", clock)
+    return clock
 
 
 def read(path) -> dict:
@@ -43,36 +66,8 @@ def leave(path, **changes):
         "started": lease._started(os.getpid()),
     }
     new = path.parent / f"{NAME}.new"
-    new.write_text(json.dumps(owner | {"time": time.time()} | changes))
+    new.write_text(json.dumps(owner | {"time": lease.time.time()} | changes))
     new.rename(path.parent / NAME)
-
-
-@contextlib.contextmanager
-def beating(path, **owner):
-    """A driver that leaves its lease again and again."""
-    stop = threading.Event()
-
-    def beat():
-        while not stop.wait(0.1):
-            leave(path, **owner)
-
-    leave(path, **owner)
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def refused_in_time(check, message):
-    """The check raises this, sooner or later."""
-    until = time.monotonic() + 30
-    with pytest.raises(RunError, match=message):
-        while time.monotonic() < until:
-            check()
-            time.sleep(0.02)
 
 
 def test_held_and_given_back(path):
@@ -94,44 +89,35 @@ def test_a_second_driver_is_refused(path):
         pytest.fail("held twice")
 
 
-def test_a_driver_of_another_host_is_believed_while_its_heart_beats(path):
-    with (
-        beating(path, host="elsewhere", pid=1),
-        pytest.raises(RunError, match="process 1 on elsewhere"),
-        lease.hold(path),
-    ):
+def test_a_driver_of_another_host_is_believed_while_its_heart_beats(path, clock):
+    leave(path, host="elsewhere", pid=1)
+    clock.after(lease.BEAT, leave, path, host="elsewhere", pid=1, time=clock.time() + lease.BEAT)
+    with pytest.raises(RunError, match="process 1 on elsewhere"), lease.hold(path):
         pytest.fail("taken over")
 
 
-def test_a_driver_of_another_host_whose_clock_was_set_back_is_believed_too(path, monkeypatch):
-    monkeypatch.setattr(lease, "SILENT", 1.5)
-    leave(path, host="elsewhere", pid=1, time=time.time() + 1)
-    back = {"host": "elsewhere", "pid": 1, "time": time.time() - 3600}
-    threading.Timer(0.5, leave, (path,), back).start()
-    with (
-        pytest.raises(RunError, match="process 1 on elsewhere"),
-        lease.hold(path),
-    ):
+def test_a_driver_of_another_host_whose_clock_was_set_back_is_believed_too(path, clock):
+    leave(path, host="elsewhere", pid=1, time=clock.time() + 1)
+    clock.after(lease.BEAT, leave, path, host="elsewhere", pid=1, time=clock.time() - 3600)
+    with pytest.raises(RunError, match="process 1 on elsewhere"), lease.hold(path):
         pytest.fail("taken over")
 
 
 @pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
 @pytest.mark.parametrize("step", [3600, -3600, 86400, -86400])
-def test_a_driver_is_believed_while_its_heart_beats_whatever_the_time(path, monkeypatch, host, step):
+def test_a_driver_is_believed_while_its_heart_beats_whatever_the_time(path, clock, host, step):
     """As where a clock was set since, here or there, or is wrong on one of two hosts."""
-    monkeypatch.setattr(lease, "BEAT", 0.5)
-    monkeypatch.setattr(lease, "WATCH", 0.02)
-    leave(path, host=host, time=time.time() - step)
-    threading.Timer(0.3, leave, (path,), {"host": host, "time": time.time() - step + 1}).start()
+    leave(path, host=host, time=clock.time() - step)
+    clock.after(lease.BEAT, leave, path, host=host, time=clock.time() - step + lease.BEAT)
     with pytest.raises(lease.Held, match=r"heard of 0 s ago"), lease.hold(path):
         pytest.fail("taken over")
 
 
-def test_a_heart_beats_while_the_clock_is_set(path, monkeypatch, quick):
-    real, off = time.time, 0.0
-    monkeypatch.setattr(time, "time", lambda: real() + off)
+def test_a_heart_beats_while_the_clock_is_set(path, clock):
+    now = clock.set
     with lease.hold(path) as check:
-        for off in (86400.0, -86400.0, -real() - 86400):  # noqa: B007  the clock's
+        for clock.set in (now + 86400, now - 86400, -86400):
+            clock.after(lease.BEAT, check.__self__.beat_once)
             with pytest.raises(lease.Held, match="another run is writing it"), lease.hold(path):
                 pytest.fail("taken over")
             check()
@@ -140,11 +126,11 @@ def test_a_heart_beats_while_the_clock_is_set(path, monkeypatch, quick):
 
 
 @pytest.mark.parametrize("ahead", [86400, 86400 * 36500])
-def test_a_dead_drivers_lease_of_the_future_is_not_waited_for_until_then(path, monkeypatch, quick, ahead):
-    monkeypatch.setattr(lease, "SILENT", 0.3)
-    leave(path, host="elsewhere", time=time.time() + ahead)
+def test_a_dead_drivers_lease_of_the_future_is_not_waited_for_until_then(path, clock, ahead):
+    leave(path, host="elsewhere", time=clock.time() + ahead)
     with lease.hold(path):
         assert read(path)["pid"] == os.getpid()
+    assert clock.passed <= lease.SILENT + 2 * lease.WATCH
 
 
 def test_a_claim_of_the_future_is_forgotten(path):
@@ -157,19 +143,20 @@ def test_a_claim_of_the_future_is_forgotten(path):
         assert read(path)["pid"] == os.getpid()
 
 
-def test_a_driver_of_another_host_that_lost_its_power_is_awaited_and_replaced(path, monkeypatch, capsys):
-    monkeypatch.setattr(lease, "SILENT", 1.5)
-    leave(path, host="elsewhere", pid=1, time=time.time() + 1)  # by that host's clock
+def test_a_driver_of_another_host_that_lost_its_power_is_awaited_and_replaced(path, clock, capsys):
+    leave(path, host="elsewhere", pid=1, time=clock.time() + 1)  # by that host's clock
     with lease.hold(path):
         assert read(path)["pid"] == os.getpid()
+    assert clock.passed > lease.SILENT
     assert capsys.readouterr().err == f"{path}: waiting for a sign of life of process 1 on elsewhere\n"
 
 
-def test_a_lease_given_back_while_one_waits_is_taken(path):
+def test_a_lease_given_back_while_one_waits_is_taken(path, clock):
     leave(path, host="elsewhere", pid=1)
-    threading.Timer(0.7, (path.parent / NAME).unlink).start()
+    clock.after(1, (path.parent / NAME).unlink)
     with lease.hold(path):
         assert read(path)["pid"] == os.getpid()
+    assert clock.passed < lease.BEAT
 
 
 def test_it_lies_beside_what_it_guards(path):
@@ -199,7 +186,7 @@ def test_of_many_that_come_at_once_one_gets_it(path):
         try:
             with lease.hold(path):
                 held.append(1)
-                over.wait(30)
+                over.wait(300)
         except lease.Held:
             refused.append(1)
             if len(refused) == 7:
@@ -231,8 +218,8 @@ def test_who_died_while_taking_over_is_forgotten(path):
         assert read(path)["pid"] == os.getpid()
 
 
-def test_who_took_its_lease_again_before_another_claimed_it_keeps_it(path, monkeypatch, quick):
-    leave(path, host="elsewhere", time=time.time() - 2 * lease.SILENT)
+def test_who_took_its_lease_again_before_another_claimed_it_keeps_it(path, monkeypatch, clock):
+    leave(path, host="elsewhere", time=clock.time() - 2 * lease.SILENT)
     claiming = objects.put_new
 
     def late(place, name, content):
@@ -241,12 +228,13 @@ def test_who_took_its_lease_again_before_another_claimed_it_keeps_it(path, monke
         return claiming(place, name, content)
 
     monkeypatch.setattr(lease.objects, "put_new", late)
-    refused_in_time(lambda: lease.hold(path).__enter__(), "another run is writing it")
+    with pytest.raises(lease.Held, match="another run is writing it"), lease.hold(path):
+        pytest.fail("taken over")
     assert read(path)["id"] == "x" and not list(path.parent.glob(f"{NAME}.x*"))
 
 
-def test_a_silent_driver_is_replaced(path, quick):
-    leave(path, host="elsewhere", time=time.time() - lease.SILENT - 1)
+def test_a_silent_driver_is_replaced(path, clock):
+    leave(path, host="elsewhere", time=clock.time() - lease.SILENT - 1)
     with lease.hold(path):
         assert read(path)["pid"] == os.getpid()
 
@@ -265,22 +253,20 @@ UNREADABLE += ['{"id": "x", "host": "h", "pid": 1, "started": "1", "time": NaN}'
 
 
 @pytest.mark.parametrize("content", UNREADABLE)
-def test_a_lease_that_nobody_can_read_is_taken_over(path, monkeypatch, capsys, content):
-    monkeypatch.setattr(lease, "BEAT", 0.05)
-    monkeypatch.setattr(lease, "WATCH", 0.05)
+def test_a_lease_that_nobody_can_read_is_taken_over(path, clock, capsys, content):
     (path.parent / NAME).write_text(content)
     with lease.hold(path):
         assert read(path)["pid"] == os.getpid()
     assert capsys.readouterr().err == (
-        f"{path}: nobody can read its lease {NAME}; taken over in 0.1 s if that stays so\n"
+        f"{path}: nobody can read its lease {NAME}; taken over in 10 s if that stays so\n"
     )
     assert not list(path.parent.iterdir())
 
 
-def test_who_holds_a_lease_that_nobody_can_read_writes_it_anew(path, monkeypatch):
-    monkeypatch.setattr(lease, "BEAT", 0.2)
+def test_who_holds_a_lease_that_nobody_can_read_writes_it_anew(path, clock):
     with lease.hold(path) as check:
         (path.parent / NAME).write_text("{}")
+        clock.after(lease.BEAT, check.__self__.beat_once)
         with pytest.raises(lease.Held, match="another run is writing it"), lease.hold(path):
             pytest.fail("taken over")
         check()
@@ -303,13 +289,10 @@ def test_a_process_id_used_again_is_not_the_driver(path):
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_what_is_missing_after_a_take_over_is_told_as_that(path, monkeypatch, finished):
+def test_what_is_missing_after_a_take_over_is_told_as_that(path, clock, finished):
     """As the directory in which `clean` was writing, which the other one has put into its place."""
-    monkeypatch.setattr(lease, "BEAT", 0.05)
-    monkeypatch.setattr(lease, "SILENT", 0.3)
     with pytest.raises(lease.Held, match="another run has taken it over"), lease.hold(path):
-        monkeypatch.setattr(lease._Lease, "beat_once", lambda mine: None)  # this process stands still
-        time.sleep(0.4)
+        clock.sleep(lease.SILENT + 1)  # this process stood still
         if finished:
             (path.parent / NAME).unlink()
         else:
@@ -322,39 +305,37 @@ def test_an_error_of_who_still_holds_it_stays_what_it_is(path):
         raise FileNotFoundError(2, "No such file or directory")
 
 
-def test_who_was_replaced_notices_and_leaves_the_lease_alone(path, monkeypatch):
-    monkeypatch.setattr(lease, "BEAT", 0.05)
+def test_who_was_replaced_notices_and_leaves_the_lease_alone(path):
     with lease.hold(path) as check:
         leave(path, host="elsewhere")
-        refused_in_time(check, "another run has taken it over")
+        check.__self__.beat_once()
+        with pytest.raises(lease.Held, match="another run has taken it over"):
+            check()
     assert read(path)["host"] == "elsewhere"
 
 
 def test_the_heart_beats_through_every_error(path, monkeypatch):
     monkeypatch.setattr(lease, "BEAT", 0.05)
     put, errors = objects.put, iter([KeyError("no bucket"), RuntimeError("reset"), OSError(5, "away")])
+    beaten = threading.Event()
 
     def unreliable(place, name, content):
         if (error := next(errors, None)) is not None:
             raise error
         put(place, name, content)
+        beaten.set()
 
     with lease.hold(path) as check:
-        first = read(path)["time"]
         monkeypatch.setattr(objects, "put", unreliable)
-        until = time.monotonic() + 20
-        while read(path)["time"] == first:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        assert next(errors, None) is None
+        assert beaten.wait(300), "after the errors"
         check()
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_an_owner_whose_beats_failed_for_too_long_takes_it_again_unless_another_has(path, monkeypatch, taken):
+def test_an_owner_whose_beats_failed_for_too_long_takes_it_again_unless_another_has(
+    path, monkeypatch, clock, taken
+):
     """As on a disk that is full for a while: two must never write."""
-    monkeypatch.setattr(lease, "BEAT", 0.05)
-    monkeypatch.setattr(lease, "SILENT", 0.3)
 
     def away(*_):
         raise OSError(5, "away")
@@ -362,7 +343,7 @@ def test_an_owner_whose_beats_failed_for_too_long_takes_it_again_unless_another_
     put = objects.put
     with lease.hold(path) as check:
         monkeypatch.setattr(objects, "put", away)
-        time.sleep(0.6)
+        clock.sleep(lease.SILENT + 1)
         with pytest.raises(RunError, match=r": cannot be written: away$"):
             check()
         if taken:
