@@ -18,29 +18,36 @@ KINDS = {
 }
 
 
-def series(start=START, seconds=8):
+def series(start=START, seconds=8, kinds=KINDS):
     rng, made = np.random.default_rng(start), TimeSeriesDict()
-    for name, (rate, kind) in KINDS.items():
+    for name, (rate, kind) in kinds.items():
         values = np.abs(100 * rng.standard_normal(rate * seconds)).astype(kind)
         made[name] = TimeSeries(values, t0=start, sample_rate=rate, name=name, channel=name, unit="m")
     return made
 
 
+MANY = {f"H1:{name[3:]}_{k}": kind for k in range(21) for name, kind in KINDS.items()}  # 105
+
+
 @pytest.mark.parametrize("written", ["gwframe", "lalframe"])
 @pytest.mark.parametrize("read", ["gwf", "gwf.lalframe"])
-@pytest.mark.parametrize("span", [(), (START + 2.25, START + 5.5), (START - 5, START + 3.5)])
-def test_what_one_writes_the_other_reads(tmp_path, written, read, span):
-    """Values, types, rates, starts and units, over whole seconds."""
-    made, path = series(), tmp_path / f"H-H1_X-{START}-8.gwf"
+@pytest.mark.parametrize(
+    ("span", "kinds"),
+    [((), KINDS), ((START + 2.25, START + 5.5), KINDS), ((START - 5, START + 3.5), KINDS), ((), MANY)],
+)
+def test_what_one_writes_the_other_reads(tmp_path, written, read, span, kinds):
+    """Values, types, rates, starts and units, over whole seconds; of few channels and of a hundred."""
+    made, path = series(kinds=kinds), tmp_path / f"H-H1_X-{START}-8.gwf"
     if "lalframe" in (written, read.removeprefix("gwf.")):
         pytest.importorskip("lalframe")
     write_gwf(made, path) if written == "gwframe" else made.write(path, format="gwf.lalframe")
     low, high = (max(START, np.floor(span[0])), np.ceil(span[1])) if span else (START, START + 8)
-    for name, one in read_samples(str(path), read, list(KINDS), *span).items():
-        wanted = made[name].value[
-            round((low - START) * KINDS[name][0]) : round((high - START) * KINDS[name][0])
-        ]
-        assert (one.start, one.rate, one.values.dtype, one.unit) == (low, *KINDS[name], "m")
+    found = read_samples(str(path), read, list(kinds), *span)
+    assert list(found) == list(kinds)
+    for name, one in found.items():
+        rate, kind = kinds[name]
+        wanted = made[name].value[round((low - START) * rate) : round((high - START) * rate)]
+        assert (one.start, one.rate, one.values.dtype, one.unit) == (low, rate, kind, "m")
         np.testing.assert_array_equal(one.values, wanted)
 
 
