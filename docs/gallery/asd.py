@@ -17,7 +17,7 @@ figure, axis = empty_axes("frequency [Hz]", "vertical displacement [m/√Hz]", 7
 series = {"less what the witnesses say": strain - noise, "recorded": strain, "what the witnesses say": noise}
 for number, (name, one) in enumerate(series.items()):
     asd = one.asd(500, 250, method="median").crop(0.003, 0.4)
-    axis.loglog(asd.frequencies.value, asd.value, label=name, **look(number))
+    axis.loglog(asd.frequencies.value, asd.value, label=name, **look(name, number))
 axis.axvspan(0.005, 0.2, color="#f0f0f0", zorder=0)
 axis.set_title("shaded: the twin's band", loc="right", fontsize=10)
 axis.set_ylim(1e-7, 3e-4)

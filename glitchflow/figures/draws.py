@@ -54,7 +54,7 @@ def side_by_side(
     frequency: (F,) in Hz; time: (T,) in s.
     """
     rows = -(-len(families) // across)
-    figure = Figure(figsize=(2 * across * INCHES, rows * (INCHES + 0.25)), layout="constrained")
+    figure = Figure(figsize=(2 * across * (INCHES + 0.35) + 0.9, rows * (INCHES + 0.4)), layout="constrained")
     axes = figure.subplots(rows, 2 * across, squeeze=False)
     colours = matplotlib.colormaps["viridis"].resampled(COLOURS)
     scale = Normalize(0.0, LOUD)  # not the square root: noise would be most of what is seen
@@ -71,5 +71,5 @@ def side_by_side(
             )
             axis.set_title(f"{name}, {words}", loc="left", fontsize=9)
             scale_of_one(axis, images, frequency, time)
-    energy_bar(figure, shown, axes, np.inf, aspect=25 * rows)
+    energy_bar(figure, shown, axes, np.inf, shrink=1 / rows)
     return figure

@@ -88,10 +88,12 @@ def qplot_grid(
     return figure
 
 
-def energy_bar(figure: Figure, shown: ScalarMappable, axes: Any, loudest: float, aspect: float = 18) -> None:
+def energy_bar(
+    figure: Figure, shown: ScalarMappable, axes: Any, loudest: float, aspect: float = 18, shrink: float = 1
+) -> None:
     """Draw the colour scale of some axes beside them, with an arrow where something is louder than its end."""
     beyond = "max" if loudest > np.max(shown.get_clim()) else "neither"
-    bar = figure.colorbar(shown, ax=axes, extend=beyond, pad=0.015, aspect=aspect)
+    bar = figure.colorbar(shown, ax=axes, extend=beyond, pad=0.015, aspect=aspect, shrink=shrink)
     bar.set_label(ENERGY_LABEL, fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.ax.yaxis.set_major_locator(MaxNLocator(6))

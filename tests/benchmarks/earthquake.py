@@ -22,6 +22,7 @@ from glitchflow.config import Loader, load
 from glitchflow.data.store import open_store
 from glitchflow.methods.compare import basis_of, fit_method
 from glitchflow.score.power import in_band
+from glitchflow.figures.colours import METHODS, RECORDED
 from glitchflow.signal.recorded.recording import read_channel
 from glitchflow.train import checkpoint
 
@@ -35,11 +36,12 @@ def draw(series: dict[str, np.ndarray], rate: float, path: Path) -> None:
     """Recorded and cleaned in the band, each over the rms of its own quiet time."""
     figure = Figure(figsize=(8, 0.4 + 1.9 * len(series)), layout="constrained")
     panels = figure.subplots(len(series), 1, sharex=True)
-    for panel, (name, values), colour in zip(panels, series.items(), ("0.35", "tab:blue", "tab:orange")):
+    colours = (RECORDED, METHODS["wiener"][0], METHODS["network"][0])
+    for panel, (name, values), colour in zip(panels, series.items(), colours):
         minutes = np.arange(len(values)) / rate / 60
         panel.plot(minutes, values / noise(values, rate), color=colour, lw=0.9)
         panel.set_title(f"{name}: {peak(values, rate):.1f} × rms", loc="left", fontsize=11)
-        panel.set_ylabel("× rms", fontsize=10)
+        panel.set_ylabel("× rms in quiet time", fontsize=10)
         panel.tick_params(labelsize=9)
     panels[-1].set_xlabel(
         "minutes from 2012-03-09 07:09:54 UTC; vertical ground motion, 10-20 mHz", fontsize=10

@@ -101,9 +101,9 @@ def drawn(run: Run) -> Values:
     """Draw real glitches beside drawn ones, family by family; none where none were drawn."""
     if run.samples is None:
         return None
-    pairs = beside(run.dataset, run.samples, SIDE**2)
-    axes = run.dataset["frequency"][:], run.dataset["time"][:]
-    charts_of = {name: charts.svg(side_by_side({name: pair}, *axes)) for name, pair in pairs.items()}
+    frequency, time = run.dataset["frequency"][:], run.dataset["time"][:]
+    pairs = beside(run.dataset, run.samples, SIDE**2).items()
+    charts_of = {name: charts.svg(side_by_side({name: pair}, frequency, time)) for name, pair in pairs}
     return {"families": charts_of, "samples": len(run.samples), "are": run.samples.attributes["series_are"]}
 
 
@@ -345,7 +345,6 @@ SECTIONS = (
 
 
 def filled(run: Run) -> dict[str, Values]:
-    """Make the values of every section whose stage has run, None for the others; sections of stages that the run's
-    twin is not for are left out."""
+    """Make the values of each section whose stage the run's twin is for; None where that has not run."""
     there = {"": True, **done(run)}
     return {s.name: s.values(run) if there[s.stage] else None for s in SECTIONS if s.stage in there}
