@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 
 from glitchflow.config import Loader, load
 from glitchflow.data.store import open_store
+from glitchflow.figures.colours import METHODS, RECORDED
 from glitchflow.methods.compare import basis_of, fit_method
 from glitchflow.score.power import in_band
-from glitchflow.figures.colours import METHODS, RECORDED
 from glitchflow.signal.recorded.recording import read_channel
 from glitchflow.train import checkpoint
 
