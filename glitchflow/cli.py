@@ -25,7 +25,7 @@ MADE = "seed series {} derived whiten qplot store split cluster"
 STAGES = {
     "plan": Stage(
         "glitchflow.site.plan:costs",
-        "Say what a dataset will cost, from a few seconds' calibration here. Writes nothing.",
+        "Say what a dataset and a training will cost, from a few seconds' calibration here. Writes nothing.",
         MADE.format("simulate ingest")
         + " loader model train stretch infer.batch infer.untrained scan.block evaluate clean online",
         ("nodes", "cores"),

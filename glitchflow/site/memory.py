@@ -28,6 +28,8 @@ from glitchflow.train.memory import learning
 from glitchflow.twin import kinds
 from glitchflow.twin.kind import Needs
 
+WORKER = "a worker of train"
+
 # the key that makes it smaller, by the stage
 SMALLER = {
     "generate": "store.shard_mb",
@@ -38,11 +40,18 @@ SMALLER = {
     "evaluate's driver": "loader.witnesses (what `scan` has chosen)",
     "infer": "infer.batch",
     "sample": "qplot.span",
-    "a worker of train": "loader.batch, model.width or loader.witnesses (what `scan` has chosen)",
+    WORKER: "loader.batch, model.width or loader.witnesses (what `scan` has chosen)",
     "clean": "loader.witnesses (what `scan` has chosen)",
     "stretch": "stretch.frame",
     "watch": "loader.witnesses (what `scan` has chosen)",
 }
+
+
+def needs_of(experiment: Experiment, content: Content, events: int, names: Sequence[str]) -> Needs:
+    """What a training holds that is to be on a dataset of so many events with these channels."""
+    train = 1 - content.split.validation - content.split.test
+    chosen = [names[place] for place in choose_channels(list(names), experiment.loader.witnesses)]
+    return kinds.of(experiment.model.name).needs(content, chosen, round(events * train))
 
 
 def of_tasks(
@@ -82,14 +91,13 @@ def of_processes(
 
     Raises `InputError` as these stages would.
     """
-    kind, train = kinds.of(experiment.model.name), 1 - content.split.validation - content.split.test
-    chosen = [names[place] for place in choose_channels(list(names), experiment.loader.witnesses)]
-    needs, found = kind.needs(content, chosen, round(shape.events * train)), dict[str, Memory]()
+    kind, chosen = kinds.of(experiment.model.name), choose_channels(list(names), experiment.loader.witnesses)
+    needs, found = needs_of(experiment, content, shape.events, names), dict[str, Memory]()
     wiener = lengths(experiment.evaluate, content.series, content.qplot)
     if not kind.draws:
         found["evaluate's driver"] = fitting(shape, content, len(chosen), wiener)
     if kind.array in shape.arrays:
-        found["a worker of train"] = _training(experiment, content, shape, needs)
+        found[WORKER] = _training(experiment, content, shape, needs)
     if kind.draws:
         return found
     source = next(iter(content.ingest.channels), None) if content.source == "ingest" else None

@@ -1,4 +1,4 @@
-"""What a dataset will cost before it is made: events, bytes, files, core-hours, wall time.
+"""What a dataset will cost before it is made: events, bytes, files, core-hours, wall time; and a training on it.
 
 A few seconds of the real work on every CPU at once, since cores that share a memory are slower together.
 """
@@ -21,7 +21,16 @@ from glitchflow.data.shard_events import make_block, make_factory
 from glitchflow.data.store import TRANSIENTS, Array, Layout, choose_layout
 from glitchflow.errors import InputError
 from glitchflow.online.memory import Kept
-from glitchflow.site.memory import of_processes, of_tasks, on_the_disk, refuse_what_does_not_fit
+from glitchflow.site.memory import (
+    WORKER,
+    needs_of,
+    of_processes,
+    of_tasks,
+    on_the_disk,
+    refuse_what_does_not_fit,
+)
+from glitchflow.site.pace import Pace, Planned, hours, planned, timed
+from glitchflow.twin import kinds
 
 SECONDS = 5.0  # of calibration on every CPU
 
@@ -49,6 +58,8 @@ class Plan:
     tasks: Mapping[str, Memory] = field(default_factory=dict)  # that one holds, by stage
     processes: Mapping[str, Memory] = field(default_factory=dict)  # that one holds which works by itself
     kept: Kept | None = None  # on the disk by `watch`
+    training: Planned | None = None  # where the dataset has what its network learns from
+    pace: Pace | None = None
 
     @property
     def largest(self) -> int:
@@ -88,10 +99,18 @@ def plan(
     size = measure(content)
     tasks, processes = (of(experiment, content, size.shape, size.channels) for of in (of_tasks, of_processes))
     refuse_what_does_not_fit({**tasks, **processes})
-    job = Job(partial(_time_events, content), "calibration", next(iter(tasks.values())).total)
-    seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
+    training = None
+    if kinds.of(experiment.model.name).array in size.shape.arrays:
+        needs = needs_of(experiment, content, size.events, size.channels)
+        training = planned(experiment, size.events, needs)
+    first, worker = next(iter(tasks.values())), processes.get(WORKER)
+    memory = max(first.total, worker.total if worker else 0)
+    found = on_every_cpu(Job(partial(_timed, content, training), "calibration", memory), experiment.cluster)
+    seconds = mean(one for one, _ in found)  # of a core, all of them at work
+    paces = [pace for _, pace in found if pace]
+    pace = Pace(mean(one.step for one in paces), mean(one.event for one in paces)) if paces else None
     kept = on_the_disk(experiment, content)
-    return Plan(size, seconds, nodes, cores or available_cpus(), tasks, processes, kept)
+    return Plan(size, seconds, nodes, cores or available_cpus(), tasks, processes, kept, training, pace)
 
 
 def measure(content: Content) -> Size:
@@ -125,6 +144,12 @@ def count_files(layout: Layout, arrays: Mapping[str, Array], fixed: list[int]) -
     return files + sum(3 + axes for axes in fixed)
 
 
+def _timed(content: Content, training: Planned | None, part: int) -> tuple[float, Pace | None]:
+    """Seconds of an event, and what a step takes of a training; part 0 only warms up."""
+    seconds = SECONDS if part else 0
+    return _time_events(content, part), timed(training, seconds) if training else None
+
+
 def _time_events(content: Content, part: int) -> float:
     """Seconds per event, made as a shard's are; part 0 only warms up."""
     factory = make_factory(content)
@@ -144,6 +169,11 @@ def describe(settings: Store, found: Plan) -> str:
         f"{found.core_hours:.2f} core-hours ({found.seconds_per_event * 1e3:.1f} ms an event on a core)",
         f"{_duration(found.hours)} on {found.nodes} node(s) of {found.cores} core(s), each with"
         f" {found.largest / MIB:.0f} MiB",
+        *(
+            _trained(found.training, found.pace, found.seconds_per_event)
+            if found.training and found.pace
+            else []
+        ),
         *(f"a task of {stage}: {one}" for stage, one in found.tasks.items()),
         *(f"{process}: {one}" for process, one in found.processes.items()),
         *([str(found.kept)] if found.kept else []),
@@ -156,6 +186,18 @@ def describe(settings: Store, found: Plan) -> str:
             f" a larger store.shard_mb than {settings.shard_mb:g} makes fewer"
         )
     return "\n".join(lines)
+
+
+def _trained(training: Planned, pace: Pace, drawn: float) -> list[str]:
+    """What a training and its network's predictions will take, in words."""
+    took = _duration(hours(training, pace, drawn))
+    return [
+        f"train, modelled: {took} for {training.epochs} epochs of {training.steps} steps, by {training.workers}"
+        f" worker(s) of a core each: {pace.step * 1e3:.0f} ms a step of {training.share} events"
+        + (", and those drawn anew" if training.fresh else "")
+        + "; without its start and what workers wait for",
+        f"infer, modelled: {pace.event * 1e3:.1f} ms of a core an event for the network alone",
+    ]
 
 
 def _duration(hours: float) -> str:
