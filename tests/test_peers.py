@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from glitchflow.config import Harm
+
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 RATE, BAND = 512.0, (10.0, 200.0)
 
@@ -47,6 +49,22 @@ def test_the_best_try_is_the_one_that_leaves_least_in_the_middle(peers):
     )  # what a band leaves of it counts
     with pytest.raises(peers.home.NotRun, match=r"^overflows with every step$"):
         peers.franc.best_of(np.full((5, 2, 8), np.nan), 2, np.array)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_what_a_filter_says_more_for_a_signal_is_what_that_does_not_keep(peers, share):
+    made = SimpleNamespace(series=SimpleNamespace(samples=1024, duration=2.0, sample_rate=512.0), seed=1)
+    noise = np.random.default_rng(1).standard_normal((3, 2, 1024))
+    data = SimpleNamespace(
+        dataset=SimpleNamespace(config=made),
+        events=lambda split, most: np.arange(3),
+        series=lambda events: noise[events],
+        white=SimpleNamespace(whiten=lambda series: series),
+        learned=np.arange(2),
+    )
+    home = SimpleNamespace(ask=lambda peer, job: ({"said": share * job["apply"][None, :, 0] - 1}, 0.0))
+    found = peers.franc.kept(home, peers.franc.FILTERS["franc LMS"], data, 128, 0.1, Harm())["kept"]
+    assert found == pytest.approx(np.full(3, 1 - share))
 
 
 def test_said_is_found_by_event_and_nothing_is_taken_of_others(peers):

@@ -16,6 +16,8 @@ from peers_home import Home, NotRun
 from peers_home import Said as Made
 from scipy.signal import welch
 
+from glitchflow.analysis.evaluate.signals import draw
+from glitchflow.config import Harm
 from glitchflow.data.store import Dataset
 from glitchflow.data.view import read_series, slides
 from glitchflow.methods.method import Block, Removed
@@ -188,6 +190,24 @@ def franc(
     said = np.zeros((len(events), dataset.config.series.samples))
     said[:, middle] = asked(events, tries, about, "minutes")[0]
     return {"events": events, "series": data.white.colour(said), "about": np.array(json.dumps(about))}
+
+
+def kept(home: Home, filter: Filter, data: Data, taps: int, step: float, harm: Harm) -> Made:
+    """Which share (E,) of its SNR each of some signals keeps of which one is added to the target of a few test events:
+    what a filter that sees the target says more for it, by the signal's own shape. Raises `NotRun`."""
+    events, made = data.events("test", FEW), data.dataset.config.series
+    white, rng = data.series(events), np.random.default_rng(data.dataset.config.seed)
+    time = np.arange(made.samples) / made.sample_rate - made.duration / 2
+    drawn = [draw(harm, rng) for _ in events]
+    added = np.zeros(white.shape)
+    added[:, 0] = [one.bank(time, harm.start, np.ones(1))[0] for one in drawn]
+    added = data.white.whiten(added)
+    added *= (np.array([one.snr for one in drawn]) / np.linalg.norm(added[:, 0], axis=-1))[:, None, None]
+    train, apply = data.series(data.learned), np.concatenate([white, white + added])
+    job = {"kind": filter.kind, "train": train, "apply": apply, "taps": [taps], "steps": [step]}
+    without, heard = np.split(home.ask("franc", job)[0]["said"][0], 2)
+    signal = added[:, 0]
+    return {"kept": 1 - np.sum((heard - without) * signal, axis=-1) / np.sum(signal**2, axis=-1)}
 
 
 def best_of(left: Array, span: int, cut: Callable[[Array], Array]) -> int:

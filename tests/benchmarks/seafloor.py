@@ -4,7 +4,8 @@ Runs configs/seafloor.yaml three times, each time learning from two of the three
 `baseline`, or with --network train, infer and evaluate. Prints what every method leaves of the target's power, and of
 injected signals, as markdown, and writes the same as JSON in the working directory: `seafloor.json`, `network.json`.
 With --peers franc's filters and gw-nomad are fitted and tuned as peers.py does it, with taps enough for minutes:
-`peers.json`, and `peers_few.json` of the few windows that the slow one of them is asked about.
+`peers.json`, and `peers_few.json` of the few windows that the slow one of them is asked about; of those that adapt to
+the target it says what is left of signals too.
 What is there already is kept, so an interrupted run goes on. GLITCHFLOW_TEST_DATA is the directory that m08a/ lies in:
 docs/seafloor.md.
 """
@@ -21,13 +22,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peers
-from peers_franc import FILTERS, Data
-from peers_home import Home
+from peers_franc import FILTERS, Data, Filter, kept
+from peers_home import Home, NotRun
 from peers_nomad import of_windows
 
 from glitchflow.analysis.evaluate.evaluate import rows_of
-from glitchflow.config import Loader, load
+from glitchflow.config import Harm, Loader, load
 from glitchflow.data.store import open_store
 from glitchflow.methods.compare import basis_of
 from glitchflow.score.statistics import Bootstrap
@@ -96,12 +98,29 @@ def day(home: Path, left_out: int, network: bool, overrides: list[str]) -> Resul
     return {"events": known["events"], "scores": shown(known["families"]["recorded"]["scores"])}
 
 
+def told_of_signals(
+    peer: Home, filters: Mapping[str, Filter], about: dict[str, dict[str, Any]], data: Data, harm: Harm
+) -> None:
+    """Adds to what is known `about` filters that adapt to the target how much signals keep of their SNR: `snr_kept`."""
+    for name, one in about.items():
+        if "step" not in one:
+            continue
+        try:
+            ask = partial(kept, peer, filters[name], data, one["taps"], one["step"], harm)
+            found = peer.kept(f"{name} signals", ask)[0]["kept"]
+            one["snr_kept"] = {"median": float(np.median(found)), "least": float(found.min())}
+        except NotRun as reason:
+            one["snr_kept"] = str(reason)
+        print(f"== {name}: signals keep {one['snr_kept']} of their SNR", flush=True)
+
+
 def peers_day(home: Path, left_out: int, environments: Path, overrides: list[str]) -> tuple[Result, Result]:
     """What franc's filters and gw-nomad leave of the day that is left out, beside ours, and `peers`, about each of
     them: of all windows those that are quick, and of a few windows all."""
     peer = Home(home / DAYS[left_out] / "peers", environments)
     peer.path.mkdir(parents=True, exist_ok=True)
-    settings = load(CONFIG, divided(home, left_out, "test", overrides)).evaluate
+    experiment = load(CONFIG, divided(home, left_out, "test", overrides))
+    settings = experiment.evaluate
     dataset = open_store(str(home / "dataset.zarr"))
     filters = {
         name: one if one.few else replace(one, lengths=TAPS if one.steps == (0.0,) else (ADAPTING,))
@@ -109,8 +128,10 @@ def peers_day(home: Path, left_out: int, environments: Path, overrides: list[str
         if not one.derived  # the configuration derives no channel
     }
     basis, rows = basis_of(dataset, Loader()), rows_of(dataset, settings.quiet, None)
-    nomad = partial(of_windows, peer, Data(dataset, basis.channels[1:]), settings.band)
+    data = Data(dataset, basis.channels[1:])
+    nomad = partial(of_windows, peer, data, settings.band)
     *found, about = peers.filtered(peer, filters, dataset, basis, settings, {"gw-nomad": nomad})
+    told_of_signals(peer, filters, about, data, experiment.harm)
     tables = [plain(rows.table(one, Bootstrap(dataset.config.seed, 200)))["recorded"] for one in found]
     quick, few = ({"events": one["events"], "scores": shown(one["scores"]), "peers": about} for one in tables)
     return quick, few
