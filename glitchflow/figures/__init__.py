@@ -5,16 +5,34 @@ Start with qplots.py (images), curves.py (everything else) and colours.py; the o
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.projections import projection_registry, register_projection
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterMathtext
 
-# of each function that draws: by matplotlib's own settings, which importing gwpy changes, and a user may
-drawn = style.context("default")
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Within the block matplotlib draws by its own settings, which importing gwpy changes, and a user may.
+
+    And on its own axes: the legends of gwpy's have lines so thick that no dash is told.
+    """
+    before = projection_registry.get_projection_class("rectilinear")
+    register_projection(Axes)
+    try:
+        with style.context("default"):
+            yield
+    finally:
+        register_projection(before)
+
+
+drawn = _plainly()  # of each function that draws
 
 
 def save(figure: Figure, target: Any, settings: Mapping[str, Any] | None = None, **options: Any) -> None:

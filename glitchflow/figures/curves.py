@@ -20,6 +20,7 @@ from glitchflow.score.statistics import RESOLVABLE_EVENTS
 Shares = Mapping[str, list[float | None]]  # of `metrics.json`: value, low and high at each threshold
 
 
+@drawn
 def empty_axes(x: str, y: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
     """Makes a figure with one pair of axes, in the style that all curves share."""
     figure = Figure(figsize=(width, height), layout="constrained")

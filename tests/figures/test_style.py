@@ -33,6 +33,17 @@ def test_what_gwpy_sets_is_not_seen():
         assert matplotlib.rcParams["font.size"] == 12, "who set it keeps it"
 
 
+def test_a_legend_shows_its_lines_as_they_are_where_gwpy_is_there():
+    """Its axes make them so thick that no dash is told."""
+    import gwpy.plot
+
+    (axis,) = loss_curves([2, 1], [2, 1.5]).axes
+    shown, lines = axis.get_legend().get_lines(), axis.get_lines()
+    assert [one.get_linewidth() for one in shown] == [one.get_linewidth() for one in lines]
+    figure = Figure()
+    assert isinstance(figure.subplots(), gwpy.plot.Axes), "who uses it keeps it"
+
+
 def test_each_function_that_draws_does_so():
     draws = [
         function
