@@ -114,10 +114,10 @@ def test_tables_have_the_mean_over_seeds_and_half_of_their_range(challenge):
     assert scores.splitlines()[1:] == [
         "easy: seeds [1, 2], [3, 3] glitches",
         "",
-        "| method | residual |",
-        "|---|---|",
-        "| good | 0.15 ± 0.05 |",
-        "| bad | 2 ± 0 |",
+        "| method | sees the target | residual |",
+        "|---|---|---|",
+        "| good | no | 0.15 ± 0.05 |",
+        "| bad | no | 2 ± 0 |",
     ]
     assert families.splitlines()[1] == "easy: residual by family"
     assert minutes.splitlines()[-1] == "| train | 3 ± 1 |"
@@ -126,15 +126,16 @@ def test_tables_have_the_mean_over_seeds_and_half_of_their_range(challenge):
 def test_what_others_say_of_the_same_events_joins_the_tables(challenge):
     ours = [a_record(k, nothing={"residual": 1.0}, mine={"residual": 0.5}) for k in (1, 2)]
     theirs = [a_record(k, peer={"residual": 0.25 * k}, mine={"residual": 0.6}) for k in (1, 2)]
+    theirs[1]["peers"] = {"peer": {"sees": True}}
     theirs[0]["families"]["witnessed"]["methods"]["once"] = {"residual": 2.0}
     ours[1]["families"]["witnessed"]["methods"]["mine"]["left"] = 0.125
     scores, *_ = challenge.tables([*ours, *theirs])
     rows = scores.splitlines()[-4:]
     assert rows == [
-        "| peer | 0.375 ± 0.12 | – |",
-        "| mine | 0.6 ± 0 | 0.125 (1) |",
-        "| nothing | 1 ± 0 | – |",
-        "| once | 2 (1) | – |",
+        "| peer | yes | 0.375 ± 0.12 | – |",
+        "| mine | no | 0.6 ± 0 | 0.125 (1) |",
+        "| nothing | no | 1 ± 0 | – |",
+        "| once | no | 2 (1) | – |",
     ]
     assert set(ours[0]["families"]["witnessed"]["methods"]) == {"nothing", "mine"}, (
         "a record stays what it was"
@@ -147,7 +148,7 @@ def test_records_of_others_are_rendered_and_what_is_none_is_refused(challenge, t
     bad.write_text(json.dumps({"task": "easy", "seed": 1, "minutes": {}}))
     monkeypatch.setattr(sys, "argv", ["challenge.py", "--render", str(good)])
     assert challenge.main() == 0
-    assert "| mine | 0.25 |" in capsys.readouterr().out
+    assert "| mine | yes | 0.25 |" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"bad\.json: no record: families: Field required$"):
         challenge.read([bad])
 

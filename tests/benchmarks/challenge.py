@@ -49,6 +49,8 @@ SHOWN = (
 )
 SIGNALS = ("snr_kept_median", "snr_kept_p1", "bias_time", "bias_phase", "bias_mass", "chi2")
 TOGETHER = "witnessed"
+PHASES = "phases of scattered light"
+SEEING = {"coherent": PHASES, "coherent_untrained": PHASES, "reference": PHASES, "oracle": "told"}
 
 UNTRAINED = "_untrained"  # what the name of a network before its first step ends with
 
@@ -243,7 +245,13 @@ def joined(records: Sequence[Record]) -> list[Record]:
             more = {method: known.get(method, {}) | scores for method, scores in family["methods"].items()}
             families[name] = {**family, **there, "methods": known | more}
         minutes = one["minutes"] | record["minutes"]
-        found[record["task"], record["seed"]] = {**one, "families": families, "minutes": minutes}
+        peers = one.get("peers", {}) | record.get("peers", {})
+        found[record["task"], record["seed"]] = {
+            **one,
+            "families": families,
+            "minutes": minutes,
+            "peers": peers,
+        }
     return list(found.values())
 
 
@@ -259,7 +267,9 @@ A dataset seed draws the detector's couplings anew; 1,500 events of it are for s
 learn from events that nothing stores. Mean over the seeds, and half of the range between them; in brackets how many of
 the seeds have a number, where not all do. `NETWORK_untrained` is a network before its first step; `oracle` is the
 perfect mask, `reference` is told family, transfer functions and gates (on the easy task alone: where noise is shared,
-or a scatterer inexact, it is no bound).
+or a scatterer inexact, it is no bound). What sees the target adapts to the strain that it is applied to; of the twin only
+the fit of scattered light's phases does, its network sees witnesses alone. Masks multiply pixels of the strain by what
+witnesses say.
 
 A method takes part by import path (`--method my.module:method`, [own.md](own.md#a-method-of-comparison)). The
 `record.json` of its run joins the tables of others': this page is
@@ -282,7 +292,10 @@ def tables(records: Sequence[Record]) -> Iterator[str]:
         for scores, about in ((SHOWN, f"seeds {seeds}, {glitches} glitches"), (SIGNALS, "what signals keep")):
             shown = [score for score in scores if _any(some, TOGETHER, score)]
             cells = {m: [_cell(_over(some, TOGETHER, m, score)) for score in shown] for m in rows}
-            if shown or scores is SHOWN:
+            if scores is SHOWN:
+                seeing = {m: [_seeing(some, m), *cells[m]] for m in rows}
+                yield table(f"{task}: {about}", ["sees the target", *shown], seeing)
+            elif shown:
                 yield table(f"{task}: {about}", shown, cells)
         for score in ("residual", "left"):
             families = [family for family in some[0]["families"] if _any(some, family, score)]
@@ -297,6 +310,12 @@ def tables(records: Sequence[Record]) -> Iterator[str]:
             {stage: [_cell(one)] for stage, one in taken.items()},
             "stage",
         )
+
+
+def _seeing(records: Sequence[Record], method: str) -> str:
+    """Whether a method looks at the strain when it is applied to it, other than by multiplying its pixels."""
+    peers = (one.get("peers", {}).get(method, {}) for one in records)
+    return SEEING.get(method, "yes" if any(about.get("sees") for about in peers) else "no")
 
 
 def _any(records: Sequence[Record], family: str, score: str) -> bool:
