@@ -267,9 +267,9 @@ A dataset seed draws the detector's couplings anew; 1,500 events of it are for s
 learn from events that nothing stores. Mean over the seeds, and half of the range between them; in brackets how many of
 the seeds have a number, where not all do. `NETWORK_untrained` is a network before its first step; `oracle` is the
 perfect mask, `reference` is told family, transfer functions and gates (on the easy task alone: where noise is shared,
-or a scatterer inexact, it is no bound). What sees the target adapts to the strain that it is applied to; of the twin only
-the fit of scattered light's phases does, its network sees witnesses alone. Masks multiply pixels of the strain by what
-witnesses say.
+or a scatterer inexact, it is no bound). What sees the target adapts to the strain that it is applied to; of the twin
+only the fit of scattered light's phases does, its network sees witnesses alone. Masks multiply pixels of the strain by
+what witnesses say.
 
 A method takes part by import path (`--method my.module:method`, [own.md](own.md#a-method-of-comparison)). The
 `record.json` of its run joins the tables of others': this page is
