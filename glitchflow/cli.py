@@ -64,14 +64,14 @@ STAGES = {
     "train": Stage(
         "glitchflow.train.fit:fit",
         "Say what the data can teach, then train the network with Ray Train: train/. Goes on where it stopped.",
-        "workdir seed store.path loader model train mlflow baseline evaluate clean.threshold cluster",
+        "workdir seed simulate.recipe store.path loader model train mlflow baseline evaluate clean.threshold cluster",
         ("overwrite", "workers"),
         instead={"workers": "glitchflow.train.scaling:scaling"},
     ),
     "tune": Stage(
         "glitchflow.train.tune.sweep:sweep",
         "Search for the best settings with Ray Tune: tune/, with best.yaml to train. Goes on where it stopped.",
-        "workdir seed store.path loader model train tune baseline evaluate clean.threshold cluster",
+        "workdir seed simulate.recipe store.path loader model train tune baseline evaluate clean.threshold cluster",
         ("overwrite",),
     ),
     "export": Stage(
@@ -94,8 +94,8 @@ STAGES = {
     "evaluate": Stage(
         "glitchflow.analysis.evaluate.evaluate:evaluate",
         "Score the predictions on the test split, beside every other method: evaluation/.",
-        "workdir seed store.path ingest.channels loader.subset infer.batch model.name evaluate veto clean.threshold"
-        " harm scan.signals scan.alpha cluster",
+        "workdir seed simulate.recipe store.path ingest.channels loader.subset infer.batch model.name evaluate veto"
+        " clean.threshold harm scan.signals scan.alpha cluster",
     ),
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",

@@ -91,19 +91,20 @@ class Drawing:
         return found
 
 
-def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0) -> Twin | Drawing:
+def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0, model: str = "") -> Twin | Drawing:
     """Open the twin of a run, the best by validation, or a checkpoint, by its directory.
 
     A coherent twin comes as a `Twin`, which cleans; a generative one as a `Drawing`, which draws.
 
-    block, settle: `clean.block` and `clean.settle`, in s. Raises `InputError` where there is no checkpoint, of another
-    kind of network, and for lengths that the twin cannot have.
+    block, settle: `clean.block` and `clean.settle`, in s. model: the import path of a network of your own, for what a
+    checkpoint names is not imported else. Raises `InputError` where there is no checkpoint, of another kind of network
+    or of code that `model` does not name, and for lengths that the twin cannot have.
     """
     if str(run).startswith(SCHEME):
         raise InputError(
             f"{run}: give the directory that a stage fetched it into, below `registry/` of its workdir"
         )
-    found = checkpoint.find(Path(run), str(run))
+    found = checkpoint.find(Path(run), str(run)).as_named(model, 'it is named: open_twin(..., model="{}")')
     if found.meta.kind == coherent.KIND.name:
         return of_checkpoint(found, block, settle)
     if found.meta.kind == generative.KIND.name:

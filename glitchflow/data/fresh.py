@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.config import import_path
 from glitchflow.data.content import Content
 from glitchflow.data.shard_events import Factory, engine_of, kept_series, make_block
 from glitchflow.data.store import Dataset
 from glitchflow.errors import InputError
-from glitchflow.signal.simulation.recipe import build_recipe
+from glitchflow.signal.simulation.recipe import RECIPES, build_recipe
 
 LATER = (
     2**24
@@ -73,6 +74,24 @@ def fresh(dataset: Dataset, array: str, names: Sequence[str]) -> Fresh:
     factory = Factory(content, recipe, engine_of(content, recipe, asd))
     kept = factory.kept_channels if array == "series" else recipe.channels
     return Fresh(factory, array, str(dataset[array].dtype), [kept.index(name) for name in names])
+
+
+def check_recipe(dataset: Dataset, named: str) -> None:
+    """Refuse a store made by a recipe of a user's own, by import path, which the configuration does not name too.
+
+    Whoever draws events of it anew imports what the store names, which runs code: who wrote the store has no say in
+    that. named: `simulate.recipe`. Raises `InputError`.
+    """
+    content = dataset.config
+    own = content.simulate.recipe
+    if content.source != "simulate" or own in RECIPES:
+        return
+    if own != named:
+        raise InputError(
+            f"{dataset.path}: was made by {own}, code that is imported only where the configuration names it too:"
+            f" simulate.recipe={own}"
+        )
+    import_path(own, "simulate.recipe", sorted(RECIPES))  # which says at once where nothing is imported
 
 
 def _restricted(content: Content, names: Sequence[str]) -> Content:

@@ -120,17 +120,18 @@ class Checkpoint:
         """Optimiser and progress. Raises `InputError` where they are damaged."""
         return self._load(STATE, device)
 
-    def as_named(self, model: str) -> Self:
+    def as_named(self, model: str, named: str = "the configuration names it too: model.name={}") -> Self:
         """This checkpoint, whose network may be built: it is one of ours, or what the configuration's `model.name` is.
 
-        What a checkpoint names is imported, which runs code: whoever wrote it has no say in that. Raises `InputError`.
+        What a checkpoint names is imported, which runs code: whoever wrote it has no say in that. named: how to name
+        it. Raises `InputError`, also where nothing is imported: here, for Ray's workers may not have been told.
         """
         name = self.meta.model["name"]
         if name not in MODELS and name != model:
             raise InputError(
-                f"{self.path}: its network is {name}, code that is imported only where the configuration names it too:"
-                f" model.name={name}"
+                f"{self.path}: its network is {name}, code that is imported only where {named.format(name)}"
             )
+        kinds.of(name)
         return self
 
     def load_into(self, network: nn.Module, device: torch.device | str = "cpu") -> None:

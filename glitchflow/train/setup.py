@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from glitchflow import config
+from glitchflow.data.fresh import check_recipe
 from glitchflow.data.identity import identity, recipe
 from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation
@@ -44,6 +45,7 @@ class Training:
     loader: config.Loader
     model: config.Model
     train: config.Train
+    recipe: str = ""  # `simulate.recipe`: what alone may be imported for events drawn anew
 
     def to_json(self) -> dict[str, Any]:
         """The sections as a checkpoint's meta.json holds them."""
@@ -73,7 +75,8 @@ def training_of(experiment: config.Experiment) -> Training:
     """The part of an experiment that training reads."""
     train, loader = experiment.train, experiment.loader
     loader = loader.model_copy(update={"lanes": loader.lanes_among(train.workers)})
-    return Training(experiment.dataset, experiment.seed, loader, experiment.model, train)
+    own = experiment.simulate.recipe
+    return Training(experiment.dataset, experiment.seed, loader, experiment.model, train, own)
 
 
 @dataclass
@@ -110,7 +113,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     channels = kind.channels(dataset, _chosen(training, dataset, alone=kind.draws))
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
-    _fits(kind, training.model.name, (last, first), channels, dataset, directory)
+    _fits(kind, training, (last, first), channels, dataset, directory)
     normalisation = _normalisation(kind, training, dataset, channels, (last, first))
     loss = kind.loss(settings.loss, normalisation)
     meta = _meta(kind, training, dataset, channels, normalisation, world)
@@ -231,17 +234,19 @@ def _compiles(settings: config.Train, model: nn.Module) -> None:
 
 def _fits(
     kind: Kind,
-    model: str,
+    training: Training,
     origins: tuple[Checkpoint | None, Checkpoint | None],
     channels: list[str],
     dataset: Dataset,
     directory: Path,
 ) -> None:
-    """Raises `InputError` where a run is to go on with other data or channels, or to start from a network of another
-    kind or size. `origins`: the last checkpoint of this run, and the one to start from."""
+    """Raises `InputError` where a run is to go on with other data or channels, to start from a network of another kind
+    or size, or to run code that it does not name. `origins`: this run's last checkpoint, and the one to start from."""
     last, first = origins
+    if training.loader.fresh:
+        check_recipe(dataset, training.recipe)
     for found in filter(None, origins):
-        found.as_named(model)
+        found.as_named(training.model.name)
     if first and first.meta.kind != kind.name:
         raise InputError(
             f"train.init_from = {first.path}: its network is of the {first.meta.kind} kind, model.name of the"

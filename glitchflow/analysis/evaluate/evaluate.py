@@ -36,6 +36,7 @@ from glitchflow.analysis.evaluate.stretch import measure as measure_stretch
 from glitchflow.analysis.opened import Opened, check_whole, open_run, windows_of
 from glitchflow.cluster import one_session
 from glitchflow.config import Cluster, Evaluate, Experiment
+from glitchflow.data.fresh import check_recipe
 from glitchflow.data.identity import identity
 from glitchflow.data.objects import together, write_text
 from glitchflow.data.store import SKIPPED, Dataset
@@ -67,6 +68,7 @@ def evaluate(experiment: Experiment) -> Path:
     interval = Bootstrap(experiment.seed, settings.bootstrap)
     run = open_run(experiment, settings.beside)
     dataset, basis = run.dataset, run.basis
+    check_recipe(dataset, experiment.simulate.recipe)
     events = scored_events(run, settings.split)[: subset.test]
     stretch = truth.open_truth(dataset, experiment.ingest.channels, settings.truth, experiment.harm)
     frames = truth.frames_of(stretch, dataset) if stretch else None
