@@ -95,8 +95,9 @@ def outcome(reader: Reader, path: Path) -> str:
 
 
 def make_valid(reader: Reader, whole: Path) -> None:
-    """In a child: the valid file, which the reader reads."""
-    reader.make(whole)
+    """In a child: the valid file, unless another reader's is the same, which the reader reads."""
+    if not whole.exists():
+        reader.make(whole)
     assert (said := outcome(reader, whole)) == "read", said
 
 
@@ -155,11 +156,12 @@ def main() -> int:
         given.only = [given.case.rpartition(":")[0]]
     with tempfile.TemporaryDirectory() as directory:
         found = {name: Counter() for name in given.only}
-        children, bad = {}, []
+        children, bad, wholes = {}, [], {}
         for place, name in enumerate(given.only):
             reader = READERS[name]
             whole = Path(directory) / str(place) / reader.name
-            whole.parent.mkdir()
+            whole = wholes.setdefault((reader.make, reader.name), whole)  # a run is made once for its readers
+            whole.parent.mkdir(exist_ok=True)
             # in a process of its own: a child that is forked after Zarr has started its thread would wait for it
             made = multiprocessing.get_context("fork").Process(target=make_valid, args=(reader, whole))
             made.start()
