@@ -131,7 +131,9 @@ class Train(Section):
     clip: float | None = key(1.0, "largest gradient norm; null: no clipping", gt=0)
     accumulate: int = key(1, "batches per optimiser step", gt=0)
     precision: Literal["float32", "tf32", "bfloat16", "float64"] = key(
-        "float32", "tf32: as float32, with a GPU's fast products of 10 bits; bfloat16: autocast"
+        "float32",
+        "tf32: as float32, with a GPU's fast products of 10 bits; bfloat16: autocast; on a CPU for which"
+        " torch has no kernels of it float32",
     )
     autotune: bool = key(
         False,

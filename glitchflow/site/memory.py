@@ -18,6 +18,7 @@ from glitchflow.data.content import Content
 from glitchflow.data.loader import choose_channels
 from glitchflow.data.memory import Memory, Shape, making
 from glitchflow.data.stretch import framing
+from glitchflow.device import in_halves
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import lengths
 from glitchflow.methods.memory import fitting, scoring
@@ -133,7 +134,7 @@ def _training(experiment: Experiment, content: Content, shape: Shape, needs: Nee
     model["options"] = {**model["options"], **needs.options}
     network = kinds.build_network(model, needs.given[0], needs.given[1:])
     share = -(-loader.batch // train.workers)
-    half, mean = train.precision == "bfloat16", train.ema > 0
+    half, mean = in_halves(train.precision), train.ema > 0
     return learning(shape, content.split, loader, share, network, needs, half, mean)
 
 

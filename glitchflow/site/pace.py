@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from glitchflow.config import Experiment, Split
+from glitchflow.device import in_halves
 from glitchflow.twin import kinds
 from glitchflow.twin.kind import Needs
 
@@ -53,7 +54,7 @@ def planned(experiment: Experiment, events: int, needs: Needs) -> Planned:
         model,
         needs.given,
         -(-loader.batch // train.workers),
-        train.precision == "bfloat16",
+        in_halves(train.precision),
         train.accumulate,
         train.workers,
         train.epochs,

@@ -24,8 +24,9 @@ from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.provenance import provenance
 from glitchflow.data.store.dataset import Dataset
-from glitchflow.device import arithmetic
+from glitchflow.device import arithmetic, in_halves
 from glitchflow.errors import InputError, RunError
+from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
 from glitchflow.train.state import Progress
@@ -109,7 +110,7 @@ def check(training: Training, dataset: Dataset, directory: Path) -> Progress:
 
 def prepare(training: Training, dataset: Dataset, world: World, directory: Path) -> Learner:
     """Build the network, and load the last checkpoint of `directory` where there is one."""
-    settings, kind = training.scaled, kinds.of(training.model.name)
+    settings, kind = _computed(training.scaled, world), kinds.of(training.model.name)
     channels = kind.channels(dataset, _chosen(training, dataset, alone=kind.draws))
     last = _last(directory / "checkpoints", world)
     first = checkpoint.open_checkpoint(Path(settings.init_from)) if settings.init_from and not last else None
@@ -164,6 +165,17 @@ def _chosen(training: Training, dataset: Dataset, alone: bool) -> list[str]:
             " predicts from; model.name=flow learns from the strain alone"
         )
     return [dataset.channels[i] for i in chosen]
+
+
+def _computed(settings: config.Train, world: World) -> config.Train:
+    """The settings, with float32 in place of bfloat16 where that could only be slower."""
+    if settings.precision != "bfloat16" or in_halves("bfloat16", world.device.type):
+        return settings
+    if world.rank == 0:
+        say(
+            "train.precision = bfloat16: torch has no kernels of it for this CPU: float32, which is faster here"
+        )
+    return settings.model_copy(update={"precision": "float32"})
 
 
 def _arithmetic(settings: config.Train, device: torch.device) -> torch.dtype:

@@ -417,6 +417,21 @@ def test_any_network_can_be_trained_on_with_another_loss(training, home, first):
         assert torch.equal(learner.model.state_dict()[name], value), name
 
 
+def test_bfloat16_is_float32_on_a_cpu_that_has_none(training, home, monkeypatch, capsys):
+    monkeypatch.setattr("glitchflow.device._bfloat16_on_cpus", lambda: False)
+    learner, seen = prepare(change(training, precision="bfloat16"), home), []
+    said = (
+        "train.precision = bfloat16: torch has no kernels of it for this CPU: float32, which is faster here\n"
+    )
+    assert said in capsys.readouterr().err
+    layer = next(m for m in learner.model.modules() if isinstance(m, torch.nn.Conv2d))
+    layer.register_forward_hook(lambda _, given, out: seen.append(out.dtype))
+    loop.forward(learner, learner.network, next(learner.train.epoch(0)))
+    assert seen == [torch.float32]
+    prepare(change(training, precision="float32"), home)
+    assert "bfloat16" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_compiled(training, tmp_path):
     plain = train(change(training, epochs=1), tmp_path / "plain")
@@ -438,6 +453,7 @@ def test_the_networks_keys_reach_it(training, home, monkeypatch):
     """bfloat16 and channels_last as the first convolution has them; compile as torch is asked."""
     taken, seen, asked, compiled = [], [], [], None
     monkeypatch.setattr(torch, "compile", lambda model: asked.append(model) or model)
+    monkeypatch.setattr("glitchflow.device._bfloat16_on_cpus", lambda: True)
     for precision, channels_last in (("bfloat16", True), ("float32", False)):
         settings = change(training, precision=precision, channels_last=channels_last, compile=channels_last)
         learner = prepare(settings, home)
