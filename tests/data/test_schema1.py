@@ -94,6 +94,10 @@ def test_qplots_made_anew_from_its_series(run, ray_session, tmp_path):
     again = store.open_store(ingest(run.model_copy(update=changes)))
     old = store.open_store(run.dataset)
     assert again.known.version == 2
-    for name in ("qplot", "witnessed", "split", "gps"):
+    for name in ("split", "gps"):
         np.testing.assert_array_equal(again[name][:], old[name][:], err_msg=name)
-    assert again.normalisation == old.normalisation
+    for name in ("qplot", "witnessed"):  # within rounding: the old ones may be another type of CPU's
+        most = 3e-6 * old[name][:].max()
+        np.testing.assert_allclose(again[name][:], old[name][:], rtol=0, atol=most, err_msg=name)
+    for name, values in old.normalisation.items():
+        np.testing.assert_allclose(again.normalisation[name], values, rtol=1e-5, err_msg=name)
