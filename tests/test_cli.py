@@ -244,6 +244,7 @@ def test_version_is_said():
     assert (done.returncode, done.stdout) == (0, f"glitchflow {importlib.metadata.version('glitchflow')}\n")
 
 
+@pytest.mark.ci
 def test_quiet_says_results_and_errors_alone(tmp_path):
     few = ["generate", QUICKSTART, f"workdir={tmp_path}", "simulate.events=8", "cluster.cpus=1"]
     told = run("--quiet", *few)

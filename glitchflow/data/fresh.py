@@ -18,6 +18,7 @@ from glitchflow.config import import_path
 from glitchflow.data.content import Content
 from glitchflow.data.shard_events import Factory, engine_of, kept_series, make_block
 from glitchflow.data.store import Dataset
+from glitchflow.data.store.half import packed, unpacked
 from glitchflow.errors import InputError
 from glitchflow.signal.simulation.recipe import RECIPES, build_recipe
 
@@ -40,7 +41,7 @@ class Fresh:
         """Returns the events of a span, (E, C, ...); the channels are those it was built for."""
         span = key[0]
         made = [self._one(number) for number in range(span.start, span.stop)]
-        return np.stack(made).astype(self.dtype)
+        return unpacked(packed(np.stack(made), self.dtype))
 
     def _one(self, number: int) -> NDArray:
         """The first of this event and those that stand in for it that can be used. Raises `InputError`: none can."""
@@ -73,7 +74,7 @@ def fresh(dataset: Dataset, array: str, names: Sequence[str]) -> Fresh:
     asd = dataset["asd"][:][rows] if content.whiten.given and "asd" in dataset else None
     factory = Factory(content, recipe, engine_of(content, recipe, asd))
     kept = factory.kept_channels if array == "series" else recipe.channels
-    return Fresh(factory, array, str(dataset[array].dtype), [kept.index(name) for name in names])
+    return Fresh(factory, array, str(dataset[array].array.dtype), [kept.index(name) for name in names])
 
 
 def check_recipe(dataset: Dataset, named: str) -> None:

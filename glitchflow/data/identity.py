@@ -26,6 +26,10 @@ def _recipe(dataset: Dataset) -> dict[str, Any]:
     config = dict(dataset.attributes["config"])
     if "simulate" in config:
         config["simulate"] = {k: v for k, v in config["simulate"].items() if k != "events"}
+    if (
+        config.get("store", {}).get("qplot") == "float32"
+    ):  # as in stores that were made before there was that key
+        config["store"] = {k: v for k, v in config["store"].items() if k != "qplot"}
     return config
 
 

@@ -1,7 +1,7 @@
-"""How long a training will take, from steps of its network itself on made numbers: modelled, and said so.
+"""How long a training on CPUs will take, from steps of its network itself on made numbers: modelled, and said so.
 
 What readers wait for, the exchange of gradients and what a training starts from are not counted; events that are drawn
-anew are, since they are made beside the steps by the same cores.
+anew are, as long as one of a dataset takes, which is the most: they are made beside the steps by the same cores.
 """
 
 import time
@@ -25,8 +25,7 @@ class Planned:
     model: dict[str, Any]
     given: tuple[int, ...]  # the shape of what the network sees of an event
     share: int  # events of a worker's step
-    half: bool  # whether with bfloat16
-    accumulate: int
+    precision: str
     workers: int
     epochs: int
     steps: int  # batches of an epoch
@@ -54,8 +53,7 @@ def planned(experiment: Experiment, events: int, needs: Needs) -> Planned:
         model,
         needs.given,
         -(-loader.batch // train.workers),
-        in_halves(train.precision),
-        train.accumulate,
+        train.precision,
         train.workers,
         train.epochs,
         (loader.fresh or learned) // loader.batch,
@@ -65,11 +63,15 @@ def planned(experiment: Experiment, events: int, needs: Needs) -> Planned:
 
 
 def timed(training: Planned, seconds: float) -> Pace:
-    """Steps, and looks at events, for so long; each once before, uncounted."""
+    """Steps, and looks at events, for so long."""
     network = kinds.build_network(training.model, training.given[0], training.given[1:])
     optimizer = torch.optim.AdamW(network.parameters())
-    inputs = torch.randn(training.share, *training.given)
-    low = torch.autocast("cpu", torch.bfloat16, enabled=training.half)
+    made_of = (
+        torch.zeros if kinds.of(training.model["name"]).draws else torch.randn
+    )  # 0 is a family, noise is none
+    dtype = torch.float64 if training.precision == "float64" else torch.float32
+    network, inputs = network.to(dtype), made_of(training.share, *training.given, dtype=dtype)
+    low = torch.autocast("cpu", torch.bfloat16, enabled=in_halves(training.precision))
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -84,17 +86,22 @@ def timed(training: Planned, seconds: float) -> Pace:
         with low:
             network(inputs)
 
-    return Pace(_each(step, seconds / 2), _each(look, seconds / 2) / training.share)
+    taken = _each(step, seconds / 2)
+    network.eval()
+    return Pace(taken, _each(look, seconds / 2) / training.share)
 
 
 def _each(work: Callable[[], object], seconds: float) -> float:
-    """What a piece of work takes, s: the mean of as many as are done in a time, after one."""
+    """What a piece of work takes, s: the mean of as many as are done in a time, after one; that one, if it took so long
+    by itself."""
+    started = time.perf_counter()
     work()
+    first = time.perf_counter() - started
     count, started = 0, time.perf_counter()
-    while not count or time.perf_counter() - started < seconds:
+    while first < seconds and (took := time.perf_counter() - started) < seconds:
         work()
         count += 1
-    return (time.perf_counter() - started) / count
+    return took / count if count else first
 
 
 def hours(training: Planned, pace: Pace, drawn: float) -> float:

@@ -11,8 +11,8 @@ from statistics import mean
 
 import numpy as np
 
-from glitchflow.cluster import available_cpus
-from glitchflow.config import Experiment, Store
+from glitchflow.cluster import available_cpus, one_session
+from glitchflow.config import Cluster, Experiment, Store
 from glitchflow.data.build import MIB, Job, on_every_cpu
 from glitchflow.data.content import Content, Source, content_of
 from glitchflow.data.generate import fixed_arrays, store_arrays
@@ -103,12 +103,10 @@ def plan(
     if kinds.of(experiment.model.name).array in size.shape.arrays:
         needs = needs_of(experiment, content, size.events, size.channels)
         training = planned(experiment, size.events, needs)
-    first, worker = next(iter(tasks.values())), processes.get(WORKER)
-    memory = max(first.total, worker.total if worker else 0)
-    found = on_every_cpu(Job(partial(_timed, content, training), "calibration", memory), experiment.cluster)
-    seconds = mean(one for one, _ in found)  # of a core, all of them at work
-    paces = [pace for _, pace in found if pace]
-    pace = Pace(mean(one.step for one in paces), mean(one.event for one in paces)) if paces else None
+    job = Job(partial(_time_events, content), "calibration", next(iter(tasks.values())).total)
+    with one_session():
+        seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
+        pace = _pace(training, processes[WORKER].total, experiment.cluster) if training else None
     kept = on_the_disk(experiment, content)
     return Plan(size, seconds, nodes, cores or available_cpus(), tasks, processes, kept, training, pace)
 
@@ -144,10 +142,16 @@ def count_files(layout: Layout, arrays: Mapping[str, Array], fixed: list[int]) -
     return files + sum(3 + axes for axes in fixed)
 
 
-def _timed(content: Content, training: Planned | None, part: int) -> tuple[float, Pace | None]:
-    """Seconds of an event, and what a step takes of a training; part 0 only warms up."""
-    seconds = SECONDS if part else 0
-    return _time_events(content, part), timed(training, seconds) if training else None
+def _pace(training: Planned, memory: int, cluster: Cluster) -> Pace:
+    """What a step takes of a training, and a look at an event, with all cores at work."""
+    job = Job(partial(_time_steps, training), "calibration", memory, smaller="loader.batch")
+    paces = on_every_cpu(job, cluster)
+    return Pace(mean(one.step for one in paces), mean(one.event for one in paces))
+
+
+def _time_steps(training: Planned, part: int) -> Pace:
+    """What a step takes; part 0 only imports."""
+    return timed(training, SECONDS) if part else Pace(0, 0)
 
 
 def _time_events(content: Content, part: int) -> float:
@@ -193,8 +197,8 @@ def _trained(training: Planned, pace: Pace, drawn: float) -> list[str]:
     took = _duration(hours(training, pace, drawn))
     return [
         f"train, modelled: {took} for {training.epochs} epochs of {training.steps} steps, by {training.workers}"
-        f" worker(s) of a core each: {pace.step * 1e3:.0f} ms a step of {training.share} events"
-        + (", and those drawn anew" if training.fresh else "")
+        f" worker(s) on CPUs, a thread each: {pace.step * 1e3:.0f} ms a step of {training.share} events"
+        + (f", and {drawn * 1e3:.0f} ms at most for each that is drawn anew" if training.fresh else "")
         + "; without its start and what workers wait for",
         f"infer, modelled: {pace.event * 1e3:.1f} ms of a core an event for the network alone",
     ]

@@ -22,7 +22,14 @@ def needs_of(experiment: Experiment):
 COHERENT = {"name": "coherent", "width": 4, "options": {"experts": 2, "sensors": 1}}
 
 
-CASES = [{}, {"model": COHERENT}, {"loader": {"fresh": 40}}, {"loader": {"subset": {"train": 17}}}]
+CASES = [
+    {},
+    {"model": COHERENT},
+    {"model": {"name": "flow", "width": 8, "options": {}}},
+    {"train": {"precision": "float64"}},
+    {"loader": {"fresh": 40}},
+    {"loader": {"subset": {"train": 17}}},
+]
 
 
 @pytest.mark.parametrize("changes", CASES)
@@ -45,21 +52,21 @@ def test_steps_are_the_loaders(trained_run, changes):
 
 
 def test_hours_are_the_sum():
-    training = Planned({}, (1,), 8, False, 1, 4, 3, 100, 80, fresh=False)
+    training = Planned({}, (1,), 8, "float32", 4, 3, 100, 80, fresh=False)
     pace = Pace(step=0.5, event=0.1)
     assert hours(training, pace, 1.0) == pytest.approx(3 * (100 * 0.5 + 20 * 0.1) / 3600)
-    anew = Planned({}, (1,), 8, False, 1, 4, 3, 100, 80, fresh=True)
+    anew = Planned({}, (1,), 8, "float32", 4, 3, 100, 80, fresh=True)
     assert hours(anew, pace, 0.25) == pytest.approx(3 * (100 * (0.5 + 8 * 0.25) + 20 * 0.1) / 3600)
 
 
 def test_it_is_said_to_be_modelled(tmp_path):
-    training = Planned({}, (1,), 8, False, 1, 4, 3, 100, 80, fresh=True)
+    training = Planned({}, (1,), 8, "float32", 4, 3, 100, 80, fresh=True)
     tasks = {"generate": Memory({"all": 2**20})}
     size = Size(1000, 10, 10**6, 20, None, [])
     found = Plan(size, 0.25, 1, 4, tasks, training=training, pace=Pace(0.5, 0.1))
     lines = describe(small(tmp_path).store, found).splitlines()
     assert lines[3:5] == [
-        "train, modelled: 12.6 min for 3 epochs of 100 steps, by 4 worker(s) of a core each: 500 ms a step of 8 events,"
-        " and those drawn anew; without its start and what workers wait for",
+        "train, modelled: 12.6 min for 3 epochs of 100 steps, by 4 worker(s) on CPUs, a thread each: 500 ms a step of 8"
+        " events, and 250 ms at most for each that is drawn anew; without its start and what workers wait for",
         "infer, modelled: 100.0 ms of a core an event for the network alone",
     ]

@@ -1,13 +1,16 @@
 """Energies as float16: of which size, how near, and the same wherever they are read."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import zarr
 from helpers import damage_of, shares, small
 
+from glitchflow.data.fresh import fresh
 from glitchflow.data.generate import generate
+from glitchflow.data.identity import identity, recipe
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import loudness
 from glitchflow.data.store.dataset import open_store
@@ -86,6 +89,26 @@ def test_a_copy_on_a_local_disk_keeps_what_the_store_keeps(stored, tmp_path, cap
     capsys.readouterr()
     np.testing.assert_array_equal(local_copy(half, tmp_path)[3:70], half["qplot"][3:70])
     assert capsys.readouterr().err == "", "the copy that is there is taken"
+
+
+def test_events_drawn_anew_are_as_the_store_would_keep_them(stored):
+    whole, half = stored
+    drawn = [fresh(dataset, "qplot", whole.channels)[slice(200, 202), []] for dataset in stored]
+    np.testing.assert_array_equal(drawn[1], unpacked(packed(drawn[0], "float16")))
+    assert drawn[1].dtype == np.float32
+    again = fresh(half, "qplot", half.channels)[slice(0, 2), []]
+    np.testing.assert_array_equal(again, half["qplot"][:2])
+
+
+def test_a_store_of_before_is_the_same_dataset(stored):
+    """Which has no `qplot` in its `store`: extended, it is given one."""
+    whole, half = stored
+    store = {k: v for k, v in whole.attributes["config"]["store"].items() if k != "qplot"}
+    older = replace(
+        whole, attributes=whole.attributes | {"config": whole.attributes["config"] | {"store": store}}
+    )
+    assert identity(older) == identity(whole)
+    assert recipe(older) == recipe(whole) != recipe(half)
 
 
 def test_what_is_flipped_is_told(stored, tmp_path):
