@@ -4,7 +4,7 @@
     /hour.png      the last hour
     /glitch.png    one of the last glitches, by the GPS time of its peak: /glitch.png?1400000000.03125
 
-Each is there with `&dark` too, for the dark page.
+Each is there in the dark page's colours too: /hour.png?1400000000&dark, whatever the number.
 
 Pictures are drawn by the thread that answers, when they are asked for, and kept: a glitch is drawn once, an hour
 every ten seconds at most, however many look.

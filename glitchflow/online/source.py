@@ -58,6 +58,7 @@ class Inbox:
     holds: dict[str, set[str]] = field(default_factory=dict)  # by description, what its last file has
     unknown: list[str] = field(default_factory=list)  # channels that no file had, and nobody was told so
     due: float = math.inf  # monotonic time by which the next second of strain should be there
+    last: int = 0  # the last second of strain
     late: int = 0  # files that came when their time was over
     damaged: int = 0  # files that were given up
     begun: bool = False  # whether it was looked into before: what lay there already is not late
@@ -151,13 +152,27 @@ def take(inbox: Inbox, gps: int, now: float) -> Second | None:
     return Second(gps, found, dict.fromkeys(sorted(lacking), why))
 
 
-def heard(inbox: Inbox, now: float, gps: int | None = None) -> None:
-    """Note that the strain of a second is there, or, at the beginning, that it is waited for from now on.
+def awaited(inbox: Inbox, now: float) -> None:
+    """Note, at the beginning, that strain is waited for from now on, in files as long as those that are there."""
+    try:
+        long = max((piece.stop - piece.start for piece in listed(inbox.directory)), default=0)
+    except OSError:  # it cannot be listed just now
+        long = 0
+    inbox.due = now + long + max(inbox.wait, SILENT)
+
+
+def heard(inbox: Inbox, strain: str, now: float, gps: int) -> None:
+    """Note that the strain of a second is there.
 
     The next one is due with the next file, of the same length, which may be late by `wait`, and by `SILENT` anyway.
     """
-    long = [piece.stop - piece.start for piece in inbox.seen if gps and piece.start <= gps < piece.stop]
-    inbox.due = now + min(long, default=0) + max(inbox.wait, SILENT)
+    long = (piece.stop - piece.start for piece in inbox.seen if holds(inbox, piece, strain, gps))
+    inbox.due, inbox.last = now + max(long, default=0) + max(inbox.wait, SILENT), gps
+
+
+def holds(inbox: Inbox, piece: Piece, name: str, gps: int) -> bool:
+    """Say whether a file is of the kind that has had a channel, and of a second."""
+    return piece.start <= gps < piece.stop and described(piece) == inbox.homes.get(name)
 
 
 def _awaited(inbox: Inbox, name: str, whole: set[str]) -> bool:

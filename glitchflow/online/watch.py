@@ -25,7 +25,7 @@ from glitchflow.online.line import Cleaned, Line, Memory, advance, start
 from glitchflow.online.monitor import Monitor, served
 from glitchflow.online.shadow import Understudy
 from glitchflow.online.sink import Outbox
-from glitchflow.online.source import Inbox, Second, heard, listed, look, oldest, take
+from glitchflow.online.source import Inbox, Second, awaited, heard, holds, listed, look, oldest, take
 from glitchflow.online.twins import Twin, open_twin
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
@@ -64,11 +64,12 @@ def watch(experiment: Experiment) -> Path:
 
     if not Path(settings.source).is_dir() or not settings.source:
         raise InputError(f"online.source = {settings.source}: no such directory")
+    checkpoint.find(checkpoints, experiment.infer.checkpoint, uri)
+    objects.make_directory(directory)
     with contextlib.ExitStack() as kept:
+        still_mine, stop = kept.enter_context(lease.hold(directory)), kept.enter_context(ended())
         kept.enter_context(served(monitor := Monitor(), settings.port))  # a twin takes seconds to open
         twin = opens(experiment.infer.checkpoint)
-        objects.make_directory(directory)
-        still_mine, stop = kept.enter_context(lease.hold(directory)), kept.enter_context(ended())
         copy = twins.copy_of(directory, sink.asked(directory))
         if copy.exists() and copy != twins.copy_of(directory, twin.digest):
             twin = opens(str(copy))
@@ -100,7 +101,7 @@ def follow(
     left = sink.recover(post.outbox)
     memory, log, told, written = left.memory, left.log, "", left.written
     place = memory.second if memory else written
-    heard(post.inbox, clock())
+    awaited(post.inbox, clock())
     while not stop.is_set():
         post.monitor.turned = time.monotonic()
         look(post.inbox, place, now := clock())
@@ -170,15 +171,20 @@ def _silent(post: Post, second: Second | None, place: int, now: float) -> None:
     """Say once that the source brings no strain any more, or again, and which channels no file has."""
     inbox, monitor = post.inbox, post.monitor
     if inbox.unknown and inbox.holds:
-        say(_unknown(post))
+        there = set().union(*inbox.holds.values())
+        inbox.unknown = [name for name in inbox.unknown if inbox.channels[name] not in there]
+        if inbox.unknown:
+            say(_unknown(post))
         inbox.unknown.clear()
     if second and post.line.strain in second.found:
-        heard(inbox, now, second.gps)
+        heard(inbox, post.line.strain, now, second.gps)
         if monitor.source:
             say(f"{inbox.directory}: GPS {second.gps} has {post.line.strain} again")
             monitor.source = ""
     elif now > inbox.due and not monitor.source:
-        since = f"from GPS {place} on" if place else "yet"
+        if any(holds(inbox, piece, post.line.strain, place) for piece in inbox.seen):
+            return  # it is there, and others are waited for
+        since = f"from GPS {inbox.last + 1} on" if inbox.last else "yet"
         monitor.source = f"{inbox.directory}: no {post.line.strain} has come {since}; waiting for it"
         say(monitor.source)
 
@@ -231,10 +237,9 @@ def _begins(twin: Twin, source: str) -> None:
     if twin.line.chance is None:
         say(f"p(glitch) is not a number: {twin.path} was not calibrated; `glitchflow evaluate` does that")
     say(f"{twin.path}: twin {twin.number}, follows {source}")
-    if not any(listed(Path(source))):
-        say(
-            f"{source}: holds no file yet that is named as S-DESCRIPTION-GPS-SECONDS.gwf or .h5; waiting for one"
-        )
+    with contextlib.suppress(OSError):  # it cannot be listed just now: the loop looks again
+        if not any(listed(Path(source))):
+            say(f"{source}: holds no file yet named as S-DESCRIPTION-GPS-SECONDS.gwf or .h5; waiting for one")
 
 
 # -- who is asked ----------------------------------------------------------------------------------------------------

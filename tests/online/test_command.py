@@ -132,9 +132,7 @@ def test_an_empty_source_is_said(config, frames, monkeypatch):
     monkeypatch.setattr(watch, "follow", lambda *_: None)
     done = run_here("watch", config)
     assert done.returncode == 0
-    said = (
-        f"{frames}: holds no file yet that is named as S-DESCRIPTION-GPS-SECONDS.gwf or .h5; waiting for one"
-    )
+    said = f"{frames}: holds no file yet named as S-DESCRIPTION-GPS-SECONDS.gwf or .h5; waiting for one"
     assert done.stderr.splitlines()[-1] == said
 
 

@@ -118,15 +118,34 @@ def test_a_source_that_falls_silent_is_not_well_until_it_brings_strain_again(pos
 
 
 def test_a_source_that_never_brought_strain_is_not_well(post, frames, port, capsys):
-    one, stop = post(), Patience(32)
+    one, stop = post(), Patience(36)
     for k in range(3):
         put(frames, START + k, ["FAST", "SLOW"])
     with served(one.monitor, port):
         follow(one, stop, clock=lambda: stop.now)
         assert got(port, "/healthz")[0] == 503
-        said = f"{frames}: no S has come from GPS {START + 3} on; waiting for it"
+        said = f"{frames}: no S has come yet; waiting for it"
         assert f'<p class="unwell" role="status">{said}</p>' in got(port, "/")[1]
     assert capsys.readouterr().err.count(said) == 1
+
+
+def test_what_only_a_damaged_file_lacks_is_no_channel_that_no_file_has(post, frames, capsys):
+    put(frames, START)
+    (broken,) = frames.iterdir()
+    broken.write_bytes(broken.read_bytes()[:1000])
+    one = post()
+
+    class Later(Patience):
+        def wait(self, timeout: float) -> bool:
+            if self.now == 3:
+                put(frames, START + 1)
+            return super().wait(timeout)
+
+    stop = Later(25)
+    follow(one, stop, clock=lambda: stop.now)
+    told = capsys.readouterr().err
+    assert str(broken) in told or "no S" in told, "it was met"
+    assert "ingest.channels" not in told
 
 
 def test_a_port_that_is_taken_is_said(port):
