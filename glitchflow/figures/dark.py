@@ -20,4 +20,5 @@ def darken(figure: Figure) -> None:
         for spine in axes.spines.values():
             spine.set_edgecolor(INK)
     for one in figure.findobj(lambda artist: isinstance(artist, Line2D | Text)):
-        one.set_color(TONES.get(to_hex(one.get_color()), one.get_color()))  # type: ignore[attr-defined]
+        if (colour := one.get_color()) != "none":  # type: ignore[attr-defined]
+            one.set_color(TONES.get(to_hex(colour), colour))  # type: ignore[attr-defined]

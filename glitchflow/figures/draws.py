@@ -71,5 +71,6 @@ def side_by_side(
             )
             axis.set_title(f"{name}, {words}", loc="left", fontsize=9)
             scale_of_one(axis, images, frequency, time)
-    energy_bar(figure, shown, axes, np.inf, shrink=1 / rows)
+    loudest = max(images.max(initial=0) for sides in families.values() for images in sides)
+    energy_bar(figure, shown, axes, loudest, shrink=1 / rows)
     return figure
