@@ -77,7 +77,8 @@ def join(address: str) -> None:
         web = address.startswith(("http://", "https://"))
         of = ", where http:// is its dashboard, which `glitchflow submit` takes" if web else ""
         raise InputError(
-            f"cluster.address (or RAY_ADDRESS) = {address}: a stage joins a Ray at HOST:PORT of its head, as 127.0.0.1:6379{of}"
+            f"cluster.address (or RAY_ADDRESS) = {address}: a stage joins a Ray at HOST:PORT of its head, as"
+            f" 127.0.0.1:6379{of}"
         )
     try:
         knock(address)

@@ -214,7 +214,10 @@ def test_an_address_where_nobody_answers(address):
     ],
 )
 def test_an_address_of_another_form_is_told_which_one_is_meant(address, more):
-    said = f"cluster.address (or RAY_ADDRESS) = {address}: a stage joins a Ray at HOST:PORT of its head, as 127.0.0.1:6379{more}"
+    said = (
+        f"cluster.address (or RAY_ADDRESS) = {address}: a stage joins a Ray at HOST:PORT of its head, as"
+        f" 127.0.0.1:6379{more}"
+    )
     with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
         ray_join.join(address)
 
