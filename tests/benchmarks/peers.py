@@ -169,12 +169,14 @@ def filtered(
     return replace(found, columns=fast), few, about
 
 
-def subtraction(home: Home, task: str, store: str, witnesses: str) -> list[challenge.Record]:
-    """Records of the filters: all but the slow one over the test split, and all over the few events that it did."""
+def subtraction(
+    home: Home, task: str, store: str, witnesses: str, filters: Mapping[str, Filter]
+) -> list[challenge.Record]:
+    """Records of filters: all but the slow one over the test split, and all over the few events that it did."""
     dataset, settings = open_store(store), Evaluate()
     basis = basis_of(dataset, Loader(witnesses=witnesses or []))
-    found, few, about = filtered(home, FILTERS, dataset, basis, settings, {})
-    fast = {name: one for name, one in about.items() if not FILTERS[name].few}
+    found, few, about = filtered(home, filters, dataset, basis, settings, {})
+    fast = {name: one for name, one in about.items() if not filters[name].few}
     return [record(task, dataset, found, fast), record(f"{task}, {FEW} events", dataset, few, about)]
 
 
@@ -192,13 +194,15 @@ def main() -> int:
     parser.add_argument(
         "--witnesses", default="", help="a file that scan wrote: what franc is handed of --store"
     )
+    parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS), help="those of franc")
     parser.add_argument("--stretch", help="the dataset of configs/stretch.yaml, for hveto")
     arguments = parser.parse_args()
     path = arguments.workdir.resolve()
     path.mkdir(parents=True, exist_ok=True)
     home = Home(path, (arguments.environments or path / "environments").resolve())
+    filters = {name: FILTERS[name] for name in arguments.filters}
     work = {
-        "franc": lambda: subtraction(home, arguments.task, arguments.store, arguments.witnesses),
+        "franc": lambda: subtraction(home, arguments.task, arguments.store, arguments.witnesses, filters),
         "gw-nomad": lambda: peers_nomad.records(home),
         "hveto": lambda: peers_hveto.records(home, arguments.stretch),
     }
