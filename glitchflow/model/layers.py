@@ -64,6 +64,16 @@ def at_least_one(**numbers: int) -> None:
             raise ValueError(f"{name}={number}: must be at least 1")
 
 
+def drop(share: float) -> nn.Dropout2d:
+    """Silences whole features of an event, each with this probability, in training alone (Tompson et al. 2015, CVPR).
+
+    Raises ValueError for a share outside 0..1.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"dropout={share}: must lie in 0..1, and below 1")
+    return nn.Dropout2d(share)
+
+
 def normalisation(norm: str, channels: int) -> nn.GroupNorm:
     """Builds group or instance normalisation over one event: never over a batch, whose make-up depends on the rank.
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glitchflow.model.layers import initialise
+from glitchflow.model.layers import drop, initialise
 from glitchflow.model.unet import check_size
 
 HEADS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "linear": nn.Identity}
@@ -36,12 +36,10 @@ class Stack(nn.Module):
             raise ValueError(f"kernel_size={kernel_size}: must be odd, so that an image keeps its size")
         if head not in HEADS:
             raise ValueError(f"head={head!r}: allowed are {', '.join(HEADS)}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout}: must lie in 0..1, and below 1")
         sizes = [witnesses, *widths, 1]
         pairs = pairwise(sizes)
         self.layers = nn.ModuleList(nn.Conv2d(a, b, kernel_size, padding=kernel_size // 2) for a, b in pairs)
-        self.dropout, self.head = nn.Dropout2d(dropout), HEADS[head]()
+        self.dropout, self.head = drop(dropout), HEADS[head]()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map witnesses to the strain."""

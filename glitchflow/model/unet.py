@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glitchflow.model.layers import Residual, at_least_one, convolve, lift
+from glitchflow.model.layers import Residual, at_least_one, convolve, drop, lift
 
 # An attention gate looks at no more than 8 x 8 regions of the image below it: each pixel of the skip is compared with
 # every one of them, which is 64 scores a pixel; all pixels with all would be 16 million an event at 64 x 64
@@ -68,10 +68,11 @@ class UNet(nn.Module):
     Ronneberger et al. 2015, arXiv:1505.04597. Each level has two 3x3 convolutions going down; going up, the coarse
     features are enlarged by a 1x1 convolution and nearest-neighbour, joined to the skip and convolved. At full size
     nothing is normalised, so that an event's absolute loudness reaches the output. `attention=True` makes every level
-    a residual block and puts a `Gate` on every skip.
+    a residual block and puts a `Gate` on every skip. In training `dropout` is the share of the coarsest features that
+    an event goes without.
 
     Raises ValueError for no witness, a size that is not a multiple of 2**depth (and at least twice that),
-    a width or depth below 1, an unknown norm.
+    a width or depth below 1, a dropout outside 0..1, an unknown norm.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class UNet(nn.Module):
         norm: str = "group",
         coordinates: bool = True,
         attention: bool = False,
+        dropout: float = 0.0,
     ):
         super().__init__()
         at_least_one(width=width, depth=depth)
@@ -92,6 +94,7 @@ class UNet(nn.Module):
         norms = [None] + [norm] * depth
         inputs = [channels, *sizes]
         self.down = nn.ModuleList(self.level(*level, attention) for level in zip(inputs, sizes, norms))
+        self.dropout = drop(dropout)
         self.enlarge = nn.ModuleList(nn.Conv2d(2 * size, size, 1) for size in sizes[:-1])
         self.gates = nn.ModuleList(Gate(size) for size in sizes[:-1] if attention)
         self.up = nn.ModuleList(convolve(2 * size, size, n) for size, n in zip(sizes[:-1], norms))
@@ -111,6 +114,7 @@ class UNet(nn.Module):
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)
             skips.append(x)
+        x = self.dropout(x)
         for level in reversed(range(len(self.up))):
             coarse = F.interpolate(self.enlarge[level](x), scale_factor=2.0, mode="nearest")
             skip = self.gates[level](skips[level], x) if self.gates else skips[level]

@@ -3,8 +3,9 @@
 Makes 900 events of configs/coherent.yaml with four witnesses more, of which two share noise with the strain (broadband
 in 12-50 Hz, lines at 60 and 180 Hz), trains a small twin for three epochs, and prints, as markdown, the ASD of quiet
 test events after over before in bands and lines: of Wiener filters fitted to quiet train events and to the middle of
-all, of the twin before any step and after, and of the truth. What is there already is kept. Ends with status 1 where
-the trained twin is more than a tenth above the quiet filter in any band.
+all, of the twin before any step and after, and of the truth; and the range at which a binary of neutron stars is
+seen. What is there already is kept. Ends with status 1 where the trained twin is more than a tenth above the quiet
+filter in any band. With `--run RUN --store STORE` a twin that is trained already is measured so.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gwpy.astro import sensemon_range
+from gwpy.frequencyseries import FrequencySeries
 from numpy.typing import NDArray
 
 from glitchflow.data.store.dataset import Dataset, open_store
-from glitchflow.score.shared import shared
+from glitchflow.score.shared import inspiral_range, shared
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.signal.wiener import Wiener, cross_spectra, fit_wiener
 from glitchflow.train import checkpoint
@@ -92,22 +95,37 @@ def removed(dataset: Dataset, home: Path) -> tuple[Front, NDArray, dict[str, NDA
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/shared_noise"))
-    home = parser.parse_args().workdir.resolve()
-    run("generate", home)
-    run("train", home)
-    front, strain, found = removed(open_store(home / "dataset.zarr"), home)
+    parser.add_argument("--run", type=Path, help="the working directory of a training that is there")
+    parser.add_argument("--store", type=Path, help="and its dataset")
+    given = parser.parse_args()
+    home = given.run or given.workdir.resolve()
+    if not given.run:
+        run("generate", home)
+        run("train", home)
+    dataset = open_store(given.store or home / "dataset.zarr")
+    front, strain, found = removed(dataset, home)
 
     def white(series: NDArray) -> NDArray:
         centre, half = series.shape[-1] // 2, round(JUDGED / 2 * front.rate)
         return front.strain(torch.from_numpy(series)).numpy()[:, centre - half : centre + half]
 
     before = white(strain)
-    print("| ASD after / before | " + " | ".join(BANDS) + " |" + "\n|" + "---|" * (1 + len(BANDS)))
+    frequency = np.fft.rfftfreq(before.shape[1], 1 / front.rate)
+    asd = np.interp(frequency, dataset["asd_frequency"][:], dataset["asd"][0])
+    megaparsecs = sensemon_range(
+        FrequencySeries(asd**2, frequencies=frequency, unit="strain2/Hz"), fmin=front.band[0]
+    )
+    print(f"{len(before)} quiet events of {JUDGED:g} s; range before {megaparsecs.value:.1f} Mpc\n")
+    print(
+        "| ASD after / before | " + " | ".join((*BANDS, "range")) + " |" + "\n|" + "---|" * (2 + len(BANDS))
+    )
     ratios = {}
     for name, series in found.items():
-        bands = shared(before, before - white(series), front.rate, BANDS, Bootstrap(1, 200))
+        after = before - white(series)
+        bands = shared(before, after, front.rate, BANDS, Bootstrap(1, 200))
+        distance = inspiral_range(before, after, front.rate, front.band, asd, Bootstrap(1, 200))
         ratios[name] = np.array([one.value for one in bands.values()])
-        cells = (f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in bands.values())
+        cells = (f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in (*bands.values(), distance))
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     return int((ratios["the trained twin"] > TENTH * ratios["Wiener, of quiet train events"]).any())
 

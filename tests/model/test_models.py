@@ -232,6 +232,15 @@ def test_gate_looks_at_a_bounded_number_of_regions(size, monkeypatch):
     assert seen[0] <= 64
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_is_there_in_training_alone(name):
+    network, without = (build(name, 2, (16, 16), dropout=share) for share in (0.5, 0.0))
+    x = torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    assert not torch.equal(network.train()(x), network(x))
+    assert torch.equal(network.eval()(x), without(x))
+
+
 def test_normalisation_groups_divide_any_width():
     assert [normalisation("group", c).num_groups for c in (1, 5, 7, 16, 22, 48)] == [1, 5, 7, 8, 2, 8]
     assert normalisation("instance", 12).num_groups == 12

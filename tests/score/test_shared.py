@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glitchflow.score.shared import shared
+from glitchflow.score.shared import inspiral_range, shared
 from glitchflow.score.statistics import Bootstrap
 
 RATE, INTERVAL = 128.0, Bootstrap(0, 200)
@@ -49,3 +49,37 @@ def test_without_a_frequency_or_a_block_there_is_no_value(noise):
     assert np.isnan(shared(noise[:0], noise[:0], RATE, BANDS, INTERVAL)["10-20"].value)
     with pytest.raises(ValueError, match=r"alike before and after: \(30, 512\), \(29, 512\)"):
         shared(noise, noise[1:], RATE, BANDS, INTERVAL)
+
+
+def test_inspiral_range_is_that_of_gwpy():
+    """Of white noise under a curve, of which a third of the amplitude goes between 10 and 60 Hz."""
+    from gwpy.astro import sensemon_range
+    from gwpy.frequencyseries import FrequencySeries
+
+    rate, band = 512.0, (10.0, 60.0)
+    white = np.random.default_rng(3).normal(size=(40, 1024))
+    spectrum, frequency = np.fft.rfft(white), np.fft.rfftfreq(1024, 1 / rate)
+    left = np.fft.irfft(np.where((frequency > 5) & (frequency < 70), 2 / 3, 1) * spectrum)
+    asd = 1e-23 * (1 + (40 / np.maximum(frequency, 8)) ** 4)
+    found = inspiral_range(white, left, rate, band, asd, INTERVAL)
+
+    def megaparsecs(asd):
+        psd = FrequencySeries(asd**2, frequencies=frequency, unit="strain2/Hz")
+        return sensemon_range(psd, fmin=band[0], fmax=rate / 2).value
+
+    inside = (frequency >= band[0]) & (frequency <= band[1])
+    assert found.value == pytest.approx(
+        megaparsecs(np.where(inside, 2 / 3, 1) * asd) / megaparsecs(asd), rel=0.01
+    )
+    assert found.low <= found.value <= found.high
+    same = inspiral_range(white, white, rate, band, asd, INTERVAL)
+    assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1))
+
+
+def test_inspiral_range_of_nothing_and_of_what_does_not_fit(noise):
+    asd, band = np.ones(257), (10.0, 60.0)
+    assert np.isnan(inspiral_range(noise[:0], noise[:0], RATE, band, asd, INTERVAL).value)
+    with pytest.raises(
+        ValueError, match=r"\(30, 512\) and \(30, 512\), and an ASD \(3,\), do not fit each other"
+    ):
+        inspiral_range(noise, noise, RATE, band, asd[:3], INTERVAL)
