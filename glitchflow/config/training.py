@@ -1,8 +1,8 @@
 """What is learned: the loader, the network, its training, sweeps, and where a copy of their metrics goes."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from glitchflow.config.base import Every, File, Names, Section, Url, key
 
@@ -185,7 +185,20 @@ class Tune(Section):
             "what is compared, the lowest (iou: the highest); auto: validation_nll of images, else validation_loss",
         )
     )
+    cost: Literal["none", "seconds_per_event"] = key(
+        "none",
+        "optuna: what is to be low as well, so that it searches the front of both; with scheduler none",
+    )
     scheduler: Literal["asha", "none"] = key("asha", "asha stops trials that fall behind the others")
     patience: int = key(1, "asha: epochs before a trial may be stopped", gt=0)
     reduction: int = key(3, "asha: one in so many goes on past a rung; rungs grow by this factor", gt=1)
     concurrent: int | None = key(None, "trials at the same time; null: as many as the cluster holds", gt=0)
+
+    @model_validator(mode="after")
+    def _two_at_once(self) -> Self:
+        if self.cost != "none" and (self.search != "optuna" or self.scheduler != "none"):
+            raise ValueError(
+                f"cost = {self.cost}: takes search=optuna and scheduler=none, which compares no trial by one number;"
+                " the front of what any search has tried is in trials.csv"
+            )
+        return self

@@ -1,4 +1,4 @@
-"""The trials of a sweep: the metric of each after each epoch, and its best against each key of the space."""
+"""The trials of a sweep: the metric of each after each epoch, and its best against time and each key of the space."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,24 +22,27 @@ class Trial:
     score: float | None  # the best of them
     epoch: int  # after which it was reached, from 1
     samples_per_second: float
+    front: bool = False  # no other trial is as good and as fast, and better in one of these
 
 
 @drawn
 def draw_trials(trials: list[Trial], metric: str) -> Figure:
-    """The metric of each trial after each epoch, and its best against each key of the space."""
+    """The metric of each trial after each epoch, and its best against time and each key of the space."""
     scored = [trial for trial in trials if trial.score is not None]
     keys = sorted({key for trial in scored for key in trial.values})
-    columns = min(3, 1 + len(keys))
-    rows = -(-(1 + len(keys)) // columns)
+    panels = 2 + len(keys)
+    columns = min(3, panels)
+    rows = -(-panels // columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes[len(keys) + 1 :]:
+    for axis in axes[panels:]:
         axis.remove()
     for axis in axes:
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     _curves(axes[0], scored, metric)
-    for axis, key in zip(axes[1:], keys):
+    _front(axes[1], scored)
+    for axis, key in zip(axes[2:], keys):
         _against(axis, scored, key)
     axes[0].set_ylabel(metric.replace("_", " "))
     return figure
@@ -59,6 +62,32 @@ def _curves(axis: Axes, trials: list[Trial], metric: str) -> None:
         axis.plot([], [], "x", color=COLOURS[1], label="stopped early")
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _front(axis: Axes, trials: list[Trial]) -> None:
+    """Best score against the time that an event takes, and the trials that no other beats in both."""
+    timed = [trial for trial in trials if trial.samples_per_second > 0]
+    milliseconds = {trial.name: 1000 / trial.samples_per_second for trial in timed}
+    best = sorted((trial for trial in timed if trial.front), key=lambda trial: milliseconds[trial.name])
+    others = [trial for trial in timed if not trial.front]
+    axis.plot(
+        [milliseconds[trial.name] for trial in others],
+        [trial.score for trial in others],  # type: ignore[arg-type]
+        "o",
+        color="#999999",
+        markersize=5,
+    )
+    axis.plot(
+        [milliseconds[trial.name] for trial in best],
+        [trial.score for trial in best],  # type: ignore[arg-type]
+        "o-",
+        color=COLOURS[0],
+        markersize=6,
+        linewidth=1.0,
+        label="no other is better in both",
+    )
+    axis.set_xlabel("training time an event [ms]")
     axis.legend(frameon=False, fontsize=8)
 
 

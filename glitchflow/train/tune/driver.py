@@ -20,7 +20,7 @@ from glitchflow.progress import say
 from glitchflow.train.fit import launch
 from glitchflow.train.stopping import POLL, flag_is_up, in_thread, raise_flag
 from glitchflow.train.tracking import read_metrics
-from glitchflow.train.tune.trials import Work, values_of
+from glitchflow.train.tune.trials import COST, Work, seconds_per_event, values_of
 
 REASON = 300  # characters of what a failed trial says of it
 
@@ -51,7 +51,8 @@ class Driver(tune.Trainable):
             if len(lines) > self.told:
                 self.told += 1
                 last = self.told >= self.training.train.epochs
-                return {**lines[self.told - 1], "before": self.workers is None, "done": last}
+                told = {**lines[self.told - 1], COST: seconds_per_event(lines[: self.told])}
+                return {**told, "before": self.workers is None, "done": last}
             if over or (self.home / "ended").exists() or flag_is_up(self.work.flag):
                 self.finish()
                 return {"done": True}

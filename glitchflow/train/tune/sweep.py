@@ -35,7 +35,7 @@ from glitchflow.train.fit import HARMLESS, accelerated, clear, enough, resources
 from glitchflow.train.setup import Training, check, training_of
 from glitchflow.train.stopping import flag_is_up, until_stopped
 from glitchflow.train.tune import search_space as space
-from glitchflow.train.tune.trials import Work, mode, read_trials, write_table
+from glitchflow.train.tune.trials import COST, Work, mode, read_trials, write_table
 from glitchflow.twin import kinds
 
 ENVIRONMENT = {
@@ -142,14 +142,15 @@ def _search(
             max_t=longest, grace_period=settings.patience, reduction_factor=settings.reduction
         )
     suggested = settings.search == "optuna"
+    both = suggested and settings.cost != "none"  # Tune itself compares by one number, Optuna by two
     # Tune wants a reservation: a byte of memory, so that drivers never keep a CPU from their workers
     reserved = tune.PlacementGroupFactory([{"memory": 1}])
     tune.Tuner(
         tune.with_resources(tune.with_parameters(Driver, work=work), reserved),
         param_space={} if suggested else {"values": tune.grid_search(wanted)},
         tune_config=tune.TuneConfig(
-            metric=settings.metric,
-            mode=mode(settings.metric),
+            metric=None if both else settings.metric,
+            mode=None if both else mode(settings.metric),
             scheduler=scheduler,
             search_alg=_optuna(settings, seed, work.directory) if suggested else None,
             num_samples=settings.trials if suggested else 1,
@@ -171,10 +172,12 @@ def _optuna(settings: Tune, seed: int, directory: Path) -> Any:
         from ray.tune.search.optuna import OptunaSearch
 
         before = [trial.values for trial in read_trials(directory, settings.metric)]
+        aims = {settings.metric: mode(settings.metric)} | ({COST: "min"} if settings.cost != "none" else {})
+        several = len(aims) > 1
         return OptunaSearch(
             space.domains(settings),
-            metric=settings.metric,
-            mode=mode(settings.metric),
+            metric=list(aims) if several else settings.metric,
+            mode=list(aims.values()) if several else aims[settings.metric],
             points_to_evaluate=before or None,
             seed=seed + len(before),  # or it would begin with the same suggestions again
         )

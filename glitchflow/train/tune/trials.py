@@ -4,7 +4,7 @@ import csv
 import math
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from glitchflow.figures.sweep import Trial
 from glitchflow.train.setup import Training
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune import search_space as space
+
+COST = "seconds_per_event"  # of training; of all epochs so far the median
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,20 @@ def read_trials(directory: Path, metric: str) -> list[Trial]:
     """All trials of a sweep, the best first, those without a score last."""
     trials = [_read(path.parent, metric) for path in sorted(directory.glob("trials/*/trial.json"))]
     sign = 1 if mode(metric) == "min" else -1
-    return sorted(trials, key=lambda t: (t.score is None, sign * (t.score or 0.0)))
+    trials.sort(key=lambda t: (t.score is None, sign * (t.score or 0.0)))
+    return front(trials, sign)
+
+
+def front(trials: list[Trial], sign: int) -> list[Trial]:
+    """The same with those marked that no other is as good as and as fast as, and better in one. sign: of a score that
+    is better where it is lower 1, else -1."""
+    known = {t.name: (sign * t.score, -t.samples_per_second) for t in trials if t.score is not None}
+
+    def beaten(name: str) -> bool:
+        score, cost = known[name]
+        return any(s <= score and c <= cost and (s, c) != (score, cost) for s, c in known.values())
+
+    return [replace(t, front=t.name in known and not beaten(t.name)) for t in trials]
 
 
 def _read(home: Path, metric: str) -> Trial:
@@ -66,7 +81,7 @@ def _read(home: Path, metric: str) -> Trial:
         state = "trained"
     elif (home / "ended").exists():
         state = "stopped early"
-    speeds = [line["samples_per_second"] for line in epochs if "samples_per_second" in line]
+    cost = seconds_per_event(epochs)
     return Trial(
         name=home.name,
         values=about.values,
@@ -74,17 +89,23 @@ def _read(home: Path, metric: str) -> Trial:
         curve=curve,
         score=score,
         epoch=curve.index(score) + 1 if score is not None else 0,
-        samples_per_second=statistics.median(speeds) if speeds else 0.0,
+        samples_per_second=1 / cost if math.isfinite(cost) else 0.0,
     )
 
 
+def seconds_per_event(epochs: list[dict[str, Any]]) -> float:
+    """The median of what these epochs took to train on an event; infinite where none says so."""
+    speeds = [line["samples_per_second"] for line in epochs if line.get("samples_per_second", 0) > 0]
+    return 1 / statistics.median(speeds) if speeds else math.inf
+
+
 def write_table(trials: list[Trial], path: Path, metric: str) -> None:
-    """One line per trial, the best first."""
+    """One line per trial, the best first; `front` is 1 where no other is better in score and speed."""
     keys = sorted({key for trial in trials for key in trial.values})
     with path.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["trial", "state", "epochs", metric, "at_epoch", "samples_per_second", *keys])
+        table.writerow(["trial", "state", "epochs", metric, "at_epoch", "samples_per_second", "front", *keys])
         for t in trials:
             score = "" if t.score is None else f"{t.score:.6g}"
-            row = [t.name, t.state, len(t.curve), score, t.epoch, f"{t.samples_per_second:.1f}"]
+            row = [t.name, t.state, len(t.curve), score, t.epoch, f"{t.samples_per_second:.1f}", int(t.front)]
             table.writerow([*row, *(t.values.get(key, "") for key in keys)])

@@ -5,19 +5,22 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import command
+from pydantic import ValidationError
 
-from glitchflow.config import load
+from glitchflow.config import Tune, load
 from glitchflow.data import lease
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError, RunError
+from glitchflow.figures.sweep import Trial, draw_trials
 from glitchflow.train.fit import fit
 from glitchflow.train.tune import search_space as space
 from glitchflow.train.tune.sweep import conclude, sweep
-from glitchflow.train.tune.trials import read_trials, write_table
+from glitchflow.train.tune.trials import front, read_trials, write_table
 
 METRIC = "validation_nll"  # of image twins
 SPACE = {"train.lr": {"loguniform": [1e-4, 2e-2]}, "model.norm": {"choice": ["group", "instance"]}}
@@ -130,7 +133,43 @@ def test_a_table_of_trials(tmp_path):
     assert [t.name for t in trials] == ["a", "b", "c", "d", "e"]
     assert [t.state for t in trials] == ["trained", "stopped early", "unfinished", "unfinished", "failed"]
     write_table(trials, tmp_path / "t.csv", "validation_loss")
-    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "a,trained,2,0.4,2,10.0,1"
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "a,trained,2,0.4,2,10.0,1,1"
+
+
+def made(name, score, speed):
+    return Trial(name, {"model.width": speed}, "trained", [score], score, 1, speed)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_front_is_what_no_other_beats_in_both(sign):
+    """Of two that are equal both are on it; one without a score is not."""
+    numbers = {
+        "best": (0.1, 10),
+        "slower": (0.1, 5),
+        "fast": (0.3, 80),
+        "as fast": (0.3, 80),
+        "worse": (0.4, 70),
+    }
+    trials = [made(name, sign * score, speed) for name, (score, speed) in numbers.items()]
+    trials.append(replace(trials[0], name="none", score=None, samples_per_second=1000.0))
+    assert [t.name for t in front(trials, sign) if t.front] == ["best", "fast", "as fast"]
+
+
+def test_the_front_is_drawn():
+    trials = front([made("a", 0.1, 10), made("b", 0.2, 40), made("c", 0.3, 20)], 1)
+    axes = draw_trials(trials, METRIC).axes
+    others, line = axes[1].get_lines()
+    assert others.get_xydata().tolist() == [[50, 0.3]]
+    assert line.get_xydata().tolist() == [[25, 0.2], [100, 0.1]]
+    assert [axis.get_xlabel() for axis in axes] == ["epoch", "training time an event [ms]", "model.width"]
+
+
+@pytest.mark.parametrize("tune", [{"search": "random", "scheduler": "none"}, {"search": "optuna"}])
+def test_two_numbers_are_searched_by_optuna_alone(tune):
+    with pytest.raises(
+        ValidationError, match="cost = seconds_per_event: takes search=optuna and scheduler=none"
+    ):
+        Tune(cost="seconds_per_event", **tune)
 
 
 def test_what_a_sweep_wrote_and_is_damaged_is_named(dataset_run, tmp_path):
@@ -252,3 +291,16 @@ def test_optuna(dataset_run, tmp_path):
     more = experiment.model_copy(update={"tune": experiment.tune.model_copy(update={"trials": 3})})
     sweep(more)
     assert len(table(experiment)) == 3
+
+
+@pytest.mark.slow
+def test_optuna_searches_for_two_numbers_at_once(dataset_run, tmp_path):
+    pytest.importorskip("optuna", reason="the extra [optuna] is not installed")
+    two = {"search": "optuna", "cost": "seconds_per_event", "scheduler": "none"}
+    experiment = sweeping(dataset_run, tmp_path, **two, trials=3, train={"epochs": 1})
+    sweep(experiment)
+    rows = table(experiment)
+    assert [row["state"] for row in rows] == ["trained"] * 3
+    best = max(float(row["samples_per_second"]) for row in rows)
+    on_front = [row for row in rows if row["front"] == "1"]
+    assert rows[0] in on_front and best in [float(row["samples_per_second"]) for row in on_front]
