@@ -10,6 +10,7 @@ A run that was stopped at any point goes on with the shards that have no done-ma
 Shapes: C channel, F frequency, T time, N sample, A frequency of an ASD.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -311,8 +312,18 @@ def _forget_damaged(writer: Writer) -> None:
 
 
 def _finish(writer: Writer) -> None:
-    markers, dataset = writer.collect(), writer.dataset
-    skipped = {i: reason for marker in markers for i, reason in marker.skipped.items()}
+    writer.collect()
+    dataset, skipped = writer.dataset, dict[int, str]()
+
+    def statistics() -> Iterator[dict[str, Any]]:
+        for share in writer.shares():  # one pass: all of them are gigabytes
+            skipped.update(share.skipped)
+            yield share.statistics
+
+    try:
+        normalisation: dict[str, Any] | None = reduce_statistics(statistics())
+    except ValueError:
+        normalisation = None  # a handful of recorded events need not hold any for training
     if skipped or dataset.skipped:
         writer.note("skipped", sorted(skipped.items()))
     if skipped:
@@ -320,9 +331,6 @@ def _finish(writer: Writer) -> None:
         say_empty(dataset)
     train = dataset["split"][:] == SPLITS.index("train")
     say_missing(dataset)
-    try:
-        normalisation: dict[str, Any] | None = reduce_statistics(marker.statistics for marker in markers)
-        normalisation |= {"loudness": stored_loudness(dataset["loudness"], train)}  # type: ignore[operator]
-    except ValueError:
-        normalisation = None  # a handful of recorded events need not hold any for training
+    if normalisation is not None:
+        normalisation["loudness"] = stored_loudness(dataset["loudness"], train)
     writer.complete({"normalisation": normalisation})

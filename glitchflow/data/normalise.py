@@ -107,20 +107,24 @@ def stored_loudness(column: StoredArray, chosen: Flags) -> list[list[float]]:
 
 
 def reduce_statistics(shares: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The statistics of the train split, per channel, from the shares of all shards.
+    """The statistics of the train split, per channel, from the shares of all shards, of which one is in memory.
 
     Adds in the order given (shard order), so that the result does not depend on who finished first. A channel that
     had no data in any event has zeros. Raises ValueError where no event is in the split.
     """
-    shares = [share for share in shares if np.any(share["count"])]
-    if not shares:
+    total: dict[str, NDArray] = {}
+    for share in shares:
+        if np.any(share["count"]):
+            for name in ("count", *SUMS):
+                total[name] = total.get(name, 0) + np.array(share[name])
+            total["max"] = np.maximum(total.get("max", 0.0), share["max"])
+    if not total:
         raise ValueError("the train split is empty: no statistics to normalise with")
-    count = np.maximum(np.sum([share["count"] for share in shares], axis=0), 1)
-    total = {name: np.sum([share[name] for share in shares], axis=0) for name in SUMS}
+    count = np.maximum(total["count"], 1)
     log_mean = total["log_sum"] / count
     return {
         "mean": (total["sum"] / count).tolist(),
-        "max": np.max([share["max"] for share in shares], axis=0).tolist(),
+        "max": total["max"].tolist(),
         "log_mean": log_mean.tolist(),
         "log_std": np.sqrt(np.maximum(total["log_square_sum"] / count - log_mean**2, 0)).tolist(),
     }

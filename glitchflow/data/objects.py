@@ -163,6 +163,12 @@ def delete(path: Location, name: str) -> None:
             obstore.delete(place, name)
 
 
+def delete_all(path: Location, names: list[str]) -> None:
+    """Delete objects that are there, many with one request where the place can."""
+    if names and (place := _place(path)) is not None:
+        obstore.delete(place, names)
+
+
 def names(path: Location, under: str = "") -> list[str]:
     """Names of all objects of a place, or of those under a folder of it, ascending."""
     place = _place(path)

@@ -1,12 +1,13 @@
 """Splits assigned anew, without a look at the recorded data: `glitchflow ingest --split`.
 
     1. the splits that the section `split` asks for now, from the list of events that the store has
-    2. the train split's statistics, which normalise, from its Q-plots: one Ray task per shard, nothing is written
+    2. the train split's statistics, which normalise, from its Q-plots: one Ray task per shard, which notes its share
     3. column, statistics and configuration change at once
 
 Shapes: E event.
 """
 
+import json
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.config import Experiment
+from glitchflow.data import objects
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.content import Content, content_of, differences
 from glitchflow.data.generate import LITTLE, sizes
@@ -24,9 +26,11 @@ from glitchflow.data.shard_events import BLOCK
 from glitchflow.data.splits import Splits, splits_of_times
 from glitchflow.data.store import CHANGING, SKIPPED, SPLITS, Dataset, Writer
 from glitchflow.data.store.dataset import is_there
+from glitchflow.data.store.schema import NOTES
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 
+SHARES = "shares"  # the folder of notes that hold a shard's share each
 TRAIN = SPLITS.index("train")
 
 
@@ -46,17 +50,19 @@ def resplit(experiment: Experiment) -> Location:
         image = int(np.prod(dataset["qplot"].shape[1:])) * 4
         memory = BASE_MEMORY + 2 * dataset.layout.shard * image + 4 * 8 * image
         little = len(dataset) * image <= LITTLE
-        job = Job(partial(shard_statistics, dataset, splits), "statistics", memory, here=little)
-        shares = run_tasks(job, sizes(dataset.layout, [*whole]), experiment.cluster, writer.check)
+        job = Job(partial(note_statistics, dataset, splits), "statistics", memory, here=little)
+        run_tasks(job, sizes(dataset.layout, [*whole]), experiment.cluster, writer.check)
+        share = partial(_noted, dataset)
         train = splits == TRAIN
         normalisation: dict[str, Any] | None = None
         if train.any():
-            normalisation = reduce_statistics(shares[k] for k in whole)
+            normalisation = reduce_statistics(map(share, whole))
             normalisation |= {"loudness": stored_loudness(dataset["loudness"], train)}
         # a network that learned from the splits of before must not be scored on these
         earlier = dict.fromkeys([*dataset.attributes.get(EARLIER, []), identity(dataset)])
         attributes = {"config": content.kept(), "normalisation": normalisation, EARLIER: [*earlier]}
-        writer.replace_column("split", splits, shares, attributes)
+        writer.replace_column("split", splits, share, attributes)
+        objects.delete_all(path, objects.names(path, f"{NOTES}/{SHARES}"))
     counts = ", ".join(f"{name} {int((splits == i).sum())}" for i, name in enumerate(SPLITS))
     say(f"{path}: {counts}; its `asd` stays that of the train split it was made with")
     return path
@@ -100,10 +106,16 @@ def _assigned(dataset: Dataset, content: Content) -> Splits:
     return found
 
 
-def shard_statistics(dataset: Dataset, splits: Splits, shard: int) -> dict[str, Any]:
-    """A shard's share of the train split's statistics, from its Q-plots."""
+def note_statistics(dataset: Dataset, splits: Splits, shard: int) -> None:
+    """Note a shard's share of the train split's statistics, from its Q-plots: those of all shards may be gigabytes."""
     span = dataset.layout.span(shard)
     energy, train = dataset["qplot"][span], splits[span] == TRAIN
     blocks = [measure(energy[i : i + BLOCK]) for i in range(0, len(energy), BLOCK)]
     sums: dict[str, NDArray] = {n: np.concatenate([one[n] for one in blocks])[train] for n in blocks[0]}
-    return statistics(sums)
+    with objects.writing(dataset.path, "cannot be written"):
+        content = json.dumps(statistics(sums)).encode()
+        objects.put(dataset.path, f"{NOTES}/{SHARES}/{shard:05d}.json", content)
+
+
+def _noted(dataset: Dataset, shard: int) -> dict[str, Any]:
+    return dataset.note(f"{SHARES}/{shard:05d}")

@@ -19,6 +19,7 @@ from glitchflow.data.generate import fixed_arrays, store_arrays
 from glitchflow.data.memory import Memory, Shape, refuse_oversize
 from glitchflow.data.shard_events import make_block, make_factory
 from glitchflow.data.store import TRANSIENTS, Array, Layout, choose_layout
+from glitchflow.data.store.pages import page_count
 from glitchflow.errors import InputError
 from glitchflow.online.memory import Kept
 from glitchflow.site.memory import (
@@ -135,7 +136,7 @@ def content_to_plan(experiment: Experiment, source: Source | None = None) -> Con
 
 def count_files(layout: Layout, arrays: Mapping[str, Array], fixed: list[int]) -> int:
     """Files and directories of a finished store, itself included. fixed: the axes of each array without events."""
-    files = 2 + 3  # the store and its zarr.json; .done, all.json and statistics.json
+    files = 2 + 3 + page_count(layout)  # the store and its zarr.json; .done, all.json and statistics/
     for array in arrays.values():
         chunks = -(-layout.events // layout.column(array)) if array.column else layout.shards
         files += 3 + chunks * (1 + len(array.shape))  # name/, zarr.json, c/; c/7/0/0/0: an axis, a level

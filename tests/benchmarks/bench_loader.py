@@ -51,7 +51,8 @@ def make_store(path: Path, events: int, validation: int = 0) -> Dataset:
             split = (np.arange(count) < validation).astype("i1")
             share = share_of(measure(qplot[split == 0]))
             write_shard(writer.dataset, k, {"qplot": qplot, "split": split}, share)
-        writer.complete({"normalisation": reduce_statistics(m.statistics for m in writer.collect())})
+        writer.collect()
+        writer.complete({"normalisation": reduce_statistics(one.statistics for one in writer.shares())})
     return writer.dataset
 
 

@@ -208,11 +208,12 @@ class Dataset:
         return found or Folded()
 
     def marker(self, shard: int) -> Marker | None:
-        """A shard's marker; None where it is not done."""
+        """The checksums in a shard's marker, which readers want of it; None where it is not done."""
         if shard not in self.markers:
             found = self.folded.shards.get(shard)
             if found is None and not (self.complete and self.known.version == SCHEMA):
-                found = objects.read(self.path, marker_name(shard), Marker)
+                whole = objects.read(self.path, marker_name(shard), Marker)
+                found = whole and Marker(sha256=whole.sha256)  # of 500 channels the rest is 200 kB
             self.markers[shard] = found
         return self.markers[shard]
 

@@ -6,7 +6,7 @@
     frequency/ asd/ ...  arrays without an event axis, written when it is created
     .done/00007.json     marker of a shard that is done; when the store is finished, folded into
     .done/all.json       the checksums of all shards and columns, which readers want, and
-    .done/statistics.json  the whole markers, for who extends the store and adds them up again
+    .done/statistics/    what is added up of shards, in pages (pages.py), for who extends the store
     .notes/              what the driver has to remember, as the list of recorded events
 
 Version 1, still read, has its columns cut like the shards, its series of all channels in float64, and never folds.
@@ -34,7 +34,7 @@ SPLITS = ("train", "validation", "test")
 UNSPLIT = len(SPLITS)  # in place of a split: an event that can be used and is in none
 SKIPPED = -1  # in place of a split: a recorded event that could not be used, all zeros
 MARKERS, FOLDED, NOTES = ".done", ".done/all.json", ".notes"
-STATISTICS = ".done/statistics.json"
+STATISTICS = ".done/statistics.json"  # where earlier versions folded the whole markers
 KEPT = ".done/transients.json"  # rows of that table while it is being written
 COLUMN_EVENTS = (
     2**20
@@ -234,17 +234,22 @@ def attributes_digest(attributes: Mapping[str, Any]) -> str:
 # -- markers -----------------------------------------------------------------------------------------------------
 
 
-class Marker(BaseModel):
-    """That a shard is done: the SHA-256 of its bytes in each array, its share of the statistics, and its columns.
-
-    columns: base64 of the bytes of each; transients: rows of (event, family, GPS s, SNR, witnessed). Both are empty
-    once the marker is folded.
-    """
+class Share(BaseModel):
+    """What is added up of a shard: its share of the statistics, and why events could not be used, by index."""
 
     model_config = ConfigDict(frozen=True)
-    sha256: dict[str, str]
     statistics: dict[str, Any] = {}
-    skipped: dict[int, str] = {}  # why an event could not be used, by index
+    skipped: dict[int, str] = {}
+
+
+class Marker(Share):
+    """That a shard is done: the SHA-256 of its bytes in each array, what is added up of it, and its columns.
+
+    columns: base64 of the bytes of each; transients: rows of (event, family, GPS s, SNR, witnessed). Both are empty
+    once the marker is folded, and so is what is added up.
+    """
+
+    sha256: dict[str, str]
     columns: dict[str, str] = {}
     transients: list[tuple[int, int, float, float, bool]] = []
 
@@ -255,8 +260,7 @@ class Marker(BaseModel):
 
 
 class Folded(BaseModel):
-    """The markers of all shards of a finished store, and the SHA-256 of each chunk of its columns and of its tables:
-    in two objects, `FOLDED` and `STATISTICS`."""
+    """The markers of all shards of a finished store, and the SHA-256 of each chunk of its columns and of its tables."""
 
     model_config = ConfigDict(frozen=True)
     shards: dict[int, Marker] = {}

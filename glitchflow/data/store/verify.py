@@ -3,6 +3,7 @@
 from glitchflow.data import objects
 from glitchflow.data.store.array import Damaged
 from glitchflow.data.store.dataset import Dataset, missing_shards
+from glitchflow.data.store.pages import page_count, page_name
 from glitchflow.data.store.schema import FOLDED, KEPT, MARKERS, STATISTICS, marker_name
 from glitchflow.errors import RunError
 
@@ -38,7 +39,8 @@ def find_damage(dataset: Dataset) -> tuple[dict[int, str], list[str]]:
 def foreign_objects(dataset: Dataset) -> list[str]:
     """Objects inside the per-event arrays, or among the markers, that no shard of this store has."""
     shards = range(dataset.layout.shards)
-    expected = {FOLDED, STATISTICS, KEPT, *map(marker_name, shards)}
+    pages = map(page_name, range(page_count(dataset.layout)))
+    expected = {FOLDED, STATISTICS, KEPT, *map(marker_name, shards), *pages}
     for name in dataset.known.arrays:
         array = dataset[name]
         rest, count = [0] * (len(array.shape) - 1), -(-len(array) // (array.shards or array.chunks)[0])

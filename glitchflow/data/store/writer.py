@@ -2,7 +2,7 @@
 
     with Writer.begin(path, design, agrees, overwrite) as writer:   lease; create, or go on with what is there
         ... write_shard(writer.dataset, k, ...) for k in writer.missing(), in tasks
-        shards = writer.collect()                                   markers -> columns, tables, one folded marker
+        writer.collect()                                            markers -> columns, tables, one folded marker, pages
         writer.complete(attributes)                                 complete; what it replaces goes now
 
 What is to be overwritten stays until its successor, written beside it as NAME.new, is complete. Stopped at any point,
@@ -12,6 +12,7 @@ Shapes: E event.
 """
 
 import contextlib
+import itertools
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,16 +29,17 @@ from glitchflow.data.store.column import Column, rows_of
 from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, refuse_foreign
 from glitchflow.data.store.dataset import Dataset, is_there, missing_shards, open_store, root, successor
 from glitchflow.data.store.half import packed
+from glitchflow.data.store.pages import all_shares, into_pages, page_count, page_of, read_page, write_page
 from glitchflow.data.store.schema import (
     FOLDED,
     MARKERS,
     NOTES,
     SCHEMA,
-    STATISTICS,
     Array,
     Folded,
     Layout,
     Marker,
+    Share,
     attributes_digest,
     digest,
     encode,
@@ -142,7 +144,8 @@ class Writer:
         self._writable()
         self.check()
         with objects.writing(self.path, "cannot be written"):
-            left = {k: marker for k, marker in self._folded().items() if k not in gone}
+            into_pages(self.dataset)
+            left = {k: marker for k, marker in self.dataset.folded.shards.items() if k not in gone}
             self._begin_again({})
             self._fold(left, self.dataset.folded.columns)
             for k in gone:
@@ -164,29 +167,37 @@ class Writer:
             self._begin_again({**attributes, "layout": asdict(self.layout) | {"events": events}})
         self._reopen()
 
-    def collect(self) -> list[Marker]:
-        """Fold the markers into one: the columns go into their arrays. Returns each shard's. Raises `RunError` where
-        shards are missing."""
+    def collect(self) -> None:
+        """Fold the markers: the columns go into their arrays, what is added up of shards into pages. Raises `RunError`
+        where shards are missing."""
         left = self.missing()
         if left:
             raise RunError(f"{self.path}: {len(left)} shards are missing, the first is {left[0]}")
         self.check()
         with objects.writing(self.path, "cannot be finished"):
+            into_pages(self.dataset)
             columns = {name: self._column(name) for name, array in self.arrays.items() if array.column}
-            bare: dict[int, Marker] = {}
+            markers, fresh = dict(self.dataset.folded.shards), []
             rows = [rows_of([])]
-            for k, marker in self._fresh():
-                for name, column in columns.items():
-                    column.put(self.layout.span(k), marker.column(name, self.arrays[name]))
-                rows.append(rows_of(marker.transients))
-                bare[k] = marker.model_copy(update={"columns": {}, "transients": []})
+            for number, some in itertools.groupby(self._fresh(), lambda one: page_of(one[0])):
+                page = read_page(self.dataset, number)
+                for k, marker in some:
+                    for name, column in columns.items():
+                        column.put(self.layout.span(k), marker.column(name, self.arrays[name]))
+                    rows.append(rows_of(marker.transients))
+                    page[k] = Share(statistics=marker.statistics, skipped=marker.skipped)
+                    markers[k] = Marker(sha256=marker.sha256)
+                    fresh.append(k)
+                write_page(self.dataset, number, page)
             sums = {name: column.close() for name, column in columns.items()}
             if self.dataset.known.tables:
-                sums |= self._write_transients([*bare], [np.concatenate(some) for some in zip(*rows)])
-            shards = dict(sorted((self._folded() | bare).items()))
-            self._fold(shards, sums)
+                sums |= self._write_transients(fresh, [np.concatenate(some) for some in zip(*rows)])
+            self._fold(dict(sorted(markers.items())), sums)
             forget(self.dataset)
-        return list(shards.values())
+
+    def shares(self) -> Iterator[Share]:
+        """What is added up of each shard, ascending, once they are collected; a page of them is in memory."""
+        return all_shares(self.dataset)
 
     def note(self, name: str, value: Any) -> None:
         """Note something under a name, JSON, before the store is complete: what may be long has no place in the
@@ -211,8 +222,8 @@ class Writer:
                 zarr.consolidate_metadata(objects.storage(where))
             group = objects.read(where, objects.ROOT, dict)
             objects.put(where, objects.ROOT, json.dumps(group | {"attributes": known}).encode())
-            for k in range(self.layout.shards):
-                objects.delete(where, marker_name(k))
+            gone = {*map(marker_name, range(self.layout.shards))} & {*objects.names(where, MARKERS)}
+            objects.delete_all(where, sorted(gone))
             if str(self.path) != str(where):
                 objects.replace(where, self.path)
         self.dataset = open_store(self.path)
@@ -221,22 +232,28 @@ class Writer:
         self,
         name: str,
         values: NDArray,
-        shares: Mapping[int, Mapping[str, Any]],
+        shares: Callable[[int], Mapping[str, Any]],
         attributes: Mapping[str, Any],
     ) -> None:
-        """Put other values (E,) into a column of a finished store, and what follows from them: each shard's statistics
-        and attributes. Done again after an interruption it comes to the same."""
+        """Put other values (E,) into a column of a finished store, and what follows from them: each shard's statistics,
+        which `shares` gives, and attributes. Done again after an interruption it comes to the same."""
         self.check()
         self._writable()
         with objects.writing(self.path, "cannot be written"):
-            whole, columns = self._folded(), dict(self.dataset.folded.columns)
+            into_pages(self.dataset)
+            folded = self.dataset.folded
             self._begin_again({CHANGING: name})  # nobody reads half of it
             array = self.dataset.raw(name, "r+")
             length = array.chunks[0]
             array.with_config({"write_empty_chunks": True})[:] = values
-            columns[name] = [digest(values[i : i + length]) for i in range(0, len(values), length)]
-            changed = {k: one.model_copy(update={"statistics": dict(shares[k])}) for k, one in whole.items()}
-            self._fold(changed, columns)
+            sums = [digest(values[i : i + length]) for i in range(0, len(values), length)]
+            for number in range(page_count(self.layout)):
+                page = read_page(self.dataset, number)
+                changed = {
+                    k: Share(statistics=dict(shares(k)), skipped=one.skipped) for k, one in page.items()
+                }
+                write_page(self.dataset, number, changed)
+            self._fold(folded.shards, {**folded.columns, name: sums})
         self.complete(attributes)
 
     # -- its parts -----------------------------------------------------------------------------------------------
@@ -245,7 +262,7 @@ class Writer:
         """The markers that are not folded yet, by ascending shard, a few in memory at a time: all of 10^6 events and
         500 channels are 9 GB."""
         where = self.dataset.path
-        names = {name for name in objects.names(where, MARKERS) if name != FOLDED}
+        names = {*objects.names(where, MARKERS)}
         shards = [k for k in range(self.layout.shards) if marker_name(k) in names]
 
         def read(k: int) -> Marker:
@@ -272,20 +289,11 @@ class Writer:
             sums[name] = [digest(values[order])]
         return sums
 
-    def _folded(self) -> dict[int, Marker]:
-        """The markers that are folded already, whole."""
-        whole = objects.read(self.dataset.path, STATISTICS, Folded)
-        return {k: whole.shards[k] if whole else marker for k, marker in self.dataset.folded.shards.items()}
-
-    def _fold(self, shards: dict[int, Marker], columns: dict[str, list[str]]) -> None:
-        """Write the markers whole for the next who finishes the store, and what readers want of them by itself: each of
-        10^4 tasks reads that."""
+    def _fold(self, shards: Mapping[int, Marker], columns: dict[str, list[str]]) -> None:
+        """Write what readers want of the markers by itself: each of 10^4 tasks reads that."""
         sums = {k: Marker(sha256=marker.sha256) for k, marker in shards.items()}
-        for name, folded in (
-            (STATISTICS, Folded(shards=shards)),
-            (FOLDED, Folded(shards=sums, columns=columns)),
-        ):
-            objects.put(self.dataset.path, name, folded.model_dump_json(exclude_defaults=True).encode())
+        folded = Folded(shards=sums, columns=columns).model_dump_json(exclude_defaults=True)
+        objects.put(self.dataset.path, FOLDED, folded.encode())
 
     def _begin_again(self, attributes: Mapping[str, Any]) -> None:
         """Not complete any more: a reader is told so while shards are made."""

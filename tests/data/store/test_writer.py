@@ -1,7 +1,9 @@
 """Making a store: whole or not at all, resumed, extended, repaired, and replaced only when its successor stands."""
 
+import contextlib
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ from helpers import damage_of, missing_shards, write_store
 from stores import Killed, agrees, content, design, write
 
 from glitchflow.data import lease, objects
+from glitchflow.data import store as store_module
 from glitchflow.data.store import create as creation
 from glitchflow.data.store import dataset as store
+from glitchflow.data.store import pages
 from glitchflow.data.store import writer as module
-from glitchflow.data.store.schema import KEPT, STATISTICS, Folded, Marker
+from glitchflow.data.store.pages import all_shares
+from glitchflow.data.store.schema import FOLDED, KEPT, STATISTICS, Folded, Marker
 from glitchflow.data.store.writer import Writer, write_shard
 from glitchflow.errors import InputError, RunError
 
@@ -50,7 +55,8 @@ def holds(path: Path, events: int, seed: int = 1) -> None:
     np.testing.assert_array_equal(dataset["transient_witnessed"][:], [i % 2 == 0 for i in rows])
     assert damage_of(path) == {}
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
-    assert sorted(p.name for p in (path / ".done").iterdir()) == ["all.json", "statistics.json"]
+    assert sorted(p.name for p in (path / ".done").iterdir()) == ["all.json", "statistics"]
+    assert store_module.foreign_objects(dataset) == []
 
 
 @pytest.fixture
@@ -64,10 +70,89 @@ def test_made_at_once(path):
     assert make(path) == []
     dataset = store.open_store(path)
     assert dataset.attributes["seed"] == 1
-    whole = objects.read(path, STATISTICS, Folded).shards
-    assert [whole[k].statistics for k in range(5)] == [{"n": k} for k in range(5)]
-    assert whole[2].skipped == {8: "dull"}
-    assert dataset.marker(2) == Marker(sha256=whole[2].sha256), "which is all that a reader parses"
+    shares = [*all_shares(dataset)]
+    assert [share.statistics for share in shares] == [{"n": k} for k in range(5)]
+    assert shares[2].skipped == {8: "dull"}
+    assert dataset.marker(2) == Marker(sha256=dataset.marker(2).sha256), "which is all that a reader parses"
+
+
+def shares_of(path: Path) -> dict[str, bytes]:
+    """The bytes of what is added up of the shards."""
+    return {p.name: p.read_bytes() for p in (path / ".done" / "statistics").iterdir()}
+
+
+@pytest.fixture
+def in_pages(tmp_path, monkeypatch) -> dict[str, bytes]:
+    """Pages of two shards, and what they hold of a store of 22 events that was made at once."""
+    monkeypatch.setattr(pages, "PAGE", 2)
+    make(tmp_path / "once.zarr", 22)
+    return shares_of(tmp_path / "once.zarr")
+
+
+def test_pages_of_a_store_that_grew_are_those_of_one_made_at_once(tmp_path, in_pages, monkeypatch):
+    path, put, written = tmp_path / "grew" / "d.zarr", objects.put, []
+    make(path, 11)
+    with pytest.raises(Killed):
+        make(path, 18, until=2)
+    monkeypatch.setattr(
+        objects, "put", lambda where, name, value: written.append(name) or put(where, name, value)
+    )
+    make(path, 22)
+    assert shares_of(path) == in_pages and len(in_pages) == 3
+    assert pages.page_name(0) not in written, "of which no shard is new"
+    holds(path, 22)
+
+
+def test_of_what_is_added_up_a_page_is_held(tmp_path, in_pages, monkeypatch):
+    dataset, read, parse = store.open_store(tmp_path / "once.zarr"), [], objects.parse
+    monkeypatch.setattr(objects, "parse", lambda *a: read.append(a[1]) or parse(*a))
+    for k, _ in enumerate(all_shares(dataset)):
+        assert len(read) == k // 2 + 1
+
+
+@pytest.mark.parametrize("before", [11, 16])
+@pytest.mark.parametrize("kept", [STATISTICS, FOLDED])
+@pytest.mark.parametrize("until", [0, 1, 3, 100])
+def test_markers_that_earlier_versions_kept_in_one_object(
+    tmp_path, in_pages, monkeypatch, kept, before, until
+):
+    """It is killed while so many objects are written into pages, and grows all the same."""
+    path = tmp_path / "earlier" / "d.zarr"
+    make(path, before)
+    dataset = store.open_store(path)
+    whole = {
+        k: Marker(**share.__dict__, sha256=dataset.marker(k).sha256)
+        for k, share in enumerate(all_shares(dataset))
+    }
+    columns = dataset.folded.columns if kept == FOLDED else {}
+    objects.put(path, kept, Folded(shards=whole, columns=columns).model_dump_json().encode())
+    shutil.rmtree(path / ".done" / "statistics")
+    assert damage_of(path) == {}
+    assert store_module.foreign_objects(dataset) == []
+    put, count = objects.put, 0
+
+    def killed(where, name, value):
+        nonlocal count
+        count += "/statistics" in name
+        if count > until:
+            raise Killed
+        put(where, name, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "put", killed)
+        with contextlib.suppress(Killed):
+            make(path, 22)
+    make(path, 22)
+    assert shares_of(path) == in_pages
+    holds(path, 22)
+
+
+def test_of_markers_that_are_not_folded_a_reader_keeps_the_checksums(path):
+    with pytest.raises(Killed):
+        make(path, until=3)
+    dataset = store.open_store(path, complete=False)
+    assert list(store_module.find_damage(dataset)[0]) == [3, 4]
+    assert dataset.markers[1] == Marker(sha256=dataset.marker(1).sha256)
 
 
 def test_a_shard_leaves_few_objects(path):
