@@ -17,6 +17,7 @@ METHODS = {
     "wiener": (COLOURS[1], "--"),
     "wiener_derived": (COLOURS[4], "--"),
     "loudest_witness": (COPIED, ":"),
+    "loudest_thresholded": (COPIED, "--"),
     "mean": (BLIND, "-."),
     "constant": (BLIND, ":"),
     "oracle": (COLOURS[3], "-"),

@@ -7,7 +7,8 @@ the live time (`residual`, and `noise_added`):
     stale       fitted to hour 1 alone
     retrained   fitted to the hour before, the network on from its last weights
 
-Prints a table of hours, writes it as JSON and draws it. What is done is kept, so an interrupted run goes on.
+Prints a table of hours, writes it as JSON, with 95 % intervals, and draws it (`--figure`). What is done is kept, so an
+interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -19,13 +20,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from glitchflow.cli import app
 from glitchflow.cluster import session
+from glitchflow.figures import drawn, save
+from glitchflow.figures.colours import look
 from glitchflow.train import checkpoint
 
 CONFIG = Path(__file__).parents[2] / "configs" / "stretch.yaml"
 START, HOUR = 1_400_000_000, 3600
-METHODS = ("network", "linear", "wiener", "wiener_derived", "wiener_robust")
+METHODS = (
+    "network",
+    "linear",
+    "loudest_thresholded",
+    "wiener_mask",
+    "constant",
+    "wiener",
+    "wiener_derived",
+    "wiener_robust",
+)
 SCORES = ("residual", "noise_added")
 WITNESSES = ("SIM:ACC_X", "SIM:ACC_Y", "SIM:SUS", "SIM:ASC", "SIM:PEM_1", "SIM:PEM_2")
 CHANNELS = [{"name": name, "files": ["${workdir}/frames/*.gwf"]} for name in ("SIM:STRAIN", *WITNESSES)]
@@ -54,7 +68,7 @@ TWIN = (
     "baseline.refuse=false",
 )
 
-Table = dict[str, dict[int, dict[str, Any]]]  # by stale or retrained, by hour: method -> score -> number
+Table = dict[str, dict[int, dict[str, Any]]]  # by stale or retrained, by hour: method -> score -> interval
 
 
 def stage(name: str, settings: Sequence[str]) -> None:
@@ -112,7 +126,7 @@ class Run:
         truth = (f"evaluate.truth={hour / 'frames' / 'truth'}", "evaluate.split=all")
         self.once(where / "evaluated", "evaluate", *own, *truth)
         found = json.loads((where / "evaluation" / "metrics.json").read_text())["stretch"]
-        return {m: {s: found[m][s]["value"] for s in SCORES} for m in METHODS if m in found}
+        return {m: {s: found[m][s] for s in SCORES} for m in METHODS if m in found}
 
 
 def lifetime(run: Run, hours: int) -> Table:
@@ -136,27 +150,38 @@ def shown(table: Table, score: str) -> str:
     ]
     for hour in table["stale"]:
         cells = [
-            " / ".join(f"{table[how][hour][m][score]:.3g}" for how in ("stale", "retrained")) for m in methods
+            " / ".join(f"{table[how][hour][m][score]['value']:.3g}" for how in ("stale", "retrained"))
+            for m in methods
         ]
         lines.append(f"| {hour} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def draw(table: Table, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for k, method in enumerate(METHODS):
-        for how, line in (("stale", "-"), ("retrained", "--")):
-            values = {hour: row[method]["residual"] for hour, row in table[how].items() if method in row}
-            axes.plot(
-                list(values), list(values.values()), line, color=f"C{k}", marker="o", label=f"{method}, {how}"
-            )
-    axes.axhline(1, color="0.7", linewidth=0.8)
-    axes.set(xlabel="hour after the first one", ylabel="residual (1: nothing done)", yscale="log")
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+@drawn
+def draw(table: Table) -> Figure:
+    """What each method leaves, hour by hour: fitted to the first hour alone, and to the hour before."""
+    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, how, title in zip(panels, table, ("fitted to hour 1", "fitted to the hour before")):
+        for k, method in enumerate(METHODS):
+            hours = [hour for hour, row in table[how].items() if method in row]
+            numbers = [table[how][hour][method]["residual"] for hour in hours]
+            values = [one["value"] for one in numbers]
+            ends = [
+                [one["value"] - one["low"] for one in numbers],
+                [one["high"] - one["value"] for one in numbers],
+            ]
+            axes.errorbar(hours, values, ends, label=method, capsize=2, **look(method, k))
+        axes.axhline(1, color="0.7", linewidth=0.8, zorder=0)
+        axes.set(xlabel="hour of the stretch", title=title, yscale="log", xticks=list(table[how]))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(which="minor", labelsize="small")
+    panels[0].set_ylabel("residual (1: nothing done)")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small"
+    )
+    return figure
 
 
 def main() -> int:
@@ -165,6 +190,7 @@ def main() -> int:
     parser.add_argument("--workdir", type=Path, default=Path("runs/lifetime"))
     parser.add_argument("--hours", type=int, default=6)
     parser.add_argument("--seconds", type=int, default=1200, help="of each hour")
+    parser.add_argument("--figure", type=Path, help="where to draw it; default: lifetime.png in the workdir")
     arguments = parser.parse_args()
     home = arguments.workdir.resolve()
     home.mkdir(parents=True, exist_ok=True)
@@ -172,7 +198,7 @@ def main() -> int:
         table = lifetime(Run(home, arguments.seconds, arguments.overrides), arguments.hours)
     print("\n".join(shown(table, score) for score in SCORES))
     (home / "lifetime.json").write_text(json.dumps(table, indent=1))
-    draw(table, home / "lifetime.png")
+    save(draw(table), arguments.figure or home / "lifetime.png", dpi=120)
     return 0
 
 
