@@ -4,7 +4,8 @@ The global batch never depends on the number of ranks. A split is shuffled into 
 events takes B / V from each lane, and a rank of N serves V / N whole lanes. Validation visits each event once.
 
     1. shuffle the blocks (some neighbouring chunks) of the split by (seed, epoch) and cut the sequence into V lanes
-    2. inside a lane, shuffle the events of some blocks, a group, at a time: a block is read once per epoch and lane
+    2. inside a lane, shuffle the events of some blocks, a group, when its turn comes, by (seed, epoch, lane, group): a
+       block is read once per epoch and lane
     3. a rank reads its lanes' groups ahead in threads; another one makes the coming batches of them, B / V events of
        each lane a step (batch.py), copied once; a CPU normalises them while they are in its cache, a GPU once they are
        there
@@ -35,13 +36,12 @@ from numpy.typing import NDArray
 from glitchflow import config
 from glitchflow.data.batch import Batch, ahead
 from glitchflow.data.fresh import fresh
-from glitchflow.data.lane import Blocks, Lane
+from glitchflow.data.lane import Blocks, Drawn, Lane, Order
 from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store import Dataset
 from glitchflow.data.store.array import StoredArray
 from glitchflow.errors import InputError
-from glitchflow.signal.streams import SHUFFLE, generator
 
 # The order of events follows from BLOCK and GROUP: another value is another training.
 BLOCK = 4  # neighbouring chunks that are read at once: 8 MB of a store as configured, which hides a disk's latency
@@ -103,11 +103,9 @@ class Loader:
         """The shuffled batches of one rank from step `start` on: (B / ranks) events each."""
         if self.lanes % ranks:
             raise InputError(f"train.workers = {ranks}: must divide loader.lanes = {self.lanes}")
-        mine = slice(rank * self.lanes // ranks, (rank + 1) * self.lanes // ranks)
-        share = self.batch // self.lanes
-        lanes = self._lanes(epoch)[mine]
+        mine = range(rank * self.lanes // ranks, (rank + 1) * self.lanes // ranks)
         with ThreadPoolExecutor(max(READERS, torch.get_num_threads())) as readers:
-            yield from ahead(self._makes(lanes, share, epoch, start, readers), self.device)
+            yield from ahead(self._makes(mine, epoch, start, readers), self.device)
 
     def once(self, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
         """Every event of the split exactly once over all ranks, in order of the store."""
@@ -159,23 +157,20 @@ class Loader:
             kept[start : start + step] = read(self.events[start : start + step])
         return replace(self, cache=kept)
 
-    def _makes(
-        self, lanes: list[NDArray[np.int64]], share: int, epoch: int, start: int, readers: Executor
-    ) -> Iterator[Callable[[], Batch]]:
-        """Yield the calls that make the batches of an epoch, `share` events of each lane."""
-        if self.cache is not None:
-            for step in range(start, self.steps):
-                events = np.concatenate([lane[step * share : (step + 1) * share] for lane in lanes])
-                yield partial(self.batch_of, events, epoch)
-            return
-        places = [Lane(lane, self._groups(lane), self._load, readers, start * share) for lane in lanes]
+    def _makes(self, mine: range, epoch: int, start: int, readers: Executor) -> Iterator[Callable[[], Batch]]:
+        """Yield the calls that make the batches of an epoch, as many events of each lane."""
+        share, order = self.batch // self.lanes, self.order(epoch)
+        read = self._load if self.cache is None else lambda _: {}
+        lanes = [Lane(order, lane, read, readers, start * share) for lane in mine]
         for _ in range(start, self.steps):
-            yield partial(self._make, places, share, epoch)
+            yield partial(self._make, lanes, share, epoch)
 
     def _make(self, lanes: list[Lane], share: int, epoch: int) -> Batch:
         """The next batch of what lanes have read."""
         parts = [part for lane in lanes for part in lane.take(share)]
         events = np.concatenate([events for events, _ in parts])
+        if self.cache is not None:
+            return self.batch_of(events, epoch)
         value, start = self._empty(len(events)), 0
         for some, blocks in parts:
             self._fill(value.numpy()[start : start + len(some)], blocks, some)
@@ -244,26 +239,12 @@ class Loader:
         first = self._apart or channels == list(range(len(channels)))
         return slice(len(channels)) if first else channels
 
-    def _lanes(self, epoch: int) -> list[NDArray[np.int64]]:
-        length = len(self.events) // self.lanes
+    def order(self, epoch: int) -> Order | Drawn:
+        """In which order an epoch visits the events."""
+        size, count = GROUP * self._block, len(self.events)
         if self.anew:
-            return list(
-                (self.events + epoch * len(self.events))[: length * self.lanes].reshape(self.lanes, -1)
-            )
-        rng = generator(self.seed, SHUFFLE, epoch)
-        blocks = self.events // self._block
-        position = rng.permutation(blocks.max() + 1)
-        order = self.events[np.argsort(position[blocks], kind="stable")]
-        lanes = [order[i * length : (i + 1) * length].copy() for i in range(self.lanes)]
-        for lane in lanes:
-            for group in self._groups(lane):
-                rng.shuffle(lane[group])
-        return lanes
-
-    def _groups(self, lane: NDArray[np.int64]) -> list[slice]:
-        """Where a lane's sequence goes from one group to the next."""
-        size = GROUP * self._block
-        return [slice(i, min(i + size, len(lane))) for i in range(0, len(lane), size)]
+            return Drawn(self.events + epoch * count, count // self.lanes, size)
+        return Order.of(self.events, self._block, self.lanes, size, self.seed, epoch)
 
 
 def build_loader(
