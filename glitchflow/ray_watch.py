@@ -17,6 +17,7 @@ from pathlib import Path
 
 # s in which a signal to all processes of a job has reached this one too: as a rule, and on a busy machine
 SOON, SIGNAL = 0.005, 0.05
+LOOK = 0.2  # s between two looks for agents that have not begun yet, or not called themselves so
 # what is in an agent's command line, as it is started and as it calls itself a moment later: its name
 AGENTS = {
     "/dashboard/agent.py": "dashboard agent",
@@ -38,19 +39,29 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
     if not hasattr(os, "pidfd_open"):
         yield
         return
-    found, poll = {}, select.poll()
+    found: dict[int, str] = {}  # by descriptor
+    poll = select.poll()
     told, tell = os.pipe()
     poll.register(told, select.POLLIN)
-    for name, pid in (processes | _agents(processes["raylet"])).items():
-        with contextlib.suppress(OSError):  # it has ended: Ray itself is about to say so
-            opened = os.pidfd_open(pid)
-            found[opened] = name
-            poll.register(opened, select.POLLIN)
 
+    def watch(there: dict[str, int]) -> None:
+        for name, pid in there.items():
+            if name not in found.values():
+                with contextlib.suppress(OSError):  # it has ended: Ray itself is about to say so
+                    opened = os.pidfd_open(pid)
+                    found[opened] = name
+                    poll.register(opened, select.POLLIN)
+
+    watch(processes | _agents(processes["raylet"]))
     heard, hears = os.pipe()
 
     def wait() -> None:
-        ready = [descriptor for descriptor, _ in poll.poll()]
+        ready: list[int] = []
+        while not ready:
+            known = set(AGENTS.values()) <= set(found.values())
+            ready = [descriptor for descriptor, _ in poll.poll(None if known else 1000 * LOOK)]
+            if not ready:  # on a busy machine an agent comes seconds after its raylet
+                watch(_agents(processes["raylet"]))
         if told in ready or select.select([heard], [], [], SOON)[0]:
             return
         with _last_word(found[ready[0]], logs):

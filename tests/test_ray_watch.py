@@ -11,7 +11,9 @@ from pathlib import Path
 from glitchflow.ray_watch import watched
 
 nothing = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-raylet, gcs = (subprocess.Popen(["sleep", "60"], **nothing) for _ in range(2))
+gcs = subprocess.Popen(["sleep", "60"], **nothing)
+late = "sleep 1; exec -a DashboardAgent sleep 9 & echo $! > agent; wait"  # an agent that is late
+raylet = subprocess.Popen(["bash", "-c", late], **nothing)
 
 
 def end():
@@ -28,6 +30,10 @@ try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             os.killpg(0, signal.SIGTERM)
             time.sleep(60)
+        if sys.argv[1] == "dashboard agent":
+            time.sleep(2.5)
+            os.kill(int(Path("agent").read_text()), signal.SIGKILL)
+            time.sleep(60)
         if sys.argv[1] != "nobody":
             {"raylet": raylet, "GCS": gcs}[sys.argv[1]].kill()
             time.sleep(60)
@@ -42,7 +48,7 @@ finally:
 SAID = "glitchflow: Ray's {} has ended (its logs: logs); the same command goes on\n"
 
 
-@pytest.mark.parametrize("name", ["raylet", "GCS"])
+@pytest.mark.parametrize("name", ["raylet", "GCS", "dashboard agent"])
 def test_who_has_ended_is_the_last_word(name, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, name], cwd=tmp_path, capture_output=True, text=True, timeout=50
