@@ -14,6 +14,7 @@ from glitchflow.data.build import BASE_MEMORY, MIB
 from glitchflow.data.content import Content
 from glitchflow.data.shard_events import block_events
 from glitchflow.data.store import Array, Dataset, Layout
+from glitchflow.data.store.half import HALF
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.recording import RAW, STRETCH
 
@@ -55,6 +56,7 @@ class Shape:
     recorded: int  # channels whose series are kept
     arrays: Mapping[str, int]  # bytes of an event
     apart: bool  # whether each channel has chunks of its own
+    half: frozenset[str] = frozenset()  # the arrays that are kept in half the bytes that are read of them
 
     @classmethod
     def of(cls, content: Content, arrays: Mapping[str, Array], layout: Layout) -> "Shape":
@@ -65,7 +67,10 @@ class Shape:
         apart = arrays["qplot"].apart
         recorded = channels - len(content.derived)
         pixels, samples = image[0] * image[1], content.series.samples
-        return cls(channels, pixels, samples, layout.events, layout.chunk, shard, recorded, sizes, apart)
+        half = frozenset(name for name, array in arrays.items() if array.dtype == HALF)
+        return cls(
+            channels, pixels, samples, layout.events, layout.chunk, shard, recorded, sizes, apart, half
+        )
 
     @classmethod
     def stored(cls, dataset: Dataset) -> "Shape":
@@ -75,7 +80,8 @@ class Shape:
         shard = min(dataset.layout.shard, len(dataset))
         recorded, apart = len(dataset.recorded_channels), dataset["qplot"].apart
         layout, samples = dataset.layout, dataset.config.series.samples
-        return cls(channels, f * t, samples, layout.events, layout.chunk, shard, recorded, sizes, apart)
+        half = frozenset(name for name in sizes if dataset[name].array.dtype == HALF)
+        return cls(channels, f * t, samples, layout.events, layout.chunk, shard, recorded, sizes, apart, half)
 
     @property
     def kept_samples(self) -> int:
@@ -88,9 +94,11 @@ class Shape:
 
     def read(self, name: str, channels: int) -> int:
         """Bytes that it takes to read some channels of a shard: all are, where they are not apart, and compared with a
-        checksum whole."""
+        checksum whole. What is kept in half the bytes is there twice while float32 is made of it."""
         some = self.shard * self._some(name, channels)
-        return some if self.apart else self.shard * self.arrays[name] + some
+        if not self.apart:
+            return self.shard * self.arrays[name] + some
+        return 2 * some if name in self.half else some  # half of it as Zarr read it, half as Zarr decoded it
 
     def block(self, name: str, channels: int) -> int:
         """Bytes of an event as it is read with its neighbours: with all channels, where they are not apart."""

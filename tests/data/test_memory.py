@@ -1,8 +1,12 @@
 """What a task holds, and what is refused for it, before anything is made."""
 
 import re
+import tracemalloc
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from helpers import write_store
 
 from glitchflow.config import Experiment
 from glitchflow.data.content import content_of
@@ -56,6 +60,20 @@ def test_channels_that_are_apart_are_read_alone():
     assert shape.read("series", 20) == 16 * 18 * 8192 * 4  # derived ones have none
     few = shape_of({"qplot": Array(("channel", "frequency", "time"), (4, 64, 64), "float32")})
     assert few.read("qplot", 2) == 16 * (4 + 2) * 64 * 64 * 4
+
+
+@pytest.mark.parametrize("channels", [range(20), range(5), [0, 7, 19]])
+def test_what_is_kept_in_half_the_bytes_takes_as_much_as_is_projected(tmp_path, channels):
+    energy = np.random.default_rng(1).exponential(size=(32, 20, 64, 64)).astype("float16")
+    about = {"channels": [f"C{k}" for k in range(20)], "labels": []}
+    stored = write_store(tmp_path / "d.zarr", {"qplot": energy}, Layout(32, 4, 32), **about)
+    shape = replace(shape_of(stored.known.arrays), shard=32)
+    stored["qplot"][:1, list(channels)]  # what is imported, and looked up, once
+    tracemalloc.start()
+    held = stored.events("qplot", np.arange(32), list(channels))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 1.5 * held.nbytes < most <= 1.15 * shape.read("qplot", len(channels))
 
 
 def test_a_file_of_witnesses_is_not_counted_by_the_letters_of_its_name():

@@ -99,8 +99,10 @@ class StoredArray:
         if not self._there(k):
             raise Damaged(self._where(k), f"{self.name} is missing")
         cuts = np.flatnonzero(np.diff(channels) != 1) + 1
-        found = np.empty((inside.stop - inside.start, len(channels), *self.shape[2:]), self.array.dtype)
         try:
+            if not len(cuts):
+                return np.asarray(self.array[inside, channels[0] : channels[-1] + 1])
+            found = np.empty((inside.stop - inside.start, len(channels), *self.shape[2:]), self.array.dtype)
             for run in np.split(np.arange(len(channels)), cuts):
                 first, last = channels[run[0]], channels[run[-1]]
                 found[:, run[0] : run[-1] + 1] = self.array[inside, first : last + 1]

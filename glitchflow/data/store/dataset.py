@@ -146,7 +146,9 @@ class Dataset:
         for k in np.unique(indices // self.layout.shard):
             inside = indices[indices // self.layout.shard == k]
             span = slice(int(inside[0]), int(inside[-1]) + 1)
-            yield inside, [self[name][(span, *chosen)][inside - span.start] for name in names]
+            # of neighbours an index would make another copy
+            some = slice(None) if len(inside) == span.stop - span.start else inside - span.start
+            yield inside, [self[name][(span, *chosen)][some] for name in names]
 
     def events(self, name: str, indices: NDArray[np.int64], channels: Sequence[int] | None = None) -> NDArray:
         """An array at ascending event indices; channels: see `blocks`."""
