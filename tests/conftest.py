@@ -207,12 +207,12 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
         create = urllib.request.Request(f"{address}/glitches", method="PUT")
-        for attempt in range(100):
+        for attempt in range(600):
             try:
                 urllib.request.urlopen(create).close()
                 break
             except OSError:
-                assert attempt < 99 and process.poll() is None
+                assert attempt < 599 and process.poll() is None
                 time.sleep(0.1)
         settings = {"ENDPOINT_URL": address, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
         settings |= {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}

@@ -51,6 +51,24 @@ def beside(path: Location, suffix: str) -> Location:
     return f"{place}/{name}{suffix}" if is_url(path) else Path(place) / f"{name}{suffix}"
 
 
+class Unread(RunError):
+    """A file system or an object store does not hand out what is there: nothing is said of whether that is damaged."""
+
+
+def unread(path: Location, error: Exception) -> Unread:
+    """The one line where it refuses, fails or is out of reach."""
+    return Unread(f"{path}: cannot be read: {reason(error)}")
+
+
+@contextlib.contextmanager
+def reading(path: Location) -> Iterator[None]:
+    """Turn what a file system or an object store says of what cannot be read into `Unread`."""
+    try:
+        yield
+    except (OSError, BaseError) as error:
+        raise unread(path, error) from None
+
+
 @contextlib.contextmanager
 def writing(path: Location, what: str) -> Iterator[None]:
     """One line where the file system or the object store refuses: full, read-only, not a directory, no bucket."""
@@ -103,20 +121,17 @@ def make_directory(path: Path) -> None:
 
 
 def get(path: Location, name: str) -> bytes | None:
-    """An object, or None where there is none. Raises `RunError` where the place cannot be read."""
-    try:
-        place = _place(path)
+    """An object, or None where there is none. Raises `Unread` where the place cannot be read."""
+    place = _place(path)
+    with reading(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return None if place is None else bytes(obstore.get(place, name).bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, BaseError) as error:
-        raise RunError(f"{path}: cannot be read: {reason(error)}") from None
+    return None
 
 
 def read(path: Location, name: str, kind: Any) -> Any:
     """A JSON object as a `kind`, any type that pydantic knows, or None where there is none.
 
-    Raises `RunError`, in one line, where it is something else, or the place cannot be read.
+    Raises `RunError`, in one line, where it is something else, `Unread` where the place cannot be read.
     """
     content = get(path, name)
     return None if content is None else parse(path, name, content, kind)
@@ -134,12 +149,11 @@ _adapter = lru_cache(maxsize=32)(TypeAdapter)  # building one takes longer than 
 
 
 def has(path: Location, name: str) -> bool:
-    """Whether there is an object of that name."""
+    """Whether there is an object of that name. Raises `Unread` where the place cannot be read."""
     place = _place(path)
-    try:
+    with reading(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return place is not None and bool(obstore.head(place, name))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    return False
 
 
 def put(path: Location, name: str, content: bytes) -> None:
@@ -170,10 +184,11 @@ def delete_all(path: Location, names: list[str]) -> None:
 
 
 def names(path: Location, under: str = "") -> list[str]:
-    """Names of all objects of a place, or of those under a folder of it, ascending."""
+    """Names of all objects of a place, or of those under a folder of it, ascending. Raises `Unread`."""
     place = _place(path)
-    listed: Any = obstore.list(place, under or None) if place is not None else []
-    return sorted(entry["path"] for entries in listed for entry in entries)
+    with reading(path):
+        listed: Any = obstore.list(place, under or None) if place is not None else []
+        return sorted(entry["path"] for entries in listed for entry in entries)
 
 
 def wipe(path: Location) -> None:

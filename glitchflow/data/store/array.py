@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from obstore.exceptions import BaseError
 
 from glitchflow.data import objects
 from glitchflow.data.store.half import read_type, unpacked
@@ -85,7 +86,7 @@ class StoredArray:
         try:
             value = np.ascontiguousarray(self.array[span])
         except Exception as error:  # noqa: BLE001  Zarr and its codecs raise anything on bytes that are not theirs
-            raise Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}") from None
+            raise self._failed(k, error) from None
         expected = self.expected(k)
         if expected is not None and digest(value) != expected:
             what = "differs from its checksum" if self._there(k) else "is missing"
@@ -108,7 +109,12 @@ class StoredArray:
                 found[:, run[0] : run[-1] + 1] = self.array[inside, first : last + 1]
             return found
         except Exception as error:  # noqa: BLE001  as above
-            raise Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}") from None
+            raise self._failed(k, error) from None
+
+    def _failed(self, k: int, error: Exception) -> RunError:
+        if isinstance(error, BaseError):
+            return objects.unread(self.path, error)
+        return Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}")
 
     def _there(self, k: int) -> bool:
         key = self.array.metadata.encode_chunk_key((k, *[0] * (self.array.ndim - 1)))

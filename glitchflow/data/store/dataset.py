@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from obstore.exceptions import BaseError
 
 from glitchflow.data import objects
 from glitchflow.data.content import Content, read_content
@@ -260,6 +261,8 @@ class Dataset:
         """The array itself, without checks on what is read. Raises `RunError` where there is none."""
         try:
             return zarr.open_array(objects.storage(self.path), path=name, mode=mode, zarr_format=3)
+        except BaseError as error:
+            raise objects.unread(self.path, error) from None
         except Exception as error:  # noqa: BLE001  Zarr raises anything on metadata that were edited
             raise RunError(f"{self.path}/{name}: damaged: no array there: {objects.reason(error)}") from None
 

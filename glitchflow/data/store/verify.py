@@ -9,11 +9,16 @@ from glitchflow.errors import RunError
 
 
 def find_damage(dataset: Dataset) -> tuple[dict[int, str], list[str]]:
-    """Read everything in a store: its damaged or missing shards with the reason, and what else is wrong with it."""
+    """Read everything in a store: its damaged or missing shards with the reason, and what else is wrong with it.
+
+    Raises `Unread` where the file system or the object store does not hand it out.
+    """
     damage, rest = dict.fromkeys(missing_shards(dataset), "missing"), []
     for name in dataset.names:
         try:
             array = dataset[name]
+        except objects.Unread:
+            raise
         except RunError as error:
             rest.append(str(error))
             continue

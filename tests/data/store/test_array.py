@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import xarray
+from faults.remote import proxied
 from helpers import write_store
 
+from glitchflow.data.objects import Unread
 from glitchflow.data.store import open_store
 from glitchflow.data.store.schema import Array, Layout, choose_layout
 from glitchflow.data.store.verify import find_damage
@@ -77,6 +79,29 @@ def test_damage_to_those_that_are_asked_for_is_one_line(values, path):
     (path / "qplot/c/2/0/0/0").unlink()
     with pytest.raises(RunError, match=rf"^{path}: damaged: shard 2: qplot is missing$"):
         dataset.events("qplot", np.array([9]), [7])
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_store_that_refuses_is_not_damaged(values, bucket, apart):
+    """Or `generate --verify` would make its shards again."""
+    channels = CHANNELS if apart else 4
+    url = f"{bucket}/refuses/{channels}.zarr"
+    with proxied() as proxy:
+        shown = {"qplot": values["qplot"][:, :channels], "gps": values["gps"]}
+        write_store(url, shown, Layout(EVENTS, 4, 4), **ABOUT)
+        dataset = open_store(url)
+        dataset.events("qplot", np.array([1]), [2])
+        proxy.now("403", 0)
+        for read in (
+            lambda: dataset.events("qplot", np.array([5]), [2]),
+            lambda: dataset["gps"],
+            lambda: find_damage(dataset),
+            lambda: open_store(url),
+        ):
+            with pytest.raises(Unread, match=rf"^{url}: cannot be read: .*(403|Access ?Denied|permission)"):
+                read()
+        proxy.now("", 0)
+        assert find_damage(open_store(url)) == ({}, [])
 
 
 def test_an_older_store_keeps_channels_together_and_is_checked_whole(values, path, monkeypatch):
