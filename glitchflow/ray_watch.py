@@ -15,8 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# s in which a signal to all processes of a job has reached this one too: as a rule, and on a busy machine
-SOON, SIGNAL = 0.005, 0.05
+SIGNAL = 0.05  # s in which a signal to all processes of a job has reached this one too
 LOOK = 0.2  # s between two looks for agents that have not begun yet, or not called themselves so
 # what is in an agent's command line, as it is started and as it calls itself a moment later: its name
 AGENTS = {
@@ -54,6 +53,7 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
 
     watch(processes | _agents(processes["raylet"]))
     heard, hears = os.pipe()
+    shown, nothing = _outputs(), os.open(os.devnull, os.O_WRONLY)
 
     def wait() -> None:
         ready: list[int] = []
@@ -62,9 +62,9 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
             ready = [descriptor for descriptor, _ in poll.poll(None if known else 1000 * LOOK)]
             if not ready:  # on a busy machine an agent comes seconds after its raylet
                 watch(_agents(processes["raylet"]))
-        if told in ready or select.select([heard], [], [], SOON)[0]:
+        if told in ready or select.select([heard], [], [], 0)[0]:
             return
-        with _last_word(found[ready[0]], logs):
+        with _last_word(found[ready[0]], logs, shown, nothing):
             if not select.select([heard], [], [], SIGNAL)[0]:
                 with contextlib.suppress(Exception):  # half of it is gone
                     end()
@@ -80,7 +80,7 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
         thread.join()
         if before is not None:
             signal.set_wakeup_fd(before)
-        for descriptor in (told, tell, heard, hears, *found):
+        for descriptor in (told, tell, heard, hears, nothing, *shown.values(), *found):
             os.close(descriptor)
 
 
@@ -105,19 +105,29 @@ def _agents(raylet: int) -> dict[str, int]:
     return agents
 
 
+def _outputs() -> dict[int, int]:
+    """Copies of standard output and standard error, of those that are open."""
+    copies = {}
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            copies[number] = os.dup(number)
+    return copies
+
+
 @contextlib.contextmanager
-def _last_word(name: str, logs: Path) -> Iterator[None]:
-    """Say at once who has ended, Ray may end this process a twentieth of a second later; nobody else says anything
-    within the block, neither other threads nor Ray, which does so on standard output too."""
-    line = f"glitchflow: Ray's {name} has ended (its logs: {logs}); the same command goes on\n"
+def _last_word(name: str, logs: Path, shown: dict[int, int], nothing: int) -> Iterator[None]:
+    """Say at once who has ended: Ray ends this process some milliseconds later, and on a busy machine each call that
+    lets go of Python's lock takes as long. Nobody else says anything within the block, neither other threads nor Ray,
+    which does so on standard output too.
+
+    shown: where both outputs lead, as copies of them; nothing: /dev/null.
+    """
+    line = f"glitchflow: Ray's {name} has ended (its logs: {logs}); the same command goes on\n".encode()
     sys.stdout.flush()
-    sys.stderr.flush()
-    nothing, shown = os.open(os.devnull, os.O_WRONLY), {number: os.dup(number) for number in (1, 2)}
     for number in shown:
         os.dup2(nothing, number)
-    os.write(shown[2], line.encode())
+    if 2 in shown:
+        os.write(shown[2], line)
     yield
     for number, kept in shown.items():
         os.dup2(kept, number)
-        os.close(kept)
-    os.close(nothing)

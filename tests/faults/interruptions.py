@@ -231,9 +231,10 @@ def part_killed(part: str, running: Running, case: Interruption) -> str:
 def watching(pid: int) -> bool:
     """Whether a process watches over those of its Ray, as it does once Ray is there."""
     found = []
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found.append(str(descriptor.readlink()))
+    with contextlib.suppress(OSError):  # it has ended
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(str(descriptor.readlink()))
     return "anon_inode:[pidfd]" in found
 
 
