@@ -38,33 +38,15 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
     if not hasattr(os, "pidfd_open"):
         yield
         return
-    found: dict[int, str] = {}  # by descriptor
-    poll = select.poll()
-    told, tell = os.pipe()
-    poll.register(told, select.POLLIN)
-
-    def watch(there: dict[str, int]) -> None:
-        for name, pid in there.items():
-            if name not in found.values():
-                with contextlib.suppress(OSError):  # it has ended: Ray itself is about to say so
-                    opened = os.pidfd_open(pid)
-                    found[opened] = name
-                    poll.register(opened, select.POLLIN)
-
-    watch(processes | _agents(processes["raylet"]))
-    heard, hears = os.pipe()
+    (told, tell), (heard, hears) = os.pipe(), os.pipe()
+    those = _Processes(processes, told)
     shown, nothing = _outputs(), os.open(os.devnull, os.O_WRONLY)
 
     def wait() -> None:
-        ready: list[int] = []
-        while not ready:
-            known = set(AGENTS.values()) <= set(found.values())
-            ready = [descriptor for descriptor, _ in poll.poll(None if known else 1000 * LOOK)]
-            if not ready:  # on a busy machine an agent comes seconds after its raylet
-                watch(_agents(processes["raylet"]))
-        if told in ready or select.select([heard], [], [], 0)[0]:
+        name = those.first_to_end()
+        if name is None or select.select([heard], [], [], 0)[0]:
             return
-        with _last_word(found[ready[0]], logs, shown, nothing):
+        with _last_word(name, logs, shown, nothing):
             if not select.select([heard], [], [], SIGNAL)[0]:
                 with contextlib.suppress(Exception):  # half of it is gone
                     end()
@@ -80,8 +62,36 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
         thread.join()
         if before is not None:
             signal.set_wakeup_fd(before)
-        for descriptor in (told, tell, heard, hears, nothing, *shown.values(), *found):
+        for descriptor in (told, tell, heard, hears, nothing, *shown.values(), *those.found):
             os.close(descriptor)
+
+
+class _Processes:
+    """A Ray's processes by name, its raylet's agents among them once they are there."""
+
+    def __init__(self, processes: dict[str, int], told: int) -> None:
+        self.raylet, self.told, self.poll = processes["raylet"], told, select.poll()
+        self.found: dict[int, str] = {}  # by descriptor
+        self.poll.register(told, select.POLLIN)
+        self.add(processes | _agents(self.raylet))
+
+    def add(self, there: dict[str, int]) -> None:
+        """Wait for these too, process ids by name."""
+        for name, pid in there.items():
+            if name not in self.found.values():
+                with contextlib.suppress(OSError):  # it has ended: Ray itself is about to say so
+                    opened = os.pidfd_open(pid)
+                    self.found[opened] = name
+                    self.poll.register(opened, select.POLLIN)
+
+    def first_to_end(self) -> str | None:
+        """Wait; the name of who has ended, or None where `told` can be read first."""
+        while True:
+            known = set(AGENTS.values()) <= set(self.found.values())
+            ready = [descriptor for descriptor, _ in self.poll.poll(None if known else 1000 * LOOK)]
+            if ready:
+                return None if self.told in ready else self.found[ready[0]]
+            self.add(_agents(self.raylet))  # on a busy machine an agent comes seconds after its raylet
 
 
 def _tell_signals(pipe: int) -> int | None:

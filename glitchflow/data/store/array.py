@@ -112,9 +112,8 @@ class StoredArray:
             raise self._failed(k, error) from None
 
     def _failed(self, k: int, error: Exception) -> RunError:
-        if isinstance(error, BaseError):
-            return objects.unread(self.path, error)
-        return Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}")
+        said = f"{self.name} cannot be read: {objects.reason(error)}"
+        return _said(self.path, error, Damaged(self._where(k), said))
 
     def _there(self, k: int) -> bool:
         key = self.array.metadata.encode_chunk_key((k, *[0] * (self.array.ndim - 1)))
@@ -142,3 +141,17 @@ class StoredArray:
             else:
                 parts.append(self.verify(k)[(slice(inside.start - low, inside.stop - low), *rest)])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def open_array(path: str, name: str, mode: Any) -> zarr.Array:
+    """An array of a store, without checks on what is read. Raises `RunError` where there is none."""
+    try:
+        return zarr.open_array(objects.storage(path), path=name, mode=mode, zarr_format=3)
+    except Exception as error:  # noqa: BLE001  Zarr raises anything on metadata that were edited
+        damaged = RunError(f"{path}/{name}: damaged: no array there: {objects.reason(error)}")
+        raise _said(path, error, damaged) from None
+
+
+def _said(path: str, error: Exception, damaged: RunError) -> RunError:
+    """What an error means: that an object store does not hand out what is there, or that it is damaged."""
+    return objects.unread(path, error) if isinstance(error, BaseError) else damaged

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from obstore.exceptions import BaseError
 
 from glitchflow.data import objects
 from glitchflow.data.content import Content, read_content
-from glitchflow.data.store.array import StoredArray
+from glitchflow.data.store.array import StoredArray, open_array
 from glitchflow.data.store.schema import (
     FOLDED,
     MARKERS,
@@ -259,12 +258,7 @@ class Dataset:
 
     def raw(self, name: str, mode: Any) -> zarr.Array:
         """The array itself, without checks on what is read. Raises `RunError` where there is none."""
-        try:
-            return zarr.open_array(objects.storage(self.path), path=name, mode=mode, zarr_format=3)
-        except BaseError as error:
-            raise objects.unread(self.path, error) from None
-        except Exception as error:  # noqa: BLE001  Zarr raises anything on metadata that were edited
-            raise RunError(f"{self.path}/{name}: damaged: no array there: {objects.reason(error)}") from None
+        return open_array(self.path, name, mode)
 
     def _same_shape(self, name: str, array: zarr.Array, spec: Array | None) -> None:
         shape, kind = array.shape, kind_of(array.dtype)
