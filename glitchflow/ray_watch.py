@@ -38,9 +38,12 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
     if not hasattr(os, "pidfd_open"):
         yield
         return
+    shown, nothing = (
+        _outputs(),
+        os.open(os.devnull, os.O_WRONLY),
+    )  # first: pipes may get the number of a closed one
     (told, tell), (heard, hears) = os.pipe(), os.pipe()
     those = _Processes(processes, told)
-    shown, nothing = _outputs(), os.open(os.devnull, os.O_WRONLY)
 
     def wait() -> None:
         name = those.first_to_end()
@@ -133,11 +136,14 @@ def _last_word(name: str, logs: Path, shown: dict[int, int], nothing: int) -> It
     shown: where both outputs lead, as copies of them; nothing: /dev/null.
     """
     line = f"glitchflow: Ray's {name} has ended (its logs: {logs}); the same command goes on\n".encode()
-    sys.stdout.flush()
+    with contextlib.suppress(Exception):  # closed, or a pipe that nobody reads
+        sys.stdout.flush()
     for number in shown:
         os.dup2(nothing, number)
-    if 2 in shown:
-        os.write(shown[2], line)
-    yield
-    for number, kept in shown.items():
-        os.dup2(kept, number)
+    try:
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            os.write(shown.get(2, nothing), line)
+        yield
+    finally:
+        for number, kept in shown.items():
+            os.dup2(kept, number)

@@ -59,6 +59,13 @@ def test_who_has_ended_is_the_last_word(name, tmp_path):
     assert (tmp_path / "ended").exists()
 
 
+def test_the_last_word_needs_no_standard_output(tmp_path):
+    line = ["bash", "-c", 'exec "$0" -c "$1" raylet >&-', sys.executable, PROGRAM]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (1, SAID.format("raylet"))
+    assert (tmp_path / "ended").exists()
+
+
 def test_where_all_live_nothing_is_said(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "nobody"], cwd=tmp_path, capture_output=True, text=True, timeout=50

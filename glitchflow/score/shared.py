@@ -53,7 +53,8 @@ def inspiral_range(
 
     Range^2 goes with the sum of f^(-7/3) / S(f) (Finn & Chernoff 1993, PRD 47, 2198; `gwpy.astro.sensemon_range` is
     the same in Mpc). S before is `asd` squared; after it is that times the periodograms' ratio inside the band, and
-    the same outside, where nothing is removed. The sum goes up to 1570 Hz or half the rate. Intervals as in `shared`.
+    the same above, where nothing is removed. The sum goes from the band's lower end, > 0, to 1570 Hz or half the rate.
+    Intervals as in `shared`.
 
     Shapes: before and after (B, N) at `rate` Hz, whitened; asd (K,) of the strain at their frequencies. Raises
     ValueError where shapes differ.

@@ -147,7 +147,7 @@ class Dataset:
             inside = indices[indices // self.layout.shard == k]
             span = slice(int(inside[0]), int(inside[-1]) + 1)
             # of neighbours an index would make another copy
-            some = slice(None) if len(inside) == span.stop - span.start else inside - span.start
+            some = slice(None) if (np.diff(inside) == 1).all() else inside - span.start
             yield inside, [self[name][(span, *chosen)][some] for name in names]
 
     def events(self, name: str, indices: NDArray[np.int64], channels: Sequence[int] | None = None) -> NDArray:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from glitchflow.data import objects
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.data.store.schema import MARKERS, STATISTICS, Folded, Layout, Share
+from glitchflow.errors import RunError
 
 PAGE = 256  # shards: of 500 channels some 13 MB
 
@@ -50,9 +51,14 @@ def write_page(dataset: Dataset, number: int, shares: dict[int, Share]) -> None:
 
 
 def all_shares(dataset: Dataset) -> Iterator[Share]:
-    """Yields the shares of all shards, ascending."""
+    """Yields the shares of all shards, ascending. Raises `RunError` where some are missing."""
     for number in range(page_count(dataset.layout)):
-        yield from read_page(dataset, number).values()
+        shares = read_page(dataset, number)
+        if len(shares) != min(PAGE, dataset.layout.shards - number * PAGE):
+            raise RunError(
+                f"{dataset.path}: damaged: {page_name(number)} is missing, or lacks some of its shards"
+            )
+        yield from shares.values()
 
 
 def into_pages(dataset: Dataset) -> None:
