@@ -44,6 +44,7 @@ def resplit(experiment: Experiment) -> Location:
     if not is_there(path):
         raise InputError(f"{path}: is not there; ingest it first")
     with Writer.begin(path, lambda: _never(path), partial(_agrees, content)) as writer:
+        writer.refuse_earlier()  # before anything is noted in it
         dataset = writer.dataset
         splits = _assigned(dataset, content)
         whole = range(dataset.layout.shards)
@@ -62,7 +63,8 @@ def resplit(experiment: Experiment) -> Location:
         earlier = dict.fromkeys([*dataset.attributes.get(EARLIER, []), identity(dataset)])
         attributes = {"config": content.kept(), "normalisation": normalisation, EARLIER: [*earlier]}
         writer.replace_column("split", splits, share, attributes)
-        objects.delete_all(path, objects.names(path, f"{NOTES}/{SHARES}"))
+        with objects.writing(path, "cannot be finished"):
+            objects.delete_all(path, objects.names(path, f"{NOTES}/{SHARES}"))
     counts = ", ".join(f"{name} {int((splits == i).sum())}" for i, name in enumerate(SPLITS))
     say(f"{path}: {counts}; its `asd` stays that of the train split it was made with")
     return path

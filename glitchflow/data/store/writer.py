@@ -141,7 +141,7 @@ class Writer:
         gone = set(shards)
         if not gone:
             return
-        self._writable()
+        self.refuse_earlier()
         self.check()
         with objects.writing(self.path, "cannot be written"):
             into_pages(self.dataset)
@@ -158,7 +158,7 @@ class Writer:
         Done again after an interruption it comes to the same: the attributes change last.
         """
         self.check()
-        self._writable()
+        self.refuse_earlier()
         if self.layout.events % self.layout.shard:
             self.forget([self.layout.shards - 1])
         with objects.writing(self.path, "cannot be extended"):
@@ -238,7 +238,7 @@ class Writer:
         """Put other values (E,) into a column of a finished store, and what follows from them: each shard's statistics,
         which `shares` gives, and attributes. Done again after an interruption it comes to the same."""
         self.check()
-        self._writable()
+        self.refuse_earlier()
         with objects.writing(self.path, "cannot be written"):
             into_pages(self.dataset)
             folded = self.dataset.folded
@@ -299,7 +299,8 @@ class Writer:
         """Not complete any more: a reader is told so while shards are made."""
         put_root(self.dataset.path, self.dataset.attributes | {"complete": False, **attributes})
 
-    def _writable(self) -> None:
+    def refuse_earlier(self) -> None:
+        """Raises `InputError` for a store of a version that is read and not written."""
         if self.dataset.known.version != SCHEMA:
             raise _earlier(self.path)
 

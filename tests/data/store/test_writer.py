@@ -76,6 +76,16 @@ def test_made_at_once(path):
     assert dataset.marker(2) == Marker(sha256=dataset.marker(2).sha256), "which is all that a reader parses"
 
 
+def test_a_page_that_is_missing_is_damage(path):
+    """Not shards of which nothing is to be added up."""
+    make(path)
+    (path / ".done" / "statistics" / "00000.json").unlink()
+    with pytest.raises(
+        RunError, match=f"^{path}: damaged: .done/statistics/00000.json is missing, or lacks some"
+    ):
+        [*all_shares(store.open_store(path))]
+
+
 def shares_of(path: Path) -> dict[str, bytes]:
     """The bytes of what is added up of the shards."""
     return {p.name: p.read_bytes() for p in (path / ".done" / "statistics").iterdir()}
