@@ -28,7 +28,9 @@ def content(events: int, seed: int = 1) -> dict[str, np.ndarray]:
 
 
 def design(events: int, seed: int = 1, **more) -> Design:
-    attributes = {"channels": ["S", "W"], "labels": ["background", "blip"], "made_with": seed}
+    about = {"source": "simulate", "recorded": False, "config": {}, "couplings": {}, "provenance": {}}
+    names = {"channels": ["S", "W"], "labels": ["background", "blip"], "witnessed_labels": []}
+    attributes = {**about, **names, "seed": seed, "made_with": seed, "normalisation": None}
     return Design(ARRAYS, Layout(events, 2, 4), attributes, transients=True, **more)
 
 

@@ -5,10 +5,12 @@ through Zarr, which `storage` tells where.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ Location = str | Path
 ROOT = "zarr.json"  # the metadata of a store: without it there is none
 # the same where a store is being made or taken away: the place is ours, and no store is there
 BEGUN = b'{"zarr_format": 3, "node_type": "group", "attributes": {"schema": 2}}'
+READERS = 16  # objects read at once: an object store answers each after some 20 ms
 # What a killed writer leaves of an object: Zarr's name for it, and object_store's.
 PARTIALS = ("*.partial", "*#[0-9]*")
 
@@ -143,6 +146,21 @@ def parse(path: Location, name: str, content: bytes, kind: Any) -> Any:
         return _adapter(kind).validate_json(content)
     except ValidationError as error:
         raise RunError(f"{path}: damaged: {name}: {reason(error)}") from None
+
+
+def read_each(path: Location, names: Iterable[str], kind: Any) -> Iterator[Any]:
+    """What `read` makes of objects that are there, in their order, a few in memory and under way at a time.
+
+    Raises `RunError` also where one is missing.
+    """
+
+    def one(name: str) -> Any:
+        return parse(path, name, get(path, name) or b"", kind)
+
+    left = iter(names)
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(itertools.islice(left, READERS)):
+            yield from pool.map(one, some)
 
 
 _adapter = lru_cache(maxsize=32)(TypeAdapter)  # building one takes longer than a small object

@@ -7,7 +7,6 @@
 Shapes: E event.
 """
 
-import json
 from functools import partial
 from typing import Any
 
@@ -26,11 +25,10 @@ from glitchflow.data.shard_events import BLOCK
 from glitchflow.data.splits import Splits, splits_of_times
 from glitchflow.data.store import CHANGING, SKIPPED, SPLITS, Dataset, Writer
 from glitchflow.data.store.dataset import is_there
-from glitchflow.data.store.schema import NOTES
+from glitchflow.data.store.pages import forget_notes, note_share
 from glitchflow.errors import InputError
 from glitchflow.progress import say
 
-SHARES = "shares"  # the folder of notes that hold a shard's share each
 TRAIN = SPLITS.index("train")
 
 
@@ -53,18 +51,18 @@ def resplit(experiment: Experiment) -> Location:
         little = len(dataset) * image <= LITTLE
         job = Job(partial(note_statistics, dataset, splits), "statistics", memory, here=little)
         run_tasks(job, sizes(dataset.layout, [*whole]), experiment.cluster, writer.check)
-        share = partial(_noted, dataset)
+        writer.replace_column("split", splits)
         train = splits == TRAIN
         normalisation: dict[str, Any] | None = None
         if train.any():
-            normalisation = reduce_statistics(map(share, whole))
+            normalisation = reduce_statistics(one.statistics for one in writer.shares())
             normalisation |= {"loudness": stored_loudness(dataset["loudness"], train)}
         # a network that learned from the splits of before must not be scored on these
         earlier = dict.fromkeys([*dataset.attributes.get(EARLIER, []), identity(dataset)])
         attributes = {"config": content.kept(), "normalisation": normalisation, EARLIER: [*earlier]}
-        writer.replace_column("split", splits, share, attributes)
         with objects.writing(path, "cannot be finished"):
-            objects.delete_all(path, objects.names(path, f"{NOTES}/{SHARES}"))
+            forget_notes(path)
+        writer.complete(attributes)
     counts = ", ".join(f"{name} {int((splits == i).sum())}" for i, name in enumerate(SPLITS))
     say(f"{path}: {counts}; its `asd` stays that of the train split it was made with")
     return path
@@ -109,15 +107,9 @@ def _assigned(dataset: Dataset, content: Content) -> Splits:
 
 
 def note_statistics(dataset: Dataset, splits: Splits, shard: int) -> None:
-    """Note a shard's share of the train split's statistics, from its Q-plots: those of all shards may be gigabytes."""
+    """Note a shard's share of the train split's statistics, from its Q-plots."""
     span = dataset.layout.span(shard)
     energy, train = dataset["qplot"][span], splits[span] == TRAIN
     blocks = [measure(energy[i : i + BLOCK]) for i in range(0, len(energy), BLOCK)]
     sums: dict[str, NDArray] = {n: np.concatenate([one[n] for one in blocks])[train] for n in blocks[0]}
-    with objects.writing(dataset.path, "cannot be written"):
-        content = json.dumps(statistics(sums)).encode()
-        objects.put(dataset.path, f"{NOTES}/{SHARES}/{shard:05d}.json", content)
-
-
-def _noted(dataset: Dataset, shard: int) -> dict[str, Any]:
-    return dataset.note(f"{SHARES}/{shard:05d}")
+    note_share(dataset, shard, statistics(sums))

@@ -49,7 +49,8 @@ def make_store(path: Path, events: int, validation: int = 0) -> Dataset:
     }
     layout = choose_layout(events, arrays, 2, 64)
     about = {"channels": [f"C{i}" for i in range(4)], "labels": ["background"], "config": {}}
-    about["provenance"] = {"date": ""}
+    about |= {"provenance": {"date": ""}, "source": "simulate", "recorded": False, "seed": 1}
+    about |= {"witnessed_labels": [], "couplings": {}}
     with Writer.begin(path, lambda: Design(arrays, layout, about), lambda _: None) as writer:
         for k in range(layout.shards):
             count = layout.span(k).stop - layout.span(k).start

@@ -8,10 +8,11 @@ from gwpy.timeseries import TimeSeries
 from helpers import small
 
 from glitchflow.analysis.opened import origin_of as origin
+from glitchflow.data import objects
 from glitchflow.data.generate import ingest
 from glitchflow.data.identity import identity
 from glitchflow.data.resplit import resplit
-from glitchflow.data.store import CHANGING, SPLITS, Writer, find_damage, open_store, writer
+from glitchflow.data.store import CHANGING, SPLITS, Writer, find_damage, open_store, pages, writer
 from glitchflow.errors import InputError
 
 START, RATE, SECONDS = 1000, 256, 128
@@ -45,7 +46,13 @@ def made(tmp_path, files, ray_session):
     return one
 
 
+def shares_of(path):
+    """The bytes of what is added up of the shards."""
+    return {p.name: p.read_bytes() for p in (path / ".done" / "statistics").iterdir()}
+
+
 def test_as_if_the_store_had_been_made_so(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "PAGE", 2)
     groups = [
         [START, START + 40, "test"],
         [START + 45, START + 70, "validation"],
@@ -54,6 +61,7 @@ def test_as_if_the_store_had_been_made_so(made, tmp_path, monkeypatch):
     other = experiment(tmp_path, "other", split={"groups": groups})
     expected = open_store(ingest(other))
     shutil.rmtree(tmp_path / "files")
+    shutil.rmtree(made.dataset / ".done" / "statistics")  # of which nothing is wanted
     before = open_store(made.dataset)
     wanted = experiment(tmp_path, split={"groups": groups})
 
@@ -70,8 +78,13 @@ def test_as_if_the_store_had_been_made_so(made, tmp_path, monkeypatch):
             InputError, match=r"its splits are being assigned anew; finish that with ingest --split"
         ):
             ingest(settings)
+    read, get = [], objects.get
+    monkeypatch.setattr(objects, "get", lambda *a: read.append(a[1]) or get(*a))
     dataset = open_store(resplit(wanted))
+    noted = [name for name in read if name.startswith(pages.NOTED)]
+    assert len(noted) == len({*noted}) == dataset.layout.shards
     assert find_damage(dataset) == ({}, [])
+    assert shares_of(made.dataset) == shares_of(other.dataset)
     assert CHANGING not in dataset.attributes
     for name in ("split", "gps", "qplot", "valid", "loudness"):
         np.testing.assert_array_equal(dataset[name][:], expected[name][:])
@@ -88,6 +101,19 @@ def test_as_if_the_store_had_been_made_so(made, tmp_path, monkeypatch):
     assert origin(dataset, {"identity": identity(dataset), "path": before.path}) is dataset
     ingest(wanted)  # there is nothing left to do, and nothing is undone
     np.testing.assert_array_equal(open_store(made.dataset)["split"][:], expected["split"][:])
+
+
+def test_what_a_killed_run_noted_goes_with_the_next(made, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "replace_column", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resplit(made)
+    assert len(objects.names(made.dataset, pages.NOTED)) == open_store(made.dataset).layout.shards
+    ingest(made)
+    assert not objects.names(made.dataset, pages.NOTED)
 
 
 @pytest.mark.usefixtures("files")

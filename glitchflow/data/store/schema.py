@@ -18,7 +18,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +149,7 @@ class Attributes(BaseModel):
     """What every store says of itself in its zarr.json."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    added_up: ClassVar[bool] = False  # whether statistics are added up of its shards' shares, which are kept
     version: Literal[1, 2] = Field(alias="schema")
     complete: bool
     layout: Layout
@@ -161,6 +162,7 @@ class Attributes(BaseModel):
 class _Made(Attributes):
     """What a dataset says besides."""
 
+    added_up = True
     source: Literal["simulate", "ingest"]
     recorded: bool
     config: dict[str, Any]

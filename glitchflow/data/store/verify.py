@@ -3,7 +3,7 @@
 from glitchflow.data import objects
 from glitchflow.data.store.array import Damaged
 from glitchflow.data.store.dataset import Dataset, missing_shards
-from glitchflow.data.store.pages import page_count, page_name
+from glitchflow.data.store.pages import lost_shares, page_count, page_name
 from glitchflow.data.store.schema import FOLDED, KEPT, MARKERS, STATISTICS, marker_name
 from glitchflow.errors import RunError
 
@@ -14,6 +14,12 @@ def find_damage(dataset: Dataset) -> tuple[dict[int, str], list[str]]:
     Raises `Unread` where the file system or the object store does not hand it out.
     """
     damage, rest = dict.fromkeys(missing_shards(dataset), "missing"), []
+    try:
+        lost = lost_shares(dataset)
+    except objects.Unread:
+        raise
+    except RunError as error:
+        lost, rest = {}, [str(error)]
     for name in dataset.names:
         try:
             array = dataset[name]
@@ -38,7 +44,7 @@ def find_damage(dataset: Dataset) -> tuple[dict[int, str], list[str]]:
                     damage |= {j: damage.get(j, error.what) for j in shards if j < dataset.layout.shards}
                 else:
                     rest.append(error.what)
-    return dict(sorted(damage.items())), rest
+    return dict(sorted((lost | damage).items())), rest
 
 
 def foreign_objects(dataset: Dataset) -> list[str]:

@@ -16,7 +16,6 @@ import itertools
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,7 +28,14 @@ from glitchflow.data.store.column import Column, rows_of
 from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, refuse_foreign
 from glitchflow.data.store.dataset import Dataset, is_there, missing_shards, open_store, root, successor
 from glitchflow.data.store.half import packed
-from glitchflow.data.store.pages import all_shares, into_pages, page_count, page_of, read_page, write_page
+from glitchflow.data.store.pages import (
+    all_shares,
+    fill_page,
+    forget_notes,
+    into_pages,
+    page_of,
+    pages_from_notes,
+)
 from glitchflow.data.store.schema import (
     FOLDED,
     MARKERS,
@@ -49,7 +55,6 @@ from glitchflow.data.store.transients import forget, kept
 from glitchflow.errors import InputError, RunError
 
 CHANGING = "changing"  # attribute: the column that is being replaced
-READERS = 16  # markers read at once: an object store answers each after some 20 ms
 
 
 def write_shard(
@@ -117,6 +122,7 @@ class Writer:
             target = new if overwrite and is_there(path) else path
             dataset = _there(target, agrees, replaceable=target is new) or create(target, design())
             objects.clear_partials(target)
+            forget_notes(target)
             if target is new and dataset.complete:  # killed before it took the old one's place
                 objects.replace(new, path)
                 dataset = open_store(path)
@@ -180,7 +186,7 @@ class Writer:
             markers, fresh = dict(self.dataset.folded.shards), []
             rows = [rows_of([])]
             for number, some in itertools.groupby(self._fresh(), lambda one: page_of(one[0])):
-                page = read_page(self.dataset, number)
+                page: dict[int, Share] = {}
                 for k, marker in some:
                     for name, column in columns.items():
                         column.put(self.layout.span(k), marker.column(name, self.arrays[name]))
@@ -188,7 +194,8 @@ class Writer:
                     page[k] = Share(statistics=marker.statistics, skipped=marker.skipped)
                     markers[k] = Marker(sha256=marker.sha256)
                     fresh.append(k)
-                write_page(self.dataset, number, page)
+                if self.dataset.known.added_up:
+                    fill_page(self.dataset, number, page)
             sums = {name: column.close() for name, column in columns.items()}
             if self.dataset.known.tables:
                 sums |= self._write_transients(fresh, [np.concatenate(some) for some in zip(*rows)])
@@ -228,50 +235,30 @@ class Writer:
                 objects.replace(where, self.path)
         self.dataset = open_store(self.path)
 
-    def replace_column(
-        self,
-        name: str,
-        values: NDArray,
-        shares: Callable[[int], Mapping[str, Any]],
-        attributes: Mapping[str, Any],
-    ) -> None:
-        """Put other values (E,) into a column of a finished store, and what follows from them: each shard's statistics,
-        which `shares` gives, and attributes. Done again after an interruption it comes to the same."""
+    def replace_column(self, name: str, values: NDArray) -> None:
+        """Put other values (E,) into a column of a finished store, and each shard's statistics that follow from them,
+        as its task noted them; it is to be completed then. Done again after an interruption it comes to the same."""
         self.check()
         self.refuse_earlier()
         with objects.writing(self.path, "cannot be written"):
-            into_pages(self.dataset)
             folded = self.dataset.folded
             self._begin_again({CHANGING: name})  # nobody reads half of it
             array = self.dataset.raw(name, "r+")
             length = array.chunks[0]
             array.with_config({"write_empty_chunks": True})[:] = values
             sums = [digest(values[i : i + length]) for i in range(0, len(values), length)]
-            for number in range(page_count(self.layout)):
-                page = read_page(self.dataset, number)
-                changed = {
-                    k: Share(statistics=dict(shares(k)), skipped=one.skipped) for k, one in page.items()
-                }
-                write_page(self.dataset, number, changed)
+            pages_from_notes(self.dataset)
             self._fold(folded.shards, {**folded.columns, name: sums})
-        self.complete(attributes)
 
     # -- its parts -----------------------------------------------------------------------------------------------
 
     def _fresh(self) -> Iterator[tuple[int, Marker]]:
-        """The markers that are not folded yet, by ascending shard, a few in memory at a time: all of 10^6 events and
-        500 channels are 9 GB."""
+        """The markers that are not folded yet, by ascending shard, a few in memory at a time: of 500 channels one is
+        110 kB, and all of 10^6 events are 14 GB."""
         where = self.dataset.path
         names = {*objects.names(where, MARKERS)}
         shards = [k for k in range(self.layout.shards) if marker_name(k) in names]
-
-        def read(k: int) -> Marker:
-            return objects.parse(where, marker_name(k), objects.get(where, marker_name(k)) or b"", Marker)
-
-        with ThreadPoolExecutor(READERS) as pool:
-            for start in range(0, len(shards), READERS):
-                some = shards[start : start + READERS]
-                yield from zip(some, pool.map(read, some))
+        yield from zip(shards, objects.read_each(where, map(marker_name, shards), Marker))
 
     def _column(self, name: str) -> Column:
         array: Any = self.dataset.raw(name, "r+").with_config({"write_empty_chunks": True})

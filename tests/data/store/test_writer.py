@@ -76,16 +76,6 @@ def test_made_at_once(path):
     assert dataset.marker(2) == Marker(sha256=dataset.marker(2).sha256), "which is all that a reader parses"
 
 
-def test_a_page_that_is_missing_is_damage(path):
-    """Not shards of which nothing is to be added up."""
-    make(path)
-    (path / ".done" / "statistics" / "00000.json").unlink()
-    with pytest.raises(
-        RunError, match=f"^{path}: damaged: .done/statistics/00000.json is missing, or lacks some"
-    ):
-        [*all_shares(store.open_store(path))]
-
-
 def shares_of(path: Path) -> dict[str, bytes]:
     """The bytes of what is added up of the shards."""
     return {p.name: p.read_bytes() for p in (path / ".done" / "statistics").iterdir()}
@@ -111,6 +101,47 @@ def test_pages_of_a_store_that_grew_are_those_of_one_made_at_once(tmp_path, in_p
     assert shares_of(path) == in_pages and len(in_pages) == 3
     assert pages.page_name(0) not in written, "of which no shard is new"
     holds(path, 22)
+
+
+def flip(file: Path) -> None:
+    """Another number, in JSON as right as before."""
+    file.write_text(file.read_text().replace('{"n":', '{"n":9', 1))
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+LOST = "is missing, or lacks"
+HARMS = [(Path.unlink, LOST), (flip, "differs from its checksum"), (truncate, "Invalid JSON")]
+
+
+@pytest.mark.parametrize("harm, why", HARMS)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_page_that_is_lost_is_found_and_its_shards_are_made_again(tmp_path, in_pages, number, harm, why):
+    """Until then nothing is written over the others, and nobody adds up the rest."""
+    path, name = tmp_path / "once.zarr", pages.page_name(number)
+    harm(path / name)
+    before = shares_of(path)
+    with pytest.raises(
+        RunError, match=f"^{path}: damaged: {name}.*{why}.*; --verify makes its shards again$"
+    ):
+        [*all_shares(store.open_store(path))]
+    what = "is missing, or lacks its share" if why == LOST else "is damaged"
+    damaged = damage_of(path)
+    assert damaged == dict.fromkeys((2 * number, 2 * number + 1), f"{name} {what}")
+    with Writer.begin(path, lambda: pytest.fail("is there"), lambda _: None) as writer:
+        writer.forget([2 * number])
+        assert shares_of(path) == before
+        write(writer, 2 * number)
+        with pytest.raises(
+            RunError, match=f"^{path}: damaged: {name}.*{why}.*; --verify makes its shards again$"
+        ):
+            writer.collect()
+        assert shares_of(path) == before
+        writer.forget(store_module.find_damage(writer.dataset)[0])
+    assert make(path, 22) == [2 * number + 1]
+    assert shares_of(path) == in_pages
 
 
 def test_of_what_is_added_up_a_page_is_held(tmp_path, in_pages, monkeypatch):
