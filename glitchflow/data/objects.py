@@ -63,6 +63,16 @@ def unread(path: Location, error: Exception) -> Unread:
     return Unread(f"{path}: cannot be read: {reason(error)}")
 
 
+def refused(error: Exception) -> bool:
+    """Whether an error says that a file system or an object store does not hand out what is there: it denies, fails or
+    is out of reach. What is missing, or of another kind, is not that; nor is a request for what lies past an object's
+    end, which S3 calls an error."""
+    if isinstance(error, BaseError):
+        return "InvalidRange" not in str(error)
+    absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+    return isinstance(error, OSError) and error.errno is not None and not absent  # codecs' have no number
+
+
 @contextlib.contextmanager
 def reading(path: Location) -> Iterator[None]:
     """Turn what a file system or an object store says of what cannot be read into `Unread`."""
@@ -168,10 +178,15 @@ _adapter = lru_cache(maxsize=32)(TypeAdapter)  # building one takes longer than 
 
 def has(path: Location, name: str) -> bool:
     """Whether there is an object of that name. Raises `Unread` where the place cannot be read."""
+    return size(path, name) is not None
+
+
+def size(path: Location, name: str) -> int | None:
+    """The bytes of an object, or None where there is none. Raises `Unread` where the place cannot be read."""
     place = _place(path)
     with reading(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return place is not None and bool(obstore.head(place, name))
-    return False
+        return None if place is None else obstore.head(place, name)["size"]
+    return None
 
 
 def put(path: Location, name: str, content: bytes) -> None:

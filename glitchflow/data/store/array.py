@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from obstore.exceptions import BaseError
 
 from glitchflow.data import objects
 from glitchflow.data.store.half import read_type, unpacked
@@ -112,12 +111,16 @@ class StoredArray:
             raise self._failed(k, error) from None
 
     def _failed(self, k: int, error: Exception) -> RunError:
-        said = f"{self.name} cannot be read: {objects.reason(error)}"
-        return _said(self.path, error, Damaged(self._where(k), said))
+        if objects.refused(error) and self._size(k) != 0:  # of nothing some object stores can give no part
+            return objects.unread(self.path, error)
+        return Damaged(self._where(k), f"{self.name} cannot be read: {objects.reason(error)}")
 
     def _there(self, k: int) -> bool:
+        return self._size(k) is not None
+
+    def _size(self, k: int) -> int | None:
         key = self.array.metadata.encode_chunk_key((k, *[0] * (self.array.ndim - 1)))
-        return objects.has(self.path, f"{self.name}/{key}")
+        return objects.size(self.path, f"{self.name}/{key}")
 
     def _where(self, k: int) -> str:
         return f"{self.path}: damaged: shard {k}: " if self.piece < len(self) else f"{self.path}: damaged: "
@@ -129,7 +132,8 @@ class StoredArray:
         )
         few = self.apart and bool(rest) and isinstance(rest[0], list) and len(rest[0]) < self.shape[1]
         if not pieces or (not few and all(k in self.seen for k in pieces)):
-            return np.asarray(self.array[span])[(slice(None), *rest)]
+            with objects.reading(self.path):
+                return np.asarray(self.array[span])[(slice(None), *rest)]
         parts = []
         for k in pieces:
             low = k * self.piece
@@ -137,21 +141,19 @@ class StoredArray:
             if few:
                 parts.append(self._some(k, inside, rest[0]))
             elif k in self.seen:
-                parts.append(np.asarray(self.array[inside])[(slice(None), *rest)])
+                with objects.reading(self.path):
+                    parts.append(np.asarray(self.array[inside])[(slice(None), *rest)])
             else:
                 parts.append(self.verify(k)[(slice(inside.start - low, inside.stop - low), *rest)])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def open_array(path: str, name: str, mode: Any) -> zarr.Array:
-    """An array of a store, without checks on what is read. Raises `RunError` where there is none."""
+    """An array of a store, without checks on what is read. Raises `RunError` where there is none, `Unread` where the
+    place cannot be read."""
     try:
         return zarr.open_array(objects.storage(path), path=name, mode=mode, zarr_format=3)
     except Exception as error:  # noqa: BLE001  Zarr raises anything on metadata that were edited
-        damaged = RunError(f"{path}/{name}: damaged: no array there: {objects.reason(error)}")
-        raise _said(path, error, damaged) from None
-
-
-def _said(path: str, error: Exception, damaged: RunError) -> RunError:
-    """What an error means: that an object store does not hand out what is there, or that it is damaged."""
-    return objects.unread(path, error) if isinstance(error, BaseError) else damaged
+        if objects.refused(error):
+            raise objects.unread(path, error) from None
+        raise RunError(f"{path}/{name}: damaged: no array there: {objects.reason(error)}") from None

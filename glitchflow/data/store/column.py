@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.data import objects
 from glitchflow.data.store.create import TRANSIENTS
 from glitchflow.data.store.schema import digest
 from glitchflow.errors import RunError
@@ -18,7 +19,8 @@ from glitchflow.errors import RunError
 class Column:
     """Fills a column, by ascending shard: a chunk of it is in memory. What is there already stays.
 
-    A chunk that is damaged is filled like one that is not there. Raises `RunError` where that leaves some of it empty.
+    A chunk that is damaged is filled like one that is not there. Raises `RunError` where that leaves some of it empty;
+    what the place says where it does not hand one out is passed on.
     """
 
     where: str  # of the store and the column, for what is told
@@ -50,18 +52,21 @@ class Column:
         """What a chunk holds, and what of it is lost."""
         try:
             return np.array(self.array[span]), None
-        except Exception:  # noqa: BLE001  Zarr and its codecs raise anything on bytes that are not theirs
+        except Exception as error:  # Zarr and its codecs raise anything on bytes that are not theirs
+            if objects.refused(error):
+                raise
             count = span.stop - span.start
             return np.zeros((count, *self.array.shape[1:]), self.array.dtype), np.ones(count, bool)
 
     def _next(self) -> None:
-        if self.lost is not None and self.lost.any():
-            raise RunError(f"{self.where} cannot be read; --verify makes its shards again")
         begin = len(self.sums) * self.length
         span = slice(begin, min(begin + self.length, self.events))
+        value, lost = self._there(span) if self.value is None else (self.value, self.lost)
+        if lost is not None and lost.any():
+            raise RunError(f"{self.where} cannot be read; --verify makes its shards again")
         if self.value is not None:
-            self.array[span] = self.value
-        self.sums.append(digest(self.array[span] if self.value is None else self.value))
+            self.array[span] = value
+        self.sums.append(digest(value))
         self.value = self.lost = None
 
 

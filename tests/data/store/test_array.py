@@ -1,13 +1,19 @@
 """Stores of many channels: who asks for some of them reads these alone, and damage to them is one line."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import xarray
-from faults.remote import proxied
+from faults.remote import ANSWERS, proxied
 from helpers import write_store
+from zarr.storage import _local
 
+from glitchflow.data import objects
 from glitchflow.data.objects import Unread
 from glitchflow.data.store import open_store
+from glitchflow.data.store.array import Damaged
 from glitchflow.data.store.schema import Array, Layout, choose_layout
 from glitchflow.data.store.verify import find_damage
 from glitchflow.errors import RunError
@@ -102,6 +108,57 @@ def test_a_store_that_refuses_is_not_damaged(values, bucket, apart):
                 read()
         proxy.now("", 0)
         assert find_damage(open_store(url)) == ({}, [])
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("channels", [CHANNELS, 4])
+def test_a_disk_that_refuses_is_not_damaged(values, tmp_path, monkeypatch, channels, number):
+    path, said, get = tmp_path / "d.zarr", os.strerror(number), _local._get
+    shown = {"qplot": values["qplot"][:, :channels], "gps": values["gps"]}
+    write_store(path, shown, Layout(EVENTS, 4, 4), **ABOUT)
+    dataset = open_store(path)
+    dataset["qplot"][:4]
+
+    def refuses(file, *more):
+        if "zarr.json" not in str(file) or file.parent.name == "gps":
+            raise OSError(number, said, str(file))
+        return get(file, *more)
+
+    monkeypatch.setattr(_local, "_get", refuses)
+    for read in (
+        lambda: dataset.events("qplot", np.array([5]), [2]),
+        lambda: dataset["qplot"][:4],  # of which the checksum was compared
+        lambda: dataset["qplot"][:8],
+        lambda: dataset["gps"],
+        lambda: find_damage(dataset),
+    ):
+        with pytest.raises(Unread, match=rf"^{path}: cannot be read: {said}$"):
+            read()
+    monkeypatch.setattr(_local, "_get", get)
+    assert find_damage(open_store(path)) == ({}, [])
+
+
+@pytest.mark.parametrize("keep", [slice(0), slice(3), slice(700, None)])
+def test_an_object_that_is_cut_off_is_damaged_there_too(values, bucket, keep):
+    """Of one that is empty, S3 hands out no part; nor of one what lies past its end."""
+    url, name = f"{bucket}/cut/{keep.start}-{keep.stop}.zarr", "qplot/c/1/0/0/0"
+    write_store(url, values, Layout(EVENTS, 4, 4), **ABOUT)
+    objects.put(url, name, objects.get(url, name)[keep])
+    with pytest.raises(Damaged, match=rf"^{url}: damaged: shard 1: qplot "):
+        open_store(url).events("qplot", np.array([5]), [19])
+    assert find_damage(open_store(url))[0].keys() == {1}
+
+
+def test_what_lies_past_the_end_of_an_object_is_damage(values, bucket, monkeypatch):
+    monkeypatch.setitem(ANSWERS, "416", ("InvalidRange", "The requested range is not satisfiable"))
+    url = f"{bucket}/past/d.zarr"
+    with proxied() as proxy:
+        write_store(url, values, Layout(EVENTS, 4, 4), **ABOUT)
+        dataset = open_store(url)
+        dataset["qplot"]
+        proxy.now("416", 1)  # after the look whether it is there
+        with pytest.raises(Damaged, match=rf"^{url}: damaged: shard 1: qplot cannot be read: .*416"):
+            dataset.events("qplot", np.array([5]), [2])
 
 
 def test_an_older_store_keeps_channels_together_and_is_checked_whole(values, path, monkeypatch):

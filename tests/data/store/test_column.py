@@ -1,5 +1,7 @@
 """A column that is filled chunk by chunk, beside what an array would hold."""
 
+import errno
+
 import numpy as np
 import pytest
 
@@ -21,13 +23,14 @@ def test_shards_of_any_length_fill_chunks_and_leave_what_is_there():
 class Broken:
     """An array of which a chunk cannot be read until it is written."""
 
-    def __init__(self, values, broken):
+    def __init__(self, values, broken, error=None):
         self.values, self.broken = values, broken
+        self.error = error or ValueError("cannot reshape array of size 6 into shape (4,)")
         self.shape, self.dtype = values.shape, values.dtype
 
     def __getitem__(self, key):
         if key == self.broken:
-            raise ValueError("cannot reshape array of size 6 into shape (4,)")
+            raise self.error
         return self.values[key]
 
     def __setitem__(self, key, values):
@@ -47,6 +50,22 @@ def test_a_chunk_that_is_damaged_is_filled_whole_or_not_at_all():
     column.put(slice(3, 4), np.array([8], np.int32))
     column.close()
     assert array.values.tolist() == [5, 6, 7, 8, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_chunk_that_is_damaged_and_of_which_nothing_is_new_is_told():
+    column = Column("s.zarr: damaged: gps", Broken(np.zeros(10, dtype=np.int32), slice(4, 8)), 10, 4)
+    with pytest.raises(
+        RunError, match=r"^s.zarr: damaged: gps cannot be read; --verify makes its shards again$"
+    ):
+        column.put(slice(8, 10), np.array([5, 6], np.int32))
+
+
+def test_a_chunk_that_the_disk_does_not_hand_out_is_not_filled():
+    array = Broken(np.zeros(10, dtype=np.int32), slice(0, 4), OSError(errno.EIO, "Input/output error"))
+    column = Column("s.zarr: damaged: gps", array, 10, 4)
+    with pytest.raises(OSError, match="Input/output error"):
+        column.put(slice(0, 4), np.array([5, 6, 7, 8], np.int32))
+    assert not array.values.any()
 
 
 def test_a_table_without_rows_has_all_its_columns():
