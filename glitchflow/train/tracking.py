@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import ConfigDict
-from tensorboardX import SummaryWriter
 from typing_extensions import TypedDict
 
 from glitchflow.data.objects import parse, write_text
 from glitchflow.gauges import tell
+from glitchflow.train.board import Board
 
 ENDS = ("failed", "stopped")  # kinds of a run's last line, which a resumed run takes back
 
@@ -44,7 +44,7 @@ class Tracker:
             and not (line["kind"] == "epoch" and line["epoch"] >= epoch)
         ]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
+        self.board = Board(directory / "tensorboard", step + 1 if step else None)
         self.figures = directory / "figures"
         self.artist, self.drawing = ThreadPoolExecutor(1), Future[None]()
         self.drawing.set_result(None)
@@ -55,7 +55,7 @@ class Tracker:
             file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         for name, value in values.items():
             if isinstance(value, (int, float)):
-                self.board.add_scalar(f"{kind}/{name}", value, step)
+                self.board.number(f"{kind}/{name}", value, step)
         tell("train", values)
         self.board.flush()
 
@@ -68,7 +68,7 @@ class Tracker:
         self.figures.mkdir(exist_ok=True)
         canvas = FigureCanvasAgg(figure)
         canvas.print_png(str(self.figures / f"{name}-{step:08d}.png"))
-        self.board.add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
+        self.board.picture(name, np.asarray(canvas.buffer_rgba())[..., :3], step)
 
     def close(self) -> None:
         """Wait for the last figure, and close the TensorBoard file."""
