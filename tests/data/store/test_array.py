@@ -100,6 +100,7 @@ def test_a_store_that_refuses_is_not_damaged(values, bucket, apart):
         proxy.now("403", 0)
         for read in (
             lambda: dataset.events("qplot", np.array([5]), [2]),
+            lambda: dataset.events("qplot", np.array([1]), [2]),  # which was read, and compared, before
             lambda: dataset["gps"],
             lambda: find_damage(dataset),
             lambda: open_store(url),
