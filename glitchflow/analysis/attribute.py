@@ -32,6 +32,7 @@ from glitchflow.progress import say
 from glitchflow.score import clusters
 from glitchflow.score.statistics import proportion
 from glitchflow.train.checkpoint import Checkpoint, open_checkpoint
+from glitchflow.twin.kind import Asking, infer
 
 QUIET_EVENTS = 1024  # that a witness's quiet image is the median of, at most
 EVERYTHING = "all witnesses"
@@ -154,10 +155,11 @@ def leave_out_shard(work: Work, target: Dataset, shard: int) -> None:
     inside = work.events[(work.events >= span.start) & (work.events < span.stop)]
     if len(inside):
         network = load_network(work.network)
-        for v, variant in enumerate(work.variants):
-            quiet = {place: work.images[place] for place in variant}
-            generated = network.infer(work.dataset, inside, work.batch, replaced=quiet)["qplot"]
-            level[inside - span.start, v] = clusters.cluster_level(generated, work.areas, work.area)
+        asked = [Asking(network, {place: work.images[place] for place in left}) for left in work.variants]
+        found = infer(asked, work.dataset, inside, work.batch)
+        levels = [clusters.cluster_level(one["qplot"], work.areas, work.area) for one in found]
+        for v in range(len(asked)):
+            level[inside - span.start, v] = np.concatenate(levels[v :: len(asked)])
     write_shard(target, shard, {"level": level})
 
 

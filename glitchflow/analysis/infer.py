@@ -37,7 +37,8 @@ from glitchflow.methods.table import UNTRAINED
 from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
-from glitchflow.twin.kind import Kind, Trained, together, working
+from glitchflow.twin import kind as twins
+from glitchflow.twin.kind import Asking, Kind, Trained, together, working
 
 COPIED = ("gps", "label", "split", "frequency0", "time0")  # so that predictions can be read alone
 ABOUT = {
@@ -152,11 +153,14 @@ def predict_shard(
     values["event"] = np.arange(span.start, span.stop)
     train = predictions.attributes.get(TRAIN, True)
     wanted = np.flatnonzero(train | (values["split"] != SPLITS.index("train")))
-    trained = {name: load_network(where) for name, where in checkpoints.items()} if len(wanted) else {}
-    for name, network in trained.items():
-        found = network.infer(dataset, values["event"][wanted], batch)
-        before = {own: found[array] for array, own in BEFORE.items() if array in found}
-        values |= before if name == UNTRAINED else found
+    if len(wanted):
+        asked = [Asking(load_network(where)) for where in checkpoints.values()]
+        parts = list(twins.infer(asked, dataset, values["event"][wanted], batch))
+        for k, name in enumerate(checkpoints):
+            some = parts[k :: len(checkpoints)]
+            found = {array: np.concatenate([part[array] for part in some]) for array in some[0]}
+            before = {own: found[array] for array, own in BEFORE.items() if array in found}
+            values |= before if name == UNTRAINED else found
     write_shard(predictions, shard, _spread(predictions, values, wanted, len(values["event"])))
 
 

@@ -10,11 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 AHEAD = 2  # batches made before they are asked for: one may be late without the network waiting
 
@@ -28,26 +32,34 @@ class Batch:
     events: NDArray[np.int64]  # (B,) indices in the store
 
 
+def early(makes: Iterable[Callable[[], T]], count: int) -> Iterator[T]:
+    """Hand out, in order, what each call makes; `count` of them are made before they are asked for, one after the
+    other, in a thread."""
+    makes = iter(makes)
+    with ThreadPoolExecutor(1) as maker:
+        coming = deque(maker.submit(make) for make in islice(makes, count))
+        while coming:
+            found = coming.popleft().result()
+            coming.extend(maker.submit(make) for make in islice(makes, 1))
+            yield found
+
+
 def ahead(makes: Iterable[Callable[[], Batch]], device: torch.device) -> Iterator[Batch]:
     """Hand out, in order, what each call makes on a device; `AHEAD` of them are made before they are asked for, one
     after the other, in a thread."""
-    makes, side = iter(makes), None
+    side = None
     if device.type == "cuda":  # ROCm's devices are called cuda too
         side = torch.cuda.Stream(device)
         side.wait_stream(
             torch.cuda.current_stream(device)
         )  # which may have filled what batches are taken from
-    with ThreadPoolExecutor(1) as maker:
-        coming = deque(maker.submit(_made, make, side) for make in islice(makes, AHEAD))
-        while coming:
-            batch, done = coming.popleft().result()
-            coming.extend(maker.submit(_made, make, side) for make in islice(makes, 1))
-            if done:
-                current = torch.cuda.current_stream(device)
-                current.wait_event(done)
-                for tensor in (batch.inputs, batch.target):  # their memory is taken again only after it
-                    tensor.record_stream(current)
-            yield batch
+    for batch, done in early((partial(_made, make, side) for make in makes), AHEAD):
+        if done:
+            current = torch.cuda.current_stream(device)
+            current.wait_event(done)
+            for tensor in (batch.inputs, batch.target):  # their memory is taken again only after it
+                tensor.record_stream(current)
+        yield batch
 
 
 def _made(make: Callable[[], Batch], side: torch.cuda.Stream | None) -> tuple[Batch, torch.cuda.Event | None]:

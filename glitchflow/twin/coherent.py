@@ -29,13 +29,13 @@ from glitchflow.data.view import engine_of
 from glitchflow.errors import InputError
 from glitchflow.model import COHERENT_MODELS
 from glitchflow.model.bank import Stft
-from glitchflow.signal.qtransform import look
+from glitchflow.signal.qtransform import Seen, look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin import levels, scatter, steady
 from glitchflow.twin.crops import CROP, by_crops, reads
 from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
-from glitchflow.twin.kind import Exported, Kind, Loss, Prepared, Replaced, Trained
+from glitchflow.twin.kind import Answers, Asking, Exported, Kind, Loss, Prepared, Replaced, Trained, blocks
 from glitchflow.twin.ridge import fit, robust
 from glitchflow.twin.start import begin, needs
 
@@ -227,21 +227,22 @@ def predict(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def infer(
-    trained: Trained, dataset: Dataset, events: Indices, batch: int, replaced: Replaced = None
-) -> dict[str, NDArray]:
-    """Predict ascending events of a dataset: `arrays`, (E, ...) each. `qplot` is that of what is removed."""
-    front, parts = _front(trained), []
-    places = [dataset.recorded_channels.index(name) for name in front.channels]
+def infer(asked: Sequence[Asking], dataset: Dataset, events: Indices, batch: int) -> Answers:
+    """Predict ascending events of a dataset: `arrays`, (B, ...) each. `qplot` is that of what is removed."""
+    channels = list(dict.fromkeys(name for one in asked for name in _front(one.trained).channels))
+    places = [dataset.recorded_channels.index(name) for name in channels]
     engine = engine_of(dataset, dataset.channels[:1], "mask")  # a strain out of lock shows nothing
-    for start in range(0, len(events), batch):
-        raw = dataset.events("series", events[start : start + batch], places)
-        series = predict(trained, raw, front.channels, batch, replaced)
+    for raw in blocks(dataset, "series", events, places, batch):
         seen = look(engine, raw[:, 0].astype(np.float64))
-        shown = seen.energies(seen.whiten(np.stack([series["removed"], series["estimate"]], axis=1)))
-        found = {"qplot": shown[:, 0], "estimate_qplot": shown[:, 1], **series}
-        parts.append({name: value.astype(np.float32) for name, value in found.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for one in asked:
+            yield _shown(seen, predict(one.trained, raw, channels, batch, one.replaced))
+
+
+def _shown(seen: Seen, series: dict[str, NDArray]) -> dict[str, NDArray[np.float32]]:
+    """Add to what is predicted how it looks where it was recorded."""
+    energies = seen.energies(seen.whiten(np.stack([series["removed"], series["estimate"]], axis=1)))
+    found = {"qplot": energies[:, 0], "estimate_qplot": energies[:, 1], **series}
+    return {name: value.astype(np.float32) for name, value in found.items()}
 
 
 def quiet(_dataset: Dataset, _front: Front, channels: Sequence[str], _events: Indices) -> NDArray[np.float32]:

@@ -36,7 +36,7 @@ from glitchflow.model.flow import ANY, FAMILY, LEVEL, SNR, TOLD, Flow
 from glitchflow.signal.streams import LEVELS, generator
 from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin.geometry import geometry
-from glitchflow.twin.kind import Exported, Kind, Loss, Needs, Prepared, Replaced, Trained
+from glitchflow.twin.kind import Asking, Exported, Kind, Loss, Needs, Prepared, Replaced, Trained
 from glitchflow.twin.white import LEAST, SERIES, White, build_white, learnable, samples_of
 
 ROWS, TARGET, ABOUT, X = 3, 0, 1, 2
@@ -231,7 +231,7 @@ def predict(_t: Trained, _b: NDArray, _c: Sequence[str], _n: int, _r: Replaced =
     refuse()
 
 
-def infer(_t: Trained, _d: Dataset, _e: Indices, _n: int, _r: Replaced = None) -> dict[str, NDArray]:
+def infer(_a: Sequence[Asking], _d: Dataset, _e: Indices, _n: int) -> NoReturn:
     """Raise `InputError`."""
     refuse()
 

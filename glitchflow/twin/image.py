@@ -26,7 +26,7 @@ from glitchflow.model.loss import OF_ENERGIES, Loss
 from glitchflow.score import metrics, skill
 from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin.geometry import geometry
-from glitchflow.twin.kind import Exported, Kind, Needs, Replaced, Trained
+from glitchflow.twin.kind import Answers, Asking, Exported, Kind, Needs, Replaced, Trained
 
 ARRAY = "qplot"
 MASK = metrics.RECORDED_LEVEL  # energy at which masks are compared while training
@@ -137,12 +137,12 @@ def predict(
     return {ARRAY: torch.cat(parts).numpy()}
 
 
-def infer(
-    trained: Trained, dataset: Dataset, events: Indices, batch: int, replaced: Replaced = None
-) -> dict[str, NDArray]:
-    """The same of ascending events of a dataset."""
-    block = dataset.events(ARRAY, events, [dataset.channels.index(name) for name in trained.channels])
-    return predict(trained, block, trained.channels, batch, replaced)
+def infer(asked: Sequence[Asking], dataset: Dataset, events: Indices, batch: int) -> Answers:
+    """The same of ascending events of a dataset, all at once: a few of them are no less to read."""
+    channels = list(dict.fromkeys(name for one in asked for name in one.trained.channels))
+    block = dataset.events(ARRAY, events, [dataset.channels.index(name) for name in channels])
+    for one in asked:
+        yield predict(one.trained, block, channels, batch, one.replaced)
 
 
 def quiet(

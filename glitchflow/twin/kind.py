@@ -11,14 +11,16 @@ frequency and time), F frequency, T time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glitchflow.data.batch import early
 from glitchflow.data.content import Content
 from glitchflow.data.loader import Reads
 from glitchflow.data.normalise import Normalisation
@@ -33,6 +35,9 @@ AT_WORK = 2**29  # bytes that a network's batch may hold, besides what is read a
 Loss = Callable[[Any, Tensor], Tensor]  # (what the network puts out, the target (B, S, ...)) -> scalar
 Prepared = Normalisation | Front | White
 Replaced = Mapping[int, NDArray] | None
+Answers = Iterator[
+    dict[str, NDArray]
+]  # of each who is asked in turn about some events, then about the next ones
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Kind:
     # the weights to train, as AdamW's groups; `factor`: of the learning rate
     groups: Callable[[nn.Module], list[dict[str, Any]]]
     predict: Callable[[Trained, NDArray, Sequence[str], int, Replaced], dict[str, NDArray]]  # see `Trained`
-    infer: Callable[[Trained, Dataset, Indices, int, Replaced], dict[str, NDArray]]
+    infer: Callable[[Sequence[Asking], Dataset, Indices, int], Answers]  # see below
     # what each witness shows when nothing happens, of these (quiet) events: (W, ...)
     quiet: Callable[[Dataset, Any, Sequence[str], Indices], NDArray]
     arrays: Callable[[Dataset], dict[str, Array]]  # what `infer` gives for the events of a dataset
@@ -152,11 +157,34 @@ class Trained:
         """
         return self.kind.predict(self, block, channels, batch, replaced)
 
-    def infer(
-        self, dataset: Dataset, events: Indices, batch: int, replaced: Replaced = None
-    ) -> dict[str, NDArray]:
-        """The kind's arrays of ascending events of a dataset, (event, ...) each; see `predict`. Of many channels fewer
-        events than `batch` are asked about at a time."""
-        numbers = math.prod(dataset[self.kind.array].shape[2:])
-        some = together(self.kind, len(self.channels), numbers, batch)
-        return self.kind.infer(self, dataset, events, some, replaced)
+    def infer(self, dataset: Dataset, events: Indices, batch: int) -> dict[str, NDArray]:
+        """The kind's arrays of ascending events of a dataset, (event, ...) each."""
+        parts = list(infer([Asking(self)], dataset, events, batch))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Says which network is asked, and what some witnesses show it instead; see `Trained.predict`."""
+
+    trained: Trained
+    replaced: Replaced = None
+
+
+def infer(asked: Sequence[Asking], dataset: Dataset, events: Indices, batch: int) -> Answers:
+    """Give the kind's arrays of ascending events of a dataset as each of `asked` says, some events at a time.
+
+    All are of one kind. Events are read once, however many are asked, the next ones while networks are at work. Of
+    many channels fewer events than `batch` are asked about at a time.
+    """
+    kind, channels = asked[0].trained.kind, max(len(one.trained.channels) for one in asked)
+    numbers = math.prod(dataset[kind.array].shape[2:])
+    return kind.infer(asked, dataset, events, together(kind, channels, numbers, batch))
+
+
+def blocks(
+    dataset: Dataset, array: str, events: Indices, places: Sequence[int], batch: int
+) -> Iterator[NDArray]:
+    """Read some channels of ascending events (B, channel, ...), the next events while these are worked on."""
+    spans = (events[start : start + batch] for start in range(0, len(events), batch))
+    return early((partial(dataset.events, array, some, places) for some in spans), 1)

@@ -134,6 +134,25 @@ def test_where_two_witnesses_see_the_same_only_the_group_carries(made, witness_l
     assert set(carriers[~(a | b)]) <= {""}
 
 
+def test_events_are_read_once_however_many_witnesses_are_left_out(first, monkeypatch):
+    run, attributed = first
+    dataset, batch, left = run.dataset, 4, [[0], [1], [2], [0, 1, 2]]
+    areas, quiet = pixel_areas(*axes(dataset, 0)), np.zeros((3, 16, 16), np.float32)
+    work = module.Work(dataset, str(run.network), batch, attributed().events, left, quiet, areas, 0.5)
+    shard = int(work.events[0]) // dataset.layout.shard
+    reads, read, written = [], type(dataset).events, {}
+
+    def watched(self, name, *rest):
+        reads.append(name)
+        return read(self, name, *rest)
+
+    monkeypatch.setattr(type(dataset), "events", watched)
+    monkeypatch.setattr(module, "write_shard", lambda target, shard, values: written.update(values))
+    module.leave_out_shard(work, dataset, shard)
+    assert reads == ["qplot"]
+    assert np.isfinite(written["level"][work.events[0] % dataset.layout.shard]).all()
+
+
 def test_it_goes_on_where_it_stopped_and_starts_anew_for_other_settings(first, monkeypatch):
     run, attributed = first
     before = attributed().level

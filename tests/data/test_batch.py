@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from glitchflow.data.batch import AHEAD, Batch, ahead
+from glitchflow.data.batch import AHEAD, Batch, ahead, early
 
 CPU = torch.device("cpu")
 
@@ -31,6 +31,14 @@ def test_batches_come_in_order_and_few_are_made_ahead():
         assert found.events.tolist() == [number] and found.inputs.item() == number
         assert len(asked) == min(6, number + 1 + AHEAD)
     assert made == list(range(6))
+
+
+def test_the_next_one_is_made_while_this_one_is_worked_on():
+    began = [threading.Event() for _ in range(4)]
+    for number, _ in enumerate(early((event.set for event in began[:3]), 1)):
+        if number < 2:
+            assert began[number + 1].wait(20), number
+    assert not began[3].is_set()
 
 
 def test_of_nothing_there_is_nothing():
