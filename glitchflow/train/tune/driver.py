@@ -20,7 +20,7 @@ from glitchflow.progress import say
 from glitchflow.train.fit import launch
 from glitchflow.train.stopping import POLL, flag_is_up, in_thread, raise_flag
 from glitchflow.train.tracking import read_metrics
-from glitchflow.train.tune.trials import COST, Work, seconds_per_event, values_of
+from glitchflow.train.tune.trials import Work, told, values_of
 
 REASON = 300  # characters of what a failed trial says of it
 
@@ -40,7 +40,7 @@ class Driver(tune.Trainable):
         about = {"values": values_of(config), "epochs": self.training.train.epochs}
         write_text(self.home / "trial.json", json.dumps(about))
         (self.home / "error").unlink(missing_ok=True)  # of an earlier attempt
-        self.flag, self.told = uuid.uuid4().hex, 0
+        self.flag, self.count = uuid.uuid4().hex, 0  # of the epochs that were told
         self.workers: Future[Any] | None = None
 
     def step(self) -> dict[str, Any]:
@@ -48,14 +48,14 @@ class Driver(tune.Trainable):
         while True:
             over = self.workers is not None and self.workers.done()
             lines = [x for x in read_metrics(self.home / "metrics.jsonl") if x["kind"] == "epoch"]
-            if len(lines) > self.told:
-                self.told += 1
-                last = self.told >= self.training.train.epochs
-                told = {**lines[self.told - 1], COST: seconds_per_event(lines[: self.told])}
-                return {**told, "before": self.workers is None, "done": last}
+            if len(lines) > self.count:
+                self.count += 1
+                last = self.count >= self.training.train.epochs
+                about = {"before": self.workers is None, "done": last}
+                return {**lines[self.count - 1], **told(lines[: self.count], self.work.metric), **about}
             if over or (self.home / "ended").exists() or flag_is_up(self.work.flag):
                 self.finish()
-                return {"done": True}
+                return {**told(lines[: self.count], self.work.metric), "done": True}
             if self.workers is None:
                 self.workers = in_thread(partial(launch, self.training, self.home, self.flag, self.work.gpu))
             time.sleep(POLL)
@@ -89,8 +89,8 @@ def _in_turn(home: Path) -> contextlib.ExitStack:
 class Journal(tune.Callback):
     """What is said of the trials, and noted: one that ended by itself or by ASHA does not go on later."""
 
-    def __init__(self, work: Work, metric: str) -> None:
-        self.work, self.metric = work, metric
+    def __init__(self, work: Work) -> None:
+        self.work, self.metric = work, work.metric
 
     def on_trial_result(self, iteration, trials, trial, result, **info):
         """Say a new epoch's score."""

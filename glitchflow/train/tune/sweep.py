@@ -11,6 +11,7 @@ trials have reported before, which takes no training, and goes on from their las
 
 import json
 import logging
+import math
 import os
 import shutil
 import uuid
@@ -35,7 +36,7 @@ from glitchflow.train.fit import HARMLESS, accelerated, clear, enough, resources
 from glitchflow.train.setup import Training, check, training_of
 from glitchflow.train.stopping import flag_is_up, until_stopped
 from glitchflow.train.tune import search_space as space
-from glitchflow.train.tune.trials import COST, Work, mode, read_trials, write_table
+from glitchflow.train.tune.trials import COST, SCORE, Work, mode, read_trials, write_table
 from glitchflow.twin import kinds
 
 ENVIRONMENT = {
@@ -82,7 +83,7 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
             at_once = room(resources(largest, gpu)) // largest.workers
             at_once = min(at_once, settings.concurrent or at_once)
             say(f"up to {at_once} trials at once, {largest.workers} worker(s) each")
-            work = Work(make, directory, uuid.uuid4().hex, gpu)
+            work = Work(make, directory, metric, uuid.uuid4().hex, gpu)
             search = partial(_search, settings, experiment.seed, wanted, work, largest.epochs, at_once)
             try:
                 until_stopped(search, work.flag, largest.grace)
@@ -161,7 +162,7 @@ def _search(
             storage_path=str(work.directory.resolve()),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trials write their own
-            callbacks=[Journal(work, settings.metric)],
+            callbacks=[Journal(work)],
         ),
     ).fit()
 
@@ -172,12 +173,20 @@ def _optuna(settings: Tune, seed: int, directory: Path) -> Any:
         from ray.tune.search.optuna import OptunaSearch
 
         before = [trial.values for trial in read_trials(directory, settings.metric)]
-        aims = {settings.metric: mode(settings.metric)} | ({COST: "min"} if settings.cost != "none" else {})
+        aims = {SCORE: mode(settings.metric)} | ({COST: "min"} if settings.cost != "none" else {})
+
+        class Search(OptunaSearch):
+            """Of a trial that ended without a number for each aim it says that it failed: Optuna takes no other."""
+
+            def on_trial_complete(self, trial_id, result=None, error=False):
+                known = all(math.isfinite((result or {}).get(aim, math.nan)) for aim in aims)
+                super().on_trial_complete(trial_id, result if known else None, error or not known)
+
         several = len(aims) > 1
-        return OptunaSearch(
+        return Search(
             space.domains(settings),
-            metric=list(aims) if several else settings.metric,
-            mode=list(aims.values()) if several else aims[settings.metric],
+            metric=list(aims) if several else SCORE,
+            mode=list(aims.values()) if several else aims[SCORE],
             points_to_evaluate=before or None,
             seed=seed + len(before),  # or it would begin with the same suggestions again
         )

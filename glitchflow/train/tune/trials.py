@@ -3,7 +3,7 @@
 import csv
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from glitchflow.train.setup import Training
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune import search_space as space
 
+SCORE = "score"  # by the metric that is compared, of the best epoch so far
 COST = "seconds_per_event"  # of training; of all epochs so far the median
 
 
@@ -31,6 +32,7 @@ class Work:
 
     make: Callable[[space.Values], Training]  # the training with a trial's values
     directory: Path
+    metric: str
     flag: str  # stops the whole sweep
     gpu: bool
 
@@ -73,7 +75,7 @@ def _read(home: Path, metric: str) -> Trial:
     about, lines = objects.read(home, "trial.json", About), read_metrics(home / "metrics.jsonl")
     epochs = [line for line in lines if line["kind"] == "epoch"]
     curve = [line.get(metric, math.nan) for line in epochs]
-    score = (min if mode(metric) == "min" else max)((v for v in curve if math.isfinite(v)), default=None)
+    score = best(curve, metric)
     state = "unfinished"
     if (lines and lines[-1]["kind"] == "failed") or (home / "error").exists():
         state = "failed"
@@ -91,6 +93,17 @@ def _read(home: Path, metric: str) -> Trial:
         epoch=curve.index(score) + 1 if score is not None else 0,
         samples_per_second=1 / cost if math.isfinite(cost) else 0.0,
     )
+
+
+def best(curve: Iterable[float], metric: str) -> float | None:
+    """The best of a metric's values over epochs; None where no value is finite."""
+    return (min if mode(metric) == "min" else max)((v for v in curve if math.isfinite(v)), default=None)
+
+
+def told(epochs: list[dict[str, Any]], metric: str) -> dict[str, float]:
+    """What a search hears of a trial after these epochs: the numbers that the table has of it, NaN for none."""
+    score = best((line.get(metric, math.nan) for line in epochs), metric)
+    return {SCORE: math.nan if score is None else score, COST: seconds_per_event(epochs)}
 
 
 def seconds_per_event(epochs: list[dict[str, Any]]) -> float:

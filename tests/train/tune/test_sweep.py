@@ -1,12 +1,15 @@
 """Sweeps over a real Ray Tune."""
 
 import csv
+import json
+import math
 import os
 import signal
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import command
@@ -19,8 +22,8 @@ from glitchflow.errors import InputError, RunError
 from glitchflow.figures.sweep import Trial, draw_trials
 from glitchflow.train.fit import fit
 from glitchflow.train.tune import search_space as space
-from glitchflow.train.tune.sweep import conclude, sweep
-from glitchflow.train.tune.trials import front, read_trials, write_table
+from glitchflow.train.tune.sweep import _optuna, conclude, sweep
+from glitchflow.train.tune.trials import Work, front, read_trials, write_table
 
 METRIC = "validation_nll"  # of image twins
 SPACE = {"train.lr": {"loguniform": [1e-4, 2e-2]}, "model.norm": {"choice": ["group", "instance"]}}
@@ -134,6 +137,43 @@ def test_a_table_of_trials(tmp_path):
     assert [t.state for t in trials] == ["trained", "stopped early", "unfinished", "unfinished", "failed"]
     write_table(trials, tmp_path / "t.csv", "validation_loss")
     assert (tmp_path / "t.csv").read_text().splitlines()[1] == "a,trained,2,0.4,2,10.0,1,1"
+
+
+def test_a_search_hears_what_the_table_has(tmp_path, ray_session):
+    """Also where the trial ended by itself, before all its epochs and after its best one."""
+    from glitchflow.train.tune.driver import Driver
+
+    epochs = [(0.5, 10), (math.nan, 20), (0.4, 40), (0.6, 20)]
+    training = SimpleNamespace(train=SimpleNamespace(epochs=9, grace=1.0))
+    work = Work(lambda values: training, tmp_path, "validation_loss", "flag", False)
+    home = work.home({"values": {"train.lr": 1}})
+    home.mkdir(parents=True)
+    lines = [{"kind": "epoch", "step": 1, "validation_loss": a, "samples_per_second": b} for a, b in epochs]
+    (home / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (home / "ended").touch()
+    driver = Driver.__new__(Driver)
+    driver.setup({"values": {"train.lr": 1}}, work)
+    with driver.lease:
+        heard = [driver.step() for _ in range(5)]
+    assert [one["score"] for one in heard] == [0.5, 0.5, 0.4, 0.4, 0.4]
+    assert [one["done"] for one in heard] == [False] * 4 + [True]
+    (trial,) = read_trials(tmp_path, "validation_loss")
+    assert (heard[-1]["score"], heard[-1]["seconds_per_event"]) == (trial.score, 1 / trial.samples_per_second)
+
+
+@pytest.mark.parametrize("cost", ["none", "seconds_per_event"])
+def test_what_optuna_keeps_of_a_trial(tmp_path, cost):
+    pytest.importorskip("optuna", reason="the extra [optuna] is not installed")
+    settings = Tune(space=SPACE, search="optuna", scheduler="none", metric="validation_loss", cost=cost)
+    search = _optuna(settings, 1, tmp_path)
+    numbers = {"score": 0.4, "seconds_per_event": 0.05, "validation_loss": 0.6}
+    for name, result in (("a", numbers), ("b", {"done": True}), ("c", numbers | {"score": math.nan})):
+        search.suggest(name)
+        search.on_trial_result(name, numbers | {"training_iteration": 1})
+        search.on_trial_complete(name, result)
+    kept = search._ot_study.trials
+    assert kept[0].values == ([0.4] if cost == "none" else [0.4, 0.05])
+    assert [one.state.name for one in kept] == ["COMPLETE", "FAIL", "FAIL"]
 
 
 def made(name, score, speed):
