@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class Order:
     size: int  # of a group; a lane's last one may be short
     seed: int
     epoch: int
+    version: ClassVar[int] = 2  # another one wherever the same numbers give another order
 
     @staticmethod
     def of(events: NDArray[np.int64], block: int, lanes: int, size: int, seed: int, epoch: int) -> "Order":
@@ -60,6 +62,7 @@ class Drawn:
     events: NDArray[np.int64]
     length: int
     size: int
+    version: ClassVar[int] = 1
 
     def group(self, lane: int, k: int) -> NDArray[np.int64]:
         """The events of a lane's group."""

@@ -239,6 +239,11 @@ class Loader:
         first = self._apart or channels == list(range(len(channels)))
         return slice(len(channels)) if first else channels
 
+    @property
+    def version(self) -> int:
+        """Which order an epoch has: a place in one is none in another."""
+        return (Drawn if self.anew else Order).version
+
     def order(self, epoch: int) -> Order | Drawn:
         """In which order an epoch visits the events."""
         size, count = GROUP * self._block, len(self.events)

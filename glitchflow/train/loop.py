@@ -310,8 +310,8 @@ def _next_epoch(settings: Train, progress: Progress, loss: float) -> None:
     progress.best = min(progress.best, loss)
     if settings.schedule == "plateau" and progress.stale and progress.stale % settings.patience == 0:
         progress.halvings += 1
-    progress.epoch, progress.batch = progress.epoch + 1, 0
-    progress.sums = [Losses(0.0, losses.window, losses.batches) for losses in progress.sums]
+    progress.epoch += 1
+    progress.begin_epoch()
 
 
 def _save_if_stopped(learner: Learner) -> Callable[[], None]:

@@ -133,6 +133,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
         build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype, world.device)
         for split in ("train", "validation")
     )
+    _same_order(progress, shuffled, world)
     network = world.wrap(model)
     if not last and settings.ema:  # rank 0's weights are everyone's now
         average.load_state_dict(model.state_dict())
@@ -198,6 +199,19 @@ def _resume(last: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer
     if "weights" in state:
         model.load_state_dict(state["weights"])
     return Progress.of_state(state["progress"])
+
+
+def _same_order(progress: Progress, shuffled: Loader, world: World) -> None:
+    """Begin an epoch again that another version's order began: from a place in it, this one's would show some events
+    twice and some never."""
+    if progress.order != shuffled.version and 0 < progress.batch < shuffled.steps:
+        if world.rank == 0:
+            world.say(
+                f"epoch {progress.epoch + 1} was begun by another version of GlitchFlow, with another order of events:"
+                f" it begins again, after step {progress.step}"
+            )
+        progress.begin_epoch()
+    progress.order = shuffled.version
 
 
 def _load(model: nn.Module, origin: Checkpoint | None, start: Callable[[], None], world: World) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -28,6 +28,7 @@ class Progress:
     step: int = 0  # optimiser steps done
     epoch: int = 0
     batch: int = 0  # batches of this epoch done
+    order: int = 1  # of its events, by the loader's version; the first ones did not say it
     halvings: int = 0  # times that the learning rate fell, by the plateau schedule
     stale: int = 0  # epochs since the best validation loss
     best: float = math.inf
@@ -45,6 +46,10 @@ class Progress:
             return Losses()
         rows = map(astuple, self.sums)
         return Losses(*(sum(column) * world.size / len(self.sums) for column in zip(*rows)))
+
+    def begin_epoch(self) -> None:
+        """Stand at the beginning of the epoch: of its losses nothing is added up yet."""
+        self.batch, self.sums = 0, [replace(one, epoch=0.0) for one in self.sums]
 
     def to_state(self) -> dict[str, Any]:
         """The same as a checkpoint's state.pt holds it."""

@@ -43,6 +43,13 @@ def test_epochs_seeds_and_lanes_have_random_numbers_of_their_own():
     assert len({tuple(rank) for rank in ranks}) == 8
 
 
+def test_another_order_is_another_version():
+    """A training that stands in the middle of an epoch goes on by it."""
+    order = Order.of(np.arange(12), 2, 2, 4, 1, 0)
+    groups = [order.group(lane, k).tolist() for lane in range(2) for k in range(2)]
+    assert (order.version, groups) == (2, [[1, 9, 0, 8], [4, 5], [10, 3, 2, 11], [6, 7]])
+
+
 def test_a_lane_looks_at_the_groups_alone_that_it_reads(monkeypatch):
     order, asked = Order.of(EVENTS, 8, 2, 16, 1, 0), []
     group = Order.group

@@ -115,6 +115,36 @@ def test_resuming_inside_an_epoch_gives_the_same_bits(training, tmp_path, home, 
     assert [(x["step"], x["loss"]) for x in found] == [(x["step"], x["loss"]) for x in wanted]
 
 
+def test_an_epoch_that_another_versions_order_began_begins_again(training, tmp_path, home, monkeypatch):
+    """The first versions' checkpoints do not say which order theirs is."""
+    settings, save, said = change(training, epochs=1, checkpoint_every=2), checkpoint.save, []
+
+    def save_and_stop(directory, meta, weights, state, label=""):
+        state["progress"] = {k: v for k, v in state["progress"].items() if k != "order"}
+        path = save(directory, meta, weights, state, label)
+        if meta["step"]:
+            raise Stop
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_and_stop)
+        with pytest.raises(Stop):
+            train(settings, home)
+    learner = prepare(settings, home, World(say=said.append))
+    assert said == [
+        "epoch 1 was begun by another version of GlitchFlow, with another order of events:"
+        " it begins again, after step 2"
+    ]
+    assert (learner.progress.batch, learner.progress.step, learner.progress.order) == (0, 2, 2)
+    assert [one.epoch for one in learner.progress.sums] == [0.0]
+    seen, add = [], Meter.add
+    monkeypatch.setattr(Meter, "add", lambda self, *a: seen.extend(a[2]) or add(self, *a))
+    train(settings, home)
+    assert len(seen) == len({*seen}) == learner.train.steps * learner.train.batch
+    whole = checkpoint.find(home / "checkpoints", "last")
+    assert (whole.step, whole.state()["progress"]["order"]) == (2 + learner.train.steps, 2)
+
+
 def test_it_says_where_its_splits_are(training, home):
     said, dataset = [], open_store(training.dataset)
     train(change(training, epochs=1), home, World(say=said.append))
