@@ -7,16 +7,19 @@ it, so that the line has to be said before it.
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SIGNAL = 0.05  # s in which a signal to all processes of a job has reached this one too
 LOOK = 0.2  # s between two looks for agents that have not begun yet, or not called themselves so
+LATE = 120.0  # s after which none is looked for any more: a raylet has given up one that has not come by then
 # what is in an agent's command line, as it is started and as it calls itself a moment later: its name
 AGENTS = {
     "/dashboard/agent.py": "dashboard agent",
@@ -38,42 +41,48 @@ def watched(processes: dict[str, int], logs: Path, end: Callable[[], object]) ->
     if not hasattr(os, "pidfd_open"):
         yield
         return
-    shown, nothing = (
-        _outputs(),
-        os.open(os.devnull, os.O_WRONLY),
-    )  # first: pipes may get the number of a closed one
-    (told, tell), (heard, hears) = os.pipe(), os.pipe()
-    those = _Processes(processes, told)
+    with contextlib.ExitStack() as opened:
 
-    def wait() -> None:
-        name = those.first_to_end()
-        if name is None or select.select([heard], [], [], 0)[0]:
-            return
-        with _last_word(name, logs, shown, nothing):
-            if not select.select([heard], [], [], SIGNAL)[0]:
-                with contextlib.suppress(Exception):  # half of it is gone
-                    end()
-                os._exit(1)
+        def kept(descriptor: int) -> int:
+            if descriptor <= 2:  # the number of an output that is closed: what is written there is not for us
+                high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+                os.close(descriptor)
+                return kept(high)
+            opened.callback(os.close, descriptor)
+            return descriptor
 
-    before = _tell_signals(hears)
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        os.write(tell, b".")
-        thread.join()
+        nothing = kept(os.open(os.devnull, os.O_WRONLY))
+        (told, tell), (heard, hears) = map(kept, os.pipe()), map(kept, os.pipe())
+        those = _Processes(processes, told, kept)
+
+        def wait() -> None:
+            name = those.first_to_end()
+            if name is None or select.select([heard], [], [], 0)[0]:
+                return
+            with _last_word(name, logs, nothing):
+                if not select.select([heard], [], [], SIGNAL)[0]:
+                    with contextlib.suppress(Exception):  # half of it is gone
+                        end()
+                    os._exit(1)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        before = _tell_signals(hears)
         if before is not None:
-            signal.set_wakeup_fd(before)
-        for descriptor in (told, tell, heard, hears, nothing, *shown.values(), *those.found):
-            os.close(descriptor)
+            opened.callback(signal.set_wakeup_fd, before)
+        thread.start()
+        try:
+            yield
+        finally:
+            os.write(tell, b".")
+            thread.join()
 
 
 class _Processes:
     """A Ray's processes by name, its raylet's agents among them once they are there."""
 
-    def __init__(self, processes: dict[str, int], told: int) -> None:
-        self.raylet, self.told, self.poll = processes["raylet"], told, select.poll()
+    def __init__(self, processes: dict[str, int], told: int, kept: Callable[[int], int]) -> None:
+        self.raylet, self.told, self.kept, self.poll = processes["raylet"], told, kept, select.poll()
+        self.until = time.monotonic() + LATE
         self.found: dict[int, str] = {}  # by descriptor
         self.poll.register(told, select.POLLIN)
         self.add(processes | _agents(self.raylet))
@@ -83,15 +92,15 @@ class _Processes:
         for name, pid in there.items():
             if name not in self.found.values():
                 with contextlib.suppress(OSError):  # it has ended: Ray itself is about to say so
-                    opened = os.pidfd_open(pid)
+                    opened = self.kept(os.pidfd_open(pid))
                     self.found[opened] = name
                     self.poll.register(opened, select.POLLIN)
 
     def first_to_end(self) -> str | None:
         """Wait; the name of who has ended, or None where `told` can be read first."""
         while True:
-            known = set(AGENTS.values()) <= set(self.found.values())
-            ready = [descriptor for descriptor, _ in self.poll.poll(None if known else 1000 * LOOK)]
+            all_there = set(AGENTS.values()) <= set(self.found.values()) or time.monotonic() > self.until
+            ready = [descriptor for descriptor, _ in self.poll.poll(None if all_there else 1000 * LOOK)]
             if ready:
                 return None if self.told in ready else self.found[ready[0]]
             self.add(_agents(self.raylet))  # on a busy machine an agent comes seconds after its raylet
@@ -113,37 +122,33 @@ def _agents(raylet: int) -> dict[str, int]:
     agents: dict[str, int] = {}
     with contextlib.suppress(OSError):  # a kernel that lists no children
         for child in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split():
-            title = Path(f"/proc/{child}/cmdline").read_text()
+            title = Path(f"/proc/{child}/cmdline").read_text(errors="replace")  # any bytes may be in it
             agents |= {name: int(child) for key, name in AGENTS.items() if key in title}
     return agents
 
 
-def _outputs() -> dict[int, int]:
-    """Copies of standard output and standard error, of those that are open."""
-    copies = {}
-    for number in (1, 2):
-        with contextlib.suppress(OSError):
-            copies[number] = os.dup(number)
-    return copies
-
-
 @contextlib.contextmanager
-def _last_word(name: str, logs: Path, shown: dict[int, int], nothing: int) -> Iterator[None]:
+def _last_word(name: str, logs: Path, nothing: int) -> Iterator[None]:
     """Say at once who has ended: Ray ends this process some milliseconds later, and on a busy machine each call that
     lets go of Python's lock takes as long. Nobody else says anything within the block, neither other threads nor Ray,
     which does so on standard output too.
 
-    shown: where both outputs lead, as copies of them; nothing: /dev/null.
+    nothing: /dev/null.
     """
     line = f"glitchflow: Ray's {name} has ended (its logs: {logs}); the same command goes on\n".encode()
-    with contextlib.suppress(Exception):  # closed, or a pipe that nobody reads
-        sys.stdout.flush()
-    for number in shown:
-        os.dup2(nothing, number)
-    try:
-        with contextlib.suppress(OSError):  # a terminal that is gone
-            os.write(shown.get(2, nothing), line)
+    with contextlib.ExitStack() as silent:
+        _silence(2, nothing, silent, line)
+        with contextlib.suppress(Exception):  # closed, or a pipe that nobody reads
+            sys.stdout.flush()
+        _silence(1, nothing, silent)
         yield
-    finally:
-        for number, kept in shown.items():
-            os.dup2(kept, number)
+
+
+def _silence(number: int, nothing: int, until: contextlib.ExitStack, line: bytes = b"") -> None:
+    """Have an output lead nowhere, if it is open, after a line to where it led."""
+    with contextlib.suppress(OSError):  # closed, or a terminal that is gone
+        copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)  # never the number of an output that is closed
+        until.callback(os.close, copy)
+        until.callback(os.dup2, copy, number)
+        os.dup2(nothing, number)
+        os.write(copy, line)

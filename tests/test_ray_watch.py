@@ -1,9 +1,14 @@
 """A process ends with a line where one of its Ray's processes has ended. Ray itself: tests/faults, by kill -9."""
 
+import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
+
+from glitchflow import ray_watch
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
@@ -85,3 +90,80 @@ def test_who_is_told_to_end_with_all_others_ends_in_order(tmp_path):
         *(SAID.format(name) for name in ("raylet", "GCS")),
     )  # where that was seen first
     assert not (tmp_path / "ended").exists()
+
+
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.fixture
+def sleeper():
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process.pid
+        process.kill()
+
+
+@pytest.mark.parametrize("fails", [(threading.Thread, "start"), (ray_watch, "_tell_signals"), (os, "pipe")])
+def test_a_watch_that_cannot_begin_leaves_nothing_open(sleeper, monkeypatch, fails):
+    def refused(*_):
+        raise RuntimeError("can't start new thread")
+
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(*fails, refused)
+        with (
+            pytest.raises(RuntimeError, match="can't start"),
+            ray_watch.watched({"raylet": sleeper}, Path("logs"), print),
+        ):
+            pytest.fail("begun")
+    assert descriptors() == before
+    with ray_watch.watched({"raylet": sleeper}, Path("logs"), print):
+        assert descriptors() > before
+    assert descriptors() == before
+
+
+def test_an_agent_that_never_comes_is_not_looked_for_for_ever(sleeper, monkeypatch):
+    waits, looks = [], []
+    told, tell = os.pipe()
+    monkeypatch.setattr(ray_watch, "_agents", lambda raylet: looks.append(raylet) or {})
+    those = ray_watch._Processes({"raylet": sleeper}, told, lambda descriptor: descriptor)
+    those.until -= ray_watch.LATE
+
+    class Poll:
+        def poll(self, wait):
+            waits.append(wait)
+            return [(told, 1)]
+
+    those.poll = Poll()
+    assert those.first_to_end() is None
+    assert (waits, looks) == ([None], [sleeper])
+    for descriptor in (told, tell, *those.found):
+        os.close(descriptor)
+
+
+def test_an_agent_is_found_beside_a_process_of_any_name():
+    lines = ('exec -a "$(printf \\377)" sleep 60', "exec -a DashboardAgent sleep 60")
+    children = [subprocess.Popen(["bash", "-c", line]) for line in lines]
+    try:
+        while any(b"bash" in Path(f"/proc/{one.pid}/cmdline").read_bytes() for one in children):
+            pass
+        found = ray_watch._agents(os.getpid())
+        assert found["dashboard agent"] == children[1].pid
+    finally:
+        for one in children:
+            one.kill()
+            one.wait()
+
+
+def test_outputs_lead_where_they_led_after_the_last_word(tmp_path):
+    """Not where they led when the watch began."""
+    program = (
+        "import os; from pathlib import Path; from glitchflow import ray_watch\n"
+        "nothing = os.open(os.devnull, os.O_WRONLY)\n"
+        "os.dup2(os.open('out', os.O_WRONLY | os.O_CREAT), 1)\n"
+        "with ray_watch._last_word('GCS', Path('logs'), nothing): os.write(1, b'Ray'), os.write(2, b'Ray')\n"
+        "os.write(1, b'on'), os.write(2, b'on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", SAID.format("GCS") + "on")
+    assert (tmp_path / "out").read_text() == "on"
