@@ -14,12 +14,14 @@ from glitchflow.data.build import BASE_MEMORY, MIB
 from glitchflow.data.content import Content
 from glitchflow.data.shard_events import block_events
 from glitchflow.data.store import Array, Dataset, Layout
+from glitchflow.data.store.array import AT_ONCE
 from glitchflow.data.store.half import HALF
 from glitchflow.errors import InputError
 from glitchflow.signal.recorded.recording import RAW, STRETCH
 
 # copies of an array that Zarr holds while it writes a shard: its chunks, and the shard they become
 ENCODING = 2
+ZARRS = 3  # and while it reads: the object's bytes, the shard that they become, and what it returns
 TRANSFORM = 60 * MIB  # what the Q-transform holds of a piece, of a few channels where there are many
 MEASURE = 3  # float64 images: clamped, logarithm, its square
 MARKER = 1024  # bytes that a driver holds of a shard
@@ -95,10 +97,11 @@ class Shape:
     def read(self, name: str, channels: int) -> int:
         """Bytes that it takes to read some channels of a shard: all are, where they are not apart, and compared with a
         checksum whole. What is kept in half the bytes is there twice while float32 is made of it."""
-        some = self.shard * self._some(name, channels)
-        if not self.apart:
-            return self.shard * self.arrays[name] + some
-        return 2 * some if name in self.half else some  # half of it as Zarr read it, half as Zarr decoded it
+        few = self.apart and channels < self._all(name)
+        some = self.shard * (self._some(name, channels) if few else self.arrays[name])
+        if name in self.half:
+            return 2 * some
+        return some + ZARRS * min(some, AT_ONCE) if few else ZARRS * some
 
     def block(self, name: str, channels: int) -> int:
         """Bytes of an event as it is read with its neighbours: with all channels, where they are not apart."""

@@ -9,10 +9,12 @@ import pytest
 from helpers import write_store
 
 from glitchflow.config import Experiment
+from glitchflow.data import memory
 from glitchflow.data.content import content_of
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.memory import Memory, Shape, channels_at_least, making, refuse_oversize
-from glitchflow.data.store import Array, Layout
+from glitchflow.data.store import Array, Layout, array
+from glitchflow.data.store.array import AT_ONCE
 from glitchflow.errors import InputError
 from glitchflow.site.plan import plan
 
@@ -55,25 +57,29 @@ def test_channels_that_are_apart_are_read_alone():
     shape = shape_of(ARRAYS)
     assert shape.apart
     assert shape.kept_samples == 8192
-    assert shape.read("qplot", 5) == 16 * 5 * 64 * 64 * 4
-    assert shape.read("series", 5) == 16 * 5 * 8192 * 4
-    assert shape.read("series", 20) == 16 * 18 * 8192 * 4  # derived ones have none
+    assert shape.read("qplot", 2) == (1 + 3) * 16 * 2 * 64 * 64 * 4
+    assert shape.read("series", 10) == 16 * 10 * 8192 * 4 + 3 * AT_ONCE
+    assert shape.read("series", 20) == 3 * 16 * 18 * 8192 * 4  # derived ones have none; compared whole
     few = shape_of({"qplot": Array(("channel", "frequency", "time"), (4, 64, 64), "float32")})
-    assert few.read("qplot", 2) == 16 * (4 + 2) * 64 * 64 * 4
+    assert few.read("qplot", 2) == 3 * 16 * 4 * 64 * 64 * 4
 
 
-@pytest.mark.parametrize("channels", [range(20), range(5), [0, 7, 19]])
-def test_what_is_kept_in_half_the_bytes_takes_as_much_as_is_projected(tmp_path, channels):
-    energy = np.random.default_rng(1).exponential(size=(32, 20, 64, 64)).astype("float16")
-    about = {"channels": [f"C{k}" for k in range(20)], "labels": []}
+@pytest.mark.parametrize("at_once", [2**19, AT_ONCE])
+@pytest.mark.parametrize("kind, least", [("float16", 1.5), ("float32", 1.0)])
+@pytest.mark.parametrize("count, channels", [(20, range(20)), (20, range(5)), (20, [0, 7, 19]), (4, [0, 2])])
+def test_a_read_takes_no_more_than_is_projected(tmp_path, monkeypatch, count, channels, kind, least, at_once):
+    monkeypatch.setattr(array, "AT_ONCE", at_once)
+    monkeypatch.setattr(memory, "AT_ONCE", at_once)
+    energy = np.random.default_rng(1).exponential(size=(32, count, 64, 64)).astype(kind)
+    about = {"channels": [f"C{k}" for k in range(count)], "labels": []}
     stored = write_store(tmp_path / "d.zarr", {"qplot": energy}, Layout(32, 4, 32), **about)
-    shape = replace(shape_of(stored.known.arrays), shard=32)
+    shape = replace(shape_of(stored.known.arrays), shard=32, apart=count > 16)
     stored["qplot"][:1, list(channels)]  # what is imported, and looked up, once
     tracemalloc.start()
     held = stored.events("qplot", np.arange(32), list(channels))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert 1.5 * held.nbytes < most <= 1.15 * shape.read("qplot", len(channels))
+    assert least * held.nbytes < most <= 1.15 * shape.read("qplot", len(channels))
 
 
 def test_a_file_of_witnesses_is_not_counted_by_the_letters_of_its_name():

@@ -5,6 +5,7 @@ channel has chunks of its own, only those that are asked for are read, and compa
 Zarr keeps of each.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from glitchflow.data import objects
 from glitchflow.data.store.half import read_type, unpacked
 from glitchflow.data.store.schema import digest
 from glitchflow.errors import RunError
+
+AT_ONCE = 2**22  # bytes that Zarr is asked for at once, of some channels
 
 
 class Damaged(RunError):
@@ -94,18 +97,21 @@ class StoredArray:
         return value
 
     def _some(self, k: int, inside: slice, channels: Sequence[int]) -> NDArray:
-        """Some channels of a part of a piece, neighbours at once: of a list of them, Zarr would make index arrays that
-        take twenty times the memory."""
+        """Some channels of a part of a piece, a few neighbours at once: of a list of them, Zarr would make index arrays
+        that take twenty times the memory, and of what it is asked for it holds three copies."""
         if not self._there(k):
             raise Damaged(self._where(k), f"{self.name} is missing")
+        shape = (inside.stop - inside.start, len(channels), *self.shape[2:])
+        step = max(1, AT_ONCE * len(channels) // (math.prod(shape) * self.array.dtype.itemsize))
         cuts = np.flatnonzero(np.diff(channels) != 1) + 1
         try:
-            if not len(cuts):
+            if not len(cuts) and step >= len(channels):
                 return np.asarray(self.array[inside, channels[0] : channels[-1] + 1])
-            found = np.empty((inside.stop - inside.start, len(channels), *self.shape[2:]), self.array.dtype)
+            found = np.empty(shape, self.array.dtype)
             for run in np.split(np.arange(len(channels)), cuts):
-                first, last = channels[run[0]], channels[run[-1]]
-                found[:, run[0] : run[-1] + 1] = self.array[inside, first : last + 1]
+                for some in (run[i : i + step] for i in range(0, len(run), step)):
+                    first, last = channels[some[0]], channels[some[-1]]
+                    found[:, some[0] : some[-1] + 1] = self.array[inside, first : last + 1]
             return found
         except Exception as error:  # noqa: BLE001  as above
             raise self._failed(k, error) from None
