@@ -88,7 +88,8 @@ STAGES = {
     "sample": Stage(
         "glitchflow.analysis.sample:sample",
         "Draw glitches from a trained generative twin: samples.zarr. Goes on where it stopped.",
-        "workdir seed infer.checkpoint model.name mlflow.uri sample ingest.channels clean.format cluster",
+        "workdir seed store.path loader.subset infer.checkpoint model.name mlflow.uri sample ingest.channels"
+        " clean.format cluster",
         ("overwrite",),
     ),
     "evaluate": Stage(

@@ -185,6 +185,37 @@ def glitches_run(ray_session: None, once: Callable) -> Experiment:
 
 
 @pytest.fixture(scope="session")
+def posterior_run(series_run: Experiment, once: Callable) -> Experiment:
+    """A small posterior twin upon that coherent one, and draws given the witnesses of its test split. Read only."""
+    from glitchflow.analysis.sample import sample
+    from glitchflow.train.loop import train
+    from glitchflow.train.setup import training_of
+
+    def at(directory: Path) -> Experiment:
+        model = {"name": "posterior", "width": 4, "options": {"mean_width": 4, "experts": 2, "sensors": 1}}
+        upon = str(checkpoint_of(series_run))
+        settings = {"loss": "l2", "workers": 1, "ema": 0.9, "init_from": upon}
+        return small(
+            directory, store={"series": "float64"}, model=model, train=settings, sample={"draws": 20}
+        )
+
+    def make(directory: Path) -> None:
+        linked(series_run, directory, "dataset.zarr")
+        experiment = at(directory)
+        train(training_of(experiment), directory / "train")
+        sample(staged("sample", experiment))
+
+    return at(once("posterior", make))
+
+
+def checkpoint_of(run: Experiment) -> Path:
+    """The best checkpoint of a run."""
+    from glitchflow.train import checkpoint
+
+    return checkpoint.find(Path(run.workdir) / "train" / "checkpoints", "best").path
+
+
+@pytest.fixture(scope="session")
 def recorded_data() -> Path:
     """Directory of the GW150914 files."""
     directory = os.environ.get("GLITCHFLOW_TEST_DATA", "")

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from glitchflow import config
+from glitchflow.analysis.given import sample_given
 from glitchflow.analysis.infer import KERNELS, load_network, weights_of
 from glitchflow.analysis.inject import Injection, check, inject
 from glitchflow.config import Experiment, QPlot, Series, Whiten
@@ -33,7 +34,7 @@ from glitchflow.signal.qtransform import QTransform, build_engine
 from glitchflow.signal.streams import DRAWN, generator
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
-from glitchflow.twin import generative
+from glitchflow.twin import generative, posterior
 from glitchflow.twin.generative import Asked, draw
 from glitchflow.twin.kind import Trained
 from glitchflow.twin.white import White
@@ -55,13 +56,15 @@ class Wanted:
 
 def sample(experiment: Experiment, overwrite: bool = False) -> Path:
     """Write `workdir/samples.zarr`, or `sample.path`; returns its path. Goes on where it stopped. Where `sample.into`
-    names times, the strain with draws in it too.
+    names times, the strain with draws in it too. Of a posterior twin: see `given.sample_given`.
 
     Raises `InputError` where the checkpoint is of another kind, where it was not trained on what is asked, and where
     other draws are there already.
     """
     settings, path = experiment.sample, experiment.samples
     found = find_twin(experiment)
+    if found.kind.name == posterior.KIND.name:
+        return sample_given(experiment, found, overwrite)
     assert isinstance(found.normalisation, White), "a generative twin's"
     wanted = wanted_of(settings, experiment.seed, found, found.normalisation)
     injection = injection_of(experiment)
@@ -101,11 +104,11 @@ def drawing(samples: int) -> Memory:
 
 
 def find_twin(experiment: Experiment) -> Checkpoint:
-    """Find the generative twin that `infer.checkpoint` names. Raises `InputError` for one of another kind."""
+    """Find the twin that `infer.checkpoint` names, one that draws. Raises `InputError` for one of another kind."""
     directory = Path(experiment.workdir) / "train" / "checkpoints"
     found = checkpoint.find(directory, experiment.infer.checkpoint, experiment.mlflow.uri)
     found = found.as_named(experiment.model.name)
-    if found.kind.name != generative.KIND.name:
+    if not found.kind.draws:
         raise InputError(
             f"{found.path}: is of the {found.kind.name} kind, which does not draw; a network of model.name=flow does"
         )

@@ -26,6 +26,7 @@ class Sample(Section):
 
     family: Families = key([], "families that are drawn; empty: all, as often as the twin saw them")
     count: int = key(1000, "glitches that are drawn", gt=0)
+    draws: int = key(16, "posterior twins: draws for each event of the test split, in place of `count`", gt=0)
     snr: Positive | None = key(None, "SNRs, drawn log-uniformly from [low, high]; null: as the twin saw them")
     seed: int | None = key(None, "other draws; null: the experiment's", ge=0)
     guidance: float = key(

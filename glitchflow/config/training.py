@@ -73,7 +73,8 @@ class Model(Section):
     """Chooses the network and its size."""
 
     name: str = key(
-        "unet", "decoder, decoder_deep, resnet, unet, attention_unet; coherent; flow; or an import path"
+        "unet",
+        "decoder, decoder_deep, resnet, unet, attention_unet; coherent; flow; posterior; or an import path",
     )
     width: int = key(16, "channels of the first layer", gt=0)
     norm: Literal["group", "instance"] = key("group", "normalisation between layers")
@@ -102,7 +103,7 @@ class Train(Section):
     epochs: int = key(20, "passes over the train split", gt=0)
     loss: str = key(
         "l1",
-        "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies; coherent, flow: l2",
+        "l1, l2, l1+ssim or an import path, on normalised values; or whittle, on energies; of series: l2",
     )
     lr: float = key(2e-3, "learning rate", gt=0)
     lr_batch: int | None = key(
@@ -147,7 +148,9 @@ class Train(Section):
     keep: int = key(2, "newest checkpoints kept, beside the best", gt=0)
     keep_best: int = key(1, "checkpoints of the lowest validation losses that are kept", gt=0)
     samples: int = key(3, "validation events drawn after each epoch; 0: none", ge=0)
-    init_from: File = key("", "checkpoint directory whose weights to start from")
+    init_from: File = key(
+        "", "checkpoint directory whose weights to start from; posterior: that of its coherent twin"
+    )
     init_normalisation: Literal["old", "new"] = key(
         "old", "with init_from: that of its data, which its weights expect, or that of the new data"
     )

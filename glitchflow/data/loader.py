@@ -73,6 +73,8 @@ class Reads:
     chosen: NDArray[np.bool_] | None = (
         None  # (event of the store,), those that there is something to learn of; None: all
     )
+    # further arrays of the store, (event, ...): what an event has in each is one more channel that `fill` is given
+    beside: Sequence[str] = ()
     settled: str = ""  # why events cannot be drawn anew; empty: they can
 
 
@@ -194,7 +196,14 @@ class Loader:
         """The blocks that hold the events, read."""
         size, rest = self._block, (self.reads.channels,) if self._apart else ()
         spans = {int(k): slice(k * size, (k + 1) * size) for k in np.unique(events // size)}
-        return {k: np.asarray(self.source[(span, *rest)]) for k, span in spans.items()}
+        found = {k: np.asarray(self.source[(span, *rest)]) for k, span in spans.items()}
+        for name in self.reads.beside:
+            more = self.dataset[name]
+            found = {
+                k: np.concatenate([one, np.asarray(more[spans[k]])[:, None]], axis=1)
+                for k, one in found.items()
+            }
+        return found
 
     def _fill(self, out: NDArray, blocks: Blocks, events: NDArray[np.int64]) -> NDArray:
         """Write what is made of the events (event, C, ...) to `out` and return it."""
@@ -237,6 +246,8 @@ class Loader:
         """The channels of what was read as an index; a slice, which makes no copy, where they are the first ones."""
         channels = self.reads.channels
         first = self._apart or channels == list(range(len(channels)))
+        if beside := len(self.reads.beside):
+            return [*(range(len(channels)) if first else channels), *range(-beside, 0)]
         return slice(len(channels)) if first else channels
 
     @property

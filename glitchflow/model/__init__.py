@@ -24,6 +24,7 @@ from glitchflow.model.decoder import Decoder
 from glitchflow.model.flow import Flow
 from glitchflow.model.layers import initialise
 from glitchflow.model.loss import LOSSES, build_loss
+from glitchflow.model.posterior import Posterior
 from glitchflow.model.resnet import ResNet
 from glitchflow.model.unet import UNet
 
@@ -39,7 +40,9 @@ COHERENT_MODELS: dict[str, Callable[..., nn.Module]] = {"coherent": Coherent}
 
 GENERATIVE_MODELS: dict[str, Callable[..., nn.Module]] = {"flow": Flow}
 
-MODELS = {**IMAGE_MODELS, **COHERENT_MODELS, **GENERATIVE_MODELS}  # of every kind
+POSTERIOR_MODELS: dict[str, Callable[..., nn.Module]] = {"posterior": Posterior}
+
+MODELS = {**IMAGE_MODELS, **COHERENT_MODELS, **GENERATIVE_MODELS, **POSTERIOR_MODELS}  # of every kind
 
 GENERAL = ("width", "norm", "coordinates", "init", "init_scale", "seed")
 
@@ -51,6 +54,7 @@ __all__ = [
     "IMAGE_MODELS",
     "LOSSES",
     "MODELS",
+    "POSTERIOR_MODELS",
     "build",
     "build_loss",
     "initialise",
@@ -99,7 +103,7 @@ def build(
         model = factory(witnesses, tuple(shape), **options)
     if known:
         initialise(model, init, init_scale, seed)
-    if isinstance(model, Coherent | Flow):
+    if isinstance(model, Coherent | Flow | Posterior):
         model.draw(torch.Generator().manual_seed(seed))
     return model
 

@@ -83,14 +83,15 @@ class Flow(nn.Module):
         return x / size.square() + level / size * self.inner(x / size, told).to(x.dtype)
 
     def inner(self, x: Tensor, told: Tensor) -> Tensor:
-        """Map series of about unit size (B, 1, N), and what is told of them (B, 3), to a series (B, 1, N)."""
+        """Map series of about unit size (B, 1, N), or as many as the stem takes, and what is told of them (B, 3), to a
+        series (B, 1, N)."""
         weight = self.head.weight.dtype
         heights = torch.stack([told[:, LEVEL].clamp_min(1e-3).log() / 2, told[:, SNR].clamp_min(1).log()], 1)
         octaves = 2.0 ** torch.arange(FREQUENCIES, device=x.device) / 4
         angles = (heights[..., None] * octaves).flatten(1)
         numbers = torch.cat([angles.sin(), angles.cos()], 1).to(weight)
         about = F.silu(self.numbers(numbers) + self.family(told[:, FAMILY].long()))
-        ramp = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype, device=x.device).expand_as(x)
+        ramp = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype, device=x.device).expand_as(x[:, :1])
         with torch.autocast(x.device.type, enabled=False):
             frames = self.stem(torch.cat([x, ramp], 1).to(weight))
         skips: list[Tensor] = []

@@ -2,7 +2,8 @@
 
 Where weights, normalisation and progress come from, in this order:
     1. the last checkpoint of this run: everything
-    2. `train.init_from`: the weights, and the normalisation unless `train.init_normalisation = new`
+    2. `train.init_from`: the weights, and the normalisation unless `train.init_normalisation = new`; of a kind that is
+       trained upon another the weights of that one's network in it, and the rest as of nothing
     3. nothing: drawn from the seed, and what the kind finds in the train split; normalised with the store's statistics
 """
 
@@ -121,7 +122,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     dtype = _arithmetic(settings, world.device)
     model = kinds.network_of(kind, meta["model"], normalisation, meta["shape"]).to(world.device, dtype)
     _compiles(settings, model)
-    _load(model, last or first, partial(kind.start, model, normalisation, dataset), world)
+    _load(model, last or first, kind, partial(kind.start, model, normalisation, dataset), world)
     kind.finish(model, normalisation, settings.loss)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -129,15 +130,15 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     optimizer = _optimizer(kind.groups(model), settings)
     progress = _resume(last, model, optimizer, world) if last else Progress()
     reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"], training.loader.drop)
+    reads = kind.through(normalisation, model, reads)
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
         build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype, world.device)
         for split in ("train", "validation")
     )
     _same_order(progress, shuffled, world)
-    network = world.wrap(model)
+    network, validated = (_called(module, settings) for module in (world.wrap(model), average))
     if not last and settings.ema:  # rank 0's weights are everyone's now
         average.load_state_dict(model.state_dict())
-    network, validated = (_called(module, settings) for module in (network, average))
     return Learner(
         settings=settings,
         kind=kind,
@@ -214,12 +215,17 @@ def _same_order(progress: Progress, shuffled: Loader, world: World) -> None:
     progress.order = shuffled.version
 
 
-def _load(model: nn.Module, origin: Checkpoint | None, start: Callable[[], None], world: World) -> None:
-    """The weights of a checkpoint; without one what can be known before any step, found on rank 0: the others get its
-    weights when the network is wrapped."""
-    if origin:
+def _load(
+    model: nn.Module, origin: Checkpoint | None, kind: Kind, start: Callable[[], None], world: World
+) -> None:
+    """The weights of a checkpoint; without one of the same kind what can be known before any step, found on rank 0: the
+    others get its weights when the network is wrapped."""
+    if origin and origin.meta.kind == kind.name:
         origin.load_into(model, world.device)
-    elif world.rank == 0:
+        return
+    if origin:  # on every rank: what a loader reads goes through it
+        origin.load_into(model.mean, world.device)  # type: ignore[arg-type]
+    if world.rank == 0:
         start()
 
 
@@ -273,7 +279,7 @@ def _fits(
         check_recipe(dataset, training.recipe)
     for found in filter(None, origins):
         found.as_named(training.model.name)
-    if first and first.meta.kind != kind.name:
+    if first and first.meta.kind not in (kind.name, kind.upon):
         raise InputError(
             f"train.init_from = {first.path}: its network is of the {first.meta.kind} kind, model.name of the"
             f" {kind.name} one"

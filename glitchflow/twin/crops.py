@@ -45,14 +45,14 @@ def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int, d
     return Reads(
         array="series",
         channels=places,
-        fill=partial(_fill, front, first),
+        fill=partial(fill, front, first),
         shape=(1 + front.seen, last),
         targets=1 + front.templates,
         view=partial(_seen, front, seed, drop),
     )
 
 
-def _fill(front: Front, first: int, series: Sequence[NDArray], out: NDArray) -> None:
+def fill(front: Front, first: int, series: Sequence[NDArray], out: NDArray) -> None:
     """Write the prepared samples (B, 1 + A + C, n) from `first` on of recorded series (R, N) each; 0 where there are
     none."""
     raw, margin = np.stack(series).astype(np.float64), round(MARGIN * front.unit)

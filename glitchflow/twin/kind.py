@@ -121,6 +121,10 @@ class Kind:
     exported: Exported
     # whether it draws and predicts nothing; no witness says what it learns, so that a dataset is not judged by them
     draws: bool = False
+    # the kind of twin that its networks have a trained one of in them, as `mean`, and begin from; empty: none
+    upon: str = ""
+    # what a loader reads, with what a part of a network that is not trained says of it
+    through: Callable[[Any, nn.Module, Reads], Reads] = lambda _prepared, _network, reads: reads
 
 
 def working(kind: Kind, channels: int, numbers: int) -> int:

@@ -10,10 +10,10 @@ from torch import nn
 from glitchflow.config import import_path
 from glitchflow.errors import InputError
 from glitchflow.model import build
-from glitchflow.twin import coherent, generative, image
+from glitchflow.twin import coherent, generative, image, posterior
 from glitchflow.twin.kind import Kind, Prepared
 
-KINDS = {kind.name: kind for kind in (image.KIND, coherent.KIND, generative.KIND)}
+KINDS = {kind.name: kind for kind in (image.KIND, coherent.KIND, generative.KIND, posterior.KIND)}
 
 
 def of(model: str) -> Kind:

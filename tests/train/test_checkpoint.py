@@ -177,7 +177,7 @@ def test_weights_of_another_network(whole):
     [
         ({"step": "x"}, "step: Input should be a valid integer, unable to parse string as an integer"),
         ({"channels": ["S"]}, "normalisation: is of 2 channels, not 1"),
-        ({"kind": "solid"}, "kind: solid is none of image, coherent, generative"),
+        ({"kind": "solid"}, "kind: solid is none of image, coherent, generative, posterior"),
         ({"model": {"name": "unet"}}, "model: has no name or no options"),
         ({"model": MODEL | {"options": [1]}}, "model: has no name or no options"),
         ({"geometry": {"qplot": 3}}, "geometry.qplot: Input should be a valid dictionary"),

@@ -26,7 +26,7 @@ def test_a_user_s_own_of_a_kind_that_there_is_not():
     try:
         with pytest.raises(
             InputError,
-            match=r"^model.name = torch:solid: its kind is solid, not one of image, coherent, generative$",
+            match=r"^model.name = torch:solid: its kind is solid, not one of image, coherent, generative, posterior$",
         ):
             kinds.of("torch:solid")
     finally:

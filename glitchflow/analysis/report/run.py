@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glitchflow.analysis.drawn import twin_of
+from glitchflow.analysis.given import GIVEN
 from glitchflow.analysis.opened import Opened, open_predictions
 from glitchflow.analysis.report.written import Cleaned, Judgement, Measured, Metrics, Scan
 from glitchflow.config import Evaluate, Experiment, Report
@@ -130,6 +131,8 @@ def _samples(path: Path, dataset: store.Dataset) -> store.Dataset | None:
         samples, now = store.open_store(path), recipe(dataset)
         if twin_of(samples).meta.dataset.get("recipe", now) != now:
             raise InputError(f"{path}: was drawn by a twin of another dataset than {dataset.path}")
+        if samples.attributes["series_are"] == GIVEN:
+            raise InputError(f"{path}: holds {GIVEN}, which no page shows")
     except InputError as error:
         say(f"without draws: {error}")
         return None
