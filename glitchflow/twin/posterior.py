@@ -233,7 +233,8 @@ def draw(trained: Trained, event: Tensor, random: Chances) -> Tensor:
 
     last = torch.full((len(noise),), FAINTEST, dtype=noise.dtype, device=noise.device)
     path = levels(last, len(levels(last)) - 2)  # the last evaluation is the answer
-    x = network.begin(rest, random.chosen, random.about, noise, LOUDEST)
+    chosen, about = random.chosen.to(event.device), random.about.to(event)
+    x = network.begin(rest, chosen, about, noise, LOUDEST)
     return clean(solve(clean, x / LOUDEST, path), last[:, None])
 
 
