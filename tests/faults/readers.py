@@ -148,18 +148,20 @@ def make_run(path: Path) -> None:
     from glitchflow.analysis.evaluate.evaluate import evaluate
     from glitchflow.analysis.infer import infer
     from glitchflow.analysis.scan import scan
+    from glitchflow.cluster import session
     from glitchflow.data.generate import generate
     from glitchflow.train.loop import train
     from glitchflow.train.setup import training_of
 
     experiment = experiment_at(path)
-    generate(staged("generate", experiment))
-    baseline(staged("baseline", experiment))
-    scan(staged("scan", experiment))
-    train(training_of(experiment), path / "train")
-    infer(staged("infer", experiment))
-    evaluate(staged("evaluate", experiment))
-    clean(staged("clean", experiment), force=True)
+    with session(cpus=1):
+        generate(staged("generate", experiment))
+        baseline(staged("baseline", experiment))
+        scan(staged("scan", experiment))
+        train(training_of(experiment), path / "train")
+        infer(staged("infer", experiment))
+        evaluate(staged("evaluate", experiment))
+        clean(staged("clean", experiment), force=True)
 
 
 def read_report(path: Path) -> None:

@@ -3,12 +3,15 @@
 import contextlib
 import http.client
 import os
+import random
+import shutil
 import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +20,7 @@ from urllib.parse import urlsplit
 
 import obstore
 from faults.cases import changed
-from faults.interruptions import essence
+from faults.interruptions import GIVEN, MORE, copy, essence
 from obstore.store import from_url
 
 # what S3 says, by status; every further request meets the same
@@ -29,7 +32,10 @@ ANSWERS = {
 }
 FAULTS = (*ANSWERS, "reset", "slow")
 SLOW = 0.02  # s for each request
-PATIENCE = 400.0  # s; a request that fails is repeated for three minutes
+PATIENCE = 400.0  # s; a request that fails is repeated for up to a minute
+# the stages that read a store which they do not write
+READING = ("scan", "train", "infer", "evaluate", "report")
+SOME, LATE = 0.01, 1.0  # of `some`: the share of requests that fail, and of those that are late, by so many s
 KEPT = ("content-type", "content-length", "etag", "last-modified", "content-range", "accept-ranges")
 
 
@@ -52,6 +58,13 @@ REMOTE = [
     for fault in FAULTS
     for share in (0.0, 0.5)
 ]
+# those whose tasks and workers read it: 404 and 503 are met as 403 and 500 are
+REMOTE += [
+    Remote(stage, fault, share)
+    for stage in READING
+    for fault in ("403", "500", "reset", "slow")
+    for share in (0.0, 0.5)
+]
 
 
 class Proxy(ThreadingHTTPServer):
@@ -62,10 +75,19 @@ class Proxy(ThreadingHTTPServer):
     def __init__(self, endpoint: str):
         super().__init__(("127.0.0.1", 0), Request)
         self.behind, self.lock = urlsplit(endpoint).netloc, threading.Lock()
-        self.seen, self.fault, self.after = 0, "", 0
+        self.now("", 0)
+        self.url = f"http://127.0.0.1:{self.server_port}"
 
     def now(self, fault: str, after: int) -> None:
         self.seen, self.fault, self.after = 0, fault, after
+        self.drawn, self.random = Counter[str](), random.Random(7)
+
+    def draw(self) -> str:
+        """What meets one request of `some`: by a seed, and by how many there were before."""
+        drawn = self.random.random()
+        fault = "503" if drawn < SOME else "late" if drawn < 2 * SOME else ""
+        self.drawn[fault] += 1
+        return fault
 
 
 class Request(BaseHTTPRequestHandler):
@@ -77,6 +99,8 @@ class Request(BaseHTTPRequestHandler):
         with server.lock:
             server.seen += 1
             fault = server.fault if server.seen > server.after else ""
+            if fault == "some":
+                fault = server.draw()
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if fault == "reset":
             linger = struct.pack("ii", 1, 0)  # close() sends RST
@@ -91,8 +115,8 @@ class Request(BaseHTTPRequestHandler):
             )
             self.send(int(fault), {"content-type": "application/xml", "content-length": str(len(text))}, text)
             return
-        if fault == "slow":
-            time.sleep(SLOW)
+        if fault in ("slow", "late"):
+            time.sleep(SLOW if fault == "slow" else LATE)
         behind = http.client.HTTPConnection(server.behind)
         behind.request(self.command, self.path, body, dict(self.headers))
         answer = behind.getresponse()
@@ -117,75 +141,106 @@ class Request(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def proxied() -> Iterator[Proxy]:
-    """Within the block S3's endpoint is behind a proxy."""
-    endpoint = os.environ["AWS_ENDPOINT_URL"]
-    proxy = Proxy(endpoint)
+    """S3's endpoint behind a proxy, for the length of the block."""
+    proxy = Proxy(os.environ["AWS_ENDPOINT_URL"])
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{proxy.server_port}"
     try:
         yield proxy
     finally:
-        os.environ["AWS_ENDPOINT_URL"] = endpoint
         proxy.shutdown()
         proxy.server_close()
 
 
-def fetched(url: str, into: Path) -> Path:
-    """A copy of a store, as files."""
+@dataclass(frozen=True)
+class Behind:
+    """S3's endpoint behind a proxy: commands are given in this environment."""
+
+    proxy: Proxy
+    environment: dict[str, str]
+
+    def given(self, line: tuple[str, ...], place: Path) -> subprocess.CompletedProcess:
+        """The command in a process of its own, which with its end lets go of what it could not give back."""
+        program = [sys.executable, "-c", "from glitchflow.cli import main; main()", *line]
+        own = self.environment
+        return subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, cwd=place, env=own)
+
+
+@contextlib.contextmanager
+def behind() -> Iterator[Behind]:
+    """It, for the length of the block; each command starts a Ray of its own, whose workers find the proxy too."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with proxied() as proxy:
+        yield Behind(proxy, own | {"AWS_ENDPOINT_URL": proxy.url})
+
+
+def stored(directory: Path, url: str) -> None:
+    """Put a store into a bucket."""
+    store = from_url(url)
+    for path in [path for path in directory.rglob("*") if path.is_file()]:
+        obstore.put(store, str(path.relative_to(directory)), path.read_bytes())
+
+
+def fetched(url: str, into: Path) -> None:
+    """Copy a store, as files."""
     store = from_url(url)
     for entry in [entry for entries in obstore.list(store) for entry in entries]:
         path = into / entry["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(obstore.get(store, entry["path"]).bytes()))
-    return into
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A store in the bucket that nobody disturbed, a copy of it, and the requests that each command makes."""
+    """A store in the bucket, the place of a command that nobody disturbed with a copy of it, and its requests."""
 
     url: str
-    copy: Path
-    requests: dict[str, int]
+    place: Path
+    requests: int
 
 
-def words(stage: str, config: Path, url: str, workdir: Path) -> tuple[str, ...]:
+def begin(stage: str, places: dict[str, Path], place: Path) -> None:
+    """A place with what the command is given, but for the store."""
+    if stage in READING:
+        copy(stage, places, place)
+        shutil.rmtree(place / "dataset.zarr")
+    else:
+        place.mkdir()
+        shutil.copy(places["whole"] / "config.yaml", place)
+
+
+def words(stage: str, url: str) -> tuple[str, ...]:
     if stage == "inspect":
         return stage, url, "--verify"
-    return stage, str(config), f"store.path={url}", f"workdir={workdir}"
+    rest = (*GIVEN[stage][2], "cluster.cpus=1", "train.restarts=0") if stage in READING else ()
+    return stage, "config.yaml", f"store.path={url}", *rest
 
 
-def undisturbed(config: Path, bucket: str, directory: Path) -> Whole:
-    """Make that store."""
-    url, requests = f"{bucket}/undisturbed/dataset.zarr", {}
-    with proxied() as proxy:
-        for stage in ("generate", "inspect"):
-            proxy.now("", 0)
-            done = given(words(stage, config, url, directory))
-            assert done.returncode == 0, done.stderr
-            requests[stage] = proxy.seen
-    return Whole(url, fetched(url, directory / "copy" / "dataset.zarr").parent, requests)
+def undisturbed(stage: str, places: dict[str, Path], there: Behind, url: str, place: Path) -> Whole:
+    """What the command leaves; generate makes the store, the others find it."""
+    begin(stage, places, place)
+    there.proxy.now("", 0)
+    done = there.given(words(stage, url), place)
+    assert done.returncode == 0, done.stderr
+    requests = there.proxy.seen
+    fetched(url, place / "dataset.zarr")
+    return Whole(url, place, requests)
 
 
-def given(line: tuple[str, ...]) -> subprocess.CompletedProcess:
-    """The command in a process of its own, which with its end lets go of what it could not give back."""
-    program = [sys.executable, "-c", "from glitchflow.cli import main; main()", *line]
-    return subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE)
-
-
-def judge(case: Remote, config: Path, whole: Whole, directory: Path) -> str:
+def judge(case: Remote, places: dict[str, Path], there: Behind, whole: Whole, place: Path) -> str:
     """What is wrong with how a command meets an object store that fails; empty where nothing is.
 
     It ends with status 1 or 2 and a line that names the store, or where the store is slow alone with 0; the same
-    command, given again when the store is well, ends with 0, and the store is that of a run that nobody disturbed.
+    command, given again when the store is well, ends with 0, and the store and the place are those of a run that
+    nobody disturbed.
     """
     url = whole.url
     if case.stage == "generate":
         url = url.replace("undisturbed", f"{case.fault}-{case.share}")
-    line = words(case.stage, config, url, directory)
-    with proxied() as proxy:
-        proxy.now(case.fault, int(case.share * whole.requests[case.stage]))
-        done = given(line)
+    begin(case.stage, places, place)
+    line = words(case.stage, url)
+    there.proxy.now(case.fault, int(case.share * whole.requests))
+    done = there.given(line, place)
+    there.proxy.now("", 0)
     last = (done.stderr.splitlines() or [""])[-1]
     if case.fault == "slow":
         if done.returncode:
@@ -194,7 +249,11 @@ def judge(case: Remote, config: Path, whole: Whole, directory: Path) -> str:
         return f"status {done.returncode}, no line of ours: {done.stderr[-800:]}"
     elif urlsplit(url).path.strip("/") not in last:
         return f"the store is not named: {last}"
-    done = given(line)
+    done = there.given(line, place)
     if done.returncode:
         return f"again: {done.stderr}"
-    return changed(essence(whole.copy), essence(fetched(url, directory / "after" / "dataset.zarr").parent))
+    fetched(url, place / "dataset.zarr")
+    after, end = essence(place), essence(whole.place)
+    return changed(
+        end, {name: value for name, value in after.items() if name in end or not MORE.search(name)}
+    )

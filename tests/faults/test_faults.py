@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from faults import clocks, full, interruptions, remote
-from faults.cases import Case, judge
+from faults.cases import Case, changed, judge
 from faults.clocks import CLOCKS, Step
 from faults.configuration import CASES
 from faults.disks import DISKS
@@ -92,9 +92,27 @@ def undisturbed(places, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def remote_whole(bucket, whole, tmp_path_factory):
-    """A store in a bucket that nobody disturbed."""
-    return remote.undisturbed(whole / "config.yaml", bucket, tmp_path_factory.mktemp("remote"))
+def there(bucket):
+    """The bucket's endpoint behind a proxy."""
+    with remote.behind() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def in_bucket(bucket, there, whole, places, tmp_path_factory):
+    """in_bucket(stage): that stage with its store in a bucket, given once, and nobody disturbed it."""
+    theirs = f"{bucket}/trained/dataset.zarr"
+    remote.stored(places["trained"] / "dataset.zarr", theirs)
+
+    @functools.cache
+    def done(stage: str) -> remote.Whole:
+        url = theirs if stage in remote.READING else f"{bucket}/undisturbed/dataset.zarr"
+        if stage == "inspect":
+            done("generate")
+        place = tmp_path_factory.mktemp("in_bucket") / "place"
+        return remote.undisturbed(stage, places | {"whole": whole}, there, url, place)
+
+    return done
 
 
 def test_the_page_counts_what_there_is():
@@ -160,5 +178,34 @@ def test_clocks(case, places, undisturbed, tmp_path):
 
 
 @table(REMOTE, OF_PROCESSES)
-def test_remote(case, whole, remote_whole, tmp_path):
-    assert remote.judge(case, whole / "config.yaml", remote_whole, tmp_path) == ""
+def test_remote(case, whole, places, there, in_bucket, tmp_path):
+    places = places | {"whole": whole}
+    assert remote.judge(case, places, there, in_bucket(case.stage), tmp_path / "place") == ""
+
+
+@pytest.mark.slow
+def test_a_run_whose_store_is_in_a_bucket_is_that_of_a_local_one(there, bucket, tmp_path):
+    """Of a hundred requests one fails, and one is late: files and numbers are those of files beside each other."""
+    config = small(tmp_path, train={"workers": 1}).model_copy(update={"workdir": "."}).model_dump_json()
+    url, found = f"{bucket}/whole/dataset.zarr", {}
+    for name in ("local", "away"):
+        place = tmp_path / name
+        place.mkdir()
+        (place / "config.yaml").write_text(config)
+        store = f"{place}/dataset.zarr" if name == "local" else url
+        there.proxy.now("some", 0)
+        for stage in ("generate", "train", "infer", "evaluate", "report"):
+            words = (stage, "config.yaml", f"store.path={store}", "cluster.cpus=1")
+            done = there.given(words, place)
+            assert done.returncode == 0, done.stderr
+        found[name] = place
+    assert min(there.proxy.drawn["503"], there.proxy.drawn["late"]) > 5
+    there.proxy.now("", 0)
+    remote.fetched(url, found["away"] / "dataset.zarr")
+    metrics = found["away"] / "evaluation" / "metrics.json"
+    metrics.write_bytes(metrics.read_bytes().replace(url.encode(), f"{found['away']}/dataset.zarr".encode()))
+    away, local = (interruptions.essence(found[name]) for name in ("away", "local"))
+    assert away.keys() == local.keys()
+    # these say when a store was made and where it is; arrays, weights, states and scores do not
+    about = [name for name in local if name.endswith(("zarr.json", "meta.json", "baseline.json", ".html"))]
+    assert changed(local | dict.fromkeys(about, ""), away | dict.fromkeys(about, "")) == ""

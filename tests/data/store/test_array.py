@@ -88,11 +88,12 @@ def test_damage_to_those_that_are_asked_for_is_one_line(values, path):
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_a_store_that_refuses_is_not_damaged(values, bucket, apart):
+def test_a_store_that_refuses_is_not_damaged(values, bucket, apart, monkeypatch):
     """Or `generate --verify` would make its shards again."""
     channels = CHANNELS if apart else 4
     url = f"{bucket}/refuses/{channels}.zarr"
     with proxied() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         shown = {"qplot": values["qplot"][:, :channels], "gps": values["gps"]}
         write_store(url, shown, Layout(EVENTS, 4, 4), **ABOUT)
         dataset = open_store(url)
@@ -154,6 +155,7 @@ def test_what_lies_past_the_end_of_an_object_is_damage(values, bucket, monkeypat
     monkeypatch.setitem(ANSWERS, "416", ("InvalidRange", "The requested range is not satisfiable"))
     url = f"{bucket}/past/d.zarr"
     with proxied() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         write_store(url, values, Layout(EVENTS, 4, 4), **ABOUT)
         dataset = open_store(url)
         dataset["qplot"]
