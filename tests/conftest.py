@@ -28,6 +28,7 @@ from two_workers import train_on_two
 
 from glitchflow.cluster import session
 from glitchflow.config import Experiment
+from glitchflow.device import arithmetic
 from glitchflow.progress import log
 from glitchflow.train.setup import Training
 
@@ -65,11 +66,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """The GPU, whose float32 is one: convolutions in TensorFloat-32, torch's default, are off by a thousandth."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    return torch.device("cuda")
+def gpu() -> Iterator[torch.device]:
+    """The GPU, whose float32 is one, as it is in tasks."""
+    products = torch.get_float32_matmul_precision()
+    with torch.backends.cudnn.flags(enabled=True):  # which puts back what there was
+        arithmetic()
+        yield torch.device("cuda")
+    torch.set_float32_matmul_precision(products)
 
 
 @pytest.fixture(scope="session")

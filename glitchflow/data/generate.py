@@ -54,6 +54,7 @@ from glitchflow.progress import say
 from glitchflow.signal.types import Recipe
 from glitchflow.signal.whiten import asd_frequencies
 
+DEVICES = "devices"  # that Q-plots were made on, in a note and then in the provenance
 LITTLE = 2**26  # bytes of series or images that take a core some seconds: a Ray takes longer to start
 FEW = 4  # tasks at most, where they read files: more may have long ones to decode, and other cores help
 
@@ -128,6 +129,10 @@ def _make(
                 tasks = sharing(settings, cluster)
                 if settings.device == "auto":
                     say(told(settings, tasks))
+                before = writer.dataset.note(DEVICES) or (
+                    [] if len(missing) == writer.layout.shards else ["unknown"]
+                )
+                writer.note(DEVICES, sorted({*before, "GPU" if tasks else "CPU"}))  # first: it may be killed
             run_tasks(_job(writer, runs, parts, cluster, made, tasks), parts, cluster, writer.check)
         if not writer.dataset.complete and not writer.missing():
             _finish(writer)
@@ -333,4 +338,5 @@ def _finish(writer: Writer) -> None:
     say_missing(dataset)
     if normalisation is not None:
         normalisation["loudness"] = stored_loudness(dataset["loudness"], train)
-    writer.complete({"normalisation": normalisation})
+    made = dataset.provenance | {DEVICES: dataset.note(DEVICES) or []}  # none of images that were ready
+    writer.complete({"normalisation": normalisation, "provenance": made})

@@ -166,7 +166,9 @@ def test_what_a_store_holds(dataset_run):
     assert attributes["config"]["qplot"]["q"] == 8
     assert "train" not in attributes["config"]
     assert attributes["couplings"]["linear"]["sine_gaussian"].keys() == {"SIM:STRAIN", "SIM:ACC"}
-    assert set(attributes["provenance"]) == {"date", "host", "python", "machine", "revision", "versions"}
+    provenance = {"date", "host", "python", "machine", "revision", "versions", "devices"}
+    assert set(attributes["provenance"]) == provenance
+    assert attributes["provenance"]["devices"] in (["CPU"], ["GPU"])
     np.testing.assert_array_equal(np.diff(dataset["gps"][:]), 64)
     split = np.asarray(dataset["split"][:])
     np.testing.assert_allclose(np.bincount(split) / 96, [0.55, 0.2, 0.25], atol=0.15)

@@ -16,7 +16,7 @@ from glitchflow.data import gpu
 from glitchflow.data.content import content_of
 from glitchflow.data.generate import generate, ingest
 from glitchflow.data.shard_events import make_block, make_factory
-from glitchflow.data.store.dataset import open_store
+from glitchflow.data.store import Writer, open_store
 from glitchflow.errors import InputError, RunError
 from glitchflow.signal import batch_invariant as kernels
 
@@ -72,6 +72,12 @@ def test_a_cluster_without_gpus(tmp_path, capsys):
     generate(small(tmp_path, generate={"device": "auto"}))
     said = capsys.readouterr().err.splitlines()
     assert "generate.device = auto: the cluster has no GPU: Q-plots are made on CPUs" in said
+    made = small(tmp_path).dataset
+    assert open_store(made).provenance["devices"] == ["CPU"]
+    with Writer.begin(made, lambda: pytest.fail("is there"), lambda _: None) as writer:
+        writer.note("devices", ["GPU"])  # what was made before
+    generate(small(tmp_path), shard=0)
+    assert open_store(made).provenance["devices"] == ["CPU", "GPU"]
 
 
 def test_a_cluster_with_gpus(monkeypatch):
