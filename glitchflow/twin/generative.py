@@ -242,14 +242,14 @@ def arrays(_dataset: Dataset) -> dict[str, Array]:
 
 
 class Program(nn.Module):
-    """A network as it is: what is told and x (B, 2, n) -> what is clean (B, n)."""
+    """A network as it is: what it is given (B, R, n) -> what is clean (B, n)."""
 
     def __init__(self, network: nn.Module, _white: Prepared) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map what is told and x (B, 2, n), float32, to what is clean (B, n)."""
+        """Map what is given (B, R, n), float32, to what is clean (B, n)."""
         return self.network(rows)[:, 0].float()
 
 

@@ -241,18 +241,6 @@ def draw(trained: Trained, event: Tensor, random: Chances) -> Tensor:
 # -- how a training is shown, and what is not asked of this kind -------------------------------------------------------
 
 
-class Program(nn.Module):
-    """A network as it is: what is told, x, y, templates and inputs (B, 3 + A + C, n) -> what is clean (B, n)."""
-
-    def __init__(self, network: nn.Module, _front: Prepared) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Map what is given (B, 3 + A + C, n), float32, to what is clean (B, n)."""
-        return self.network(rows)[:, 0].float()
-
-
 def example(events: int, shape: Sequence[int]) -> Tensor:
     """Make noise at a level of 2."""
     rows = torch.randn(events, *shape, generator=torch.Generator().manual_seed(events))
@@ -300,7 +288,7 @@ KIND = replace(
     energies=coherent.energies,
     axes=lambda _dataset, front: axes(front),
     exported=Exported(
-        Program,
+        generative.Program,
         example,
         lambda front, _shape: (REST + front.seen, sees(front)[1]["samples"]),
         lambda front: {
