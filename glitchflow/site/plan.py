@@ -122,7 +122,8 @@ def measure(content: Content) -> Size:
     asd = None if factory.ready else np.zeros((len(factory.recipe.channels), 1))
     axes = [len(axes) for axes, _ in fixed_arrays(factory, asd).values()]
     axes += [1] * len(TRANSIENTS) if not factory.recipe.recorded else []
-    files = count_files(layout, arrays, axes) + (2 if factory.recipe.notes else 0)
+    notes = len(factory.recipe.notes) + (not factory.ready)  # that last one names the devices
+    files = count_files(layout, arrays, axes) + notes + bool(notes)
     shape = Shape.of(content, arrays, layout)
     return Size(layout.events, layout.shards, size, files, shape, list(factory.recipe.channels))
 

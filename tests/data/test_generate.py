@@ -127,6 +127,7 @@ def test_the_same_bytes_without_ray(dataset_run, tmp_path):
     ) as writer:
         for k in reversed(range(writer.layout.shards)):
             make_shard(writer.dataset, k)
+        writer.note(stage.DEVICES, ["CPU"])
         stage._finish(writer)
     assert array_bytes(experiment.dataset) == array_bytes(dataset_run.dataset)
     a, b = (store.open_store(e.dataset) for e in (experiment, dataset_run))
