@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from glitchflow import config
 from glitchflow.analysis.infer import KERNELS, check_fit, load_network, weights_of
+from glitchflow.analysis.opened import origin_of
 from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.generate import sizes
-from glitchflow.data.identity import identity
+from glitchflow.data.identity import fingerprint, identity
 from glitchflow.data.memory import Memory
 from glitchflow.data.provenance import provenance
 from glitchflow.data.store import Array, Dataset, Design, Layout, Writer, open_store, write_shard
@@ -68,6 +69,7 @@ def sample_given(experiment: Experiment, found: Checkpoint, overwrite: bool) -> 
                 f"sample.{key}: a posterior twin draws for the events of {dataset.path}, which say that; leave it out"
             )
     check_fit(found, dataset)
+    origin_of(dataset, found.meta.dataset)  # what it learned from may be the test now
     events = events_of(settings, dataset)[: experiment.loader.subset.test]
     seed = experiment.seed if settings.seed is None else settings.seed
     wanted = Wanted(str(found.path), str(dataset.path), seed, settings.draws)
@@ -162,7 +164,7 @@ def _asked(found: Checkpoint, wanted: Wanted, dataset: Dataset, events: Indices)
         "dataset": identity(dataset),
         "seed": wanted.seed,
         "draws": wanted.draws,
-        "events": len(events),
+        "events": fingerprint(events.tolist()),
     }
 
 
@@ -193,8 +195,10 @@ def _agrees(found: Checkpoint, wanted: Wanted, dataset: Dataset, events: Indices
     for key, value in _asked(found, wanted, dataset, events).items():
         before = there.attributes["sampled"].get(key)
         if before != value:
-            name = {"weights": "the checkpoint", "dataset": "the dataset", "events": "as many events"}
+            name = {"weights": "the checkpoint", "dataset": "the dataset"}.get(key, f"sample.{key}")
+            what = f"{name} = {before}, not {value}"
+            if key == "events":
+                what = "other events than sample.family and loader.subset.test name now"
             raise InputError(
-                f"{there.path}: holds draws of {name.get(key, f'sample.{key}')} = {before}, not {value};"
-                " --overwrite it, or choose another sample.path"
+                f"{there.path}: holds draws of {what}; --overwrite it, or choose another sample.path"
             )

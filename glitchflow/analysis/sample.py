@@ -110,7 +110,8 @@ def find_twin(experiment: Experiment) -> Checkpoint:
     found = found.as_named(experiment.model.name)
     if not found.kind.draws:
         raise InputError(
-            f"{found.path}: is of the {found.kind.name} kind, which does not draw; a network of model.name=flow does"
+            f"{found.path}: is of the {found.kind.name} kind, which does not draw; a network of model.name=flow or"
+            " posterior does"
         )
     return Checkpoint(found.path.absolute(), found.meta)  # Ray's workers stand elsewhere
 

@@ -21,12 +21,12 @@ HEARD = 0.1  # mean power nearby, in units of the noise's, from which on a sampl
 
 def left_by_mean(w: Array, draws: Array, count: int, interval: Bootstrap) -> Interval:
     """Return what the mean of the first `count` draws leaves: 0 is perfect, 1 for nothing."""
-    return bootstrap_ratio(_power(w - draws[:, :count].mean(1)), _power(w), *interval)
+    return bootstrap_ratio(_power(w - _first(draws, count).mean(1)), _power(w), *interval)
 
 
 def left_by_best(w: Array, draws: Array, count: int, interval: Bootstrap) -> Interval:
     """Return what the best of the first `count` draws leaves, which the truth has chosen."""
-    return bootstrap_ratio(_power(w[:, None] - draws[:, :count]).min(1), _power(w), *interval)
+    return bootstrap_ratio(_power(w[:, None] - _first(draws, count)).min(1), _power(w), *interval)
 
 
 def coverage(w: Array, draws: Array, share: float, near: int, interval: Bootstrap) -> Interval:
@@ -34,9 +34,9 @@ def coverage(w: Array, draws: Array, share: float, near: int, interval: Bootstra
 
     share: 0.5 or 0.9. Truth and draws are told apart by nothing where draws are right (Cook, Gelman & Rubin 2006, J.
     Comput. Graph. Stat. 15, 675), so that samples are chosen by the power of all of them within `near` samples: by the
-    truth's alone, the loud would be chosen, by the draws' alone the quiet.
+    truth's alone, the loud would be chosen, by the draws' alone the quiet. Raises ValueError for fewer than 19 draws.
     """
-    some = draws[:, : (draws.shape[1] + 1) // EVEN * EVEN - 1]
+    some = _first(draws, max(1, (draws.shape[1] + 1) // EVEN) * EVEN - 1)
     ranks = (some < w[:, None]).sum(1) + 0.5
     inside = np.abs(ranks / (some.shape[1] + 1) - 0.5) < share / 2
     power = np.square(np.concatenate([w[:, None], some], 1)).mean(1)
@@ -63,6 +63,12 @@ def light(draws: Array, templates: Array, interval: Bootstrap) -> Light:
     phase = np.arctan2(amplitudes[:, 0], amplitudes[:, 1]) / (2 * np.pi) % 1
     found = kstest(phase.ravel(), "uniform")
     return Light(outside, float(found.statistic), float(found.pvalue))
+
+
+def _first(draws: Array, count: int) -> Array:
+    if draws.shape[1] < count:
+        raise ValueError(f"{draws.shape[1]} draws: must be at least {count}")
+    return draws[:, :count]
 
 
 def _power(series: Array) -> Array:

@@ -56,6 +56,19 @@ def normalisation(
         raise InputError(
             "train.init_from: model.name=posterior is trained upon a coherent twin: name a checkpoint of one"
         )
+    config = dataset.config
+    for key, here, theirs in (
+        (
+            "channels",
+            [name for name in before.channels if name in dataset.recorded_channels],
+            before.channels,
+        ),
+        ("series.sample_rate", config.series.sample_rate, before.rate),
+        ("qplot.span", config.qplot.span, before.span),
+        ("qplot.frange", list(config.qplot.frange), list(before.band)),
+    ):
+        if here != theirs:
+            raise InputError(f"train.init_from: its twin knows {key} = {theirs}, {dataset.path} has {here}")
     return before
 
 
@@ -171,7 +184,7 @@ def begin(network: nn.Module, front: Front, dataset: Dataset) -> None:
     """Give a network that has its coherent one what train events say of y's errors, and of templates' amplitudes."""
     assert isinstance(network, Posterior), "of this kind"
     train, reading = dataset.indices("train"), reads(dataset, front, (), 0)
-    known, found = list[tuple[Tensor, Tensor]](), list[Tensor]()
+    known, found = list[tuple[Tensor, Tensor, Tensor]](), list[Tensor]()
     for first in range(0, min(len(train), LOOKED), AT_ONCE):
         asked = first < KNOWN
         if not asked and sum(len(one) for one in found) >= FOUND:
@@ -182,8 +195,10 @@ def begin(network: nn.Module, front: Front, dataset: Dataset) -> None:
         loud = prior.loud(templates, front.prior)
         found.append(prior.amplitudes(templates[loud], w[loud], front.prior))
         if asked:
-            known.append(((w - y)[~loud], y[~loud]))
-    prior.learn_errors(network, *(torch.cat(parts) for parts in zip(*known, strict=True)))
+            known.append((w - y, y, loud))
+    off, y, loud = (torch.cat(parts) for parts in zip(*known, strict=True))
+    some = ~loud if not loud.all() else loud  # light is no error of y, but where there is always some
+    prior.learn_errors(network, off[some], y[some])
     bounces = [len(one.scales) for one in front.scatters]
     prior.learn_amplitudes(network, torch.cat(found), bounces, front.prior)
 

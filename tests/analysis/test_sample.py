@@ -103,7 +103,7 @@ def test_another_kind_does_not_draw(trained_run):
     with pytest.raises(InputError) as error:
         sample(trained_run)
     assert str(error.value).endswith(
-        "is of the image kind, which does not draw; a network of model.name=flow does"
+        "is of the image kind, which does not draw; a network of model.name=flow or posterior does"
     )
 
 

@@ -21,7 +21,7 @@ from glitchflow.analysis.given import GIVEN, front_of
 from glitchflow.config import load
 from glitchflow.data.store import Dataset, open_store
 from glitchflow.score.draws import of_mean_spectrum
-from glitchflow.score.posterior import coverage, left_by_best, left_by_mean, light
+from glitchflow.score.posterior import EVEN, coverage, left_by_best, left_by_mean, light
 from glitchflow.score.statistics import Bootstrap, Interval, bootstrap_ratio
 from glitchflow.signal.types import Indices
 from glitchflow.twin import posterior
@@ -76,10 +76,16 @@ def family(name: str, truth: NDArray, draws: NDArray, rate: float) -> None:
         "Gaussian": noise * np.linalg.norm(w, axis=1)[:, None, None],
     }
     for side, some in sides.items():
-        cells = [spread(left_by_mean(w, some, count, INTERVAL)) for count in (8, 16)]
-        cells += [spread(left_by_best(w, some, count, INTERVAL)) for count in (8, 32, 64)]
-        near = round(NEAR * rate)
-        cells += [percent(coverage(w, some, share, near, INTERVAL)) for share in (0.5, 0.9)]
+        known, near = some.shape[1], round(NEAR * rate)
+        cells = [
+            spread(left(w, some, count, INTERVAL)) if known >= count else "–"
+            for left, counts in ((left_by_mean, (8, 16)), (left_by_best, (8, 32, 64)))
+            for count in counts
+        ]
+        cells += [
+            percent(coverage(w, some, share, near, INTERVAL)) if known >= EVEN - 1 else "–"
+            for share in (0.5, 0.9)
+        ]
         print(f"| {name} | {len(w)} | {alone} | {side} | {' | '.join(cells)} |", flush=True)
 
 

@@ -56,6 +56,10 @@ def test_of_silent_samples_nothing_is_asked():
     w, draws = rng.standard_normal((100, 256)) * there, rng.standard_normal((100, 19, 256)) * there[None]
     draws += 1e-3 * rng.standard_normal(draws.shape)
     assert coverage(w, draws, 0.5, 1, INTERVAL).value == pytest.approx(0.5, abs=0.02)
+    with pytest.raises(ValueError, match=r"^18 draws: must be at least 19$"):
+        coverage(w, draws[:, :18], 0.5, 1, INTERVAL)
+    with pytest.raises(ValueError, match=r"^18 draws: must be at least 32$"):
+        left_by_best(w, draws[:, :18], 32, INTERVAL)
 
 
 def test_light_of_any_phase_and_of_one():

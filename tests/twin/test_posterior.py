@@ -1,5 +1,6 @@
 """The posterior kind: what it is given and what not, what it knows before it is trained, and how it draws."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,10 @@ def test_a_loader_gives_the_witnessed_part_and_what_the_coherent_twin_says(train
     expected = posterior.middle(w, samples).float()
     torch.testing.assert_close(batch.target[order, 0], expected, atol=1e-5, rtol=1e-5)
     assert w.square().sum() > 100, "some is witnessed"
+    series = dataset.events("series", batch.events[order], posterior.places(front, dataset))
+    y = posterior.given(front, network, torch.from_numpy(series.astype(np.float64)), samples)[:, 0]
+    assert y.square().sum() > 1
+    torch.testing.assert_close(batch.inputs[order, 2], y, atol=1e-4, rtol=1e-4)
     level = batch.inputs[:, 0, LEVEL, None]
     noise = (batch.inputs[:, X] - batch.target[:, 0]) / level
     band = (front.band[1] - front.band[0]) / (front.rate / 2)
@@ -231,6 +236,29 @@ def begun(run, tmp_path, **changes):
     train = run.train.model_copy(update=changes)
     experiment = run.model_copy(update={"train": train, "workdir": str(tmp_path)})
     return check(training_of(experiment), open_store(run.dataset), tmp_path / "train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"span": 1.5}, "qplot.span = 1.5, {path} has {span}"),
+        ({"channels": ["X:STRAIN"]}, "channels = ['X:STRAIN'], {path} has []"),
+    ],
+)
+def test_a_twin_of_other_series_is_refused(trained, dataset, changes, words):
+    with pytest.raises(InputError) as error:
+        posterior.normalisation(dataset, "", dataset.channels, replace(trained.normalisation, **changes))
+    what = words.format(path=dataset.path, span=dataset.config.qplot.span)
+    assert str(error.value) == f"train.init_from: its twin knows {what}"
+
+
+def test_errors_are_learned_where_there_is_always_light(trained, dataset, monkeypatch):
+    network = copy.deepcopy(trained.network)
+    monkeypatch.setattr(
+        posterior.prior, "loud", lambda templates, prior: torch.ones(len(templates), dtype=bool)
+    )
+    posterior.begin(network, trained.normalisation, dataset)
+    assert torch.isfinite(network.get_buffer("errors")).all()
 
 
 def test_it_is_trained_upon_a_coherent_twin_or_one_of_its_own(posterior_run, trained_run, found, tmp_path):
