@@ -9,7 +9,7 @@ from glitchflow.command import shown
 
 
 @pytest.fixture(scope="module")
-def everything(trained_run, glitches_run, tmp_path_factory):
+def everything(trained_run, glitches_run, posterior_run, tmp_path_factory):
     """Every stage, run once with an experiment that remembers what was read of it; what was listened on meanwhile."""
     with listeners() as found:
         run(trained_run, tmp_path_factory.mktemp("stages"))

@@ -110,6 +110,6 @@ def open_twin(run: str | Path, block: float = 2.0, settle: float = 1.0, model: s
     if found.meta.kind == generative.KIND.name:
         return Drawing(found)
     raise InputError(
-        f"{found.path}: is of the {found.meta.kind} kind, with which `open_twin` neither cleans nor draws; coherent"
+        f"{found.path}: is of the {found.meta.kind} kind, with which open_twin neither cleans nor draws; coherent"
         " twins clean, generative ones draw"
     )

@@ -63,7 +63,7 @@ def test_other_draws_are_not_written_over(posterior_run):
     for changes, words in (
         ({"seed": 9}, "sample.seed = 3, not 9"),
         ({"draws": 9}, "sample.draws = 20, not 9"),
-        ({"family": ["whistle"]}, "other events than sample.family and loader.subset.test name now"),
+        ({"family": ["scattered_light"]}, "other events than sample.family and loader.subset.test name now"),
     ):
         with pytest.raises(InputError) as error:
             sample(asked(posterior_run, **changes))
@@ -114,6 +114,6 @@ def test_a_report_leaves_them_out_and_python_says_what_would_do(posterior_run, t
         in capsys.readouterr().err
     )
     with pytest.raises(
-        InputError, match=r": is of the posterior kind, with which `open_twin` neither cleans nor draws;"
+        InputError, match=r": is of the posterior kind, with which open_twin neither cleans nor draws;"
     ):
         glitchflow.open_twin(posterior_run.workdir)

@@ -43,6 +43,6 @@ def test_other_networks_say_what_would_do(trained_run):
     with pytest.raises(InputError) as error:
         glitchflow.open_twin(trained_run.workdir)
     assert str(error.value).endswith(
-        ": is of the image kind, with which `open_twin` neither cleans nor draws; coherent twins clean,"
+        ": is of the image kind, with which open_twin neither cleans nor draws; coherent twins clean,"
         " generative ones draw"
     )
