@@ -23,7 +23,7 @@ from glitchflow.data.generate import generate
 
 pytestmark = pytest.mark.ci
 
-CHOSEN, OF_PROCESSES, OF_CLOCKS = 5, 17, 30  # one in so many is in `make test-ci` too
+CHOSEN, OF_PROCESSES, OF_CLOCKS = 5, 40, 50  # one in so many is in `make test-ci` too
 
 
 def table(
