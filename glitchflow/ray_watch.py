@@ -101,8 +101,11 @@ class _Processes:
         while True:
             all_there = set(AGENTS.values()) <= set(self.found.values()) or time.monotonic() > self.until
             ready = [descriptor for descriptor, _ in self.poll.poll(None if all_there else 1000 * LOOK)]
-            if ready:
-                return None if self.told in ready else self.found[ready[0]]
+            if self.told in ready:
+                return None
+            if ready:  # a raylet ends at once after its agent, an agent seconds after its raylet: the cause is said
+                ended = [self.found[descriptor] for descriptor in ready]
+                return next((name for name in ended if name in AGENTS.values()), ended[0])
             self.add(_agents(self.raylet))  # on a busy machine an agent comes seconds after its raylet
 
 

@@ -1,6 +1,8 @@
 """A process ends with a line where one of its Ray's processes has ended. Ray itself: tests/faults, by kill -9."""
 
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -137,6 +139,21 @@ def test_an_agent_that_never_comes_is_not_looked_for_for_ever(sleeper, monkeypat
     those.poll = Poll()
     assert those.first_to_end() is None
     assert (waits, looks) == ([None], [sleeper])
+    for descriptor in (told, tell, *those.found):
+        os.close(descriptor)
+
+
+def test_an_agent_is_named_where_its_raylet_has_ended_with_it(sleeper, monkeypatch):
+    """A raylet ends some milliseconds after its agent: on a busy machine both are seen at once."""
+    told, tell = os.pipe()
+    with subprocess.Popen(["sleep", "60"]) as agent:
+        monkeypatch.setattr(ray_watch, "_agents", lambda raylet: {"dashboard agent": agent.pid})
+        those = ray_watch._Processes({"raylet": sleeper}, told, lambda descriptor: descriptor)
+        os.kill(sleeper, signal.SIGKILL)
+        agent.kill()
+        agent.wait()
+        select.select([next(one for one, name in those.found.items() if name == "raylet")], [], [])
+        assert those.first_to_end() == "dashboard agent"
     for descriptor in (told, tell, *those.found):
         os.close(descriptor)
 
