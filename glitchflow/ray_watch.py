@@ -103,7 +103,8 @@ class _Processes:
             ready = [descriptor for descriptor, _ in self.poll.poll(None if all_there else 1000 * LOOK)]
             if self.told in ready:
                 return None
-            if ready:  # a raylet ends at once after its agent, an agent seconds after its raylet: the cause is said
+            if ready:
+                # a raylet ends at once after its agent, an agent seconds after its raylet: the cause is said
                 ended = [self.found[descriptor] for descriptor in ready]
                 return next((name for name in ended if name in AGENTS.values()), ended[0])
             self.add(_agents(self.raylet))  # on a busy machine an agent comes seconds after its raylet
