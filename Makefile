@@ -32,9 +32,9 @@ test-ci: install
 test-all: install
 	$(BIN)/pytest
 
-# faults and bad input, each by one rule (docs/faults.md); goes on where it was stopped
+# faults and bad input, each by one rule (docs/faults.md); goes on where it was stopped. Three: half of it is waiting
 faults: install
-	GLITCHFLOW_FAULTS=.faults $(BIN)/pytest tests/faults
+	GLITCHFLOW_FAULTS=.faults $(BIN)/pytest tests/faults -n 3 --dist worksteal
 	rm .faults
 
 # readers of outside bytes, given files with some bytes changed: make fuzz FUZZ="--minutes 60 --seed 2"

@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_runtest_logreport(report):
-    """Note what passed now."""
-    if RECORD and report.when == "call" and report.passed:
+    """Note what passed now: by the process that is told of all workers."""
+    if RECORD and "PYTEST_XDIST_WORKER" not in os.environ and report.when == "call" and report.passed:
         with Path(RECORD).open("a") as record:
             record.write(f"{report.nodeid}\n")

@@ -31,7 +31,7 @@ ANSWERS = {
     "503": ("SlowDown", "Please reduce your request rate."),
 }
 FAULTS = (*ANSWERS, "reset", "slow")
-SLOW = 0.02  # s for each request
+SLOW, TENTH = 0.02, 2.0  # s for each request, and for each tenth
 PATIENCE = 400.0  # s; a request that fails is repeated for up to a minute
 # the stages that read a store which they do not write
 READING = ("scan", "train", "infer", "evaluate", "report")
@@ -98,6 +98,7 @@ class Request(BaseHTTPRequestHandler):
         server = self.server
         with server.lock:
             server.seen += 1
+            tenth = server.seen % 10 == 0
             fault = server.fault if server.seen > server.after else ""
             if fault == "some":
                 fault = server.draw()
@@ -116,7 +117,7 @@ class Request(BaseHTTPRequestHandler):
             self.send(int(fault), {"content-type": "application/xml", "content-length": str(len(text))}, text)
             return
         if fault in ("slow", "late"):
-            time.sleep(SLOW if fault == "slow" else LATE)
+            time.sleep(LATE if fault == "late" else TENTH if tenth else SLOW)
         behind = http.client.HTTPConnection(server.behind)
         behind.request(self.command, self.path, body, dict(self.headers))
         answer = behind.getresponse()
