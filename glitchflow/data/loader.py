@@ -10,7 +10,8 @@ events takes B / V from each lane, and a rank of N serves V / N whole lanes. Val
        each lane a step (batch.py), copied once; a CPU normalises them while they are in its cache, a GPU once they are
        there
 
-A split that fits is kept in the memory of the device, else of the host: batches are then taken from there.
+A split that fits is kept in the memory of the device, else of the host, once for all its ranks (together.py): batches
+are then taken from there.
 
 With `loader.fresh` the events of an epoch are other ones each time, which the recipe draws (fresh.py) where others are
 read; they are independent as they come, so that lanes are cut from the sequence of their numbers.
@@ -41,6 +42,7 @@ from glitchflow.data.localcopy import local_copy
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.store import Dataset
 from glitchflow.data.store.array import StoredArray
+from glitchflow.data.together import Ranks, together
 from glitchflow.errors import InputError
 
 # The order of events follows from BLOCK and GROUP: another value is another training.
@@ -95,6 +97,7 @@ class Loader:
     cache: torch.Tensor | None = (
         None  # (event, C, ...): the whole split, as `_read` gives it, where it fits in memory
     )
+    sharers: int = 1  # ranks that have that memory together
 
     @property
     def steps(self) -> int:
@@ -145,19 +148,29 @@ class Loader:
     def place(self) -> str:
         """Where batches come from, in words."""
         if self.cache is not None:
-            return f"in {'GPU ' * self.cache.is_cuda}memory, {self.bytes / _GB:.2g} GB"
+            shared = f" that {self.sharers} workers share" * (self.sharers > 1)
+            return f"in {'GPU ' * self.cache.is_cuda}memory, {self.bytes / _GB:.2g} GB{shared}"
         if self.anew:
             return "drawn anew"
         return f"read from {'the store' if isinstance(self.source, StoredArray) else 'a copy on this node'}"
 
-    def kept(self, place: torch.device) -> "Loader":
-        """The same with its split in the memory of its device, or of the host."""
-        read = self.read if place == self.device else self._read
-        kept = torch.empty((len(self.events), *self.reads.shape), dtype=self._kind, device=place)
-        step = max(1, KEPT * len(self.events) // self.bytes)
-        for start in range(0, len(self.events), step):
-            kept[start : start + step] = read(self.events[start : start + step])
-        return replace(self, cache=kept)
+    def kept(self, place: torch.device | None, ranks: Ranks | None) -> "Loader":
+        """The same with its split in the memory of its device, or of the host, whose ranks each read a part of it.
+
+        All ranks come here: None is the place of one that keeps nothing.
+        """
+        count = len(self.events)
+        with together(self.bytes if place and place.type == "cpu" else 0, ranks) as had:
+            if place is None:
+                return self
+            memory = had.memory if place.type == "cpu" else had.memory.new_empty(self.bytes, device=place)
+            kept = memory.view(self._kind).view(count, *self.reads.shape)
+            read = self.read if place == self.device else self._read
+            step, end = max(1, KEPT * count // self.bytes), count * (had.part + 1) // had.parts
+            for start in range(count * had.part // had.parts, end, step):
+                some = slice(start, min(start + step, end))
+                kept[some] = read(self.events[some])
+        return replace(self, cache=kept, sharers=had.parts)
 
     def _makes(self, mine: range, epoch: int, start: int, readers: Executor) -> Iterator[Callable[[], Batch]]:
         """Yield the calls that make the batches of an epoch, as many events of each lane."""
@@ -271,8 +284,10 @@ def build_loader(
     seed: int,
     dtype: torch.dtype = torch.float32,
     device: torch.device = CPU,
+    ranks: Ranks | None = None,
 ) -> Loader:
-    """The loader of a split, for a network on a device. Events whose strain is missing are left out.
+    """The loader of a split, for a network on a device, one of several ranks'. Events whose strain is missing are left
+    out.
 
     Raises `InputError` for a split that is empty or smaller than a global batch.
     """
@@ -294,11 +309,9 @@ def build_loader(
     source = dataset[reads.array]
     lanes = settings.lanes_among(1)
     loader = Loader(dataset, events, reads, settings.batch, lanes, seed, dtype, source, device=device)
-    if loader.bytes <= room(settings, device):
-        return loader.kept(device)
-    if loader.bytes <= settings.cache_gb * _GB:
-        return loader.kept(CPU)
-    if settings.cache_dir:
+    fits = (device, room(settings, device)), (CPU, settings.cache_gb * _GB)
+    loader = loader.kept(next((place for place, free in fits if loader.bytes <= free), None), ranks)
+    if loader.cache is None and settings.cache_dir:
         return replace(loader, source=local_copy(dataset, Path(settings.cache_dir), reads.array))
     return loader
 

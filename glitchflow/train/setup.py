@@ -132,7 +132,9 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"], training.loader.drop)
     reads = kind.through(normalisation, model, reads)
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
-        build_loader(dataset, split, training.loader, reads, meta["model"]["seed"], dtype, world.device)
+        build_loader(
+            dataset, split, training.loader, reads, meta["model"]["seed"], dtype, world.device, world
+        )
         for split in ("train", "validation")
     )
     _same_order(progress, shuffled, world)
