@@ -73,7 +73,10 @@ def _create(size: int, opened: ExitStack) -> int:
     """A file in memory, until the end; -1 where there is none."""
     if not size or not hasattr(os, "memfd_create") or not BOOT.exists():
         return -1
-    descriptor = os.memfd_create("glitchflow")
+    try:
+        descriptor = os.memfd_create("glitchflow")
+    except OSError:  # a sandbox that forbids it
+        return -1
     opened.callback(os.close, descriptor)
     os.truncate(descriptor, size)
     return descriptor

@@ -92,6 +92,18 @@ def test_one_rank_alone_asks_nobody():
             assert (len(had.memory), had.part, had.parts) == (SIZE, 0, 1)
 
 
+def test_a_host_that_forbids_such_files_has_memory_a_rank(monkeypatch):
+    def refused(name):
+        raise OSError("not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    asked = []
+    world = replace(World(size=2), add=lambda table: asked.append(table) or table)
+    with together(SIZE, world) as had:
+        assert (len(had.memory), had.part, had.parts) == (SIZE, 0, 1)
+    assert len(asked) == 3
+
+
 def test_what_fails_while_it_is_filled_waits_for_nobody(monkeypatch):
     waited = []
     world = replace(World(size=2), add=lambda table: waited.append(len(table)) or table)
