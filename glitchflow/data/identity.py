@@ -22,6 +22,20 @@ def recipe(dataset: Dataset) -> str:
     return fingerprint(_recipe(dataset))[:16]
 
 
+def known(dataset: Dataset) -> dict[str, str]:
+    """What a checkpoint knows of the dataset that it learned from: its path, identity and recipe, and hashes of which
+    events there are, whatever is made of them, and of how they are shared among splits."""
+    config = _recipe(dataset)
+    events = [config.get(name) for name in ("source", "seed", "series", "simulate", "ingest")]
+    return {
+        "path": dataset.path,
+        "identity": identity(dataset),
+        "recipe": recipe(dataset),
+        "events": fingerprint(events)[:16],
+        "split": fingerprint(config.get("split"))[:16],
+    }
+
+
 def _recipe(dataset: Dataset) -> dict[str, Any]:
     config = dict(dataset.attributes["config"])
     if "simulate" in config:

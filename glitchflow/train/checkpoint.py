@@ -27,7 +27,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from torch import nn
 
 from glitchflow.data import objects
+from glitchflow.data.identity import known
 from glitchflow.data.objects import reason
+from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError
 from glitchflow.model import MODELS
 from glitchflow.train.registry import SCHEME, fetched
@@ -55,7 +57,7 @@ class Meta(BaseModel):
         dict[str, dict[str, Any]], AfterValidator(of_any_version)
     ]  # how the data are made that it takes
     normalisation: Prepared  # of these channels
-    dataset: dict[str, str] = {}  # which it learned from: path, identity, recipe
+    dataset: dict[str, str] = {}  # which it learned from, as `identity.known` says it
     loudness: list[list[float]] | None = None  # of each channel over the train split, quantiles
     levels: list[list[float]] | None = None  # of each channel that is read, quantiles: see twin/levels.py
     provenance: dict[str, Any] = {}
@@ -134,20 +136,38 @@ class Checkpoint:
         kinds.of(name)
         return self
 
-    def load_into(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
-        """Give a network these weights. Raises `InputError` where it has others than they are for."""
+    def starts(self, kind: Kind, dataset: Dataset) -> None:
+        """Raise `InputError` where no training of this kind on this dataset starts from it: it is of another kind, or
+        what is kept of it as it is may have learned from the test."""
+        if self.meta.kind not in (kind.name, kind.upon):
+            raise InputError(
+                f"train.init_from = {self.path}: its network is of the {self.meta.kind} kind, model.name of the"
+                f" {kind.name} one"
+            )
+        now, before = known(dataset), self.meta.dataset
+        if kind.upon and before.get("events") == now["events"] and before["split"] != now["split"]:
+            raise InputError(
+                f"train.init_from = {self.path}: learned from these events, shared out by another section split than"
+                f" that of {dataset.path}, and may know what is the test there; train it again on that"
+            )
+
+    def load_into(
+        self, network: nn.Module, device: torch.device | str = "cpu", named: str = "model: not that"
+    ) -> None:
+        """Give a network these weights. named: how a configuration names its settings. Raises `InputError` where it has
+        others than they are for."""
         weights = self.weights(device)
         try:
             network.load_state_dict(weights)
         except (RuntimeError, AttributeError):  # of other shapes or names, or of what is no name
-            raise InputError(self._misfit(weights)) from None
+            raise InputError(self._misfit(weights, named)) from None
 
-    def _misfit(self, weights: dict[str, torch.Tensor]) -> str:
+    def _misfit(self, weights: dict[str, torch.Tensor], named: str) -> str:
         """Say why weights are none of a network's: its settings are others, or the same made another one before."""
         settings = {k: v for k, v in self.meta.model.items() if k in ("name", "width", "norm", "options")}
         own = kinds.network_of(self.kind, self.meta.model, self.normalisation, self.meta.shape).state_dict()
         if {name: value.shape for name, value in own.items()} == {k: v.shape for k, v in weights.items()}:
-            return f"model: not that of {self.path}, which is {settings}"
+            return f"{named} of {self.path}, which is {settings}"
         return (
             f"{self.path}: was written by another version, in which model {settings} had other weights; train again,"
             " with --overwrite or in another workdir"

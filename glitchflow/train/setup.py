@@ -20,7 +20,7 @@ from torch import nn
 
 from glitchflow import config
 from glitchflow.data.fresh import check_recipe
-from glitchflow.data.identity import identity, recipe
+from glitchflow.data.identity import known, recipe
 from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.provenance import provenance
@@ -226,7 +226,8 @@ def _load(
         origin.load_into(model, world.device)
         return
     if origin:  # on every rank: what a loader reads goes through it
-        origin.load_into(model.mean, world.device)  # type: ignore[arg-type]
+        named = "model.options.mean_width (its width), experts, sensors: not those"
+        origin.load_into(model.mean, world.device, named)  # type: ignore[arg-type]
     if world.rank == 0:
         start()
 
@@ -247,7 +248,7 @@ def _meta(
         "channels": channels,
         "shape": list(dataset[kind.array].shape[2:]),
         "normalisation": normalisation.to_json(),
-        "dataset": {"path": dataset.path, "identity": identity(dataset), "recipe": recipe(dataset)},
+        "dataset": known(dataset),
         "provenance": provenance(),
         **kind.about(dataset, channels),
         # which is read of events: once, by the one that writes checkpoints
@@ -281,11 +282,8 @@ def _fits(
         check_recipe(dataset, training.recipe)
     for found in filter(None, origins):
         found.as_named(training.model.name)
-    if first and first.meta.kind not in (kind.name, kind.upon):
-        raise InputError(
-            f"train.init_from = {first.path}: its network is of the {first.meta.kind} kind, model.name of the"
-            f" {kind.name} one"
-        )
+    if first:
+        first.starts(kind, dataset)
     if last:
         now = recipe(dataset)
         if last.meta.dataset.get("recipe", now) != now:  # the first versions did not write it
@@ -333,13 +331,17 @@ def _normalisation(
     """The normalisation of these channels. A fine-tuned network's channels may have other names: they go by
     position. `origins`: the last checkpoint of this run, and the one to start from."""
     last, first = origins
-    known = last or (first if training.train.init_normalisation == "old" else None)
-    wanted = training.loader.normalise
-    if known is None:
-        return kind.normalisation(dataset, wanted, channels, first.normalisation if first else None)
-    if isinstance(known.normalisation, Normalisation) and known.normalisation.kind != wanted:
+    old, wanted = training.train.init_normalisation == "old", training.loader.normalise
+    if kind.upon and not old:
         raise InputError(
-            f"loader.normalise = {wanted}: the network of {known.path} expects {known.normalisation.kind};"
+            f"train.init_normalisation = new: a {kind.name} twin prepares data as its {kind.upon} one does; must be old"
+        )
+    before = last or (first if old and not kind.upon else None)
+    if before is None:
+        return kind.normalisation(dataset, wanted, channels, first.normalisation if first else None)
+    if isinstance(before.normalisation, Normalisation) and before.normalisation.kind != wanted:
+        raise InputError(
+            f"loader.normalise = {wanted}: the network of {before.path} expects {before.normalisation.kind};"
             " set that, or train.init_normalisation=new"
         )
-    return known.normalisation
+    return before.normalisation
