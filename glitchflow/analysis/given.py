@@ -25,7 +25,7 @@ from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.generate import sizes
 from glitchflow.data.identity import fingerprint, identity
-from glitchflow.data.memory import Memory
+from glitchflow.data.memory import ENCODING, Memory
 from glitchflow.data.provenance import provenance
 from glitchflow.data.store import Array, Dataset, Design, Layout, Writer, open_store, write_shard
 from glitchflow.device import device
@@ -42,8 +42,7 @@ LOT = 16  # draws of an event that are made at once; another number is other bit
 SHARD = 4  # events
 AT_WORK = 320  # numbers that are held for each sample of a lot
 GIVEN = "witnessed parts of events, given their witnesses"
-# keys of draws out of nothing, as they are where nobody sets them
-OTHERS: dict[str, Any] = {"snr": None, "guidance": 1.0, "into": []}
+OTHERS = ("snr", "guidance", "into")  # keys of draws out of nothing
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,13 @@ def sample_given(experiment: Experiment, found: Checkpoint, overwrite: bool) -> 
     family of which there is no event, and where other draws are there already.
     """
     settings, path, dataset = experiment.sample, experiment.samples, open_store(experiment.dataset)
-    for key, unset in OTHERS.items():
-        if getattr(settings, key) != unset:
+    unset = config.Sample()
+    if settings.count != unset.count:
+        raise InputError(
+            f"sample.count = {settings.count}: a posterior twin draws sample.draws times for each event; leave it out"
+        )
+    for key in OTHERS:
+        if getattr(settings, key) != getattr(unset, key):
             raise InputError(
                 f"sample.{key}: a posterior twin draws for the events of {dataset.path}, which say that; leave it out"
             )
@@ -81,8 +85,9 @@ def sample_given(experiment: Experiment, found: Checkpoint, overwrite: bool) -> 
         missing = writer.missing()
         if missing:
             say(f"drawing from {found.path.name}, given the witnesses of {len(events)} events")
-        memory = drawing(dataset).total
-        job = Job(partial(draw_shard, writer.dataset, wanted, events), "events", memory, accelerated=True)
+        recorded, each = dataset["series"].shape[1:], writer.dataset["series"].shape[1:]
+        make, memory = partial(draw_shard, writer.dataset, wanted, events), drawing(*recorded, *each).total
+        job = Job(make, "events", memory, accelerated=True, smaller="sample.draws")
         run_tasks(job, sizes(writer.layout, missing), experiment.cluster, writer.check)
         if not writer.dataset.complete:
             writer.collect()
@@ -107,15 +112,16 @@ def events_of(settings: config.Sample, dataset: Dataset) -> Indices:
     return events
 
 
-def drawing(dataset: Dataset) -> Memory:
-    """Project what a task holds that draws for one event after the other."""
-    channels, samples = dataset["series"].shape[1:]
+def drawing(channels: int, samples: int, draws: int, drawn: int) -> Memory:
+    """Project what a task holds that makes so many draws, of so many samples, for one event after the other, and writes
+    them; recorded are so many channels and samples."""
     return Memory(
         {
             "Python and libraries": BASE_MEMORY,
             "torch's kernels": KERNELS,
             "series, prepared": 8 * SHARD * channels * samples * coherent.KIND.preparing,
             "a lot at work": 4 * LOT * samples * AT_WORK,
+            "draws": (1 + ENCODING) * 4 * SHARD * draws * drawn,
         }
     )
 

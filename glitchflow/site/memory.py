@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from glitchflow.analysis.clean import memory as cleaning
 from glitchflow.analysis.clean.memory import longest_file, sampled
 from glitchflow.analysis.evaluate.stretch import on_a_stretch
+from glitchflow.analysis.given import drawing as drawing_given
 from glitchflow.analysis.infer import predicting
 from glitchflow.analysis.sample import drawing
 from glitchflow.analysis.scan import surveying
@@ -40,7 +41,7 @@ SMALLER = {
     "evaluate's stretch": "store.shard_mb",
     "evaluate's driver": "loader.witnesses (what `scan` has chosen)",
     "infer": "infer.batch",
-    "sample": "qplot.span",
+    "sample": "qplot.span, or sample.draws of a posterior twin,",
     WORKER: "loader.batch, model.width or loader.witnesses (what `scan` has chosen)",
     "clean": "loader.witnesses (what `scan` has chosen)",
     "stretch": "stretch.frame",
@@ -70,7 +71,8 @@ def of_tasks(
         "scan": surveying(shape, "qplot", experiment.scan.block),
     }
     if kind.draws:
-        found["sample"] = drawing(needs.given[-1])
+        given = needs.channels, shape.samples, experiment.sample.draws, needs.given[-1]
+        found["sample"] = drawing_given(*given) if kind.upon else drawing(needs.given[-1])
     else:
         written, batch = 1 + experiment.infer.untrained, experiment.infer.batch
         scored = scoring(shape, len(chosen), len(METHODS) + len(experiment.evaluate.methods))

@@ -64,12 +64,16 @@ def learning(
     sizes = [one * round(shape.events * part) for part in (1 - validation - split.test, validation)]
     cached = [size for size in sizes if size <= loader.cache_gb * GB]
     lanes = -(-loader.lanes_among(loader.batch // share) * share // loader.batch)
-    block = BLOCK * shape.chunk * shape.block(needs.array, needs.channels)
+    beside = [name for name in needs.beside if name in shape.arrays]
+    more = sum(shape.arrays[name] for name in beside)
+    block = BLOCK * shape.chunk * (shape.block(needs.array, needs.channels) + more)
+    read = shape.read(needs.array, needs.channels) + sum(shape.read(name, shape.channels) for name in beside)
+    joined = block if beside else 0  # beside the parts that it is joined of
     ahead = 0 if sizes[0] in cached else 2 * lanes * GROUP * block
     weights = (STATE + MEAN * mean) * 4 * sum(weight.numel() for weight in network.parameters())
     parts = {
         "splits in memory": sum(cached),
-        "what is read": shape.read(needs.array, needs.channels) + ahead,
+        "what is read": read + joined + ahead,
         "batches": BATCHES * share * 4 * needs.batch,
         "weights": weights,
         "activations": int(GRADIENTS * share * saved(network, needs.given, half)),

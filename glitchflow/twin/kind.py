@@ -61,6 +61,7 @@ class Needs:
     kept: int  # that a loader keeps where a split is in memory
     batch: int  # of a batch
     start: int = 0  # bytes that are held before the first step
+    beside: Sequence[str] = ()  # further arrays that are read
 
 
 @dataclass(frozen=True)

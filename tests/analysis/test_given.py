@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import glitchflow
-from glitchflow.analysis.given import GIVEN, LOT, draw_events, events_of
+from glitchflow.analysis.given import GIVEN, LOT, draw_events, drawing, events_of
 from glitchflow.analysis.inspect import inspect
 from glitchflow.analysis.report import report
 from glitchflow.analysis.sample import find_twin, sample
+from glitchflow.data.memory import Shape
 from glitchflow.data.store import open_store
 from glitchflow.errors import InputError
 from glitchflow.signal.simulation.sampled import find_draws
+from glitchflow.site.memory import of_tasks
 
 
 def asked(run, **changes):
@@ -80,6 +82,28 @@ def test_what_an_event_says_is_not_asked(posterior_run, dataset, changes):
         f"sample.{next(iter(changes))}: a posterior twin draws for the events of {dataset.path}, which say that; leave"
         " it out"
     )
+
+
+def test_how_many_is_asked_by_draws(posterior_run):
+    with pytest.raises(InputError) as error:
+        sample(asked(posterior_run, count=3000))
+    assert str(error.value) == (
+        "sample.count = 3000: a posterior twin draws sample.draws times for each event; leave it out"
+    )
+
+
+def test_draws_are_projected_until_they_are_written():
+    """Those of four events, and as Zarr encodes them."""
+    few, many = (drawing(5, 8192, draws, 1024) for draws in (16, 1016))
+    assert many.total - few.total == 3 * 4 * 4 * 1000 * 1024
+
+
+def test_a_plan_knows_which_draws(posterior_run, dataset):
+    """Those of a posterior twin, as `sample` itself projects them."""
+    shape = Shape.stored(dataset)
+    told = of_tasks(posterior_run, dataset.config, shape, dataset.channels)["sample"]
+    recorded = dataset["series"].shape[1:]
+    assert told == drawing(*recorded, 20, 512)
 
 
 def test_events_that_are_not_there_are_refused(posterior_run, dataset):
