@@ -80,6 +80,13 @@ class Front:
         return sum(2 * len(one.scales) for one in self.scatters)
 
     @property
+    def kept(self) -> float:
+        """Return the variance of white noise of unit variance that is limited to the band."""
+        impulse = torch.zeros(2 * round(self.unit) + 1, dtype=torch.float64)
+        impulse[round(self.unit)] = 1
+        return float(self.limit(impulse).square().sum())
+
+    @property
     def seen(self) -> int:
         """Count what a network sees, A + C."""
         return self.templates + len(self.inputs) + len(self.products)

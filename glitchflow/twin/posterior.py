@@ -34,8 +34,8 @@ from glitchflow.model.posterior import ABOUT, FOUND, REST, Posterior, X
 from glitchflow.signal.streams import LEVELS, generator
 from glitchflow.signal.types import Indices
 from glitchflow.twin import coherent, generative, prior, start
-from glitchflow.twin.crops import AFTER, BEFORE, CROP, crop, fill
-from glitchflow.twin.front import Front
+from glitchflow.twin.crops import AFTER, BEFORE, CROP, MARGIN, crop, fill
+from glitchflow.twin.front import PREPARING, Front
 from glitchflow.twin.kind import Exported, Loss, Needs, Prepared, Trained
 from glitchflow.twin.white import samples_of
 
@@ -124,31 +124,32 @@ def through(front: Front, network: nn.Module, reads: Reads) -> Reads:
 def _fill(front: Front, network: nn.Module | None, series: Sequence[NDArray], out: NDArray) -> None:
     """Write w, y, templates and inputs (B, 2 + A + C, n) of recorded series with the parts of w (R + parts, N) each."""
     both, recorded = torch.from_numpy(np.stack(series).astype(np.float64)), len(front.channels)
-    out[:, 0] = middle(front.strain(both[:, recorded:].sum(1)), out.shape[-1]).numpy()
-    out[:, 1:] = given(front, network, both[:, :recorded], out.shape[-1]).numpy()
+    both[:, 0] = both[:, recorded:].sum(1)  # in the strain's place: cut where all else is
+    out[:] = _middle(front, network, both[:, :recorded], out.shape[-1]).numpy()
 
 
-@torch.no_grad()
 def given(front: Front, network: nn.Module | None, series: Tensor, samples: int) -> Tensor:
     """Make of recorded series (B, R, N) float64 what draws are given: y, templates, inputs (B, 1 + A + C, n) float32.
 
     The strain among them is not used.
     """
+    return _middle(front, network, series, samples)[:, 1:]
+
+
+@torch.no_grad()
+def _middle(front: Front, network: nn.Module | None, series: Tensor, samples: int) -> Tensor:
+    """Make of recorded series (B, R, N) float64 white strain, y, templates, inputs (B, 2 + A + C, n) float32 around the
+    event."""
     duration = series.shape[-1] / front.rate
     crops = np.zeros((len(series), 1 + front.seen, round((BEFORE + AFTER) * front.unit)))
     fill(front, round(duration * front.rate / 2 - BEFORE * front.unit), [*series.numpy()], crops)
-    around = crop(front.unit, 0, torch.from_numpy(crops), np.arange(len(series)), None)[:, 1:].float()
+    around = crop(front.unit, 0, torch.from_numpy(crops), np.arange(len(series)), None).float()
     y = around.new_zeros(len(series), 1, around.shape[-1])
     if network is not None:
-        parts = [network.mean(some.to(next(network.parameters()))) for some in around.split(AT_ONCE)]  # type: ignore[operator]
+        parts = [network.mean(some.to(next(network.parameters()))) for some in around[:, 1:].split(AT_ONCE)]  # type: ignore[operator]
         y = torch.cat(parts).float().cpu()
-    return middle(torch.cat([y, around], 1), samples)
-
-
-def middle(series: Tensor, samples: int) -> Tensor:
-    """Return so many samples in the middle of series (..., N)."""
-    first = series.shape[-1] // 2 - samples // 2
-    return series[..., first : first + samples]
+    first = around.shape[-1] // 2 - samples // 2
+    return torch.cat([around[:, :1], y, around[:, 1:]], 1)[..., first : first + samples]
 
 
 def view(front: Front, seed: int, values: Tensor, events: NDArray[np.int64], epoch: int | None) -> Tensor:
@@ -198,7 +199,7 @@ def begin(network: nn.Module, front: Front, dataset: Dataset) -> None:
             known.append((w - y, y, loud))
     off, y, loud = (torch.cat(parts) for parts in zip(*known, strict=True))
     some = ~loud if not loud.all() else loud  # light is no error of y, but where there is always some
-    prior.learn_errors(network, off[some], y[some])
+    prior.learn_errors(network, off[some], y[some], front.kept)
     bounces = [len(one.scales) for one in front.scatters]
     prior.learn_amplitudes(network, torch.cat(found), bounces, front.prior)
 
@@ -267,14 +268,25 @@ def example(events: int, shape: Sequence[int]) -> Tensor:
 def needs(content: Content, channels: Sequence[str], train: int) -> Needs:
     """Say what a training on series of these channels will hold."""
     found = start.needs(content, channels, train)
-    samples = samples_of(content.series.sample_rate, content.qplot.span, Flow.multiple)
+    whole, samples = (
+        content.series.samples,
+        samples_of(content.series.sample_rate, content.qplot.span, Flow.multiple),
+    )
     seen = found.given[0]
+    beside, reach = (
+        found.channels + len(TRUTH),
+        min(whole, round((BEFORE + AFTER + 2 * MARGIN) * found.options["rate"])),
+    )
+    # as read, joined, and in float64 twice; then prepared
+    begun = 8 * AT_ONCE * (3 * beside * whole + PREPARING * found.channels * reach)
     return replace(
         found,
         given=(REST + seen, samples),
         options={**found.options, "samples": samples},
         kept=(2 + seen) * samples,
         batch=2 * (4 + seen) * samples,
+        start=begun + 4 * 8 * KNOWN * samples,  # what is known of y's errors, and that joined
+        beside=TRUTH,
     )
 
 

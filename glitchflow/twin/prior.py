@@ -32,15 +32,18 @@ def amplitudes(templates: Tensor, rest: Tensor, prior: float) -> Tensor:
     return torch.linalg.solve(power, templates @ rest[..., None])[..., 0]
 
 
-def learn_errors(network: Posterior, off: Tensor, y: Tensor) -> None:
-    """Give a network the mean square of errors (B, n) of y (B, n), by y's local power."""
+def learn_errors(network: Posterior, off: Tensor, y: Tensor, kept: float) -> None:
+    """Give a network the mean square of errors (B, n) of y (B, n), by y's local power.
+
+    kept: of unit noise when it is limited to the band, as they are: they are compared with noise before that.
+    """
     place = network.place(y).flatten().double()
     below = place.floor().clamp(max=STEPS - 2).long()
     above = place - below
     total, weight = torch.zeros(STEPS, dtype=torch.float64), torch.zeros(STEPS, dtype=torch.float64)
     for index, share in ((below, 1 - above), (below + 1, above)):
         weight.index_add_(0, index, share)
-        total.index_add_(0, index, share * off.flatten().double().square())
+        total.index_add_(0, index, share * off.flatten().double().square() / kept)
     there = np.flatnonzero(weight.numpy() > 0)
     known = np.log((total / weight).clamp_min(SILENT).numpy()[there])
     network.get_buffer("errors").copy_(torch.from_numpy(np.interp(np.arange(STEPS), there, known)))
@@ -57,7 +60,8 @@ def learn_amplitudes(network: Posterior, found: Tensor, bounces: Sequence[int], 
     if len(found) < FEWEST:
         return
     known = turned(found, bounces)
-    apart = torch.cdist(known, known).square().fill_diagonal_(torch.inf)
+    event = torch.arange(FOUND) % len(found)  # whose others, turned, are no others
+    apart = torch.cdist(known, known).square().masked_fill_(event == event[:, None], torch.inf)
     widths = torch.from_numpy(WIDTHS) * prior
     likely = [
         float((-apart / (2 * width**2)).logsumexp(1).mean() - known.shape[1] * width.log())

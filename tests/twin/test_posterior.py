@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 import torch
 
+from glitchflow.config import Loader, Split
 from glitchflow.data.loader import build_loader
+from glitchflow.data.memory import Shape
 from glitchflow.data.store import open_store
 from glitchflow.errors import InputError
 from glitchflow.model.flow import LEVEL
 from glitchflow.model.posterior import FOUND, X
 from glitchflow.train import checkpoint
+from glitchflow.train.memory import learning
 from glitchflow.train.setup import check, prepare, training_of
 from glitchflow.train.workers import World
 from glitchflow.twin import kinds, posterior, prior
+from glitchflow.twin.front import Front, slowness
 from glitchflow.twin.kind import Trained
+from glitchflow.twin.ridge import WIDTHS
 
 
 def directory(run):
@@ -78,7 +83,8 @@ def test_a_loader_gives_the_witnessed_part_and_what_the_coherent_twin_says(train
     w = front.strain(
         torch.from_numpy(dataset.events("witnessed_series", batch.events[order]).astype(np.float64))
     )
-    expected = posterior.middle(w, samples).float()
+    first = w.shape[-1] // 2 - samples // 2
+    expected = w[:, first : first + samples].float()
     torch.testing.assert_close(batch.target[order, 0], expected, atol=1e-5, rtol=1e-5)
     assert w.square().sum() > 100, "some is witnessed"
     series = dataset.events("series", batch.events[order], posterior.places(front, dataset))
@@ -102,19 +108,19 @@ def test_what_a_batch_sees_of_an_event_does_not_depend_on_the_batch_but_on_the_e
     )
 
 
-def bare(count=512):
+def bare(count=512, templates=2):
     """A network that knows y's errors and amplitudes, and nothing else."""
     made = kinds.build_network(
         {
             "name": "posterior",
             "width": 4,
             "seed": 1,
-            "options": {"samples": count, "templates": 2, "rate": 256.0},
+            "options": {"samples": count, "templates": templates, "rate": 256.0},
         },
-        3 + 4,
+        3 + templates + 2,
         (count,),
     )
-    made.found.copy_(torch.tensor([3.0, 0.0]).repeat(FOUND, 1))
+    made.found[:, 0] = 3
     made.found[::2] *= -1
     made.spread.fill_(0.1)
     made.errors.fill_(np.log(0.25))
@@ -155,10 +161,69 @@ def test_how_far_y_is_off_follows_its_power():
     y = torch.zeros(64, 512, dtype=torch.float64)
     y[:, 256:] = 10 * torch.sign(torch.sin(torch.arange(256.0)))
     noise = torch.randn(64, 512, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    prior.learn_errors(network, noise * torch.where(y == 0, 0.3, y.abs() / 10), y)
+    prior.learn_errors(network, noise * torch.where(y == 0, 0.3, y.abs() / 10), y, 1.0)
     variance = network.unknown(y)[0]
     assert variance[50].item() == pytest.approx(0.09, rel=0.1)
     assert variance[400].item() == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("band", [(20.0, 30.0), (4.0, 120.0)])
+def test_errors_that_were_put_in_come_back_in_draws(band):
+    """Whatever part of what can be sampled the band is: where draws begin, and when they are solved."""
+    network, front = bare(), front_of(band=band)
+    errors = 0.7 * front.limit(torch.randn(80, 8192, generator=torch.Generator().manual_seed(1)).double())
+    off, size = errors[:, 4096:4608], errors[:, 2048:-2048].square().mean().item()
+    prior.learn_errors(network, off, torch.ones_like(off), front.kept)
+    given = torch.cat([torch.ones(1, 512), torch.zeros(4, 512)])
+    twin = Trained(posterior.KIND, network, front.channels, front)
+    random = posterior.chances(network, rngs(400))
+    drawn = posterior.draw(twin, given, random) - given[0]
+    assert drawn[:, 128:384].square().mean().item() == pytest.approx(size, rel=0.1)
+    begun = network.begin(
+        given.expand(400, -1, -1), random.chosen, random.about, front.limit(random.noise), 0.0
+    )
+    assert (begun - given[0])[:, 128:384].square().mean().item() == pytest.approx(size, rel=0.1)
+
+
+def test_a_network_is_given_the_errors_of_its_coherent_one(trained, dataset):
+    front, network = trained.normalisation, copy.deepcopy(trained.network)
+    posterior.begin(network, front, dataset)
+    source = posterior.through(front, network, posterior.reads(dataset, front, (), 0))
+    rows = posterior.seen(source, dataset, dataset.indices("train"))
+    quiet = ~prior.loud(rows[:, 2 : 2 + front.templates], front.prior)
+    w, y = rows[quiet, 0], rows[quiet, 1]
+    assert network.unknown(y).mean() * front.kept == pytest.approx((w - y).square().mean().item(), rel=0.15)
+
+
+def front_of(rate=256.0, band=(10.0, 100.0), slower=1.0, inputs=0):
+    """A front that prepares nothing but the band, of a strain and so many witnesses."""
+    names = ["S", *(f"W{k}" for k in range(inputs))]
+    return Front(
+        rate=rate,
+        band=band,
+        span=2.0,
+        channels=names,
+        taps=[[1.0]] * len(names),
+        inputs=[*range(1, 1 + inputs)],
+        products=[],
+        scatters=[],
+        offsets=[0.0] * len(names),
+        slower=slower,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "low", "duration"), [(128, 9, 16), (256, 7, 16), (512, 3, 30), (512, 10, 16)]
+)
+def test_what_is_witnessed_is_cut_where_its_witnesses_are(rate, low, duration):
+    """To the sample, also where lengths are so many times those for a band from 10 Hz that they are rounded."""
+    front = front_of(rate, (low, rate / 2.2), slowness(low, duration), inputs=1)
+    series = np.zeros((1, 3, round(duration * rate)))
+    series[:, 1:, round(duration * rate / 2)] = 1  # in the witness, and what it put into the strain
+    rows = np.empty((1, 3, 512))
+    posterior._fill(front, None, [*series], rows)
+    assert np.abs(rows[0, 0]).max() > 0.5 and np.array_equal(rows[0, 0], rows[0, 2])
+    assert abs(np.abs(rows[0, 0]).argmax() - 256) <= 1
 
 
 def test_amplitudes_of_one_size_are_kept_as_a_ring_of_any_phase():
@@ -173,6 +238,22 @@ def test_amplitudes_of_one_size_are_kept_as_a_ring_of_any_phase():
     few.found.zero_()
     prior.learn_amplitudes(few, 0.07 * torch.ones(3, 2).double(), [1], 0.05)
     assert few.spread.item() == pytest.approx(0.05) and not few.found.any(), "the ridge fit's prior"
+
+
+def test_an_amplitude_s_own_turns_do_not_say_how_far_it_is_from_others():
+    """Of 16 events' three bounces the spread under which others of their law are likeliest, not a narrower one."""
+    rng, network = np.random.default_rng(5), bare(templates=6)
+
+    def law(count):
+        size, phase = np.exp(0.3 * rng.standard_normal((count, 3))), 2 * np.pi * rng.random((count, 3))
+        return torch.from_numpy(np.stack([size * np.sin(phase), size * np.cos(phase)], -1).reshape(count, 6))
+
+    prior.learn_amplitudes(network, law(16), [3], 1.0)
+    apart = torch.cdist(law(1000), network.found.double()).square()
+    likely = [float((-apart / (2 * w**2)).logsumexp(1).mean() - 6 * np.log(w)) for w in WIDTHS]
+    spread = network.spread.item()
+    found = float((-apart / (2 * spread**2)).logsumexp(1).mean() - 6 * np.log(spread))
+    assert found > max(likely) - 0.2
 
 
 def test_a_scatterer_turns_its_second_bounce_twice_as_far_and_another_by_itself():
@@ -215,6 +296,18 @@ def test_what_a_plan_times_is_such_a_network(posterior_run, dataset, trained):
     assert {name: weight.shape for name, weight in planned.state_dict().items()} == own
 
 
+def test_a_plan_counts_the_truth_that_is_read_beside_the_series(trained, dataset):
+    needs = replace(posterior.needs(dataset.config, dataset.channels, 64), start=0)
+    reading = posterior.reads(dataset, trained.normalisation, (), 0)
+    assert [name for name in needs.beside if name in dataset] == reading.beside != []
+    asked = Shape.stored(dataset), Split(), Loader(cache_gb=0), 8, torch.nn.Conv1d(needs.given[0], 1, 1)
+    with_truth, without = (
+        learning(*asked, one, False).parts["what is read"] for one in (needs, replace(needs, beside=()))
+    )
+    each = 4 * dataset.config.series.samples * len(reading.beside)
+    assert with_truth - without > Shape.stored(dataset).shard * each
+
+
 def test_it_is_exported_as_it_is(trained):
     form = posterior.KIND.exported
     rows = form.example(3, form.shape(trained.normalisation, ()))
@@ -232,10 +325,54 @@ def test_the_loss_counts_each_sample_by_its_weight():
     )
 
 
-def begun(run, tmp_path, **changes):
-    train = run.train.model_copy(update=changes)
-    experiment = run.model_copy(update={"train": train, "workdir": str(tmp_path)})
-    return check(training_of(experiment), open_store(run.dataset), tmp_path / "train")
+def begun(run, tmp_path, made=None, options=None, **changes):
+    """made: sections of what the dataset says that it was made from, in place of its own."""
+    model = run.model.model_copy(update={"options": run.model.options | (options or {})})
+    train, dataset = run.train.model_copy(update=changes), open_store(run.dataset)
+    experiment = run.model_copy(update={"train": train, "model": model, "workdir": str(tmp_path)})
+    there = dataset.attributes | {"config": dataset.attributes["config"] | (made or {})}
+    return check(training_of(experiment), replace(dataset, attributes=there), tmp_path / "train")
+
+
+def test_a_twin_of_another_span_is_refused_before_it_is_trained_upon(posterior_run, dataset, tmp_path):
+    there = dataset.attributes["config"]["qplot"]
+    with pytest.raises(InputError) as error:
+        begun(posterior_run, tmp_path, {"qplot": there | {"span": 1.5}})
+    assert str(error.value) == (
+        f"train.init_from: its twin knows qplot.span = {there['span']}, {dataset.path} has 1.5"
+    )
+
+
+def test_a_twin_of_another_width_is_refused_by_the_key_that_names_it(posterior_run, series_run, tmp_path):
+    with pytest.raises(InputError) as error:
+        begun(posterior_run, tmp_path, options={"mean_width": 8})
+    upon = checkpoint.find(directory(series_run), "best")
+    assert str(error.value).startswith(
+        "model.options.mean_width (its width), experts, sensors: not those of"
+        f" {upon.path}, which is {{'name': 'coherent', 'width': 4, "
+    )
+
+
+def test_data_are_prepared_as_its_coherent_twin_s(posterior_run, tmp_path):
+    with pytest.raises(InputError) as error:
+        begun(posterior_run, tmp_path, init_normalisation="new")
+    assert str(error.value) == (
+        "train.init_normalisation = new: a posterior twin prepares data as its coherent one does; must be old"
+    )
+
+
+def test_a_twin_that_may_know_the_test_is_refused(posterior_run, series_run, dataset, tmp_path):
+    """The same events, shared out otherwise, whatever else is made of them; another seed's are others."""
+    made = dataset.attributes["config"]
+    split = {"split": made["split"] | {"test": 0.2}}
+    with pytest.raises(InputError) as error:
+        begun(posterior_run, tmp_path, split | {"store": made["store"] | {"qplot": "float16"}})
+    upon = checkpoint.find(directory(series_run), "best").path
+    assert str(error.value) == (
+        f"train.init_from = {upon}: learned from these events, shared out by another section split than that of"
+        f" {dataset.path}, and may know what is the test there; train it again on that"
+    )
+    assert begun(posterior_run, tmp_path, split | {"seed": made["seed"] + 1}).step == 0
 
 
 @pytest.mark.parametrize(
