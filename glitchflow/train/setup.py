@@ -129,12 +129,12 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     average = deepcopy(model) if settings.ema else model
     optimizer = _optimizer(kind.groups(model), settings)
     progress = _resume(last, model, optimizer, world) if last else Progress()
-    reads = kind.reads(dataset, normalisation, channels, meta["model"]["seed"], training.loader.drop)
-    reads = kind.through(normalisation, model, reads)
+    loader, seed = training.loader, meta["model"]["seed"]
+    reads = kind.through(
+        normalisation, model, kind.reads(dataset, normalisation, channels, seed, loader.drop)
+    )
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
-        build_loader(
-            dataset, split, training.loader, reads, meta["model"]["seed"], dtype, world.device, world
-        )
+        build_loader(dataset, split, loader, reads, seed, dtype, world.device, world)
         for split in ("train", "validation")
     )
     _same_order(progress, shuffled, world)
