@@ -1,4 +1,4 @@
-"""Two DDP workers without Ray: processes of a server that has imported torch already."""
+"""DDP workers without Ray, two in most tests: processes of a server that has imported torch already."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,19 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["glitchflow.train.loop"])
 
 
-def train_on_two(training: Training, directory: Path, meetings: int | None = None) -> list[dict[str, Any]]:
-    """Train as two Ray Train workers would; what the loop returns on each. `meetings`: stop after so many."""
+def train_on(
+    size: int, training: Training, directory: Path, meetings: int | None = None
+) -> list[dict[str, Any]]:
+    """Train as so many Ray Train workers would; what the loop returns on each. `meetings`: stop after so many."""
     directory.mkdir(parents=True, exist_ok=True)
     place = directory / f".{uuid.uuid4().hex}"
-    with ProcessPoolExecutor(2, mp_context=CONTEXT) as pool:
-        work = [pool.submit(_worker, training, directory, place, rank, meetings) for rank in range(2)]
+    with ProcessPoolExecutor(size, mp_context=CONTEXT) as pool:
+        ranks = [(rank, size) for rank in range(size)]
+        work = [pool.submit(_worker, training, directory, place, one, meetings) for one in ranks]
         return [worker.result() for worker in work]
+
+
+train_on_two = partial(train_on, 2)
 
 
 def after(meetings: int | None) -> Callable[[], bool]:
@@ -38,10 +45,11 @@ def after(meetings: int | None) -> Callable[[], bool]:
 
 
 def _worker(
-    training: Training, directory: Path, place: Path, rank: int, meetings: int | None
+    training: Training, directory: Path, place: Path, rank_of: tuple[int, int], meetings: int | None
 ) -> dict[str, Any]:
     threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{place}", rank=rank, world_size=2)
+    rank, size = rank_of
+    torch.distributed.init_process_group("gloo", f"file://{place}", rank=rank, world_size=size)
     try:
         world = replace(of_process_group(torch.device("cpu")), stop=after(meetings))
         return train(training, directory, world)

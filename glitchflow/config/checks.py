@@ -224,14 +224,11 @@ def _known(where: str, name: str, names: list[str], source: str) -> None:
 
 
 def batches(loader: Loader, train: Train) -> None:
-    """Lanes, batches and workers divide evenly: each worker serves whole lanes."""
-    if loader.lanes is None:
-        if loader.batch % train.workers:
-            raise ValueError(f"train.workers = {train.workers}: must divide loader.batch = {loader.batch}")
-        return
-    if loader.lanes % train.workers:
-        raise ValueError(f"train.workers = {train.workers}: must divide loader.lanes = {loader.lanes}")
-    if loader.batch % loader.lanes:
+    """Each lane gives as much to a batch, and each worker serves whole lanes."""
+    key, most = ("batch", loader.batch) if loader.lanes is None else ("lanes", loader.lanes)
+    if train.range[1] > most:
+        raise ValueError(f"train.workers = {train.workers}: must be at most loader.{key} = {most}")
+    if loader.lanes and loader.batch % loader.lanes:
         raise ValueError(
             f"loader.batch = {loader.batch}: must be a multiple of loader.lanes = {loader.lanes}"
         )

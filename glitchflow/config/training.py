@@ -2,11 +2,27 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from glitchflow.config.base import Every, File, Names, Section, Url, key
 
 LANES = 4  # where nothing is said: 1, 2 and 4 workers make the same batches
+UNEVEN = 1.1  # how many times the busiest worker's share may be what it is with the best number of lanes
+
+
+def _workers(value: Any, check: ValidatorFunctionWrapHandler) -> int | list[int]:
+    """One number of workers, or two: the fewest and the most."""
+    try:
+        found = check(value)
+    except ValidationError:
+        found = 0
+    pair = found if isinstance(found, list) else [found, found]
+    if len(pair) != 2 or not 1 <= pair[0] <= pair[1]:
+        raise ValueError("must be at least 1, or the fewest and the most, as [2, 8]")
+    return found
+
+
+Workers = Annotated[int | list[int], WrapValidator(_workers)]
 
 
 class Subset(Section):
@@ -23,8 +39,8 @@ class Loader(Section):
     batch: int = key(32, "events in a global batch, over all workers", gt=0)
     lanes: int | None = key(
         None,
-        "shuffling lanes; the number of workers must divide it, and it the batch; null: of those numbers the"
-        " one nearest to 4, as 64 for 64 workers",
+        "shuffling lanes, at least as many as workers; must divide the batch; null: of those numbers that give each"
+        " worker as many the one nearest to 4, as 64 for 64 workers",
         gt=0,
     )
     normalise: Literal["log1p", "max", "mean"] = key(
@@ -61,12 +77,22 @@ class Loader(Section):
         ge=0,
     )
 
-    def lanes_among(self, workers: int) -> int:
-        """Return the number of lanes, that which null stands for among so many workers."""
+    def lanes_among(self, fewest: int, most: int | None = None) -> int:
+        """Return the number of lanes, that which null stands for among so many workers: the one nearest to 4 of those
+        that are shared out evenly, or nearly so where none is, whatever their number of these."""
         if self.lanes is not None:
             return self.lanes
-        fit = [number for number in range(workers, self.batch + 1, workers) if not self.batch % number]
-        return min(fit, key=lambda number: max(number, LANES) / min(number, LANES), default=workers)
+        numbers = range(fewest, (most or fewest) + 1)
+        possible = [n for n in range(numbers[-1], self.batch + 1) if not self.batch % n]
+        worst = {lanes: max(-(-lanes // n) * n / lanes for n in numbers) for lanes in possible}
+        even = UNEVEN * min(worst.values(), default=1)
+        fit = [lanes for lanes, share in worst.items() if share <= even]
+        return min(fit, key=lambda n: max(n, LANES) / min(n, LANES), default=numbers[-1])
+
+    def share(self, fewest: int, most: int | None = None) -> int:
+        """Return the events of a batch that the busiest worker has where they are fewest."""
+        lanes = self.lanes_among(fewest, most)
+        return -(-lanes // fewest) * self.batch // lanes
 
 
 class Model(Section):
@@ -92,7 +118,9 @@ Memory = Annotated[float, Field(ge=0, lt=1)]
 class Train(Section):
     """Says how a network is trained, and by how many workers."""
 
-    workers: int = key(1, "DDP workers", gt=0)
+    workers: Workers = key(
+        1, "DDP workers; [2, 8]: as many as the cluster has room for, from 2 to 8, while it changes"
+    )
     threads: int = key(1, "CPU threads (and Ray CPUs) of each worker; as many, or two, read the store", gt=0)
     device: Literal["auto", "cpu", "gpu"] = key("auto", "auto: a GPU per worker where the cluster has them")
     seed: int | None = key(
@@ -157,8 +185,21 @@ class Train(Section):
     timeout: float = key(
         1800.0, "time that a worker waits for the others in an exchange before it is given up", "s", gt=0
     )
-    restarts: int = key(2, "times that Ray Train may replace failed workers", ge=0)
+    restarts: int = key(
+        2, "times that failed workers are replaced; after a new checkpoint as often again", ge=0
+    )
     grace: float = key(60.0, "after SIGTERM, SIGUSR1 or Ctrl-C: time to write a checkpoint in", "s", gt=0)
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The fewest and the most workers."""
+        few, *more = self.workers if isinstance(self.workers, list) else [self.workers]
+        return few, max(more, default=few)
+
+    @property
+    def fewest(self) -> int:
+        """The workers that a run has in any case: what is told of one before it is told for these."""
+        return self.range[0]
 
 
 class Mlflow(Section):

@@ -1,7 +1,7 @@
 """Batches of a store's events for any number of ranks.
 
-The global batch never depends on the number of ranks. A split is shuffled into V lanes; every global batch of B
-events takes B / V from each lane, and a rank of N serves V / N whole lanes. Validation visits each event once.
+A split is shuffled into V lanes; every global batch of B events takes B / V from each lane, whatever the number N of
+ranks. A rank serves V / N whole lanes, some one more where N does not divide V. Validation visits each event once.
 
     1. shuffle the blocks (some neighbouring chunks) of the split by (seed, epoch) and cut the sequence into V lanes
     2. inside a lane, shuffle the events of some blocks, a group, when its turn comes, by (seed, epoch, lane, group): a
@@ -105,9 +105,9 @@ class Loader:
         return len(self.events) // self.lanes // (self.batch // self.lanes)
 
     def epoch(self, epoch: int, rank: int = 0, ranks: int = 1, start: int = 0) -> Iterator[Batch]:
-        """The shuffled batches of one rank from step `start` on: (B / ranks) events each."""
-        if self.lanes % ranks:
-            raise InputError(f"train.workers = {ranks}: must divide loader.lanes = {self.lanes}")
+        """The shuffled batches of one rank from step `start` on: B / V events of each of its lanes."""
+        if ranks > self.lanes:
+            raise InputError(f"train.workers = {ranks}: must be at most loader.lanes = {self.lanes}")
         mine = range(rank * self.lanes // ranks, (rank + 1) * self.lanes // ranks)
         with ThreadPoolExecutor(max(READERS, torch.get_num_threads())) as readers:
             yield from ahead(self._makes(mine, epoch, start, readers), self.device)

@@ -135,7 +135,8 @@ def _training(experiment: Experiment, content: Content, shape: Shape, needs: Nee
     model, loader, train = experiment.model.model_dump() | {"seed": 0}, experiment.loader, experiment.train
     model["options"] = {**model["options"], **needs.options}
     network = kinds.build_network(model, needs.given[0], needs.given[1:])
-    share = -(-loader.batch // train.workers)
+    loader = loader.model_copy(update={"lanes": loader.lanes_among(*train.range)})
+    share = loader.share(train.fewest)
     half, mean = in_halves(train.precision), train.ema > 0
     return learning(shape, content.split, loader, share, network, needs, half, mean)
 

@@ -52,9 +52,9 @@ def planned(experiment: Experiment, events: int, needs: Needs) -> Planned:
     return Planned(
         model,
         needs.given,
-        -(-loader.batch // train.workers),
+        loader.share(*train.range),
         train.precision,
-        train.workers,
+        train.fewest,
         train.epochs,
         (loader.fresh or learned) // loader.batch,
         validated,

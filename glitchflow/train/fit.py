@@ -26,6 +26,7 @@ from glitchflow.errors import InputError, RunError
 from glitchflow.methods.learnability import Terms, gate
 from glitchflow.progress import follow, log, say
 from glitchflow.train import checkpoint
+from glitchflow.train.begun import as_begun, same_run
 from glitchflow.train.loop import train
 from glitchflow.train.mlflow_copy import mirrored
 from glitchflow.train.setup import Training, check, training_of
@@ -35,33 +36,11 @@ from glitchflow.train.workers import World, of_process_group
 from glitchflow.twin import kinds
 from glitchflow.worker_logs import died
 
-# keys that change nothing in a result
-HARMLESS = {
-    "loader.cache_gb",
-    "loader.cache_gpu_gb",
-    "loader.cache_dir",
-    "train.threads",
-    "train.timeout",
-    "train.restarts",
-    "train.checkpoint_every",
-    "train.keep",
-    "train.keep_best",
-    "train.samples",
-    "train.grace",
-}
-# and those that may change, too, from one part of a run to the next
-FREE = HARMLESS | {
-    "train.epochs",
-    "train.workers",
-    "train.early_stop",
-    "train.autotune",
-    "train.init_from",  # counts at the beginning only; the checkpoint may be gone by now
-    "train.init_normalisation",
-}
-
 # glibc gives large arrays back to the kernel, which has to clear their pages anew: a sixth of a step on a CPU. Workers
 # keep what they once had, up to their peak; the same variables in the driver's environment go first.
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+
+LOOK = 60.0  # s between looks at whether there is room for other workers than there are; Ray knows nodes 20 s later
 
 
 def fit(experiment: Experiment, overwrite: bool = False) -> Path:
@@ -74,11 +53,11 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     """
     directory = Path(experiment.workdir) / "train"
     with lease.hold(directory) as still_mine:
-        training = training_of(experiment if overwrite else _as_begun(experiment, directory))
+        training = training_of(experiment if overwrite else as_begun(experiment, directory))
         if overwrite:
             _keeps_its_origin(training.train, directory)
         else:
-            _same_run(training, directory)
+            same_run(training, directory)
         dataset = open_store(training.dataset)
         if not check(training, dataset, directory / "none" if overwrite else directory).over(training.train):
             enough(training.train, experiment.cluster)
@@ -87,8 +66,8 @@ def fit(experiment: Experiment, overwrite: bool = False) -> Path:
             make_directory(directory)  # of what is known to be right: a mistake leaves nothing behind
             with session(experiment.cluster.address, experiment.cluster.cpus):
                 gpu = accelerated(training.train)
-                if fall := fallen(training.train, gpu):
-                    say(fall)
+                for told in filter(None, (fallen(training.train, gpu), lost(training.train))):
+                    say(told)
                 # an earlier run is deleted when nothing can be wrong any more with what comes in its place
                 remove = partial(clear, directory) if overwrite else None
                 name = experiment.mlflow.run or Path(experiment.workdir).name
@@ -132,7 +111,7 @@ def enough(settings: Train, cluster: Cluster) -> None:
         with session(cluster.address):
             accelerated(settings)
         return
-    need, there = settings.threads * settings.workers, affordable(cluster.cpus)
+    need, there = settings.threads * settings.fewest, affordable(cluster.cpus)
     if need > there:
         raise InputError(
             f"train.workers = {settings.workers}: needs {need} CPUs, the cluster has {there}, which is this machine"
@@ -144,17 +123,17 @@ def accelerated(settings: Train) -> bool:
     import ray
 
     total = ray.cluster_resources()
-    gpu = settings.device == "gpu" or (settings.device == "auto" and total.get("GPU", 0) >= settings.workers)
+    gpu = settings.device == "gpu" or (settings.device == "auto" and total.get("GPU", 0) >= settings.fewest)
     need = resources(settings, gpu)
     for name, count in need.items():
-        if total.get(name, 0) < count * settings.workers:
+        if total.get(name, 0) < count * settings.fewest:
             raise InputError(
-                f"train.workers = {settings.workers}: needs {count * settings.workers} {name}s,"
+                f"train.workers = {settings.workers}: needs {count * settings.fewest} {name}s,"
                 f" the cluster has {total.get(name, 0):g}"
             )
-    if room(need) < settings.workers:
+    if room(need) < settings.fewest:
         raise InputError(
-            f"train.workers = {settings.workers}: needs {settings.workers} times"
+            f"train.workers = {settings.workers}: needs {settings.fewest} times"
             f" {' and '.join(f'{count} {name}s' for name, count in need.items())} on one node each,"
             f" the cluster's nodes hold {room(need)}"
         )
@@ -174,6 +153,16 @@ def fallen(settings: Train, gpu: bool) -> str:
     )
 
 
+def lost(settings: Train) -> str:
+    """Says what each change of the number of workers costs, where nobody said how little it may; empty elsewhere."""
+    if settings.checkpoint_every or not isinstance(settings.workers, list):
+        return ""
+    return (
+        f"train.workers = {settings.workers}: where their number changes training goes on from the last checkpoint,"
+        " that of an epoch's end; train.checkpoint_every=600s makes more of them"
+    )
+
+
 def resources(settings: Train, gpu: bool) -> dict[str, int]:
     """What each worker reserves."""
     return {"CPU": settings.threads} | ({"GPU": 1} if gpu else {})
@@ -188,9 +177,20 @@ def room(need: dict[str, int]) -> int:
 
 
 def launch(training: Training, directory: Path, flag: str, gpu: bool) -> None:
-    """Train under `directory` on `train.workers` Ray Train workers until they are done, or the flag goes up."""
+    """Train under `directory` on `train.workers` Ray Train workers until they are done, or the flag goes up.
+
+    Workers that failed too often begin again where they got on: nodes that are taken away all day end no run.
+    """
     config = {"training": training, "directory": directory, "flag": flag}
-    run_workers(worker, config, training.train, directory, gpu)
+    while True:
+        before = checkpoint.by_step(directory / "checkpoints")[-1:]
+        try:
+            return run_workers(worker, config, training.train, directory, gpu)
+        except (InputError, RunError) as error:
+            last = checkpoint.by_step(directory / "checkpoints")[-1:]
+            if last == before:
+                raise
+            log(directory / "log.txt", f"{error}; workers begin again, from {last[0]}")
 
 
 def run_workers(
@@ -200,7 +200,9 @@ def run_workers(
     directory: Path,
     gpu: bool,
 ) -> None:
-    """Run a function on Ray Train workers; those that die are replaced, `train.restarts` times at most.
+    """Run a function on Ray Train workers; those that die are replaced, `train.restarts` times at most, and of a pair
+    of numbers there are as many as the nodes have room for: Ray Train stops them all, and starts others, once nodes
+    have come or gone.
 
     Raises the workers' own error where it is one of ours, else `RunError`, which names a file in the directory.
     """
@@ -210,21 +212,24 @@ def run_workers(
 
     from glitchflow.train.group import Group
 
+    few, most = settings.range
+    elastic: dict[str, Any] = {"elastic_resize_monitor_interval_s": LOOK} if few < most else {}
     scratch = directory / "ray"  # Ray keeps no state of ours, so every attempt has a name of its own
     trainer = TorchTrainer(
         function,
         train_loop_config=config,
         torch_config=Group(timeout_s=settings.timeout),  # type: ignore[arg-type]  # seconds
         scaling_config=ScalingConfig(
-            num_workers=settings.workers,
+            num_workers=(few, most) if elastic else few,  # type: ignore[arg-type]  # the stubs are those of Train V1
             use_gpu=gpu,
             resources_per_worker=resources(settings, gpu),
+            **elastic,
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex,
             storage_path=str(scratch.resolve()),
             failure_config=FailureConfig(max_failures=settings.restarts),
-            worker_runtime_env={  # type: ignore[call-arg]  # the stubs are those of Train V1
+            worker_runtime_env={  # type: ignore[call-arg]  # likewise
                 "env_vars": {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
             },
         ),
@@ -297,50 +302,3 @@ def _line(metrics: dict[str, Any], epochs: int) -> str:
         f"epoch {metrics['epoch'] + 1}/{epochs}: loss {metrics['loss']:.4f}, validation"
         f" {metrics['validation_loss']:.4f}, {metrics['samples_per_second']:.0f} events/s"
     )
-
-
-def _as_begun(experiment: Experiment, directory: Path) -> Experiment:
-    """With the lanes that a run there was begun with, where the configuration leaves their number open.
-
-    Raises `InputError` where these workers do not divide it: its batches would be other ones.
-    """
-    found, workers = checkpoint.by_step(directory / "checkpoints"), experiment.train.workers
-    if experiment.loader.lanes is not None or not found:
-        return experiment
-    lanes = checkpoint.open_checkpoint(found[-1]).meta.config["loader"]["lanes"]
-    if lanes % workers:
-        raise InputError(
-            f"train.workers = {workers}: must divide loader.lanes = {lanes}, with which {directory} was begun;"
-            " --overwrite it or choose another workdir"
-        )
-    return experiment.model_copy(update={"loader": experiment.loader.model_copy(update={"lanes": lanes})})
-
-
-def _same_run(training: Training, directory: Path) -> None:
-    """Refuse to go on with a run that was begun with other settings."""
-    found = checkpoint.by_step(directory / "checkpoints")
-    if not found:
-        return
-    default, before, now = map(
-        _keys,
-        (
-            training_of(Experiment()).to_json(),  # of keys that there were not when it was begun
-            checkpoint.open_checkpoint(found[-1]).meta.config,
-            training.to_json(),
-        ),
-    )
-    before = default | before
-    for key, value in now.items():
-        if before[key] != value and key not in FREE:
-            raise InputError(
-                f"{directory}: was begun with {key} = {before[key]}, not {value};"
-                " --overwrite it or choose another workdir"
-            )
-
-
-def _keys(config: dict[str, Any]) -> dict[str, Any]:
-    """The seed and the keys of the sections that training reads, as section.key."""
-    flat = {
-        f"{name}.{key}": value for name in ("loader", "model", "train") for key, value in config[name].items()
-    }
-    return {"seed": config["seed"], **flat}

@@ -99,12 +99,8 @@ def step(learner: Learner, meter: Meter, batches: Iterator[Batch], exchange: boo
 
     `exchange=False` leaves gradients on their worker, which only a measurement wants.
     """
-    settings, progress, world, optimizer = (
-        learner.settings,
-        learner.progress,
-        learner.world,
-        learner.optimizer,
-    )
+    settings, progress, world = learner.settings, learner.progress, learner.world
+    optimizer = learner.optimizer
     group, waited = min(settings.accumulate, learner.train.steps - progress.batch), 0.0
     rate = learning_rate(settings, progress, learner.train.steps)
     for values in optimizer.param_groups:
@@ -118,6 +114,8 @@ def step(learner: Learner, meter: Meter, batches: Iterator[Batch], exchange: boo
         waited += time.monotonic() - asked
         with apart(learner.network, alone=not exchange or i < group - 1):
             loss, _, _ = forward(learner, learner.network, batch)
+            # gradients and losses are averaged over workers: one with more of the batch's events weighs as much more
+            loss = loss * (len(batch.events) * world.size / learner.train.batch)
             (loss / group).backward()
         meter.add(progress.step + 1, loss.detach(), batch.events)
     meter.norms.append(nn.utils.clip_grad_norm_(learner.model.parameters(), settings.clip or math.inf))

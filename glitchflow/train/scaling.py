@@ -65,9 +65,9 @@ def scaling(experiment: Experiment, workers: str | Sequence[int], steps: int = 2
         enough(training.train, experiment.cluster)
     found: list[Measurement] = []
     with session(experiment.cluster.address, experiment.cluster.cpus):
-        gpu = accelerated(max((training.train for _, training in runs), key=lambda train: train.workers))
+        gpu = accelerated(max((training.train for _, training in runs), key=lambda train: train.fewest))
         for mode, training in runs:
-            if mode == "weak" and training.train.workers == counts[0] == 1:
+            if mode == "weak" and training.train.fewest == counts[0] == 1:
                 found.append(replace(found[0], mode=mode))  # the same run as the strong one
                 continue
             base = next((m for m in found if m.mode == mode), None)
@@ -106,7 +106,7 @@ def _rounds(training: Training, steps: int, directory: Path, gpu: bool) -> list[
 
 def _measurement(training: Training, mode: str, rounds: list[Round], base: Measurement | None) -> Measurement:
     """What the rounds say; `base` is that of the fewest workers."""
-    workers, batch = training.train.workers, training.loader.batch
+    workers, batch = training.train.fewest, training.loader.batch
     seconds = statistics.median(r.seconds for r in rounds if r.exchange)
     waiting = statistics.median(r.waiting for r in rounds if r.exchange)
     alone = [r.seconds - r.waiting for r in rounds if not r.exchange]

@@ -76,7 +76,7 @@ class Training:
 def training_of(experiment: config.Experiment) -> Training:
     """The part of an experiment that training reads."""
     train, loader = experiment.train, experiment.loader
-    loader = loader.model_copy(update={"lanes": loader.lanes_among(train.workers)})
+    loader = loader.model_copy(update={"lanes": loader.lanes_among(*train.range)})
     own = experiment.simulate.recipe
     return Training(experiment.dataset, experiment.seed, loader, experiment.model, train, own)
 

@@ -198,8 +198,9 @@ HARD = [
     ),
 ]
 BATCHES = [
-    (tree(train__workers=3), "train.workers = 3: must divide loader.batch = 32"),
-    (tree(train__workers=3, loader__lanes=4), "train.workers = 3: must divide loader.lanes = 4"),
+    (tree(train__workers=33), "train.workers = 33: must be at most loader.batch = 32"),
+    (tree(train__workers=5, loader__lanes=4), "train.workers = 5: must be at most loader.lanes = 4"),
+    (tree(train__workers=[1, 33]), "train.workers = [1, 33]: must be at most loader.batch = 32"),
     (tree(loader__batch=30, loader__lanes=4), "loader.batch = 30: must be a multiple of loader.lanes = 4"),
 ]
 OWN = [  # of one section

@@ -192,7 +192,19 @@ def test_a_value_that_the_shell_split_is_told_to_be_quoted(experiment_file):
         ),
         ("train.lr", "train.lr: an override looks like section.key=value"),
         ("=3", "=3: an override looks like section.key=value"),
-        ("train.workers=3", "FILE with train.workers=3: train.workers = 3: must divide loader.batch = 32"),
+        *(
+            (
+                f"train.workers={wrong}",
+                f"FILE with train.workers={wrong}: train.workers = {wrong}: must be at least 1, or the fewest and the"
+                " most, as [2, 8]",
+            )
+            for wrong in ("0", "many", "1.5", "[0, 2]", "[4, 2]", "[2]", "[1, 2, 3]")
+        ),
+        ("train.workers=true", "FILE with train.workers=true: train.workers = True: must be a number"),
+        (
+            "train.workers=33",
+            "FILE with train.workers=33: train.workers = 33: must be at most loader.batch = 32",
+        ),
     ],
 )
 def test_a_wrong_override_is_named(experiment_file, override, message):

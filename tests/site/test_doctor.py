@@ -135,7 +135,7 @@ READ_ONLY = {**EXCHANGE, "n2": {"/scratch": {"write": "Read-only file system", H
         ({"offsets": {"n2": (-2.0, 0.1)}}, "clocks", "warn", "n2: 2.0 s behind this one"),
         ({"offsets": {"n2": (11.0, 0.1)}}, "clocks", "FAIL", "n2: 11.0 s ahead of this one"),
         ({"devices": [Finding("warn", "the workers get CPUs", "more GPUs")]}, "config", "warn", "the workers get CPUs"),
-        ({"refusals": ["train.workers = 9: must divide"]}, "config", "FAIL", "train.workers = 9: must divide"),
+        ({"refusals": ["train.workers = 9: needs"]}, "config", "FAIL", "train.workers = 9: needs"),
     ],
 )  # fmt: skip
 def test_one_thing_wrong_is_one_finding(changes, check, level, text):

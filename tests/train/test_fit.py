@@ -12,8 +12,9 @@ from glitchflow.config import Train
 from glitchflow.data import lease
 from glitchflow.errors import InputError, RunError
 from glitchflow.train import checkpoint
-from glitchflow.train.fit import accelerated, ended, fallen, fit, run_workers
+from glitchflow.train.fit import accelerated, ended, fallen, fit, launch, lost, run_workers
 from glitchflow.train.loop import train
+from glitchflow.train.setup import training_of
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.tune.sweep import sweep
 
@@ -42,7 +43,7 @@ def test_other_settings_are_refused(trained_run):
 
 
 def test_lanes_that_nobody_named_are_those_that_a_run_was_begun_with(trained_run, tmp_path, monkeypatch):
-    """Its batches stay the same for every number of workers that divides them."""
+    """Its batches stay the same for every number of workers."""
     monkeypatch.setattr("glitchflow.train.fit.launch", lambda *_, **__: pytest.fail("trained again"))
     shutil.copytree(Path(trained_run.workdir) / "train", tmp_path / "train")
     for path in (tmp_path / "train" / "checkpoints").glob("*/meta.json"):
@@ -56,13 +57,12 @@ def test_lanes_that_nobody_named_are_those_that_a_run_was_begun_with(trained_run
         return run.model_copy(update={"train": run.train.model_copy(update={"workers": workers})})
 
     assert fit(among(2)).exists()
-    for workers in (3, 16):
-        line = (
-            f"train.workers = {workers}: must divide loader.lanes = 8, with which {tmp_path}/train was begun;"
-            " --overwrite it or choose another workdir"
-        )
-        with pytest.raises(InputError, match=f"^{re.escape(line)}$"):
-            fit(among(workers))
+    line = (
+        f"train.workers = 9: must be at most loader.lanes = 8, with which {tmp_path}/train was begun;"
+        " --overwrite it or choose another workdir"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(line)}$"):
+        fit(among(9))
 
 
 def test_a_key_that_there_was_not_when_a_run_was_begun_has_its_default(trained_run, tmp_path, monkeypatch):
@@ -79,7 +79,8 @@ def test_a_key_that_there_was_not_when_a_run_was_begun_has_its_default(trained_r
         fit(other)
 
 
-def test_the_workers_wait_for_each_other_as_long_as_is_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers, asked", [(3, 3), ([1, 3], (1, 3)), ([3, 3], 3)])
+def test_ray_train_is_told_what_is_said_of_the_workers(tmp_path, monkeypatch, workers, asked):
     given = {}
 
     class Trainer:
@@ -92,8 +93,33 @@ def test_the_workers_wait_for_each_other_as_long_as_is_said(tmp_path, monkeypatc
             """Train nothing."""
 
     monkeypatch.setattr("ray.train.torch.TorchTrainer", Trainer)
-    run_workers(lambda _: None, {}, Train(timeout=7.5), tmp_path, False)
+    run_workers(lambda _: None, {}, Train(workers=workers, timeout=7.5), tmp_path, False)
     assert given["torch_config"].timeout_s == 7.5
+    assert given["scaling_config"].num_workers == asked
+
+
+def test_workers_that_fail_again_and_again_begin_again_while_they_get_on(dataset_run, tmp_path, monkeypatch):
+    steps, said = iter([10, 20, 20]), []
+
+    def fail(*_):
+        (tmp_path / "checkpoints" / checkpoint.name(next(steps))).mkdir(parents=True, exist_ok=True)
+        raise RunError("the training workers failed")
+
+    monkeypatch.setattr("glitchflow.train.fit.run_workers", fail)
+    monkeypatch.setattr("glitchflow.train.fit.log", lambda path, line: said.append((path.name, line)))
+    with pytest.raises(RunError, match=r"^the training workers failed$"):
+        launch(training_of(dataset_run), tmp_path, "", False)
+    again = f"the training workers failed; workers begin again, from {tmp_path}/checkpoints/step-000000"
+    assert said == [("log.txt", f"{again}{step}") for step in (10, 20)]
+    assert not list(steps)
+
+
+def test_what_a_changing_number_of_workers_costs_is_said():
+    assert lost(Train(workers=4)) == lost(Train(workers=[1, 4], checkpoint_every="600s")) == ""
+    assert lost(Train(workers=[1, 4])) == (
+        "train.workers = [1, 4]: where their number changes training goes on from the last checkpoint, that of an"
+        " epoch's end; train.checkpoint_every=600s makes more of them"
+    )
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -205,7 +231,8 @@ def test_workers_that_no_single_node_can_hold(dataset_run, monkeypatch):
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 6.0})
     train = dataset_run.train
-    assert accelerated(train.model_copy(update={"workers": 2, "threads": 3})) is False
+    for workers in (2, [2, 8]):  # of a pair the fewest are enough
+        assert accelerated(train.model_copy(update={"workers": workers, "threads": 3})) is False
     with pytest.raises(
         InputError, match=r"needs 3 times 2 CPUs on one node each, the cluster's nodes hold 2"
     ):

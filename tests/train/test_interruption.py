@@ -136,8 +136,7 @@ def test_the_signal_of_a_batch_system_before_the_walltime(undisturbed, tmp_path)
 
 @pytest.mark.slow
 def test_workers_that_keep_failing_end_the_run_in_one_line(undisturbed, tmp_path):
-    experiment = on_the_same_data(undisturbed, tmp_path, restarts=0)
-    when_at(experiment, 20, lambda: os.kill(worker_processes(experiment)[1], signal.SIGKILL))
+    experiment = on_the_same_data(undisturbed, tmp_path, restarts=0, loss="helpers:killed_on_rank_1")
     reason = "The actor is dead because its worker process has died"
     file = home(experiment) / "workers.log"
     with pytest.raises(

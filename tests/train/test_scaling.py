@@ -19,9 +19,9 @@ def test_what_is_not_a_number_of_workers(dataset_run, workers):
 
 def test_a_number_of_workers_that_the_batch_cannot_serve(dataset_run):
     with pytest.raises(
-        InputError, match=r"--scaling 3 \(strong\): train.workers = 3: must divide loader.batch"
+        InputError, match=r"--scaling 9 \(strong\): train.workers = 9: must be at most loader.batch = 8"
     ):
-        scaling(dataset_run, "1,3")
+        scaling(dataset_run, "1,9")
 
 
 def test_settings_that_some_number_of_workers_cannot_have(dataset_run, monkeypatch):

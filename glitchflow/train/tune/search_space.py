@@ -46,8 +46,10 @@ def check(experiment: Experiment, metric: str) -> None:
             raise InputError(
                 f"tune.space.{key}: changes what a loss of 1 means; compare by another tune.metric"
             )
-    for alone in each_alone(experiment):
-        apply(experiment, alone, partly=len(settings.space) > 1)
+    partly = len(settings.space) > 1
+    for one in (experiment, *(apply(experiment, alone, partly) for alone in each_alone(experiment))):
+        if isinstance(one.train.workers, list):
+            raise InputError(f"train.workers = {one.train.workers}: a trial takes one number of workers")
 
 
 def each_alone(experiment: Experiment) -> list[Values]:

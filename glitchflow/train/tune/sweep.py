@@ -32,7 +32,8 @@ from glitchflow.figures import save
 from glitchflow.figures.sweep import draw_trials
 from glitchflow.methods.learnability import Terms, gate
 from glitchflow.progress import say
-from glitchflow.train.fit import HARMLESS, accelerated, clear, enough, resources, room
+from glitchflow.train.begun import HARMLESS
+from glitchflow.train.fit import accelerated, clear, enough, resources, room
 from glitchflow.train.setup import Training, check, training_of
 from glitchflow.train.stopping import flag_is_up, until_stopped
 from glitchflow.train.tune import search_space as space
@@ -80,7 +81,7 @@ def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
             if overwrite:  # now that nothing can be wrong with what comes in its place
                 clear(directory)
             write_text(directory / "sweep.json", json.dumps(begun))
-            at_once = room(resources(largest, gpu)) // largest.workers
+            at_once = room(resources(largest, gpu)) // largest.fewest
             at_once = min(at_once, settings.concurrent or at_once)
             say(f"up to {at_once} trials at once, {largest.workers} worker(s) each")
             work = Work(make, directory, metric, uuid.uuid4().hex, gpu)

@@ -31,7 +31,12 @@ def experiment(tmp_path, domains, **tune):
         ("train.warmup", {"int": [0.5, 2]}, "must be whole numbers"),
         ("train.lr", {"choice": []}, "must be a list"),
         ("model.norm", {"choice": ["group", "batch"]}, "model.norm = batch: input should be 'group' or"),
-        ("train.workers", {"choice": [1, 3]}, "train.workers = 3: must divide loader.batch = 8"),
+        ("train.workers", {"choice": [1, 9]}, "train.workers = 9: must be at most loader.batch = 8"),
+        (
+            "train.workers",
+            {"choice": [2, [1, 2]]},
+            r"train.workers = \[1, 2\]: a trial takes one number of workers",
+        ),
         (
             "train.loss",
             {"choice": ["l1", "l2"]},
