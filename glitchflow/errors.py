@@ -17,3 +17,7 @@ class InputError(_OneLine):
 
 class RunError(_OneLine):
     """A run cannot go on for a reason the user can act on: one line. Exit status 1."""
+
+
+class Died(RunError):
+    """Processes that were at work for a run have ended, and what replaced them too."""

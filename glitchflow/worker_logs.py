@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glitchflow.errors import RunError
+from glitchflow.errors import Died
 from glitchflow.progress import log
 
 NAME = "workers.log"
@@ -39,7 +39,7 @@ def kept_in(directory: Path) -> Iterator[None]:
         _directory.reset(before)
 
 
-def died(what: str, error: Exception, line: int, directory: Path | None = None) -> RunError:
+def died(what: str, error: Exception, line: int, directory: Path | None = None) -> Died:
     """The error to raise where workers died of `error`: one line, with the file that has all of it and their logs.
 
     line: the line of the error that says why; the rest of its advice is in the file. directory: where that is written;
@@ -53,8 +53,8 @@ def died(what: str, error: Exception, line: int, directory: Path | None = None) 
         where.mkdir(parents=True, exist_ok=True)
         log(where / NAME, text)
     except OSError as refused:
-        return RunError(f"{what}: {reason} (what they said cannot be kept in {where}: {refused.strerror})")
-    return RunError(f"{what}: {reason}; what they said is in {where / NAME}")
+        return Died(f"{what}: {reason} (what they said cannot be kept in {where}: {refused.strerror})")
+    return Died(f"{what}: {reason}; what they said is in {where / NAME}")
 
 
 def _logs() -> list[str]:

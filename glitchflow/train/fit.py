@@ -22,7 +22,7 @@ from glitchflow.config import Cluster, Experiment, Train
 from glitchflow.data import lease
 from glitchflow.data.objects import make_directory
 from glitchflow.data.store.dataset import open_store
-from glitchflow.errors import InputError, RunError
+from glitchflow.errors import Died, InputError, RunError
 from glitchflow.methods.learnability import Terms, gate
 from glitchflow.progress import follow, log, say
 from glitchflow.train import checkpoint
@@ -179,14 +179,14 @@ def room(need: dict[str, int]) -> int:
 def launch(training: Training, directory: Path, flag: str, gpu: bool) -> None:
     """Train under `directory` on `train.workers` Ray Train workers until they are done, or the flag goes up.
 
-    Workers that failed too often begin again where they got on: nodes that are taken away all day end no run.
+    Workers that died too often begin again where they got on: nodes that are taken away all day end no run.
     """
     config = {"training": training, "directory": directory, "flag": flag}
     while True:
         before = checkpoint.by_step(directory / "checkpoints")[-1:]
         try:
             return run_workers(worker, config, training.train, directory, gpu)
-        except (InputError, RunError) as error:
+        except Died as error:
             last = checkpoint.by_step(directory / "checkpoints")[-1:]
             if last == before:
                 raise

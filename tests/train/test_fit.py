@@ -10,7 +10,7 @@ from helpers import linked, small
 
 from glitchflow.config import Train
 from glitchflow.data import lease
-from glitchflow.errors import InputError, RunError
+from glitchflow.errors import Died, InputError, RunError
 from glitchflow.train import checkpoint
 from glitchflow.train.fit import accelerated, ended, fallen, fit, launch, lost, run_workers
 from glitchflow.train.loop import train
@@ -103,7 +103,7 @@ def test_workers_that_fail_again_and_again_begin_again_while_they_get_on(dataset
 
     def fail(*_):
         (tmp_path / "checkpoints" / checkpoint.name(next(steps))).mkdir(parents=True, exist_ok=True)
-        raise RunError("the training workers failed")
+        raise Died("the training workers failed")
 
     monkeypatch.setattr("glitchflow.train.fit.run_workers", fail)
     monkeypatch.setattr("glitchflow.train.fit.log", lambda path, line: said.append((path.name, line)))
@@ -112,6 +112,16 @@ def test_workers_that_fail_again_and_again_begin_again_while_they_get_on(dataset
     again = f"the training workers failed; workers begin again, from {tmp_path}/checkpoints/step-000000"
     assert said == [("log.txt", f"{again}{step}") for step in (10, 20)]
     assert not list(steps)
+
+
+def test_what_a_worker_says_is_wrong_is_not_tried_again(dataset_run, tmp_path, monkeypatch):
+    def fail(*_):
+        (tmp_path / "checkpoints" / checkpoint.name(10)).mkdir(parents=True)
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr("glitchflow.train.fit.run_workers", fail)
+    with pytest.raises(RunError, match=r"^the disk is full$"):
+        launch(training_of(dataset_run), tmp_path, "", False)
 
 
 def test_what_a_changing_number_of_workers_costs_is_said():
