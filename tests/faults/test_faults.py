@@ -184,6 +184,7 @@ def test_remote(case, whole, places, there, in_bucket, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # ten commands, each with a Ray of its own
 def test_a_run_whose_store_is_in_a_bucket_is_that_of_a_local_one(there, bucket, tmp_path):
     """Of a hundred requests one fails, and one is late: files and numbers are those of files beside each other."""
     config = small(tmp_path, train={"workers": 1}).model_copy(update={"workdir": "."}).model_dump_json()
