@@ -55,6 +55,7 @@ finally:
 SAID = "glitchflow: Ray's {} has ended (its logs: logs); the same command goes on\n"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["raylet", "GCS", "dashboard agent"])
 def test_who_has_ended_is_the_last_word(name, tmp_path):
     done = subprocess.run(
@@ -159,17 +160,18 @@ def test_an_agent_is_named_where_its_raylet_has_ended_with_it(sleeper, monkeypat
 
 
 def test_an_agent_is_found_beside_a_process_of_any_name():
-    lines = ('exec -a "$(printf \\377)" sleep 60', "exec -a DashboardAgent sleep 60")
-    children = [subprocess.Popen(["bash", "-c", line]) for line in lines]
+    """Among the children of a process of its own: other tests start Ray here, which has agents too."""
+    line = '(exec -a "$(printf \\377)" sleep 60) & (exec -a DashboardAgent sleep 60) & echo $!; wait'
+    parent = subprocess.Popen(["bash", "-c", line], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        while any(b"bash" in Path(f"/proc/{one.pid}/cmdline").read_bytes() for one in children):
+        agent, listed = int(parent.stdout.readline()), Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        while any(b"bash" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in listed.read_text().split()):
             pass
-        found = ray_watch._agents(os.getpid())
-        assert found["dashboard agent"] == children[1].pid
+        assert len(listed.read_text().split()) == 2
+        assert ray_watch._agents(parent.pid) == {"dashboard agent": agent}
     finally:
-        for one in children:
-            one.kill()
-            one.wait()
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.communicate()
 
 
 def test_outputs_lead_where_they_led_after_the_last_word(tmp_path):

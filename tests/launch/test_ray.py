@@ -257,6 +257,7 @@ def test_where_ray_is_refused_there_is_nothing_to_stay(start, tmp_path):
     assert not list((tmp_path / "tmp").iterdir())
 
 
+@pytest.mark.ci
 def test_a_signal_at_any_moment_leaves_neither_ray_nor_files(begin, head, tmp_path):
     """At each command, before the trap, between it and Ray, and in the process that becomes Ray."""
     (tmp_path / "token").write_text("mine")

@@ -85,6 +85,7 @@ def test_killed_at_any_place_it_makes_each_second_once_of_the_same_samples(post,
     assert places >= 2 * 8 * len(wanted), "before and after each of the calls for a second"
 
 
+@pytest.mark.ci
 def test_killed_within_each_second_it_goes_on_with_the_same_samples(post, frames, monkeypatch):
     """Every place within a commit, with a commit in between that goes well."""
     for k in range(30):

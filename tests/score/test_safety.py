@@ -26,6 +26,7 @@ def test_too_few_decide_nothing_and_nan_is_left_out():
     assert (found.signals, found.auc, found.unsafe) == (10, 0.5, False)
 
 
+@pytest.mark.ci
 def test_chance_flags_none_of_many_and_a_leak_is_found():
     """200 channels that hear nothing, in 40 draws, beside one that hears a quarter of the signals."""
     wrong = 0

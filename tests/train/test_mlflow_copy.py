@@ -147,6 +147,7 @@ def test_no_server_is_said_before_anything_runs(dataset_run, tmp_path):
     assert not (tmp_path / "train" / "metrics.jsonl").exists()
 
 
+@pytest.mark.ci
 def test_a_run_goes_on_without_its_server(tmp_path, capsys):
     pytest.importorskip("mlflow", reason="the extra [mlflow] is not installed")
     (tmp_path / "mlflow.json").write_text('{"run": "known", "sent": 3}')
