@@ -87,7 +87,7 @@ def sample_given(experiment: Experiment, found: Checkpoint, overwrite: bool) -> 
             say(f"drawing from {found.path.name}, given the witnesses of {len(events)} events")
         recorded, each = dataset["series"].shape[1:], writer.dataset["series"].shape[1:]
         make, memory = partial(draw_shard, writer.dataset, wanted, events), drawing(*recorded, *each).total
-        job = Job(make, "events", memory, accelerated=True, smaller="sample.draws")
+        job = Job(make, "events", memory, accelerated=True, smaller="series.duration")
         run_tasks(job, sizes(writer.layout, missing), experiment.cluster, writer.check)
         if not writer.dataset.complete:
             writer.collect()

@@ -186,7 +186,9 @@ class Train(Section):
         1800.0, "time that a worker waits for the others in an exchange before it is given up", "s", gt=0
     )
     restarts: int = key(
-        2, "times that failed workers are replaced; after a new checkpoint as often again", ge=0
+        2,
+        "times that failed workers are replaced; as often again where they wrote a checkpoint; 0: never",
+        ge=0,
     )
     grace: float = key(60.0, "after SIGTERM, SIGUSR1 or Ctrl-C: time to write a checkpoint in", "s", gt=0)
 

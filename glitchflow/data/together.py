@@ -75,10 +75,10 @@ def _create(size: int, opened: ExitStack) -> int:
         return -1
     try:
         descriptor = os.memfd_create("glitchflow")
-    except OSError:  # a sandbox that forbids it
+        opened.callback(os.close, descriptor)
+        os.truncate(descriptor, size)
+    except OSError:  # a sandbox that forbids it, a limit of files' sizes
         return -1
-    opened.callback(os.close, descriptor)
-    os.truncate(descriptor, size)
     return descriptor
 
 

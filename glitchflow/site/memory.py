@@ -41,7 +41,7 @@ SMALLER = {
     "evaluate's stretch": "store.shard_mb",
     "evaluate's driver": "loader.witnesses (what `scan` has chosen)",
     "infer": "infer.batch",
-    "sample": "qplot.span, or sample.draws of a posterior twin,",
+    "sample": "qplot.span, or series.duration of a posterior twin,",
     WORKER: "loader.batch, model.width or loader.witnesses (what `scan` has chosen)",
     "clean": "loader.witnesses (what `scan` has chosen)",
     "stretch": "stretch.frame",

@@ -30,7 +30,7 @@ from glitchflow.train.begun import as_begun, same_run
 from glitchflow.train.loop import train
 from glitchflow.train.mlflow_copy import mirrored
 from glitchflow.train.setup import Training, check, training_of
-from glitchflow.train.stopping import until_stopped, watch
+from glitchflow.train.stopping import flag_is_up, until_stopped, watch
 from glitchflow.train.tracking import read_metrics
 from glitchflow.train.workers import World, of_process_group
 from glitchflow.twin import kinds
@@ -155,7 +155,7 @@ def fallen(settings: Train, gpu: bool) -> str:
 
 def lost(settings: Train) -> str:
     """Says what each change of the number of workers costs, where nobody said how little it may; empty elsewhere."""
-    if settings.checkpoint_every or not isinstance(settings.workers, list):
+    if settings.checkpoint_every or settings.range[0] == settings.range[1]:
         return ""
     return (
         f"train.workers = {settings.workers}: where their number changes training goes on from the last checkpoint,"
@@ -179,7 +179,8 @@ def room(need: dict[str, int]) -> int:
 def launch(training: Training, directory: Path, flag: str, gpu: bool) -> None:
     """Train under `directory` on `train.workers` Ray Train workers until they are done, or the flag goes up.
 
-    Workers that died too often begin again where they got on: nodes that are taken away all day end no run.
+    Workers that died `train.restarts` times begin again, as often, if there is a new checkpoint since they began:
+    nodes that are taken away all day end no run.
     """
     config = {"training": training, "directory": directory, "flag": flag}
     while True:
@@ -188,7 +189,7 @@ def launch(training: Training, directory: Path, flag: str, gpu: bool) -> None:
             return run_workers(worker, config, training.train, directory, gpu)
         except Died as error:
             last = checkpoint.by_step(directory / "checkpoints")[-1:]
-            if last == before:
+            if last == before or not training.train.restarts or flag_is_up(flag):
                 raise
             log(directory / "log.txt", f"{error}; workers begin again, from {last[0]}")
 

@@ -69,12 +69,14 @@ def of_process_group(device: torch.device) -> World:
 def distributed(model: nn.Module, device: torch.device) -> DistributedDataParallel:
     """A model whose gradients are averaged over the workers of torch's process group, which all begin with rank 0's
     weights."""
+    # what a start found is rank 0's alone; torch before 2.13 does not send it
+    for buffer in model.buffers():
+        torch.distributed.broadcast(buffer, 0)
     known = inspect.signature(DistributedDataParallel).parameters
     # torch warns of the earlier name where it knows the later one
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    none: dict[str, Any] = {
-        buffers: False
-    }  # the models' only buffers are constants: no collective at each step
+    # a training changes no buffers: no collective at each step
+    none: dict[str, Any] = {buffers: False}
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,

@@ -92,11 +92,12 @@ def test_one_rank_alone_asks_nobody():
             assert (len(had.memory), had.part, had.parts) == (SIZE, 0, 1)
 
 
-def test_a_host_that_forbids_such_files_has_memory_a_rank(monkeypatch):
-    def refused(name):
-        raise OSError("not permitted")
+@pytest.mark.parametrize("forbidden", ["memfd_create", "truncate"])
+def test_a_host_that_forbids_such_files_has_memory_a_rank(monkeypatch, forbidden):
+    def refused(*_):
+        raise OSError("not permitted, or larger than a file may be")
 
-    monkeypatch.setattr(os, "memfd_create", refused)
+    monkeypatch.setattr(os, forbidden, refused)
     asked = []
     world = replace(World(size=2), add=lambda table: asked.append(table) or table)
     with together(SIZE, world) as had:

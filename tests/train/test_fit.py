@@ -106,12 +106,25 @@ def test_workers_that_fail_again_and_again_begin_again_while_they_get_on(dataset
         raise Died("the training workers failed")
 
     monkeypatch.setattr("glitchflow.train.fit.run_workers", fail)
+    monkeypatch.setattr("glitchflow.train.fit.flag_is_up", lambda flag: False)
     monkeypatch.setattr("glitchflow.train.fit.log", lambda path, line: said.append((path.name, line)))
     with pytest.raises(RunError, match=r"^the training workers failed$"):
         launch(training_of(dataset_run), tmp_path, "", False)
     again = f"the training workers failed; workers begin again, from {tmp_path}/checkpoints/step-000000"
     assert said == [("log.txt", f"{again}{step}") for step in (10, 20)]
     assert not list(steps)
+
+
+@pytest.mark.parametrize("restarts, stopped", [(0, False), (2, True)])
+def test_workers_that_are_to_end_do_not_begin_again(dataset_run, tmp_path, monkeypatch, restarts, stopped):
+    def fail(*_):
+        (tmp_path / "checkpoints" / checkpoint.name(10)).mkdir(parents=True)
+        raise Died("the training workers failed")
+
+    monkeypatch.setattr("glitchflow.train.fit.run_workers", fail)
+    monkeypatch.setattr("glitchflow.train.fit.flag_is_up", lambda flag: stopped)
+    with pytest.raises(Died):
+        launch(training_of(run_of_its_own(dataset_run, tmp_path, restarts=restarts)), tmp_path, "", False)
 
 
 def test_what_a_worker_says_is_wrong_is_not_tried_again(dataset_run, tmp_path, monkeypatch):
@@ -125,7 +138,12 @@ def test_what_a_worker_says_is_wrong_is_not_tried_again(dataset_run, tmp_path, m
 
 
 def test_what_a_changing_number_of_workers_costs_is_said():
-    assert lost(Train(workers=4)) == lost(Train(workers=[1, 4], checkpoint_every="600s")) == ""
+    assert (
+        lost(Train(workers=[4, 4]))
+        == lost(Train(workers=4))
+        == lost(Train(workers=[1, 4], checkpoint_every="600s"))
+        == ""
+    )
     assert lost(Train(workers=[1, 4])) == (
         "train.workers = [1, 4]: where their number changes training goes on from the last checkpoint, that of an"
         " epoch's end; train.checkpoint_every=600s makes more of them"
