@@ -20,6 +20,10 @@ demo: install
 	  echo "== glitchflow $$stage configs/quickstart.yaml $(ARGS)"; \
 	  $(BIN)/glitchflow $$stage configs/quickstart.yaml $(ARGS); \
 	done
+	@echo "== next: open that page in a browser, then"
+	@echo "  $(BIN)/glitchflow clean configs/quickstart.yaml $(ARGS)"
+	@echo "  $(BIN)/glitchflow event configs/quickstart.yaml GPS $(ARGS)    # a page about one time: of the page's table of events"
+	@echo "  $(BIN)/glitchflow init my.yaml --frames 'DIR/*.gwf' --strain NAME    # the same of recorded data"
 
 # two processes, each with a Ray of its own and 3 GB: more have more to start than they gain on a few cores
 test: install

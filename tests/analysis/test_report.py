@@ -69,8 +69,11 @@ def full(trained_run, tmp_path):
     return linked(trained_run, tmp_path, "dataset.zarr", "predictions.zarr", "train", "evaluation")
 
 
-def test_a_full_run(full):
+def test_a_full_run(full, capsys):
     page = report(full).read_text()
+    headline, words = capsys.readouterr().err.splitlines()[-1].split(". ", 1)
+    assert headline.startswith("The network is ") and headline in page
+    assert words in page  # the finding is said on the screen, too
     for absent in ("train", "infer", "evaluate"):
         assert f"Not there yet: run <code>glitchflow {absent}</code>" not in page.split('id="roc"')[0]
     for text in (

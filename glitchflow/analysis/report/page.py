@@ -63,10 +63,13 @@ def readable(run: Run) -> str:
 
 
 def told(run: Run) -> str:
-    """The page, after the main scores on the screen."""
+    """The page, after the main scores and the finding on the screen."""
+    page = render(run)
     if run.result:
+        found = finding(run)
         say(summary(run.result))
-    return render(run)
+        say(f"{found.headline}. {found.sentences[0]}")
+    return page
 
 
 def render(run: Run) -> str:
