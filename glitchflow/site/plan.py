@@ -31,7 +31,7 @@ from glitchflow.site.memory import (
     refuse_what_does_not_fit,
 )
 from glitchflow.site.pace import Pace, Planned, hours, planned, timed
-from glitchflow.twin import kinds
+from glitchflow.train.memory import hosted, own
 
 SECONDS = 5.0  # of calibration on every CPU
 
@@ -101,14 +101,15 @@ def plan(
     tasks, processes = (of(experiment, content, size.shape, size.channels) for of in (of_tasks, of_processes))
     refuse_what_does_not_fit({**tasks, **processes})
     training = None
-    if kinds.of(experiment.model.name).array in size.shape.arrays:
-        needs = needs_of(experiment, content, size.events, size.channels)
-        training = planned(experiment, size.events, needs)
+    if WORKER in processes:
+        training = planned(experiment, size.events, needs_of(experiment, content, size.events, size.channels))
     job = Job(partial(_time_events, content), "calibration", next(iter(tasks.values())).total)
     with one_session():
         seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
-        pace = _pace(training, processes[WORKER].total, experiment.cluster) if training else None
-    kept = on_the_disk(experiment, content)
+        pace = _pace(training, own(processes[WORKER]), experiment.cluster) if training else None
+    kept, host = on_the_disk(experiment, content), -(-training.workers // nodes) if training else 0
+    if host > 1:
+        processes[f"{host} workers of train on a node"] = hosted(processes[WORKER], host)
     return Plan(size, seconds, nodes, cores or available_cpus(), tasks, processes, kept, training, pace)
 
 

@@ -22,6 +22,7 @@ BATCHES = AHEAD + 2  # those made ahead, the one at work, and the one that is be
 GRADIENTS = 1.25  # of the activations, with the gradients that are at work on their way back; measured
 LIBRARIES = 160 * MIB  # torch's compiler, which AdamW imports, tensorboard, and a figure of samples; measured
 GB = 1e9
+SPLITS = "splits in memory"  # the one part that the workers of a host have together
 
 
 def saved(network: nn.Module, shape: Sequence[int], half: bool = False) -> int:
@@ -58,7 +59,7 @@ def learning(
     """Project what a worker holds that trains a network of a kind that `needs` so much of each event, `share` at once.
 
     half: whether with bfloat16; mean: with a running mean of the weights. What it starts from is found before, and
-    given back.
+    given back. It is alone on its host: `hosted` is of several.
     """
     one, validation = 4 * needs.kept, split.validation
     sizes = [one * round(shape.events * part) for part in (1 - validation - split.test, validation)]
@@ -72,7 +73,7 @@ def learning(
     ahead = 0 if sizes[0] in cached else 2 * lanes * GROUP * block
     weights = (STATE + MEAN * mean) * 4 * sum(weight.numel() for weight in network.parameters())
     parts = {
-        "splits in memory": sum(cached),
+        SPLITS: sum(cached),
         "what is read": read + joined + ahead,
         "batches": BATCHES * share * 4 * needs.batch,
         "weights": weights,
@@ -85,3 +86,18 @@ def learning(
             **(first if sum(first.values()) > sum(parts.values()) else parts),
         }
     )
+
+
+def own(worker: Memory) -> int:
+    """Count the bytes of a worker's sum that it has to itself: all but the splits."""
+    return worker.total - worker.parts.get(SPLITS, 0)
+
+
+def hosted(worker: Memory, workers: int) -> Memory:
+    """Project what so many workers of a training hold on one host, which has their splits once (data/together.py).
+
+    Where they do not see each other's processes (a container each), and where there are no files in memory (macOS, a
+    sandbox), each has its own: that many times the splits then, of which nothing is known before they are there.
+    """
+    once = worker.total - own(worker)
+    return Memory({f"{SPLITS}, once": once, "what each has to itself": workers * own(worker)})

@@ -16,11 +16,12 @@ import pytest
 from glitchflow.analysis.clean.memory import judging
 from glitchflow.analysis.sample import drawing
 from glitchflow.config import parse
-from glitchflow.data.build import BASE_MEMORY, MIB
+from glitchflow.data.build import BASE_MEMORY, MIB, Job
 from glitchflow.data.memory import Memory
 from glitchflow.errors import InputError
 from glitchflow.site.memory import SMALLER, of_processes, of_tasks, refuse_what_does_not_fit
-from glitchflow.site.plan import content_to_plan, measure
+from glitchflow.site.pace import Pace
+from glitchflow.site.plan import content_to_plan, measure, plan
 
 ROUNDING = 64  # MiB of sums that are smaller than four times that
 IMPORTED = 430  # MiB, of a worker
@@ -157,6 +158,26 @@ def test_every_stage_has_its_sum(tmp_path):
     assert list(found) == ["evaluate's driver", "a worker of train", "clean"]
     assert "activations" in found["a worker of train"].parts
     assert {*of_tasks(*asked), *found} < SMALLER.keys()
+
+
+def test_a_split_counts_once_a_host_and_not_in_what_the_calibration_takes(tmp_path, monkeypatch):
+    asked = list[int]()
+
+    def calibrated(job: Job, _):
+        asked.append(job.memory)
+        return [Pace(1, 1) if job.smaller == "loader.batch" else 1.0]
+
+    monkeypatch.setattr("glitchflow.site.plan.on_every_cpu", calibrated)
+    settings = {"workdir": str(tmp_path), "loader": {"batch": 64}, "train": {"workers": 4}}
+    experiment = parse(configuration(20) | settings)
+    for nodes, there in ((1, 4), (2, 2), (4, 1)):
+        processes = plan(experiment, nodes=nodes).processes
+        alone = processes["a worker of train"]
+        splits = alone.parts["splits in memory"]
+        assert splits > 0
+        assert asked.pop() == alone.total - splits, "steps are of made numbers"
+        together = [one for name, one in processes.items() if name == f"{there} workers of train on a node"]
+        assert [one.total for one in together] == [splits + there * (alone.total - splits)] * (there > 1)
 
 
 def test_a_twin_that_draws_is_planned_for_what_it_does(tmp_path):

@@ -6,7 +6,7 @@ from torch import nn
 
 from glitchflow.config import Loader, Split
 from glitchflow.data.memory import Shape
-from glitchflow.train.memory import learning, saved
+from glitchflow.train.memory import hosted, learning, own, saved
 from glitchflow.twin.kind import Needs
 
 MIB = 2**20
@@ -36,6 +36,17 @@ def test_splits_are_held_where_they_fit_and_else_the_groups_of_lanes_read_ahead(
     assert many["splits in memory"] == 100_000 * event  # of the validation split alone
     assert many["what is read"] == (3 * 32 + 2 * 2 * 4 * 4 * 4) * event
     assert many["activations"] == 1.25 * 16 * 4 * 64 * 64 * 3
+
+
+def test_the_workers_of_a_host_have_the_splits_once():
+    alone = learning(shape(1000), Split(), Loader(), 32, nn.Conv2d(3, 1, 1), NEEDS, False)
+    splits = alone.parts["splits in memory"]
+    assert own(alone) == alone.total - splits
+    assert hosted(alone, 1).total == alone.total
+    assert hosted(alone, 4).total == splits + 4 * own(alone)
+    assert str(hosted(alone, 4)).endswith(
+        f" MiB = splits in memory, once {splits / MIB:,.0f} + what each has to itself {4 * own(alone) / MIB:,.0f}"
+    )
 
 
 def test_what_a_network_starts_from_counts_where_it_takes_more_than_its_training():
