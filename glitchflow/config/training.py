@@ -69,6 +69,13 @@ class Loader(Section):
         ge=0,
         lt=1,
     )
+    slide: float = key(
+        0.0,
+        "coherent twins: share of the crops trained on in which a witness is slid in time, so that it hears what the"
+        " strain and the others do not: a burst of one witness alone is told from a glitch then",
+        ge=0,
+        lt=1,
+    )
     subset: Subset = key(Subset(), "smaller parts of the splits")
     fresh: int = key(
         0,

@@ -32,7 +32,7 @@ from glitchflow.model.bank import Stft
 from glitchflow.signal.qtransform import Seen, look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin import levels, scatter, steady
-from glitchflow.twin.crops import CROP, by_crops, reads
+from glitchflow.twin.crops import CROP, by_crops, reads, spoils
 from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
 from glitchflow.twin.kind import Answers, Asking, Exported, Kind, Loss, Prepared, Replaced, Trained, blocks
@@ -51,7 +51,7 @@ BANKS = ("bank.", "steady.")
 BETAS = (0.9, 0.98)  # of AdamW: the gradient of rare loud events is remembered for 50 steps
 SHOWN = 0.125  # s of the windows of the spectrograms that a training draws
 PIECE = (
-    0.125  # s of the pieces that the fit of templates weighs: a signal's loud part, or a burst's, is as long
+    0.125  # s of the pieces that the fit of templates weighs: a signal's or a burst's loud part is as long
 )
 QUIET = 1.0  # SNR from which what is witnessed in an event is one to be left
 
@@ -315,6 +315,7 @@ KIND = Kind(
     levels=levels.known,
     sees=sees,
     reads=reads,
+    spoils=spoils,
     loss=loss,
     start=begin,
     finish=finish,

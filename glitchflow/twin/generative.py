@@ -101,10 +101,8 @@ class View:
         return torch.stack([target, told, x], 1).to(values.dtype)
 
 
-def reads(dataset: Dataset, white: White, _channels: Sequence[str], seed: int, drop: float = 0.0) -> Reads:
+def reads(dataset: Dataset, white: White, _channels: Sequence[str], seed: int) -> Reads:
     """Say what a loader reads: white glitches whose family and SNR are known, with other noise in every epoch."""
-    if drop:
-        raise InputError(f"loader.drop = {drop:g}: a generative twin is shown no witnesses; must be 0")
     return Reads(
         array=white.array,
         channels=[0],

@@ -49,12 +49,8 @@ def normalisation(
     return build_normalisation(name, dataset.normalisation).channels(places)
 
 
-def reads(
-    dataset: Dataset, normalisation: Normalisation, channels: Sequence[str], seed: int, drop: float = 0.0
-) -> Reads:
-    """What a loader reads: images, the same in every epoch. Raises `InputError` where some are to drop."""
-    if drop:
-        raise InputError(f"loader.drop = {drop:g}: a network of images is shown all witnesses; must be 0")
+def reads(dataset: Dataset, normalisation: Normalisation, channels: Sequence[str], seed: int) -> Reads:
+    """What a loader reads: images, the same in every epoch."""
     places = [dataset.channels.index(channel) for channel in channels]
     shape = (len(places), *dataset[ARRAY].shape[2:])
     return Reads(ARRAY, places, _fill, shape, normalisation)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glitchflow.config import Loader
 from glitchflow.data.batch import early
 from glitchflow.data.content import Content
 from glitchflow.data.loader import Reads
@@ -90,8 +91,7 @@ class Kind:
     levels: Callable[[Any, Dataset], list[list[float]] | None]
     # how many witnesses' parts a network sees, and the options of its model that follow
     sees: Callable[[Any], tuple[int, dict[str, Any]]]
-    # of these channels, with this seed, witnesses being silent in a share of what is trained on
-    reads: Callable[[Dataset, Any, Sequence[str], int, float], Reads]
+    reads: Callable[[Dataset, Any, Sequence[str], int], Reads]  # of these channels, with this seed
     loss: Callable[[str, Any], Loss]  # by `train.loss`, of values prepared so
     # gives a network whose weights were drawn what can be known of them before any step, from a dataset's train split
     start: Callable[[nn.Module, Any, Dataset], None]
@@ -126,6 +126,8 @@ class Kind:
     upon: str = ""
     # what a loader reads, with what a part of a network that is not trained says of it
     through: Callable[[Any, nn.Module, Reads], Reads] = lambda _prepared, _network, reads: reads
+    # the same, where witnesses are spoilt in a share of what is trained on; None: its network has to be shown them all
+    spoils: Callable[[Reads, Any, int, Loader], Reads] | None = None
 
 
 def working(kind: Kind, channels: int, numbers: int) -> int:

@@ -7,12 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from glitchflow.config import import_path
+from glitchflow.config import Loader, import_path
+from glitchflow.data.loader import Reads
+from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError
 from glitchflow.model import build
 from glitchflow.twin import coherent, generative, image, posterior
 from glitchflow.twin.kind import Kind, Prepared
 
+SPOILING = ("drop", "slide")  # keys of `loader`
 KINDS = {kind.name: kind for kind in (image.KIND, coherent.KIND, generative.KIND, posterior.KIND)}
 
 
@@ -29,6 +32,25 @@ def of(model: str) -> Kind:
     if name not in KINDS:
         raise InputError(f"model.name = {model}: its kind is {name}, not one of {', '.join(KINDS)}")
     return KINDS[name]
+
+
+def reads(
+    kind: Kind, dataset: Dataset, prepared: Prepared, channels: Sequence[str], seed: int, loader: Loader
+) -> Reads:
+    """Say what a loader reads of a dataset, witnesses being spoilt in a share of what is trained on as it is told to.
+
+    Raises `InputError` where that is asked of a kind whose networks have to be shown them all.
+    """
+    found = kind.reads(dataset, prepared, channels, seed)
+    spoilt = {name: value for name in SPOILING if (value := getattr(loader, name))}
+    if not spoilt:
+        return found
+    if kind.spoils is None:
+        name, value = next(iter(spoilt.items()))
+        raise InputError(
+            f"loader.{name} = {value:g}: a twin of kind {kind.name} is shown its witnesses as they are; must be 0"
+        )
+    return kind.spoils(found, prepared, seed, loader)
 
 
 def network_of(

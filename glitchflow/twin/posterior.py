@@ -87,19 +87,17 @@ def sees(front: Front) -> tuple[int, dict[str, Any]]:
 # -- what it learns ----------------------------------------------------------------------------------------------------
 
 
-def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int, drop: float = 0.0) -> Reads:
+def reads(dataset: Dataset, front: Front, _channels: Sequence[str], seed: int) -> Reads:
     """Say what a loader reads: of an event's middle w, y, templates and inputs (2 + A + C, n); y is what a network says
     that it goes `through`.
 
-    Raises `InputError` for a dataset that does not know what is witnessed, and for witnesses that are to be silent.
+    Raises `InputError` for a dataset that does not know what is witnessed.
     """
     if TRUTH[0] not in dataset:
         raise InputError(
             f"{dataset.path}: does not know the witnessed part of its strain, which a posterior twin learns; a"
             " simulated store with store.series does"
         )
-    if drop:
-        raise InputError(f"loader.drop = {drop:g}: a posterior twin is shown all its witnesses; must be 0")
     return Reads(
         array="series",
         channels=places(front, dataset),

@@ -128,10 +128,6 @@ def test_a_loader_gives_glitches_alone(glitches_run):
     assert str(error.value) == (
         "loader.fresh = 16: a generative twin is told the families of the events that the store holds; must be 0"
     )
-    with pytest.raises(
-        InputError, match=r"^loader.drop = 0.1: a generative twin is shown no witnesses; must be 0$"
-    ):
-        generative.reads(dataset, known, ["SIM:STRAIN"], 3, 0.1)
 
 
 def test_its_checkpoint_is_of_the_strain_alone_and_keeps_what_it_knows(glitches_run):

@@ -5,8 +5,6 @@ import pytest
 import torch
 
 from glitchflow.data.normalise import Normalisation
-from glitchflow.data.store import open_store
-from glitchflow.errors import InputError
 from glitchflow.signal.types import NOISE_ENERGY
 from glitchflow.twin import image
 
@@ -124,10 +122,3 @@ def test_tallies_add_up_over_batches():
     whole = image.tally(*energy)
     parts = [image.tally(*(e[s] for e in energy)) for s in (slice(0, 2), slice(2, 6))]
     assert whole == pytest.approx({name: parts[0][name] + parts[1][name] for name in image.TALLIED})
-
-
-def test_a_network_of_images_is_shown_all_witnesses(dataset_run):
-    dataset = open_store(dataset_run.dataset)
-    said = r"^loader\.drop = 0\.1: a network of images is shown all witnesses; must be 0$"
-    with pytest.raises(InputError, match=said):
-        image.KIND.reads(dataset, None, dataset.channels, 1, 0.1)

@@ -423,9 +423,6 @@ def test_every_worker_s_loader_goes_through_the_coherent_network(posterior_run, 
 def test_what_it_cannot_be_shown(trained, dataset, posterior_run):
     front = trained.normalisation
     with pytest.raises(InputError) as error:
-        posterior.reads(dataset, front, (), 3, 0.1)
-    assert str(error.value) == "loader.drop = 0.1: a posterior twin is shown all its witnesses; must be 0"
-    with pytest.raises(InputError) as error:
         posterior.reads(Unknowing("there.zarr"), front, (), 3)
     assert str(error.value) == (
         "there.zarr: does not know the witnessed part of its strain, which a posterior twin learns; a simulated store"
