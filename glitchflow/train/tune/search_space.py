@@ -46,10 +46,12 @@ def check(experiment: Experiment, metric: str) -> None:
             raise InputError(
                 f"tune.space.{key}: changes what a loss of 1 means; compare by another tune.metric"
             )
-    partly = len(settings.space) > 1
-    for one in (experiment, *(apply(experiment, alone, partly) for alone in each_alone(experiment))):
-        if isinstance(one.train.workers, list):
-            raise InputError(f"train.workers = {one.train.workers}: a trial takes one number of workers")
+    partly, key = len(settings.space) > 1, "train.workers"
+    for alone in each_alone(experiment):
+        one = apply(experiment, alone, partly)
+        workers = alone.get(key) if key in settings.space else one.train.workers
+        if isinstance(workers, list):
+            raise InputError(f"{key} = {workers}: a trial takes one number of workers")
 
 
 def each_alone(experiment: Experiment) -> list[Values]:

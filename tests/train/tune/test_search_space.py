@@ -66,6 +66,21 @@ def test_settings_that_only_fit_together_are_fine_one_by_one(tmp_path):
     assert len(space.candidates(experiment(tmp_path, domains, search="grid"))) == 2
 
 
+def test_a_trials_own_number_of_workers_stands_for_an_elastic_one(tmp_path):
+    domains = {"train.workers": {"choice": [1, 4]}, "train.lr": {"choice": [0.1, 0.2]}}
+    elastic = small(tmp_path, train={"workers": [2, 8]}, tune={"space": domains, "search": "grid"})
+    space.check(elastic, METRIC)
+    trials = [space.apply(elastic, values).train.workers for values in space.candidates(elastic)]
+    assert sorted(trials) == [1, 1, 4, 4]
+    without = {"train.lr": domains["train.lr"], "train.warmup": {"int": [1, 3]}}
+    for left in (without, domains | {"train.workers": {"choice": [1, [2, 8]]}}):
+        elastic = small(tmp_path, train={"workers": [2, 8]}, tune={"space": left})
+        with pytest.raises(
+            InputError, match=r"train.workers = \[2, 8\]: a trial takes one number of workers"
+        ):
+            space.check(elastic, METRIC)
+
+
 def test_a_grid_is_every_combination(tmp_path):
     domains = {"train.warmup": {"int": [1, 3]}, "model.norm": {"choice": ["group", "instance"]}}
     found = space.candidates(experiment(tmp_path, domains, search="grid"))
