@@ -114,14 +114,11 @@ def slid(
             continue
         start = BEFORE - CROP / 2 + rng.uniform(-MOVED, MOVED)
         hearing = rng.integers(count, size=1) if rng.random() < 0.5 else np.arange(count)
-        others, signs, delays = (
-            rng.integers(count, size=count),
-            rng.choice([-1, 1], count),
-            rng.uniform(-DELAY, 0, count),
-        )
+        others, signs = rng.integers(count, size=count), rng.choice([-1, 1], count)
+        delays = rng.uniform(-DELAY, 0, count)
         crops[row] = values[row, :, before : before + length]
         for k in hearing.tolist():
-            begin = round((start + delays[k]) * front.unit)
+            begin = min(round((start + delays[k]) * front.unit), values.shape[-1] - length)
             for channel, heard in enumerate(made):
                 if heard == front.inputs[k]:
                     source = 1 + front.templates + (channel if heard in multiplied else int(others[k]))
