@@ -18,10 +18,10 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from glitchflow.errors import RunError
 from glitchflow.progress import say
@@ -71,6 +71,8 @@ def at_hand(address: str) -> bool:
     return bool(named_address(address)) or bool(there and there.is_initialized())
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _kept: ContextVar[contextlib.ExitStack | None] = ContextVar("kept", default=None)
 
 
@@ -120,9 +122,17 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
         yield
 
 
-def joined(address: str) -> contextlib.AbstractContextManager[None]:
-    """The Ray that is named for the length of the block, if one is: a stage that cannot reach it lays nothing out."""
-    return session(address) if named_address(address) else contextlib.nullcontext()
+def joins(stage: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a stage, a function of an `Experiment`: the Ray that is named is joined before it lays anything out."""
+
+    @functools.wraps(stage)
+    def begun(*given: P.args, **more: P.kwargs) -> R:
+        experiment: Any = given[0] if given else more["experiment"]
+        address = experiment.cluster.address
+        with session(address) if named_address(address) else contextlib.nullcontext():
+            return stage(*given, **more)
+
+    return begun
 
 
 @contextlib.contextmanager

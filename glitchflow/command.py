@@ -20,7 +20,6 @@ from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from glitchflow.cluster import joined
 from glitchflow.config import NO_IMPORTS, Experiment, Reads, describe, listed, load
 from glitchflow.errors import InputError, RunError
 from glitchflow.progress import said
@@ -151,8 +150,6 @@ def call(name: str, stage: Stage, given: dict[str, Any]) -> None:
     with contextlib.ExitStack() as kept:
         if path:
             kept.enter_context(remembered(name, stage, Path(whole.workdir), path, overrides))
-        if path and stage.writes and "cluster" in stage.reads.split():
-            kept.enter_context(joined(whole.cluster.address))  # before anything is laid out for its tasks
         written = function(experiment, **{key: value for key, value in given.items() if key in taken})
     seconds = time.monotonic() - started
     done(stage.says.format(stage=name, written=written, shown=shown(written), seconds=seconds))

@@ -6,6 +6,8 @@ In this process, but where it is the process that is looked at.
 import importlib.metadata
 import json
 import os
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,8 @@ from obstore.store import S3Store
 
 from glitchflow.cli import STAGES
 from glitchflow.command import one_line
-from glitchflow.config import NO_IMPORTS, Experiment, describe
+from glitchflow.config import NO_IMPORTS, Experiment, describe, load
+from glitchflow.errors import RunError
 
 COMMAND = Path(sys.executable).parent / "glitchflow"
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -66,10 +69,13 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path, monkeypatch, arguments, 
 )
 def test_a_stage_lays_nothing_out_for_a_ray_that_does_not_answer(tmp_path, monkeypatch, stage):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr("pkgutil.resolve_name", lambda _: lambda *_: pytest.fail("it began"))
     done = run_here(stage, QUICKSTART, f"workdir={tmp_path}/run", "--address", "127.0.0.1:1")
     said = "cluster.address = 127.0.0.1:1: cannot join a Ray cluster there: [Errno 111] Connection refused"
     assert (done.returncode, done.stderr) == (1, f"glitchflow: {said}\n")
+    experiment = load(QUICKSTART, [f"workdir={tmp_path}/run", "cluster.address=127.0.0.1:1"])
+    for name in (STAGES[stage].function, *STAGES[stage].instead.values()):  # from Python, too
+        with pytest.raises(RunError, match=re.escape(said)):
+            pkgutil.resolve_name(name)(experiment)
     assert not (tmp_path / "run").exists()
 
 

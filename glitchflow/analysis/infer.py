@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import BEFORE, TRAIN
+from glitchflow.cluster import joins
 from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
 from glitchflow.data.generate import sizes
@@ -50,6 +51,7 @@ ABOUT = {
 KERNELS = 48 * MIB  # what torch builds when it is first asked for a convolution; measured
 
 
+@joins
 def infer(experiment: Experiment, overwrite: bool = False) -> Path:
     """Write `workdir/predictions.zarr`; returns its path.
 

@@ -21,6 +21,7 @@ from glitchflow import config
 from glitchflow.analysis.given import sample_given
 from glitchflow.analysis.infer import KERNELS, load_network, weights_of
 from glitchflow.analysis.inject import Injection, check, inject
+from glitchflow.cluster import joins
 from glitchflow.config import Experiment, QPlot, Series, Whiten
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
 from glitchflow.data.generate import sizes
@@ -54,6 +55,7 @@ class Wanted:
     guidance: float
 
 
+@joins
 def sample(experiment: Experiment, overwrite: bool = False) -> Path:
     """Write `workdir/samples.zarr`, or `sample.path`; returns its path. Goes on where it stopped. Where `sample.into`
     names times, the strain with draws in it too. Of a posterior twin: see `given.sample_given`.

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.cluster import one_session
+from glitchflow.cluster import joins, one_session
 from glitchflow.config import Cluster, Experiment, Scan
 from glitchflow.data.build import BASE_MEMORY, Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of
@@ -79,6 +79,7 @@ class Survey:
         return sum(map(len, self.blocks))
 
 
+@joins
 @one_session()
 def scan(experiment: Experiment) -> Path:
     """Write `scan.json`, `scan.png` and `witnesses.txt` under `workdir`; returns the first one's path.

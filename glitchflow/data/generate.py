@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.cluster import at_hand, one_session
+from glitchflow.cluster import at_hand, joins, one_session
 from glitchflow.config import Cluster, Experiment, Generate
 from glitchflow.data.build import Job, over_tasks, run_tasks
 from glitchflow.data.content import Content, content_of, differences
@@ -59,6 +59,7 @@ LITTLE = 2**26  # bytes of series or images that take a core some seconds: a Ray
 FEW = 4  # tasks at most, where they read files: more may have long ones to decode, and other cores help
 
 
+@joins
 def generate(
     experiment: Experiment, overwrite: bool = False, shard: int | None = None, verify: bool = False
 ) -> Location:
@@ -75,6 +76,7 @@ def generate(
     )
 
 
+@joins
 def ingest(
     experiment: Experiment, overwrite: bool = False, shard: int | None = None, verify: bool = False
 ) -> Location:

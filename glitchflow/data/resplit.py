@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glitchflow.cluster import joins
 from glitchflow.config import Experiment
 from glitchflow.data import objects
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
@@ -32,6 +33,7 @@ from glitchflow.progress import say
 TRAIN = SPLITS.index("train")
 
 
+@joins
 def resplit(experiment: Experiment) -> Location:
     """Assigns the splits of recorded events anew, as `split` says now; returns where the store is.
 

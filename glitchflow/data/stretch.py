@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from glitchflow.cluster import joins
 from glitchflow.config import Cluster, Experiment, Stretch
 from glitchflow.data import lease, objects
 from glitchflow.data.build import BASE_MEMORY, Job, run_tasks
@@ -100,6 +101,7 @@ class Frames:
         return min(start + self.maker.stretch.frame, self.maker.stretch.stop)
 
 
+@joins
 def stretch(experiment: Experiment, overwrite: bool = False) -> Path:
     """Write `workdir/frames`, or what is missing of it, and return its path.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from glitchflow.cluster import affordable, at_hand, session, threads
+from glitchflow.cluster import affordable, at_hand, joins, session, threads
 from glitchflow.config import Cluster, Experiment, Train
 from glitchflow.data import lease
 from glitchflow.data.objects import make_directory
@@ -43,6 +43,7 @@ ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRE
 LOOK = 60.0  # s between looks at whether there is room for other workers than there are; Ray knows nodes 20 s later
 
 
+@joins
 def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     """Train, or go on training, under `workdir/train`; returns the best checkpoint's path.
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from glitchflow.cluster import session
+from glitchflow.cluster import joins, session
 from glitchflow.config import Experiment, parse
 from glitchflow.data.batch import Batch
 from glitchflow.data.store.dataset import open_store
@@ -48,6 +48,7 @@ class Round:
     exchange: bool  # of gradients
 
 
+@joins
 def scaling(experiment: Experiment, workers: str | Sequence[int], steps: int = 200) -> Path:
     """Train some `steps` at each number of workers, strong and weak; returns `workdir/scaling`.
 

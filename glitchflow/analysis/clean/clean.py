@@ -38,6 +38,7 @@ from glitchflow.analysis.opened import (
     strain_source,
     windows_of,
 )
+from glitchflow.cluster import joins
 from glitchflow.config import Clean, Evaluate, Experiment, Source
 from glitchflow.data import lease, objects, store
 from glitchflow.data.memory import Memory, Shape
@@ -60,6 +61,7 @@ from glitchflow.twin.step import stepper
 SUFFIX, NOISE = "_CLEAN", "_NOISE"
 
 
+@joins
 def clean(experiment: Experiment, overwrite: bool = False, force: bool = False) -> Path:
     """Write `workdir/clean` and return its path.
 

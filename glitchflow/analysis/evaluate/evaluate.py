@@ -34,7 +34,7 @@ from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import chance, injections, safety, veto_scores
 from glitchflow.analysis.evaluate.stretch import measure as measure_stretch
 from glitchflow.analysis.opened import Opened, check_whole, open_run, windows_of
-from glitchflow.cluster import one_session
+from glitchflow.cluster import joins, one_session
 from glitchflow.config import Cluster, Evaluate, Experiment
 from glitchflow.data.fresh import check_recipe
 from glitchflow.data.identity import identity
@@ -60,6 +60,7 @@ Columns = dict[str, NDArray]
 LINES = 4096  # rows that are Python's numbers at once
 
 
+@joins
 @one_session()
 def evaluate(experiment: Experiment) -> Path:
     """Write `workdir/evaluation` and return its path. Raises `InputError` where a store is missing or does not fit."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from glitchflow.cluster import session
+from glitchflow.cluster import joins, session
 from glitchflow.config import Experiment, Train, Tune
 from glitchflow.data import lease
 from glitchflow.data.identity import recipe
@@ -47,6 +47,7 @@ ENVIRONMENT = {
 FREE = HARMLESS | {"tune.trials", "tune.concurrent"}  # may change from one part of a sweep to the next
 
 
+@joins
 def sweep(experiment: Experiment, overwrite: bool = False) -> Path:
     """Run the trials that `tune` asks for; returns the path of the best settings, `workdir/tune/best.yaml`.
 
