@@ -29,13 +29,16 @@ def test_curves_and_pictures(tmp_path):
     assert (picture.step, picture.height, picture.width) == (2, 4, 6)
 
 
-def test_a_resumed_run_takes_back_what_comes_again(tmp_path):
+@pytest.mark.parametrize("later", [0, 60, -3600, -1e10])
+def test_a_resumed_run_takes_back_what_comes_again(tmp_path, monkeypatch, later):
+    """Within the same second too, and by a clock that was set back."""
+    monkeypatch.setattr(time, "time", lambda: 1.8e9)
     for first, steps in ((None, range(6)), (4, range(4, 8))):
         board = Board(tmp_path / "board", first)
         for step in steps:
             board.number("epoch/loss", step, step)
         board.close()
-        time.sleep(1.1)  # a file is named after its second, and read in the order of names
+        monkeypatch.setattr(time, "time", lambda: 1.8e9 + later)
     assert [e.step for e in read(tmp_path / "board").Scalars("epoch/loss")] == list(range(8))
 
 
