@@ -27,7 +27,7 @@ STAGES = {
         "glitchflow.site.plan:costs",
         "Say what a dataset and a training will cost, from a few seconds' calibration here. Writes nothing.",
         MADE.format("simulate ingest")
-        + " loader model train stretch infer.batch infer.untrained scan.block evaluate clean online",
+        + " loader model train stretch infer.batch infer.untrained infer.compile scan.block evaluate clean online",
         ("nodes", "cores"),
         says="{written}",
         writes=False,
@@ -95,8 +95,8 @@ STAGES = {
     "evaluate": Stage(
         "glitchflow.analysis.evaluate.evaluate:evaluate",
         "Score the predictions on the test split, beside every other method: evaluation/.",
-        "workdir seed simulate.recipe store.path ingest.channels loader.subset infer.batch model.name evaluate veto"
-        " clean.threshold harm scan.signals scan.alpha cluster",
+        "workdir seed simulate.recipe store.path ingest.channels loader.subset infer.batch infer.precision"
+        " infer.compile model.name evaluate veto clean.threshold harm scan.signals scan.alpha cluster",
     ),
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",

@@ -1,7 +1,9 @@
 """What a process computes on, and how a GPU computes there."""
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from socket import gethostname
 
 import torch
@@ -30,6 +32,16 @@ def in_halves(precision: str, kind: str = "cpu") -> bool:
     return precision == "bfloat16" and (kind != "cpu" or _bfloat16_on_cpus())
 
 
+def computed(precision: str, kind: str) -> tuple[str, str]:
+    """The precision that a device of this kind computes in where this one is asked for, and why if that is another:
+    float32, where it has none of it."""
+    if precision == "bfloat16" and not in_halves(precision, kind):
+        return "float32", "torch has no kernels of it for this CPU: float32, which is faster here"
+    if precision == "tf32" and kind == "cpu":
+        return "float32", "products of a GPU, which a CPU has none of: float32"
+    return precision, ""
+
+
 def _bfloat16_on_cpus() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -56,3 +68,16 @@ def arithmetic(tf32: bool = False, autotune: bool = False) -> None:
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = autotune, not autotune
+
+
+@contextlib.contextmanager
+def lowered(precision: str, kind: str) -> Iterator[None]:
+    """Compute in this precision on a device of this kind while the block lasts, and in float32 after it."""
+    if kind == "cuda":
+        arithmetic(precision == "tf32")
+    try:
+        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        if kind == "cuda":
+            arithmetic()

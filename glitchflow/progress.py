@@ -1,6 +1,7 @@
 """Progress of a stage: a bar on a terminal, plain lines elsewhere; nothing where `QUIET` is in the environment."""
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -55,6 +56,12 @@ def say(line: str) -> None:
     if said(QUIET):
         return
     print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def said_once() -> Callable[[object, str], None]:
+    """What takes the lines that parts of a stage return: of each it says the first, and of an empty one nothing."""
+    heard = functools.cache(say)
+    return lambda _part, line: heard(line) if line else None
 
 
 def log(path: Path, line: str) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.infer import load_network, predicting
+from glitchflow.analysis.infer import called_as, load_network, predicting
 from glitchflow.analysis.opened import Opened
-from glitchflow.config import Cluster, Derived, Evaluate
+from glitchflow.config import Cluster, Derived, Evaluate, Infer
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.generate import sizes
 from glitchflow.data.identity import fingerprint, identity
@@ -26,12 +26,14 @@ from glitchflow.data.memory import Shape
 from glitchflow.data.provenance import provenance
 from glitchflow.data.store import Array, Dataset, Design, Fixed, Writer, exists, root, write_shard
 from glitchflow.data.view import axes
+from glitchflow.device import device
 from glitchflow.errors import InputError
 from glitchflow.methods.compare import Basis
-from glitchflow.progress import say
+from glitchflow.progress import said_once, say
 from glitchflow.score import clusters
 from glitchflow.score.statistics import proportion
 from glitchflow.train.checkpoint import Checkpoint, open_checkpoint
+from glitchflow.twin.called import PLAIN, Called
 from glitchflow.twin.kind import Asking, infer
 
 QUIET_EVENTS = 1024  # that a witness's quiet image is the median of, at most
@@ -78,7 +80,7 @@ def spread(events: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def attribute(
-    run: Opened, events: NDArray[np.int64], settings: Evaluate, batch: int, cluster: Cluster, path: Path
+    run: Opened, events: NDArray[np.int64], settings: Evaluate, asked: Infer, cluster: Cluster, path: Path
 ) -> Attribution | None:
     """Run the network without each witness on the vetoed `events` (K,), over Ray, into the store at `path`.
 
@@ -91,12 +93,13 @@ def attribute(
         gone = f"{run.network} is not there any more"
         say(f"no attribution: {gone if len(events) else f'no event is vetoed at {settings.veto:g}'}")
         return None
-    network = open_checkpoint(run.network)
+    network, called = open_checkpoint(run.network), called_as(asked)
     images, areas = quiet_parts(dataset, run.basis, network), clusters.pixel_areas(*axes(dataset, 0))
     left = list(variants.values())
-    work = Work(dataset, str(run.network), batch, events, left, images, areas, settings.area)
+    work = Work(dataset, str(run.network), asked.batch, events, left, images, areas, settings.area, called)
     weights = run.predictions.attributes["checkpoints"]["qplot"].get("weights")
     content = [identity(dataset), weights, variants, events.tolist(), settings.area, images.tobytes().hex()]
+    content += [called.told] if called.told else []
     level = _run(path, work, list(variants), fingerprint(content), cluster).events("level", events)
     return Attribution(events, variants, len(witnesses), level, settings.veto)
 
@@ -145,22 +148,24 @@ class Work:
     images: NDArray[np.float32]  # (W, ...)
     areas: NDArray[np.float64]  # (F,) in s Hz
     area: float  # smallest one of a cluster, s Hz
+    called: Called = PLAIN
 
 
-def leave_out_shard(work: Work, target: Dataset, shard: int) -> None:
+def leave_out_shard(work: Work, target: Dataset, shard: int) -> str:
     """Compute and write the levels (event, V) of one shard's vetoed events without each variant; NaN for the other
-    events."""
+    events. Returns what is to be said of the precision here."""
     span = work.dataset.layout.span(shard)
     level = np.full((span.stop - span.start, len(work.variants)), np.nan)
     inside = work.events[(work.events >= span.start) & (work.events < span.stop)]
     if len(inside):
-        network = load_network(work.network)
+        network = load_network(work.network, work.called)
         asked = [Asking(network, {place: work.images[place] for place in left}) for left in work.variants]
         found = infer(asked, work.dataset, inside, work.batch)
         levels = [clusters.cluster_level(one["qplot"], work.areas, work.area) for one in found]
         for v in range(len(asked)):
             level[inside - span.start, v] = np.concatenate(levels[v :: len(asked)])
     write_shard(target, shard, {"level": level})
+    return work.called.instead(device())
 
 
 def _run(path: Path, work: Work, names: list[str], content: str, cluster: Cluster) -> Dataset:
@@ -175,10 +180,10 @@ def _run(path: Path, work: Work, names: list[str], content: str, cluster: Cluste
     ) as writer:
         network = open_checkpoint(Path(work.network))
         shape, channels = Shape.stored(work.dataset), len(network.meta.channels)
-        needed = predicting(network.kind, shape, channels, 1, work.batch).total + work.images.nbytes
+        needed = predicting(network.kind, shape, channels, 1, work.batch, work.called.compile)
         make = partial(leave_out_shard, work, writer.dataset)
-        job = Job(make, "witnesses left out", needed, accelerated=True)
-        run_tasks(job, sizes(layout, writer.missing()), cluster, writer.check)
+        job = Job(make, "witnesses left out", needed.total + work.images.nbytes, accelerated=True)
+        run_tasks(job, sizes(layout, writer.missing()), cluster, writer.check, said_once())
         if not writer.dataset.complete:
             writer.collect()
             writer.complete()

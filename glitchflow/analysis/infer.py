@@ -7,6 +7,7 @@ not be the one that the network was trained on. Which arrays are written, the ki
 """
 
 import hashlib
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import BEFORE, TRAIN
 from glitchflow.cluster import joins
-from glitchflow.config import Experiment
+from glitchflow.config import Experiment, Infer
 from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
 from glitchflow.data.generate import sizes
 from glitchflow.data.identity import identity
@@ -35,11 +36,16 @@ from glitchflow.data.store import (
 from glitchflow.device import device
 from glitchflow.errors import InputError
 from glitchflow.methods.table import UNTRAINED
-from glitchflow.progress import say
+from glitchflow.progress import said_once, say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
+from glitchflow.train.memory import LIBRARIES
 from glitchflow.twin import kind as twins
+from glitchflow.twin import kinds
+from glitchflow.twin.called import PLAIN, Called, refuse_uncompiled
 from glitchflow.twin.kind import Asking, Kind, Trained, together, working
+
+About = dict[str, dict[str, Any]]  # of each network, by array of predictions
 
 COPIED = ("gps", "label", "split", "frequency0", "time0")  # so that predictions can be read alone
 ABOUT = {
@@ -57,17 +63,21 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
 
     More events than it has, of a dataset that was extended, extend it.
     Raises `InputError` where the store's channels or geometry are not those the network was trained on, or
-    where predictions of another checkpoint or dataset, or of fewer splits, are there already.
+    where predictions of another checkpoint or dataset, of a network called otherwise, or of fewer splits, are there
+    already; and for a network that is to be compiled and is not.
     """
     path, dataset, train = experiment.predictions, open_store(experiment.dataset), experiment.infer.train
-    networks = find_networks(experiment)
+    networks, called = find_networks(experiment), called_as(experiment.infer)
     for network in networks.values():
         check_fit(network, dataset)
+        check_called(network, called)
+    about = {name: _about(network) | called.told for name, network in networks.items()}
     if not train and not len(dataset.indices("test")):
         raise InputError(
             f"infer.train = false: {dataset.path}: has no test split that could be scored without it"
         )
-    design, agrees = partial(_design, dataset, networks, train), partial(_agrees, dataset, networks, train)
+    design = partial(_design, dataset, networks, about, train)
+    agrees = partial(_agrees, dataset, about, train)
     with Writer.begin(path, design, agrees, overwrite) as writer:
         if len(writer.dataset) < len(dataset):
             say(f"{path}: extended from {len(writer.dataset)} to {len(dataset)} events")
@@ -81,22 +91,19 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
             trained = networks["qplot"]
             say(f"generating from {trained.path.name} of {trained.meta.model['name']}")
         checkpoints = {name: str(network.path) for name, network in networks.items()}
-        make = partial(predict_shard, dataset, writer.dataset, checkpoints, batch)
-        job = Job(
-            make,
-            "predictions",
-            _memory(networks, dataset, batch).total,
-            accelerated=True,
-            smaller="infer.batch",
-        )
-        run_tasks(job, sizes(dataset.layout, missing), experiment.cluster, writer.check)
+        make = partial(predict_shard, dataset, writer.dataset, checkpoints, batch, called)
+        needed = _memory(networks, dataset, batch, called.compile).total
+        job = Job(make, "predictions", needed, accelerated=True, smaller="infer.batch")
+        run_tasks(job, sizes(dataset.layout, missing), experiment.cluster, writer.check, said_once())
         if not writer.dataset.complete:
             writer.collect()
             writer.complete()
     return path
 
 
-def predicting(kind: Kind, shape: Shape, channels: int, written: int, batch: int) -> Memory:
+def predicting(
+    kind: Kind, shape: Shape, channels: int, written: int, batch: int, compiled: bool = False
+) -> Memory:
     """Project what a task holds that predicts a shard with a network of so many channels: what it reads, what is
     `written` of each event, and a batch at work."""
     numbers = shape.part(kind.array)
@@ -105,6 +112,7 @@ def predicting(kind: Kind, shape: Shape, channels: int, written: int, batch: int
         {
             "Python and libraries": BASE_MEMORY,
             "torch's kernels": KERNELS,
+            "torch's compiler": LIBRARIES * compiled,
             "what is read": shape.read(kind.array, channels),
             "what is written": one * shape.shard * written * kind.outputs,
             "its encoding": one * shape.shard * ENCODING,
@@ -146,17 +154,35 @@ def check_fit(network: Checkpoint, dataset: Dataset) -> None:
                 )
 
 
+def called_as(asked: Infer) -> Called:
+    """Return how the section wants networks called."""
+    return Called(asked.precision, asked.compile)
+
+
+def check_called(network: Checkpoint, called: Called) -> None:
+    """Raises `InputError` where a network is to be compiled that says why it is not."""
+    if called.compile:
+        meta = network.meta
+        made = kinds.network_of(network.kind, meta.model, network.normalisation, meta.shape)
+        refuse_uncompiled("infer.compile", called.compile, made)
+
+
 def predict_shard(
-    dataset: Dataset, predictions: Dataset, checkpoints: dict[str, str], batch: int, shard: int
-) -> None:
-    """Generate and write one shard of predictions."""
+    dataset: Dataset,
+    predictions: Dataset,
+    checkpoints: dict[str, str],
+    batch: int,
+    called: Called,
+    shard: int,
+) -> str:
+    """Generate and write one shard of predictions. Returns what is to be said of the precision here."""
     span = dataset.layout.span(shard)
     values: dict[str, NDArray] = {name: dataset[name][span] for name in COPIED if name in dataset}
     values["event"] = np.arange(span.start, span.stop)
     train = predictions.attributes.get(TRAIN, True)
     wanted = np.flatnonzero(train | (values["split"] != SPLITS.index("train")))
     if len(wanted):
-        asked = [Asking(load_network(where)) for where in checkpoints.values()]
+        asked = [Asking(load_network(where, called)) for where in checkpoints.values()]
         parts = list(twins.infer(asked, dataset, values["event"][wanted], batch))
         for k, name in enumerate(checkpoints):
             some = parts[k :: len(checkpoints)]
@@ -164,6 +190,7 @@ def predict_shard(
             before = {own: found[array] for array, own in BEFORE.items() if array in found}
             values |= before if name == UNTRAINED else found
     write_shard(predictions, shard, _spread(predictions, values, wanted, len(values["event"])))
+    return called.instead(device())
 
 
 def _spread(
@@ -180,20 +207,23 @@ def _spread(
 
 
 @lru_cache(maxsize=4)
-def load_network(path: str) -> Trained:
-    """A checkpoint's network where this process computes, loaded once per process."""
-    return checkpoint.open_checkpoint(Path(path)).trained(device())
+def load_network(path: str, called: Called = PLAIN) -> Trained:
+    """A checkpoint's network where this process computes, loaded once per process, and compiled once."""
+    where = device()
+    trained = checkpoint.open_checkpoint(Path(path)).trained(where)
+    return replace(trained, network=called.network(trained.network, where))
 
 
-def _memory(networks: dict[str, Checkpoint], dataset: Dataset, batch: int) -> Memory:
-    network = networks["qplot"]
-    return predicting(network.kind, Shape.stored(dataset), len(network.meta.channels), len(networks), batch)
+def _memory(networks: dict[str, Checkpoint], dataset: Dataset, batch: int, compiled: bool) -> Memory:
+    network, count = networks["qplot"], len(networks)
+    shape, channels = Shape.stored(dataset), len(network.meta.channels)
+    return predicting(network.kind, shape, channels, count, batch, compiled)
 
 
 # -- the driver's part -------------------------------------------------------------------------------------------
 
 
-def _design(dataset: Dataset, networks: dict[str, Checkpoint], train: bool) -> Design:
+def _design(dataset: Dataset, networks: dict[str, Checkpoint], about: About, train: bool) -> Design:
     arrays = networks["qplot"].kind.arrays(dataset)
     if UNTRAINED in networks:
         arrays |= {own: arrays[name] for name, own in BEFORE.items() if name in arrays}
@@ -208,7 +238,7 @@ def _design(dataset: Dataset, networks: dict[str, Checkpoint], train: bool) -> D
         "config": dataset.attributes["config"],
         "channels": dataset.channels[:1],
         "labels": dataset.labels,
-        "checkpoints": {name: _about(network) for name, network in networks.items()},
+        "checkpoints": about,
         "network": networks["qplot"].meta.model_dump(mode="json", include=ABOUT),
         "provenance": provenance(),
     }
@@ -225,17 +255,23 @@ def weights_of(network: Checkpoint) -> str:
     return hashlib.sha256(network.content(checkpoint.WEIGHTS)).hexdigest()[:16]
 
 
-def _agrees(dataset: Dataset, networks: dict[str, Checkpoint], train: bool, found: Dataset) -> None:
-    """Refuse predictions of another network or dataset, or of fewer splits."""
+def _agrees(dataset: Dataset, wanted: About, train: bool, found: Dataset) -> None:
+    """Refuse predictions of another network or dataset, of one called otherwise, or of fewer splits."""
     if found.attributes.get("dataset_identity") != identity(dataset):
         raise InputError(
             f"{found.path}: holds predictions for another dataset ({found.attributes['dataset']}) than {dataset.path};"
             " choose another workdir or --overwrite it"
         )
-    there, wanted = found.attributes["checkpoints"], {name: _about(n) for name, n in networks.items()}
+    there = found.attributes["checkpoints"]
     weights = [{name: about["weights"] for name, about in some.items()} for some in (there, wanted)]
     if weights[0] != weights[1]:
         words = [", ".join(f"{name} of {a['path']}" for name, a in some.items()) for some in (there, wanted)]
         raise InputError(f"{found.path}: holds predictions of {words[0]}, not of {words[1]}; --overwrite it")
+    before, now = (asdict(Called.known(about["qplot"])) for about in (there, wanted))
+    for key, value in now.items():
+        if before[key] != value:
+            # True is true in a YAML
+            changed = f"was begun with infer.{key} = {before[key]}, not {value}".lower()
+            raise InputError(f"{found.path}: {changed}; --overwrite it or choose another workdir")
     if train > found.attributes.get(TRAIN, True):
         raise InputError(f"{found.path}: holds no train split (infer.train was false); --overwrite it")

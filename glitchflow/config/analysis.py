@@ -19,6 +19,10 @@ class Infer(Section):
         "also the train split, which no score looks at and `clean.split=all` cleans; most of the time goes there",
     )
     batch: int = key(64, "events per forward pass", gt=0)
+    precision: Literal["float32", "tf32", "bfloat16"] = key(
+        "float32", "of the network, also where `evaluate` asks it without a witness; as train.precision"
+    )
+    compile: bool = key(False, "torch.compile the network, of images, there too: once for each process")
 
 
 class Sample(Section):

@@ -74,10 +74,10 @@ def of_tasks(
         given = needs.channels, shape.samples, experiment.sample.draws, needs.given[-1]
         found["sample"] = drawing_given(*given) if kind.upon else drawing(needs.given[-1])
     else:
-        written, batch = 1 + experiment.infer.untrained, experiment.infer.batch
+        written, asked = 1 + experiment.infer.untrained, experiment.infer
         scored = scoring(shape, len(chosen), len(METHODS) + len(experiment.evaluate.methods))
         found["baseline, evaluate"] = scored
-        found["infer"] = predicting(kind, shape, needs.channels, written, batch)
+        found["infer"] = predicting(kind, shape, needs.channels, written, asked.batch, asked.compile)
     if experiment.evaluate.truth and not kind.draws:
         found["evaluate's stretch"] = on_a_stretch(scored, content.series.sample_rate, len(METHODS))
     if content.source == "simulate" and content.simulate.recipe == "detector":

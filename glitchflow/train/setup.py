@@ -25,14 +25,14 @@ from glitchflow.data.loader import Loader, build_loader, choose_channels
 from glitchflow.data.normalise import Normalisation
 from glitchflow.data.provenance import provenance
 from glitchflow.data.store.dataset import Dataset
-from glitchflow.device import arithmetic, in_halves
+from glitchflow.device import arithmetic, computed
 from glitchflow.errors import InputError, RunError
-from glitchflow.progress import say
 from glitchflow.train import checkpoint
 from glitchflow.train.checkpoint import Checkpoint
 from glitchflow.train.state import Progress
 from glitchflow.train.workers import World
 from glitchflow.twin import kinds
+from glitchflow.twin.called import refuse_uncompiled
 from glitchflow.twin.kind import Kind, Loss, Prepared
 
 HIDDEN = 90.0  # s for which a network file system may hide from one node what another has written
@@ -121,7 +121,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     meta = _meta(kind, training, dataset, channels, normalisation, world)
     seed, dtype = meta["model"]["seed"], _arithmetic(settings, world.device)
     model = kinds.network_of(kind, meta["model"], normalisation, meta["shape"]).to(world.device, dtype)
-    _compiles(settings, model)
+    refuse_uncompiled("train.compile", settings.compile, model)
     _load(model, last or first, kind, partial(kind.start, model, normalisation, dataset), world)
     kind.finish(model, normalisation, settings.loss)
     if settings.channels_last:
@@ -170,14 +170,11 @@ def _chosen(training: Training, dataset: Dataset, alone: bool) -> list[str]:
 
 
 def _computed(settings: config.Train, world: World) -> config.Train:
-    """The settings, with float32 in place of bfloat16 where that could only be slower."""
-    if settings.precision != "bfloat16" or in_halves("bfloat16", world.device.type):
-        return settings
-    if world.rank == 0:
-        say(
-            "train.precision = bfloat16: torch has no kernels of it for this CPU: float32, which is faster here"
-        )
-    return settings.model_copy(update={"precision": "float32"})
+    """The settings, with float32 in place of a precision that the device has none of."""
+    precision, reason = computed(settings.precision, world.device.type)
+    if reason and world.rank == 0:
+        world.say(f"train.precision = {settings.precision}: {reason}")
+    return settings.model_copy(update={"precision": precision})
 
 
 def _arithmetic(settings: config.Train, device: torch.device) -> torch.dtype:
@@ -257,12 +254,6 @@ def _meta(
 def _called(module: nn.Module, settings: config.Train) -> nn.Module:
     """A module as it is called."""
     return torch.compile(module) if settings.compile else module  # type: ignore[return-value]
-
-
-def _compiles(settings: config.Train, model: nn.Module) -> None:
-    """Refuse to compile a network that says why it is not."""
-    if settings.compile and (reason := getattr(model, "uncompiled", "")):
-        raise InputError(f"train.compile = true: {reason}")
 
 
 def _fits(

@@ -15,6 +15,7 @@ from helpers import damage_of, descendants, forget_shards, linked, missing_shard
 
 from glitchflow.analysis import infer as module
 from glitchflow.analysis.clean.clean import find_windows
+from glitchflow.analysis.evaluate.evaluate import evaluate
 from glitchflow.analysis.event_figure import draw
 from glitchflow.analysis.infer import check_fit, infer
 from glitchflow.analysis.opened import open_run
@@ -23,6 +24,7 @@ from glitchflow.data.store import dataset as store
 from glitchflow.data.store.schema import MARKERS, SPLITS
 from glitchflow.errors import InputError
 from glitchflow.train import checkpoint
+from glitchflow.twin.called import Called
 
 
 @pytest.fixture
@@ -79,6 +81,41 @@ def test_a_gpu_predicts_what_a_cpu_does(kind, gpu, request):
         found = best.trained(gpu).infer(dataset, events, batch)
         for name, values in expected.items():
             np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=1e-3 * np.abs(values).max())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("kind", "precision", "compiled", "near"),
+    [
+        ("trained_run", "tf32", False, 1e-2),  # products of 10 bits
+        ("trained_run", "bfloat16", False, 5e-2),  # of 8, through all of a network
+        ("trained_run", "float32", True, 1e-3),
+        ("trained_run", "bfloat16", True, 5e-2),
+        ("series_run", "tf32", False, 1e-2),
+        ("series_run", "bfloat16", False, 5e-2),
+    ],
+)
+def test_a_gpu_asked_otherwise_says_nearly_the_same(kind, precision, compiled, near, gpu, request):
+    """As shares of the loudest of what the network says in full precision, whichever batch comes first; and what is
+    computed afterwards is in full precision again."""
+    run = request.getfixturevalue(kind)
+    best = checkpoint.find(Path(run.workdir) / "train" / "checkpoints", "best")
+    dataset = store.open_store(run.dataset)
+    plain, called = best.trained(gpu), Called(precision, compiled)
+    said = []
+    for parts in ([range(4), range(4, 6)], [range(4, 6), range(4)]):
+        torch.compiler.reset()
+        network = called.network(plain.network, "cuda")
+        other = replace(plain, network=network)
+        found = {some[0]: other.infer(dataset, np.array(some), 4) for some in parts}
+        said.append({k: np.concatenate([found[0][k], found[4][k]]) for k in found[0]})
+    expected = plain.infer(dataset, np.arange(6), 4)
+    assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cudnn.allow_tf32
+    for name, values in expected.items():
+        energies = values.ndim == 3  # what energies make of what the network says
+        atol = near * np.abs(values).max() * (3 if energies else 1)
+        np.testing.assert_allclose(said[0][name], values, rtol=0, atol=atol)
+        np.testing.assert_array_equal(said[0][name], said[1][name])
 
 
 def test_a_missing_witness_shows_what_it_shows_on_average(best, dataset):
@@ -208,6 +245,58 @@ def test_predictions_of_another_checkpoint_are_not_mixed(trained_run):
     settings = trained_run.infer.model_copy(update={"checkpoint": "initial"})
     with pytest.raises(InputError, match=r"predictions.zarr: holds predictions of .*--overwrite it"):
         infer(trained_run.model_copy(update={"infer": settings}))
+
+
+def test_unless_asked_for_nothing_is_said_of_how_a_network_was_called(trained_run):
+    about = store.open_store(trained_run.predictions).attributes["checkpoints"]
+    assert [set(about[name]) for name in ("qplot", "untrained")] == [{"path", "step", "weights"}] * 2
+
+
+def test_a_precision_that_a_cpu_has_none_of_is_float32_and_said_once(trained_run, tmp_path, capfd):
+    """The predictions are told apart by what was asked, and hold what float32 gives."""
+    experiment = elsewhere(trained_run, tmp_path, checkpoint=trained_run.workdir, precision="tf32")
+    infer(experiment)
+    line = "infer.precision = tf32: products of a GPU, which a CPU has none of: float32\n"
+    assert capfd.readouterr().err.count(line) == 1
+    found = store.open_store(experiment.predictions)
+    np.testing.assert_array_equal(found["qplot"][:], store.open_store(trained_run.predictions)["qplot"][:])
+    assert found.attributes["checkpoints"]["untrained"]["precision"] == "tf32"
+    infer(experiment)
+    path, plain = experiment.predictions, elsewhere(trained_run, tmp_path, checkpoint=trained_run.workdir)
+    with pytest.raises(InputError) as error:
+        infer(plain)
+    assert str(error.value) == (
+        f"{path}: was begun with infer.precision = tf32, not float32; --overwrite it or choose another workdir"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("precision", "bfloat16", "infer.precision = float32, not bfloat16"),
+        ("compile", True, "infer.compile = false, not true"),
+    ],
+)
+def test_predictions_are_not_continued_with_a_network_called_otherwise(trained_run, key, value, words):
+    settings = trained_run.infer.model_copy(update={key: value})
+    with pytest.raises(InputError) as error:
+        infer(trained_run.model_copy(update={"infer": settings}))
+    assert str(error.value) == (
+        f"{trained_run.predictions}: was begun with {words}; --overwrite it or choose another workdir"
+    )
+
+
+def test_compiling_a_coherent_twin_is_refused_before_anything_is_asked(series_run, monkeypatch):
+    monkeypatch.setattr(module, "run_tasks", lambda *_: pytest.fail("it was asked"))
+    settings = series_run.infer.model_copy(update={"compile": True})
+    experiment = series_run.model_copy(update={"infer": settings})
+    for stage in (infer, evaluate):
+        with pytest.raises(InputError) as error:
+            stage(experiment)
+        assert str(error.value) == (
+            "infer.compile = true: torch.compile has no code for complex spectra, of which a coherent twin is made;"
+            " leave it off"
+        )
 
 
 def saying(best, **other):

@@ -51,6 +51,7 @@ from glitchflow.site.plan import content_to_plan
 from glitchflow.train import loop
 from glitchflow.train.setup import training_of
 from glitchflow.twin import kinds
+from glitchflow.twin.called import Called
 from glitchflow.twin.kind import Trained
 from glitchflow.twin.step import stepper
 
@@ -109,7 +110,7 @@ def trained(experiment: Experiment, dataset: Dataset) -> Trained:
 
 def predict(experiment: Experiment, dataset: Dataset) -> Task:
     network = trained(experiment, dataset)
-    infer.load_network = lambda path: network  # type: ignore[assignment]
+    infer.load_network = lambda path, called: network  # type: ignore[assignment]
     arrays = network.kind.arrays(dataset)
     arrays |= {own: arrays[name] for name, own in BEFORE.items() if name in arrays}
     arrays |= {n: Array((), (), str(dataset[n].dtype), True) for n in ("gps", "label", "split")}
@@ -117,7 +118,7 @@ def predict(experiment: Experiment, dataset: Dataset) -> Task:
     about = {"source": "infer", "checkpoints": {}}
     target = create(Path(experiment.workdir, "p.zarr"), Design(arrays, dataset.layout, about))
     both = {"qplot": "", "untrained": ""}
-    return lambda: infer.predict_shard(dataset, target, both, experiment.infer.batch, 0)
+    return lambda: infer.predict_shard(dataset, target, both, experiment.infer.batch, Called(), 0)
 
 
 def train(experiment: Experiment, dataset: Dataset) -> Task:

@@ -447,19 +447,23 @@ def test_any_network_can_be_trained_on_with_another_loss(training, home, first):
         assert torch.equal(learner.model.state_dict()[name], value), name
 
 
-def test_bfloat16_is_float32_on_a_cpu_that_has_none(training, home, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("precision", "reason"),
+    [
+        ("bfloat16", "torch has no kernels of it for this CPU: float32, which is faster here"),
+        ("tf32", "products of a GPU, which a CPU has none of: float32"),
+    ],
+)
+def test_a_precision_that_a_cpu_has_none_of_is_float32(training, home, monkeypatch, precision, reason):
+    """And those who follow the run are told so: of a worker's own standard error they see nothing."""
     monkeypatch.setattr("glitchflow.device._bfloat16_on_cpus", lambda: False)
-    learner, seen = prepare(change(training, precision="bfloat16"), home), []
-    said = (
-        "train.precision = bfloat16: torch has no kernels of it for this CPU: float32, which is faster here\n"
-    )
-    assert said in capsys.readouterr().err
+    said, seen = [], []
+    learner = prepare(change(training, precision=precision), home, World(say=said.append))
+    assert said == [f"train.precision = {precision}: {reason}"]
     layer = next(m for m in learner.model.modules() if isinstance(m, torch.nn.Conv2d))
     layer.register_forward_hook(lambda _, given, out: seen.append(out.dtype))
     loop.forward(learner, learner.network, next(learner.train.epoch(0)))
     assert seen == [torch.float32]
-    prepare(change(training, precision="float32"), home)
-    assert "bfloat16" not in capsys.readouterr().err
 
 
 @pytest.mark.slow
