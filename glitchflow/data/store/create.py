@@ -16,7 +16,8 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from glitchflow.data import objects
 from glitchflow.data.store.dataset import Dataset, open_store, root
 from glitchflow.data.store.half import HALF
-from glitchflow.data.store.schema import COLUMN_EVENTS, NOTES, SCHEMA, Array, Layout, fixed_of
+from glitchflow.data.store.notes import put_note
+from glitchflow.data.store.schema import COLUMN_EVENTS, SCHEMA, Array, Layout, fixed_of
 from glitchflow.errors import InputError
 
 # the table of transients: a row each, along an axis of its own
@@ -79,7 +80,7 @@ def create(path: objects.Location, design: Design) -> Dataset:
             more = {"fill_value": -1 if kind == "int64" else 0, "compressors": ZstdCodec(level=3)}
             _new_array(path, name, (0,), kind, (COLUMN_EVENTS,), ["transient"], **more)
         for name, value in design.notes.items():
-            objects.put(path, f"{NOTES}/{name}.json", json.dumps(value).encode())
+            put_note(path, name, value)
         attributes = {
             "schema": SCHEMA,
             "complete": False,

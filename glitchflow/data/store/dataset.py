@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from glitchflow.data import objects
 from glitchflow.data.content import Content, read_content
 from glitchflow.data.store.array import StoredArray, open_array
+from glitchflow.data.store.notes import get_note
 from glitchflow.data.store.schema import (
     FOLDED,
     MARKERS,
-    NOTES,
     SCHEMA,
     SPLITS,
     Array,
@@ -188,8 +188,8 @@ class Dataset:
         )
 
     def note(self, name: str) -> Any:
-        """What the driver noted under a name when it created the store, or None."""
-        return objects.read(self.path, f"{NOTES}/{name}.json", Any)
+        """What the driver noted under a name, or None. Raises `RunError` where it is damaged."""
+        return get_note(self.path, name)
 
     @cached_property
     def skipped(self) -> dict[int, str]:

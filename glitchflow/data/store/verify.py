@@ -3,6 +3,7 @@
 from glitchflow.data import objects
 from glitchflow.data.store.array import Damaged
 from glitchflow.data.store.dataset import Dataset, missing_shards
+from glitchflow.data.store.notes import damaged_notes
 from glitchflow.data.store.pages import lost_shares, page_count, page_name
 from glitchflow.data.store.schema import FOLDED, KEPT, MARKERS, STATISTICS, marker_name
 from glitchflow.errors import RunError
@@ -13,13 +14,14 @@ def find_damage(dataset: Dataset) -> tuple[dict[int, str], list[str]]:
 
     Raises `Unread` where the file system or the object store does not hand it out.
     """
-    damage, rest = dict.fromkeys(missing_shards(dataset), "missing"), []
+    damage, rest = dict.fromkeys(missing_shards(dataset), "missing"), damaged_notes(dataset.path)
     try:
         lost = lost_shares(dataset)
     except objects.Unread:
         raise
     except RunError as error:
-        lost, rest = {}, [str(error)]
+        lost = {}
+        rest.append(str(error))
     for name in dataset.names:
         try:
             array = dataset[name]

@@ -28,6 +28,7 @@ from glitchflow.data.store.column import Column, rows_of
 from glitchflow.data.store.create import TRANSIENTS, Design, create, put_root, refuse_foreign
 from glitchflow.data.store.dataset import Dataset, is_there, missing_shards, open_store, root, successor
 from glitchflow.data.store.half import packed
+from glitchflow.data.store.notes import put_note
 from glitchflow.data.store.pages import (
     all_shares,
     fill_page,
@@ -39,7 +40,6 @@ from glitchflow.data.store.pages import (
 from glitchflow.data.store.schema import (
     FOLDED,
     MARKERS,
-    NOTES,
     SCHEMA,
     Array,
     Folded,
@@ -211,7 +211,7 @@ class Writer:
         attributes, which every reader reads."""
         self.check()
         with objects.writing(self.path, "cannot be finished"):
-            objects.put(self.dataset.path, f"{NOTES}/{name}.json", json.dumps(value).encode())
+            put_note(self.dataset.path, name, value)
 
     def complete(self, attributes: Mapping[str, Any] | None = None) -> None:
         """Mark the store complete, with attributes known only now, and put it where it is to be."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -454,6 +455,32 @@ def test_notes_are_kept(path):
     assert dataset.note("triggers") == [[1.5, "a", None]]
     assert dataset.note("nothing") is None
     assert dataset.skipped == {3: "dull"}
+
+
+def test_a_flipped_byte_of_a_note_is_found_and_notes_of_earlier_versions_are_read(path):
+    triggers = [[1126259462.4, "a", None]]
+    with Writer.begin(path, lambda: design(4, notes={"triggers": triggers}), lambda _: None) as writer:
+        write(writer, 0)
+        writer.collect()
+        writer.note("skipped", [[3, "dull"]])
+        writer.complete()
+    dataset = store.open_store(path)
+    assert store_module.find_damage(dataset) == ({}, [])
+    for name in ("triggers", "skipped"):
+        file = path / ".notes" / f"{name}.json"
+        whole = file.read_bytes()
+        flips = range(len(whole)) if name == "triggers" else [whole.index(b"dull")]
+        for place in flips:
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(RunError, match=rf"^{path}: damaged: \.notes/{name}\.json") as found:
+                dataset.note(name)
+            assert "\n" not in str(found.value)
+        assert str(found.value).endswith("differs from its checksum") or name == "triggers"
+        assert store_module.find_damage(dataset) == ({}, [str(found.value)])
+        file.write_bytes(whole)
+    (path / ".notes" / "triggers.json").write_text(json.dumps(triggers))
+    assert dataset.note("triggers") == triggers
+    assert store_module.find_damage(dataset) == ({}, [])
 
 
 def test_what_was_skipped_is_read_from_the_attributes_of_earlier_stores(path):
