@@ -155,12 +155,14 @@ def forward(
 
 
 def learning_rate(settings: Train, progress: Progress, batches: int) -> float:
-    """The rate of the step about to be made: a function of the run's progress alone."""
-    steps = math.ceil(batches / settings.accumulate) * settings.epochs
+    """The rate of the step about to be made: a function of the run's progress alone. It falls by the place in the
+    epochs, not by the count of steps, which goes on where an epoch is begun again."""
+    each = math.ceil(batches / settings.accumulate)
+    done = progress.epoch * each + math.ceil(progress.batch / settings.accumulate)
     warm = min(1.0, (progress.step + 1) / settings.warmup) if settings.warmup else 1.0
     decay = {
         "constant": 1.0,
-        "cosine": 0.5 * (1 + math.cos(math.pi * min(1.0, progress.step / max(1, steps)))),
+        "cosine": 0.5 * (1 + math.cos(math.pi * min(1.0, done / max(1, each * settings.epochs)))),
         "plateau": max(settings.factor**progress.halvings, min(1.0, settings.floor / settings.lr)),
     }[settings.schedule]
     return settings.lr * warm * decay

@@ -551,7 +551,10 @@ def test_a_learning_rate_is_scaled_to_the_events_of_a_step(tmp_path, more, rate)
 
 def test_learning_rate_schedules():
     settings = Train(lr=1.0, epochs=10, warmup=4, schedule="cosine")
-    rates = [learning_rate(settings, Progress(step=step), batches=10) for step in range(101)]
+    places = [Progress(step=step, epoch=step // 10, batch=step % 10) for step in range(101)]
+    rates = [learning_rate(settings, progress, batches=10) for progress in places]
+    again = replace(places[90], step=97)  # the last epoch was begun again: it learns to its end
+    assert learning_rate(settings, again, batches=10) == rates[90] > 0
     assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0], rel=3e-3)
     assert rates[50] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0, abs=1e-12)
