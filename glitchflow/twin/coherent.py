@@ -50,9 +50,7 @@ PACE = 0.5
 BANKS = ("bank.", "steady.")
 BETAS = (0.9, 0.98)  # of AdamW: the gradient of rare loud events is remembered for 50 steps
 SHOWN = 0.125  # s of the windows of the spectrograms that a training draws
-PIECE = (
-    0.125  # s of the pieces that the fit of templates weighs: a signal's or a burst's loud part is as long
-)
+PIECE = 0.125  # s of the pieces that the fit of templates weighs: as long as a loud part of a signal or burst
 QUIET = 1.0  # SNR from which what is witnessed in an event is one to be left
 
 
