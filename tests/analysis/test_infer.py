@@ -262,11 +262,11 @@ def test_a_precision_that_a_cpu_has_none_of_is_float32_and_said_once(trained_run
     np.testing.assert_array_equal(found["qplot"][:], store.open_store(trained_run.predictions)["qplot"][:])
     assert found.attributes["checkpoints"]["untrained"]["precision"] == "tf32"
     infer(experiment)
-    path, plain = experiment.predictions, elsewhere(trained_run, tmp_path, checkpoint=trained_run.workdir)
+    plain = experiment.infer.model_copy(update={"precision": "float32"})
     with pytest.raises(InputError) as error:
-        infer(plain)
+        infer(experiment.model_copy(update={"infer": plain}))
     assert str(error.value) == (
-        f"{path}: was begun with infer.precision = tf32, not float32; --overwrite it or choose another workdir"
+        f"{experiment.predictions}: was begun with infer.precision = tf32, not float32; --overwrite it or choose another workdir"
     )
 
 

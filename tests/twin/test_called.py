@@ -1,13 +1,17 @@
 import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from glitchflow.analysis.infer import load_network
+from glitchflow.data.store import open_store
 from glitchflow.errors import RunError
 from glitchflow.model import build
+from glitchflow.train import checkpoint
 from glitchflow.twin.called import LEAST, PLAIN, Called
 
 BATCHES = (LEAST + 4, 1, LEAST, 3, LEAST + 1)
@@ -33,6 +37,10 @@ def traced(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     yield
     torch._dynamo.reset()
+
+
+def directory(run):
+    return Path(run.workdir) / "train" / "checkpoints"
 
 
 @torch.inference_mode()
@@ -125,3 +133,20 @@ def test_where_there_is_no_compiler_it_says_so_in_a_line(network, given, monkeyp
         " without it predictions are the same, and later"
     )
     assert line.fullmatch(str(error.value))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "tf32"])
+def test_a_coherent_twin_in_a_lower_precision_says_nearly_the_same(series_run, precision, monkeypatch):
+    """Of its network the gates' convolutions alone are in bfloat16; of tf32 a CPU has none."""
+    monkeypatch.setattr("glitchflow.device._bfloat16_on_cpus", lambda: True)
+    dataset, path = open_store(series_run.dataset), str(checkpoint.find(directory(series_run), "best").path)
+    series = dataset.events("series", dataset.indices("test")[:4])
+    plain, low = (
+        load_network.__wrapped__(path, called).predict(series, dataset.recorded_channels, 4)
+        for called in (PLAIN, Called(precision))
+    )
+    for name, wanted in plain.items():
+        torch.testing.assert_close(
+            *map(torch.from_numpy, (low[name], wanted)), rtol=0, atol=0.03 * abs(wanted).max()
+        )
+        assert (low[name] == wanted).all() == (precision == "tf32")
