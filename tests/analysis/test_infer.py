@@ -266,7 +266,8 @@ def test_a_precision_that_a_cpu_has_none_of_is_float32_and_said_once(trained_run
     with pytest.raises(InputError) as error:
         infer(experiment.model_copy(update={"infer": plain}))
     assert str(error.value) == (
-        f"{experiment.predictions}: was begun with infer.precision = tf32, not float32; --overwrite it or choose another workdir"
+        f"{experiment.predictions}: was begun with infer.precision = tf32, not float32; --overwrite it or choose"
+        " another workdir"
     )
 
 
