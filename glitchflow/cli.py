@@ -95,8 +95,8 @@ STAGES = {
     "evaluate": Stage(
         "glitchflow.analysis.evaluate.evaluate:evaluate",
         "Score the predictions on the test split, beside every other method: evaluation/.",
-        "workdir seed simulate.recipe store.path ingest.channels loader.subset infer.batch infer.precision"
-        " infer.compile model.name evaluate veto clean.threshold harm scan.signals scan.alpha cluster",
+        "workdir seed simulate.recipe store.path ingest.channels loader.subset infer.batch model.name evaluate veto"
+        " clean.threshold harm scan.signals scan.alpha cluster",
     ),
     "clean": Stage(
         "glitchflow.analysis.clean.clean:clean",

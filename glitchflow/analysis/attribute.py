@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glitchflow.analysis.infer import called_as, load_network, predicting
+from glitchflow.analysis.infer import load_network, predicting
 from glitchflow.analysis.opened import Opened
-from glitchflow.config import Cluster, Derived, Evaluate, Infer
+from glitchflow.config import Cluster, Derived, Evaluate
 from glitchflow.data.build import Job, run_tasks
 from glitchflow.data.generate import sizes
 from glitchflow.data.identity import fingerprint, identity
@@ -80,7 +80,7 @@ def spread(events: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def attribute(
-    run: Opened, events: NDArray[np.int64], settings: Evaluate, asked: Infer, cluster: Cluster, path: Path
+    run: Opened, events: NDArray[np.int64], settings: Evaluate, batch: int, cluster: Cluster, path: Path
 ) -> Attribution | None:
     """Run the network without each witness on the vetoed `events` (K,), over Ray, into the store at `path`.
 
@@ -93,12 +93,19 @@ def attribute(
         gone = f"{run.network} is not there any more"
         say(f"no attribution: {gone if len(events) else f'no event is vetoed at {settings.veto:g}'}")
         return None
-    network, called = open_checkpoint(run.network), called_as(asked)
+    network, about = open_checkpoint(run.network), run.predictions.attributes["checkpoints"]["qplot"]
+    called = Called.known(about)  # as for the predictions that these are compared with
     images, areas = quiet_parts(dataset, run.basis, network), clusters.pixel_areas(*axes(dataset, 0))
     left = list(variants.values())
-    work = Work(dataset, str(run.network), asked.batch, events, left, images, areas, settings.area, called)
-    weights = run.predictions.attributes["checkpoints"]["qplot"].get("weights")
-    content = [identity(dataset), weights, variants, events.tolist(), settings.area, images.tobytes().hex()]
+    work = Work(dataset, str(run.network), batch, events, left, images, areas, settings.area, called)
+    content = [
+        identity(dataset),
+        about.get("weights"),
+        variants,
+        events.tolist(),
+        settings.area,
+        images.tobytes().hex(),
+    ]
     content += [called.told] if called.told else []
     level = _run(path, work, list(variants), fingerprint(content), cluster).events("level", events)
     return Attribution(events, variants, len(witnesses), level, settings.veto)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from glitchflow.analysis.opened import BEFORE, TRAIN
 from glitchflow.cluster import joins
-from glitchflow.config import Experiment, Infer
+from glitchflow.config import Experiment
 from glitchflow.data.build import BASE_MEMORY, MIB, Job, run_tasks
 from glitchflow.data.generate import sizes
 from glitchflow.data.identity import identity
@@ -67,7 +67,7 @@ def infer(experiment: Experiment, overwrite: bool = False) -> Path:
     already; and for a network that is to be compiled and is not.
     """
     path, dataset, train = experiment.predictions, open_store(experiment.dataset), experiment.infer.train
-    networks, called = find_networks(experiment), called_as(experiment.infer)
+    networks, called = find_networks(experiment), Called(experiment.infer.precision, experiment.infer.compile)
     for network in networks.values():
         check_fit(network, dataset)
         check_called(network, called)
@@ -152,11 +152,6 @@ def check_fit(network: Checkpoint, dataset: Dataset) -> None:
                     f"{dataset.path}: {section}.{key} = {stored[section].get(key)}, but {network.path} was trained"
                     f" on {value}"
                 )
-
-
-def called_as(asked: Infer) -> Called:
-    """Return how the section wants networks called."""
-    return Called(asked.precision, asked.compile)
 
 
 def check_called(network: Checkpoint, called: Called) -> None:

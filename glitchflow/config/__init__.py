@@ -6,18 +6,7 @@ and `analysis.py`; unknown keys and settings that contradict each other (`checks
 stage reads the same file and sees its own part of it (`reads.py`). Start with `experiment.py`.
 """
 
-from glitchflow.config.analysis import (
-    Baseline,
-    Clean,
-    Evaluate,
-    Harm,
-    Infer,
-    Online,
-    Report,
-    Sample,
-    Scan,
-    Veto,
-)
+from glitchflow.config.analysis import Baseline, Clean, Evaluate, Harm, Online, Report, Sample, Scan, Veto
 from glitchflow.config.base import Section, every
 from glitchflow.config.experiment import Experiment
 from glitchflow.config.families import ScatteredLight
@@ -51,7 +40,6 @@ __all__ = [
     "Experiment",
     "Generate",
     "Harm",
-    "Infer",
     "Ingest",
     "Loader",
     "Mlflow",

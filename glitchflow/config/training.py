@@ -71,8 +71,8 @@ class Loader(Section):
     )
     slide: float = key(
         0.0,
-        "coherent twins: share of the crops trained on in which a witness is slid in time, so that it hears what the"
-        " strain and the others do not: a burst of one witness alone is told from a glitch then",
+        "coherent twins: share of the crops trained on in which one witness, or each of all, is slid in time, so that"
+        " they hear what the strain does not: a burst of witnesses alone is told from a glitch then",
         ge=0,
         lt=1,
     )

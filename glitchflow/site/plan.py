@@ -107,7 +107,7 @@ def plan(
     with one_session():
         seconds = mean(on_every_cpu(job, experiment.cluster))  # of a core, all of them at work
         pace = _pace(training, own(processes[WORKER]), experiment.cluster) if training else None
-    kept, host = on_the_disk(experiment, content), -(-training.workers // nodes) if training else 0
+    kept, host = on_the_disk(experiment, content), -(-experiment.train.range[1] // nodes) if training else 0
     if host > 1:
         processes[f"{host} workers of train on a node"] = hosted(processes[WORKER], host)
     return Plan(size, seconds, nodes, cores or available_cpus(), tasks, processes, kept, training, pace)

@@ -92,6 +92,4 @@ class Asked(nn.Module):
         except TorchDynamoException as error:
             first, *_ = str(error).split("\n\n")  # then comes advice to torch's makers
             reason = " ".join(first.split())[:200]
-            raise RunError(
-                f"infer.compile = true: torch.compile cannot: {reason}; without it predictions are the same, and later"
-            ) from error
+            raise RunError(f"infer.compile = true: torch.compile cannot: {reason}; leave it off") from error

@@ -20,6 +20,7 @@ from torch import Tensor
 from glitchflow.config import Loader
 from glitchflow.data.loader import Reads
 from glitchflow.data.store.dataset import Dataset
+from glitchflow.errors import InputError
 from glitchflow.signal.streams import CROPS, DROPS, SLIDES, generator
 from glitchflow.twin.front import Front
 
@@ -66,7 +67,14 @@ def fill(front: Front, first: int, series: Sequence[NDArray], out: NDArray) -> N
 
 
 def spoils(found: Reads, front: Front, seed: int, loader: Loader) -> Reads:
-    """Say the same with witnesses spoilt in those crops that are trained on: slid in time, or silent."""
+    """Say the same with witnesses spoilt in those crops that are trained on: slid in time, or silent.
+
+    Raises `InputError` where there are no two to be slid.
+    """
+    if loader.slide and len(front.inputs) < 2:
+        raise InputError(
+            f"loader.slide = {loader.slide:g}: of one witness nothing tells a burst from a glitch; must be 0"
+        )
     return replace(found, view=partial(_spoilt, front, seed, loader.drop, loader.slide))
 
 
@@ -100,9 +108,9 @@ def slid(
     """Make a share of the crops (B, 1 + A + C, n) end before the event, but for witnesses that are cut from `values`.
 
     They hear, with the products of them, a transient that the strain does not (a time slide: Was et al., CQG 27,
-    015005, 2010): half of the time one of them alone, else all, each by another way, which is the way of any witness
-    to any (where no product is made of it), upside down or not, and up to `DELAY` later. So a twin learns to leave
-    it alone. All of that is a function of (seed, epoch, event).
+    015005, 2010): half of the time one of them alone, else all, each by the way of any of them, its own too (alone
+    where a product is made of it), upside down or not, and up to `DELAY` later. So a twin learns to leave alone what
+    not all hear as they do a glitch. All of that is a function of (seed, epoch, event).
     """
     length, count = crops.shape[-1], len(front.inputs)
     before = round((BEFORE + ENDS[0]) * front.unit) - length  # where the earliest of all crops begins

@@ -65,7 +65,7 @@ def made(dataset_run, tmp_path_factory):
             used = settings.model_copy(update=more)
             lost = spread(vetoed(run, used), used.attribute)
             path = directory / "evaluation" / "attribution.zarr"
-            return attribute(run, lost, used, experiment.infer, experiment.cluster, path)
+            return attribute(run, lost, used, experiment.infer.batch, experiment.cluster, path)
 
         return run, attributed
 

@@ -8,7 +8,10 @@ import pytest
 import torch
 from fronts import FRONT
 
+from glitchflow.config import Loader
+from glitchflow.data.loader import Reads
 from glitchflow.data.store.dataset import open_store
+from glitchflow.errors import InputError
 from glitchflow.twin import crops
 from glitchflow.twin.crops import AFTER, BEFORE, CROP, ENDS, MOVED, crop
 from glitchflow.twin.front import build_front
@@ -131,3 +134,13 @@ def test_half_of_the_time_one_slid_witness_hears_it_alone_by_the_way_of_any():
     both = found[some][~alone].abs()
     apart = (both[:, 1].argmax(-1) - both[:, 2].argmax(-1)) / front.unit
     assert apart.abs().max() <= crops.DELAY + 1 / front.unit and apart.unique().numel() > 2
+
+
+def test_of_one_witness_there_is_nothing_to_slide():
+    found = Reads("series", [0], crops.fill, (1,))
+    with pytest.raises(InputError) as error:
+        crops.spoils(found, FRONT, 1, Loader(slide=0.2))
+    assert (
+        str(error.value)
+        == "loader.slide = 0.2: of one witness nothing tells a burst from a glitch; must be 0"
+    )

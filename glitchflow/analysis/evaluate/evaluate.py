@@ -33,7 +33,6 @@ from glitchflow.analysis import attribute, drift, truth
 from glitchflow.analysis.attribute import Attribution
 from glitchflow.analysis.evaluate import chance, injections, safety, veto_scores
 from glitchflow.analysis.evaluate.stretch import measure as measure_stretch
-from glitchflow.analysis.infer import called_as, check_called
 from glitchflow.analysis.opened import Opened, check_whole, open_run, windows_of
 from glitchflow.cluster import joins, one_session
 from glitchflow.config import Cluster, Evaluate, Experiment
@@ -56,7 +55,6 @@ from glitchflow.score.sample import Scored
 from glitchflow.score.statistics import Bootstrap
 from glitchflow.score.table import plain, score_table
 from glitchflow.signal.types import Indices
-from glitchflow.train.checkpoint import open_checkpoint
 
 Columns = dict[str, NDArray]
 LINES = 4096  # rows that are Python's numbers at once
@@ -71,7 +69,7 @@ def evaluate(experiment: Experiment) -> Path:
     interval = Bootstrap(experiment.seed, settings.bootstrap)
     run = open_run(experiment, settings.beside)
     dataset, basis = run.dataset, run.basis
-    _check(run, experiment)
+    check_recipe(dataset, experiment.simulate.recipe)
     events = scored_events(run, settings.split)[: subset.test]
     stretch = truth.open_truth(dataset, experiment.ingest.channels, settings.truth, experiment.harm)
     frames = truth.frames_of(stretch, dataset) if stretch else None
@@ -133,19 +131,11 @@ def _carried(events: Indices, moved: drift.Drift | None, found: Attribution | No
     }
 
 
-def _check(run: Opened, experiment: Experiment) -> None:
-    """Raise `InputError` for what would end it when much is done already: a recipe that may not be imported, a network
-    that is to be compiled and cannot be."""
-    check_recipe(run.dataset, experiment.simulate.recipe)
-    if run.network.exists():
-        check_called(open_checkpoint(run.network), called_as(experiment.infer))
-
-
 def _attributed(run: Opened, experiment: Experiment, vetoed: Indices, directory: Path) -> Attribution | None:
     """Who carries the vetoes of some of these events."""
     settings = experiment.evaluate
     some, where = attribute.spread(vetoed, settings.attribute), directory / "attribution.zarr"
-    return attribute.attribute(run, some, settings, experiment.infer, experiment.cluster, where)
+    return attribute.attribute(run, some, settings, experiment.infer.batch, experiment.cluster, where)
 
 
 def scored_events(run: Opened, split: str) -> NDArray[np.int64]:
