@@ -9,10 +9,9 @@ STAGES = generate train infer evaluate report
 
 install: $(INSTALLED)
 
-# what is imported is compiled then: to compile all 21,000 files takes longer than to unpack them
 $(INSTALLED): setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[test,gwf]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,gwf]'
 	touch $@
 
 # the main job end to end, on this machine: make demo [ARGS="workdir=... section.key=value ..."]

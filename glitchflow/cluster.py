@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import fcntl
 import functools
-import inspect
 import logging
 import os
 import secrets
@@ -126,11 +125,10 @@ def session(address: str = "", cpus: int | None = None) -> Iterator[None]:
 def joins(stage: Callable[P, R]) -> Callable[P, R]:
     """Decorate a stage, a function of an `Experiment`: the Ray that is named is joined before it lays anything out."""
 
-    named = inspect.signature(stage)
-
     @functools.wraps(stage)
     def begun(*given: P.args, **more: P.kwargs) -> R:
-        address = named.bind(*given, **more).arguments["experiment"].cluster.address
+        experiment: Any = given[0] if given else more["experiment"]
+        address = experiment.cluster.address
         with session(address) if named_address(address) else contextlib.nullcontext():
             return stage(*given, **more)
 

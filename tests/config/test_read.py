@@ -39,7 +39,10 @@ def refusal(*arguments) -> str:
             "simulate.detector.families.blip.frequncy: unknown key;"
             " did you mean simulate.detector.families.blip.frequency?",
         ),
-        ({"infer": {"zzz": 1}}, "infer.zzz: unknown key; known: checkpoint, untrained, train, batch"),
+        (
+            {"infer": {"zzz": 1}},
+            "infer.zzz: unknown key; known: checkpoint, untrained, train, batch, precision, compile",
+        ),
         (
             {"loader": {"subset": {"tran": 3}}},
             "loader.subset.tran: unknown key; did you mean loader.subset.train?",
