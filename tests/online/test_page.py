@@ -102,7 +102,7 @@ def test_a_browser_shows_it(browser, monitor, port, scheme):
     context = browser.new_context(viewport={"width": 1100, "height": 900}, color_scheme=scheme)
     with served(monitor, port):
         shown = context.new_page()
-        shown.on("console", lambda message: complaints.append(message.text))
+        shown.on("console", lambda said: complaints.append((said.text, said.location["url"])))
         shown.on("response", lambda one: complaints.append(one.url) if one.status != 200 else None)
         shown.goto(f"http://127.0.0.1:{port}/", wait_until="networkidle", timeout=120_000)
         images = shown.evaluate("[...document.images].map(one => [one.alt, one.naturalWidth])")
