@@ -69,13 +69,6 @@ class Loader(Section):
         ge=0,
         lt=1,
     )
-    slide: float = key(
-        0.0,
-        "coherent twins: share of the crops trained on in which one witness, or each of all, is slid in time, so that"
-        " they hear what the strain does not: a burst of witnesses alone is told from a glitch then",
-        ge=0,
-        lt=1,
-    )
     subset: Subset = key(Subset(), "smaller parts of the splits")
     fresh: int = key(
         0,

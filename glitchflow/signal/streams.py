@@ -5,7 +5,7 @@ import numpy as np
 # a stream's number is part of every dataset that was drawn with it: append, never reorder
 COUPLINGS, EVENTS, DERIVED, SPLIT, SHUFFLE, BACKGROUND, SIGNALS, SHIFTS = range(8)
 NOISE, _, INJECTED, STATE, TIMELINE, SHARED, FAULTS, CROPS = range(8, 16)
-DROPS, LEVELS, DRAWN, SLIDES = range(16, 20)
+DROPS, LEVELS, DRAWN = range(16, 19)
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:

@@ -129,7 +129,7 @@ def prepare(training: Training, dataset: Dataset, world: World, directory: Path)
     average = deepcopy(model) if settings.ema else model
     optimizer = _optimizer(kind.groups(model), settings)
     progress = _resume(last, model, optimizer, world) if last else Progress()
-    reads = kinds.reads(kind, dataset, normalisation, channels, seed, training.loader)
+    reads = kinds.reads(kind, dataset, normalisation, channels, seed, training.loader.drop)
     reads = kind.through(normalisation, model, reads)
     shuffled, validation = (  # once everything else is known to be right: it may fill the cache
         build_loader(dataset, split, training.loader, reads, seed, dtype, world.device, world)

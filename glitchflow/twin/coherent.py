@@ -32,7 +32,7 @@ from glitchflow.model.bank import Stft
 from glitchflow.signal.qtransform import Seen, look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
 from glitchflow.twin import levels, scatter, steady
-from glitchflow.twin.crops import CROP, by_crops, reads, spoils
+from glitchflow.twin.crops import CROP, by_crops, drops, reads
 from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
 from glitchflow.twin.kind import Answers, Asking, Exported, Kind, Loss, Prepared, Replaced, Trained, blocks
@@ -313,7 +313,7 @@ KIND = Kind(
     levels=levels.known,
     sees=sees,
     reads=reads,
-    spoils=spoils,
+    drops=drops,
     loss=loss,
     start=begin,
     finish=finish,

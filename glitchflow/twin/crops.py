@@ -17,11 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glitchflow.config import Loader
 from glitchflow.data.loader import Reads
 from glitchflow.data.store.dataset import Dataset
-from glitchflow.errors import InputError
-from glitchflow.signal.streams import CROPS, DROPS, SLIDES, generator
+from glitchflow.signal.streams import CROPS, DROPS, generator
 from glitchflow.twin.front import Front
 
 CROP = 4.0  # s that a network sees at once: normalised over all of it, it has to be used as it was trained
@@ -33,7 +31,6 @@ BEFORE, AFTER = (
     max(CROP / 2 + MOVED, CROP - ENDS[0]),
     max(CROP / 2 + MOVED, ENDS[1]),
 )  # s that any crop reaches
-DELAY = 0.02  # s: between what witnesses hear of one thing, at most
 FADE = 0.5  # s over which one crop's prediction gives way to the next one's
 MARGIN = 0.5  # s beyond a crop that are prepared too: whitening's past, and the band edges' ringing
 
@@ -66,72 +63,17 @@ def fill(front: Front, first: int, series: Sequence[NDArray], out: NDArray) -> N
     ]
 
 
-def spoils(found: Reads, front: Front, seed: int, loader: Loader) -> Reads:
-    """Say the same with witnesses spoilt in those crops that are trained on: slid in time, or silent.
-
-    Raises `InputError` where there are no two to be slid.
-    """
-    if loader.slide and len(front.inputs) < 2:
-        raise InputError(
-            f"loader.slide = {loader.slide:g}: of one witness nothing tells a burst from a glitch; must be 0"
-        )
-    return replace(found, view=partial(_spoilt, front, seed, loader.drop, loader.slide))
+def drops(found: Reads, front: Front, seed: int, share: float) -> Reads:
+    """Say the same with witnesses silent in a share of the crops that are trained on."""
+    return replace(found, view=partial(_seen, front, seed, share))
 
 
-def _spoilt(
-    front: Front,
-    seed: int,
-    drop: float,
-    slide: float,
-    values: Tensor,
-    events: NDArray[np.int64],
-    epoch: int | None,
+def _seen(
+    front: Front, seed: int, drop: float, values: Tensor, events: NDArray[np.int64], epoch: int | None
 ) -> Tensor:
-    """Cut crops, of which those that are trained on lack witnesses, or have one of another time."""
+    """Cut crops, of which those that are trained on lack witnesses."""
     crops = crop(front.unit, seed, values, events, epoch)
-    if epoch is None:
-        return crops
-    if slide:
-        slid(front, seed, slide, values, crops, events, epoch)
-    return silenced(front, seed, drop, crops, events, epoch) if drop else crops
-
-
-def slid(
-    front: Front,
-    seed: int,
-    share: float,
-    values: Tensor,
-    crops: Tensor,
-    events: NDArray[np.int64],
-    epoch: int,
-) -> None:
-    """Make a share of the crops (B, 1 + A + C, n) end before the event, but for witnesses that are cut from `values`.
-
-    They hear, with the products of them, a transient that the strain does not (a time slide: Was et al., CQG 27,
-    015005, 2010): half of the time one of them alone, else all, each by the way of any of them, its own too (alone
-    where a product is made of it), upside down or not, and up to `DELAY` later. So a twin learns to leave alone what
-    not all hear as they do a glitch. All of that is a function of (seed, epoch, event).
-    """
-    length, count = crops.shape[-1], len(front.inputs)
-    before = round((BEFORE + ENDS[0]) * front.unit) - length  # where the earliest of all crops begins
-    multiplied = {one.fast for one in front.products}
-    made = [*front.inputs, *(one.fast for one in front.products)]  # by the witness that is heard in it
-    for row, event in enumerate(events.tolist()):
-        rng = generator(seed, SLIDES, epoch, event)
-        if rng.random() >= share:
-            continue
-        start = BEFORE - CROP / 2 + rng.uniform(-MOVED, MOVED)
-        hearing = rng.integers(count, size=1) if rng.random() < 0.5 else np.arange(count)
-        others, signs = rng.integers(count, size=count), rng.choice([-1, 1], count)
-        delays = rng.uniform(-DELAY, 0, count)
-        crops[row] = values[row, :, before : before + length]
-        for k in hearing.tolist():
-            begin = min(round((start + delays[k]) * front.unit), values.shape[-1] - length)
-            for channel, heard in enumerate(made):
-                if heard == front.inputs[k]:
-                    source = 1 + front.templates + (channel if heard in multiplied else int(others[k]))
-                    piece = values[row, source, begin : begin + length]
-                    crops[row, 1 + front.templates + channel] = signs[k] * piece
+    return crops if epoch is None else silenced(front, seed, drop, crops, events, epoch)
 
 
 def silenced(

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from glitchflow.config import Loader
 from glitchflow.data.batch import early
 from glitchflow.data.content import Content
 from glitchflow.data.loader import Reads
@@ -126,8 +125,8 @@ class Kind:
     upon: str = ""
     # what a loader reads, with what a part of a network that is not trained says of it
     through: Callable[[Any, nn.Module, Reads], Reads] = lambda _prepared, _network, reads: reads
-    # the same, where witnesses are spoilt in a share of what is trained on; None: its network has to be shown them all
-    spoils: Callable[[Reads, Any, int, Loader], Reads] | None = None
+    # the same, where each witness is silent in a share of what is trained on; None: its network is shown them all
+    drops: Callable[[Reads, Any, int, float], Reads] | None = None
 
 
 def working(kind: Kind, channels: int, numbers: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from glitchflow.config import Loader, import_path
+from glitchflow.config import import_path
 from glitchflow.data.loader import Reads
 from glitchflow.data.store.dataset import Dataset
 from glitchflow.errors import InputError
@@ -15,7 +15,6 @@ from glitchflow.model import build
 from glitchflow.twin import coherent, generative, image, posterior
 from glitchflow.twin.kind import Kind, Prepared
 
-SPOILING = ("drop", "slide")  # keys of `loader`
 KINDS = {kind.name: kind for kind in (image.KIND, coherent.KIND, generative.KIND, posterior.KIND)}
 
 
@@ -35,22 +34,20 @@ def of(model: str) -> Kind:
 
 
 def reads(
-    kind: Kind, dataset: Dataset, prepared: Prepared, channels: Sequence[str], seed: int, loader: Loader
+    kind: Kind, dataset: Dataset, prepared: Prepared, channels: Sequence[str], seed: int, drop: float
 ) -> Reads:
-    """Say what a loader reads of a dataset, witnesses being spoilt in a share of what is trained on as it is told to.
+    """Say what a loader reads of a dataset, each witness being silent in a share of what is trained on.
 
     Raises `InputError` where that is asked of a kind whose networks have to be shown them all.
     """
     found = kind.reads(dataset, prepared, channels, seed)
-    spoilt = {name: value for name in SPOILING if (value := getattr(loader, name))}
-    if not spoilt:
+    if not drop:
         return found
-    if kind.spoils is None:
-        name, value = next(iter(spoilt.items()))
+    if kind.drops is None:
         raise InputError(
-            f"loader.{name} = {value:g}: a twin of kind {kind.name} is shown its witnesses as they are; must be 0"
+            f"loader.drop = {drop:g}: a twin of kind {kind.name} is shown its witnesses as they are; must be 0"
         )
-    return kind.spoils(found, prepared, seed, loader)
+    return kind.drops(found, prepared, seed, drop)
 
 
 def network_of(

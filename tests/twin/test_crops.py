@@ -1,6 +1,5 @@
 """Crops: where they are cut follows from seed, epoch and event alone."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,10 +7,7 @@ import pytest
 import torch
 from fronts import FRONT
 
-from glitchflow.config import Loader
-from glitchflow.data.loader import Reads
 from glitchflow.data.store.dataset import open_store
-from glitchflow.errors import InputError
 from glitchflow.twin import crops
 from glitchflow.twin.crops import AFTER, BEFORE, CROP, ENDS, MOVED, crop
 from glitchflow.twin.front import build_front
@@ -83,64 +79,7 @@ def test_witnesses_are_silent_with_all_that_is_made_of_them():
 
 def test_validation_hears_all_witnesses():
     values = torch.randn(2, 7, 2000)
-    view = partial(crops._spoilt, FRONT, 1, 0.9, 0.9)
+    view = partial(crops._seen, FRONT, 1, 0.9)
     events = np.arange(2)
     assert (view(values, events, None) == crops.crop(FRONT.unit, 1, values, events, None)).all()
     assert (view(values, events, 0) == 0).any()
-
-
-def slid(front, values, events, epoch=0):
-    """Crops of values, the same slid, and which ones are."""
-    cut = crops.crop(front.unit, 1, values, events, epoch)
-    found = cut.clone()
-    crops.slid(front, 1, 0.25, values, found, events, epoch)
-    return found, (found != cut).any(-1).any(-1)
-
-
-def test_slid_witnesses_hear_what_the_strain_does_not():
-    """FRONT: templates of SLOW (4), the input FAST, the product of both."""
-    length, event = round((BEFORE + AFTER) * FRONT.unit), round(BEFORE * FRONT.unit)
-    numbers, values = np.arange(400), torch.zeros(400, 7, length)
-    values[..., event] = 1.0  # a burst at the event's time, in all channels
-    found, some = slid(FRONT, values, numbers)
-    assert 0.18 < some.double().mean() < 0.32
-    bursts = found[some].sum(-1)
-    assert not bursts[:, :5].any(), "the strain, and what is made of the slow witness"
-    assert (bursts[:, 5].abs() == 1).all() and 0.3 < (bursts[:, 5] > 0).double().mean() < 0.7, (
-        "upside down or not"
-    )
-    assert torch.equal(found[some, 6], found[some, 5]), "and the product of it"
-    places = found[some, 5].abs().argmax(-1) / FRONT.unit
-    assert places.min() < 1.0 and places.max() > CROP - 1.0, "anywhere"
-    again, _ = slid(FRONT, values[350:], numbers[350:])
-    assert torch.equal(again, found[350:]), "whatever the batch"
-    other, _ = slid(FRONT, values, numbers, epoch=1)
-    assert not torch.equal(other, found)
-
-
-def test_half_of_the_time_one_slid_witness_hears_it_alone_by_the_way_of_any():
-    front = replace(FRONT, inputs=[1, 2], products=[], scatters=[], channels=[*FRONT.channels, "OTHER"])
-    length, event = round((BEFORE + AFTER) * front.unit), round(BEFORE * front.unit)
-    values = torch.zeros(800, 3, length)
-    values[:, :, event] = torch.tensor([1.0, 2.0, 4.0])
-    found, some = slid(front, values, np.arange(800))
-    bursts = found[some].sum(-1)
-    assert not bursts[:, 0].any(), "the strain"
-    alone = (bursts != 0).sum(1) == 1
-    assert 0.4 < alone.double().mean() < 0.6 and (alone | (bursts[:, 1:] != 0).all(1)).all()
-    for channel in (1, 2):
-        heard = bursts[bursts[:, channel] != 0, channel]
-        assert set(heard.tolist()) == {-4.0, -2.0, 2.0, 4.0}, "of itself, or of the other; upside down or not"
-    both = found[some][~alone].abs()
-    apart = (both[:, 1].argmax(-1) - both[:, 2].argmax(-1)) / front.unit
-    assert apart.abs().max() <= crops.DELAY + 1 / front.unit and apart.unique().numel() > 2
-
-
-def test_of_one_witness_there_is_nothing_to_slide():
-    found = Reads("series", [0], crops.fill, (1,))
-    with pytest.raises(InputError) as error:
-        crops.spoils(found, FRONT, 1, Loader(slide=0.2))
-    assert (
-        str(error.value)
-        == "loader.slide = 0.2: of one witness nothing tells a burst from a glitch; must be 0"
-    )

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from glitchflow.config import Loader
 from glitchflow.data.store.dataset import open_store
 from glitchflow.errors import InputError
 from glitchflow.model import IMAGE_MODELS, MODELS
@@ -54,28 +53,23 @@ def test_a_callable_that_gives_no_network():
 
 
 @pytest.mark.parametrize("name", [name for name in kinds.KINDS if name != "coherent"])
-@pytest.mark.parametrize("key", kinds.SPOILING)
-def test_a_kind_whose_networks_have_to_be_shown_all_witnesses(key, name):
+def test_a_kind_whose_networks_have_to_be_shown_all_witnesses(name):
     kind = replace(kinds.KINDS[name], reads=lambda *_: None)
     with pytest.raises(InputError) as error:
-        kinds.reads(kind, None, None, [], 1, Loader(**{key: 0.1}))
+        kinds.reads(kind, None, None, [], 1, 0.1)
     assert str(error.value) == (
-        f"loader.{key} = 0.1: a twin of kind {name} is shown its witnesses as they are; must be 0"
+        f"loader.drop = 0.1: a twin of kind {name} is shown its witnesses as they are; must be 0"
     )
 
 
-def test_witnesses_are_spoilt_where_it_is_asked_for_alone(series_run):
+def test_witnesses_are_silent_where_it_is_asked_for_alone(series_run):
     dataset = open_store(series_run.dataset)
     front = coherent.KIND.normalisation(dataset, "log1p", coherent.channels(dataset, dataset.channels), None)
-    front = replace(front, inputs=[1, 2])  # of one witness there is nothing to slide
-    as_they_are, *spoilt = (
-        kinds.reads(coherent.KIND, dataset, front, dataset.channels, 1, Loader(**keys))
-        for keys in ({}, {"drop": 0.9}, {"slide": 0.9})
+    as_they_are, dropped = (
+        kinds.reads(coherent.KIND, dataset, front, dataset.channels, 1, drop) for drop in (0.0, 0.9)
     )
     events = np.arange(8)
     values = torch.rand(8, *as_they_are.shape)
-    for one in spoilt:
-        assert torch.equal(one.view(values, events, None), as_they_are.view(values, events, None)), (
-            "validation"
-        )
-        assert not torch.equal(one.view(values, events, 0), as_they_are.view(values, events, 0))
+    validation = (one.view(values, events, None) for one in (dropped, as_they_are))
+    assert torch.equal(*validation)
+    assert not torch.equal(dropped.view(values, events, 0), as_they_are.view(values, events, 0))
