@@ -79,6 +79,7 @@ class Cleaned:
     p: Array  # (16,) probability of a glitch in the strain then; NaN where nobody calibrated it
     silent: tuple[str, ...]  # witnesses that were not heard
     passed: tuple[tuple[float, float], ...]  # Hz, bands that would have become louder
+    alone: bool = False  # whether witnesses alone heard a burst
 
 
 def start(line: Line, second: Second) -> Memory:
@@ -202,6 +203,7 @@ def _cleaned(line: Line, memory: Memory) -> Cleaned:
         p=line.chance.of(loud) if line.chance else np.full(STATE_RATE, np.nan),
         silent=tuple(sorted({name for one in blocks for name in one.silent})),
         passed=tuple(sorted({band for one in blocks for band in one.passed})),
+        alone=any(one.alone for one in blocks),
     )
 
 

@@ -70,6 +70,8 @@ class Monitor:
         self.silent = Counter("glitchflow_silent", "Seconds without a witness", ["witness"], registry=to)
         text = "Seconds in which a band was passed through, as it would have become louder"
         self.passed = Counter("glitchflow_passed", text, ["band"], registry=to)
+        text = "Seconds in which witnesses alone heard a burst, which was not removed"
+        self.alone = Counter("glitchflow_alone", text, registry=to)
         text = "Seconds from the last file of a second to its frame"
         self.latency = Histogram("glitchflow_latency", text, buckets=BUCKETS, registry=to)
         text = "What removal makes of the last minute's power, passed bands too"
@@ -97,6 +99,7 @@ class Monitor:
                 self.silent.labels(name).inc()
             for low, high in one.passed:
                 self.passed.labels(_band(low, high)).inc()
+            self.alone.inc(one.alone)
             if one.gps in inbox.came:
                 self.latency.observe(late := now - inbox.came[one.gps])
                 past.late(self.past, one.gps, late, backlog)

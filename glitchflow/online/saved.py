@@ -17,6 +17,7 @@ from glitchflow.online.hours import Log
 from glitchflow.online.line import Memory
 from glitchflow.online.source import Second
 from glitchflow.signal.recorded.samples import Samples
+from glitchflow.signal.types import Array
 from glitchflow.twin.step import State, Step
 
 PLAIN = {
@@ -52,7 +53,7 @@ def pack(saved: Saved) -> bytes:
     said = []
     for one in memory.said:
         arrays += [one.estimate, one.removed, one.white]
-        said.append([one.start, one.treated, one.silent, one.passed])
+        said.append([one.start, one.treated, one.silent, one.passed, one.alone])
     content = b"".join(np.ascontiguousarray(values).tobytes() for values in arrays)
     head = {
         "identity": saved.identity,
@@ -90,15 +91,23 @@ def _unpacked(content: bytes) -> Saved:
         )
         for second in head["recent"]
     )
-    said = tuple(
-        Step(
-            start, next(arrays), next(arrays), next(arrays), treated, tuple(silent), tuple(map(tuple, passed))
-        )
-        for start, treated, silent, passed in head["said"]
-    )
+    said = tuple(_step(next(arrays), next(arrays), next(arrays), *one) for one in head["said"])
     state = State(head["end"], kept, edge, heard)
     memory = Memory(recent=recent, known=known, state=state, said=said, **head["plain"])
     return Saved(memory, head["identity"], LOG.validate_python(head["log"]))
+
+
+def _step(
+    estimate: Array,
+    removed: Array,
+    white: Array,
+    start: int,
+    treated: bool,
+    silent: list[str],
+    passed: list[Any],
+    alone: bool,
+) -> Step:
+    return Step(start, estimate, removed, white, treated, tuple(silent), tuple(map(tuple, passed)), alone)
 
 
 def _arrays(told: Iterable[tuple[str, list[int]]], content: bytes) -> Arrays:

@@ -2,8 +2,8 @@
 
     crop of prepared series (front.py, crops.py) --network (model/bank.py)--> y --templates fitted to strain - y--> q
     y        the estimate: from witnesses alone, with its phase
-    y + q    w', what is removed: scattered light has a static phase that no witness knows, and where noise is shared
-             all the time (steady.py), a burst of one witness may not be in the strain
+    y + q    w', what is removed: scattered light has a static phase that no witness knows, and what witnesses alone
+             hear (absent.py) is not in the strain
 
 It learns from recorded strain: the loss is the power that is left of it, whose minimum is the mean of the witnessed
 part given the witnesses.
@@ -31,7 +31,7 @@ from glitchflow.model import COHERENT_MODELS
 from glitchflow.model.bank import Stft
 from glitchflow.signal.qtransform import Seen, look
 from glitchflow.signal.types import NOISE_ENERGY, Indices
-from glitchflow.twin import levels, scatter, steady
+from glitchflow.twin import absent, levels, scatter, steady
 from glitchflow.twin.crops import CROP, by_crops, drops, reads
 from glitchflow.twin.front import EDGE, PREPARING, Front, build_front
 from glitchflow.twin.geometry import geometry
@@ -95,17 +95,22 @@ def loss(name: str, front: Front) -> Loss:
     late = slice(*(-round(edge * front.unit) for edge in LATE))
 
     def power(generated: Tensor, target: Tensor) -> Tensor:
-        left = (target[:, 0] - removed(front, generated, target)).square()
+        left = (target[:, 0] - removed(front, generated, target, learning=True)).square()
         return left.mean() + LATER * left[:, late].mean()
 
     return power
 
 
-def removed(front: Front, generated: Tensor, target: Tensor) -> Tensor:
-    """Compute w' = y + q (B, n), white, of y (B, 1, n), strain and templates (B, 1 + A, n)."""
+def removed(front: Front, generated: Tensor, target: Tensor, *, learning: bool = False) -> Tensor:
+    """Compute w' = y + q (B, n), white, of y (B, 1, n), strain and templates (B, 1 + A, n).
+
+    learning: also of a y that is not in the strain; what is passed through would teach nothing.
+    """
     y, strain, (low, high) = generated[:, 0], target[:, 0], front.band
-    variance = (high - low) / (front.rate / 2)
-    q = robust(target[:, 1:], strain - y, front.prior, round(PIECE * front.unit), variance)
+    piece, variance = round(PIECE * front.unit), (high - low) / (front.rate / 2)
+    q = robust(target[:, 1:], strain - y, front.prior, piece, variance)
+    if not learning:
+        y = y * absent.heard(y, strain - q, piece, variance)
     if front.steady:
         q = q + fit(steady.moments(front, y), strain - y - q, 1.0)
     return y + q
@@ -158,12 +163,9 @@ def tally(front: Front, generated: Tensor, target: Tensor, parts: Sequence[Tenso
     shown, there = slice(middle - half, middle + half), slice(centre - half, centre + half)
     w = sum(shared, transients)[:, there]
     loud = transients[:, there].square().sum(-1) >= QUIET**2
-    missed = (w - taken[:, shown]).square().sum(-1)
-    sums = {"left": missed, "witnessed": w.square().sum(-1)}
-    quiet = {"added": missed, "quiet": strain[:, shown].square().sum(-1)}
-    return {name: float(value[loud].sum()) for name, value in sums.items()} | {
-        name: float(value[~loud].sum()) for name, value in quiet.items()
-    }
+    missed, power, noise = (one.square().sum(-1) for one in (w - taken[:, shown], w, strain[:, shown]))
+    sums = missed[loud], power[loud], missed[~loud], noise[~loud]
+    return {name: float(one.sum()) for name, one in zip(TALLIED, sums, strict=True)}
 
 
 def scores(sums: Mapping[str, float]) -> dict[str, float]:
@@ -249,7 +251,6 @@ def quiet(_dataset: Dataset, _front: Front, channels: Sequence[str], _events: In
 
 
 def _front(trained: Trained) -> Front:
-    """The front of a coherent twin."""
     assert isinstance(trained.normalisation, Front), "a coherent twin's"
     return trained.normalisation
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from glitchflow.errors import InputError
 from glitchflow.signal.types import Array, Flags
-from glitchflow.twin import guard
+from glitchflow.twin import absent, guard
 from glitchflow.twin.coherent import generate
 from glitchflow.twin.crops import CROP, MARGIN
 from glitchflow.twin.front import Front
@@ -118,6 +118,7 @@ class Step:
     passed: tuple[
         tuple[float, float], ...
     ] = ()  # Hz, bands that nothing is removed of, as it made them louder
+    alone: bool = False  # whether witnesses alone heard what is loud in the estimate
     parts: Array | None = None  # (G, n) what each group of inputs puts into y, where there are any
 
 
@@ -225,16 +226,16 @@ def _say(steps: Stepper, state: State, crop: _Crop, white: Array | None) -> tupl
     new = np.zeros((steps.told, steps.block + steps.fade))
     power = np.zeros((2, guard.BANDS))  # nothing is known of a block that is not treated
     passed: tuple[Band, ...] = ()
-    loud = np.zeros(steps.block)
+    loud, alone, stop = np.zeros(steps.block), False, steps.crop - steps.settle
     if white is not None and crop.treated:
         power = _power(steps, white)
     heard = np.concatenate([state.heard, power[None]])[-steps.remembered :]
     if white is not None:
         if crop.treated:
+            alone = absent.alone(*white[1:3, stop - steps.block : stop])
             passed = _pass(steps, heard, white)
         else:
             white[2] = 0  # a fit to no strain
-        stop = steps.crop - steps.settle
         loud = white[2 if crop.treated else 1, stop - steps.block : stop].copy()
         there = slice(samples - steps.settle - steps.block, samples - steps.settle + steps.fade)
         new = _unit(steps, white[1:], samples)[:, there]
@@ -244,7 +245,7 @@ def _say(steps: Stepper, state: State, crop: _Crop, white: Array | None) -> tupl
     silent = tuple(name for name, gap in zip(steps.front.channels, crop.gaps.tolist()) if gap)
     parts = None if steps.groups is None else out[2:]
     start = end - steps.settle - steps.block
-    said = Step(start, out[0], out[1], loud, crop.treated, silent, passed, parts)
+    said = Step(start, out[0], out[1], loud, crop.treated, silent, passed, alone, parts)
     return replace(state, end=end, said=new[:, steps.block :], heard=heard), said
 
 

@@ -54,6 +54,18 @@ def test_removed_is_the_estimate_and_the_fit():
     torch.testing.assert_close(found, strain[:, 0], rtol=0, atol=1e-3)
 
 
+def test_what_witnesses_alone_hear_is_learned_from_and_not_removed():
+    """The loss pulls y to nothing where the strain hears nothing, though nothing of it is removed."""
+    length, front = round(CROP * FRONT.rate), replace(FRONT, scatters=[])
+    y, strain = torch.zeros(2, 1, 1, length)
+    y[..., 480:540] = 3.0
+    removed = coherent.removed(front, y, strain)
+    assert removed.square().sum() == 0
+    y.requires_grad_()
+    coherent.loss("l2", front)(y, strain).backward()
+    torch.testing.assert_close(y.grad[..., 480:540], torch.full((1, 1, 60), 2 * 3.0 / length))
+
+
 def test_scores_of_nothing_and_of_everything_known():
     front, given = replace(FRONT, scatters=[]), recorded()
     witnessed = torch.zeros(2, given.shape[-1], dtype=torch.float64)

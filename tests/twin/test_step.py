@@ -119,6 +119,24 @@ def test_a_gap_in_a_witness_costs_the_witness(steps):
     np.testing.assert_array_equal(said[20].removed, run(steps, recorded())[20].removed)
 
 
+def test_a_burst_that_witnesses_alone_hear_is_told_and_stays_in(steps):
+    values, alone = recorded(), slice(12 * BLOCK + 100, 12 * BLOCK + 150)
+    values *= [
+        [0.44],
+        [1e-3],
+        [1e-3],
+    ]  # a white strain of unit density, and witnesses that are silent but for bursts
+    burst = 20 * np.sin(2 * np.pi * 35 * np.arange(50) / RATE) * np.hanning(50)
+    values[1, alone] += burst
+    both = values.copy()
+    both[0] += FRONT.undo(FRONT.prepare(torch.from_numpy(both)[None])[:, 5].numpy())[0]
+    said, heard = run(steps, values), run(steps, both)
+    assert [k for k, one in enumerate(said) if one.alone] == [12] and not any(one.alone for one in heard)
+    np.testing.assert_array_equal(joined(said, "estimate"), joined(heard, "estimate"))
+    power = [np.square(joined(one, "removed")[alone]).sum() for one in (said, heard)]
+    assert power[0] < 1e-3 * power[1]
+
+
 def test_what_makes_a_band_louder_is_not_injected_and_comes_back(steps):
     """A witness goes mad for a while; the strain shows what it showed before, as the witness did."""
     values = recorded()

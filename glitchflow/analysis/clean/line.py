@@ -246,8 +246,9 @@ def _seconds(
 
 
 def _why(blocks: Sequence[Step]) -> str:
-    """Without which witnesses these blocks are, and which bands they pass through."""
+    """Without which witnesses these blocks are, and what they pass through."""
     silent = sorted({name for one in blocks for name in one.silent})
     passed = sorted({band for one in blocks for band in one.passed})
     words = [f"without {' '.join(silent)}"] * bool(silent)
+    words += ["witnesses alone heard a burst"] * any(one.alone for one in blocks)
     return ", ".join([*words, *(f"{low:.3g}-{high:.3g} Hz would be louder" for low, high in passed)])
