@@ -105,7 +105,7 @@ def _step(
     treated: bool,
     silent: list[str],
     passed: list[Any],
-    alone: bool,
+    alone: bool = False,  # which earlier versions did not keep
 ) -> Step:
     return Step(start, estimate, removed, white, treated, tuple(silent), tuple(map(tuple, passed)), alone)
 
