@@ -2,6 +2,7 @@
 function, and no room grows too large. By the syntax trees of all files, nested imports and functions too."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -43,10 +44,15 @@ COMMON = {
 RAY = {"cluster.py", "ray_join.py", "gauges.py", "worker_logs.py", "data/build.py", "train/", "site/"}
 
 
-def imported(text: str, module: str) -> set[str]:
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported(tree: ast.AST, module: str) -> set[str]:
     """Full names of everything a module imports, at any depth of nesting."""
     found = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -56,9 +62,10 @@ def imported(text: str, module: str) -> set[str]:
     return found
 
 
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
-    return imported(path.read_text(), ".".join(parts))
+    return imported(tree_of(path), ".".join(parts))
 
 
 def rooms(names: set[str]) -> set[str]:
@@ -78,9 +85,9 @@ def forbidden(room: str, found: set[str]) -> set[str]:
 
 def test_the_checker_sees_nested_and_relative_imports():
     nested = "def f():\n    if True:\n        from glitchflow.train import fit\n        import ray.data\n"
-    assert imported(nested, "glitchflow.signal.x") == {"glitchflow.train.fit", "ray.data"}
-    assert imported("from ..data import store", "glitchflow.signal.x") == {"glitchflow.data.store"}
-    assert imported("from . import store", "glitchflow.data.x") == {"glitchflow.data.store"}
+    assert imported(ast.parse(nested), "glitchflow.signal.x") == {"glitchflow.train.fit", "ray.data"}
+    assert imported(ast.parse("from ..data import store"), "glitchflow.signal.x") == {"glitchflow.data.store"}
+    assert imported(ast.parse("from . import store"), "glitchflow.data.x") == {"glitchflow.data.store"}
     assert forbidden("signal", {"signal", "config", "train"}) == {"train"}
     assert forbidden("config", {"cluster", "signal"}) == {"signal"}
     assert forbidden("score", {"model", "data"}) == set()
@@ -111,7 +118,6 @@ def test_ray_is_imported_in_its_rooms_only():
     assert not [user for user in users if not any(user.startswith(room) for room in RAY)]
 
 
-TREES = {path: ast.parse(path.read_text()) for path in FILES}
 MOST_WITH_EXPERIMENT = 60  # functions of the whole project that may take the experiment, or what holds one
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 45  # lines; of a function without its docstring
 
@@ -120,6 +126,7 @@ def functions(tree: ast.AST) -> list[ast.FunctionDef]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
+@functools.cache
 def words(node: ast.AST | None) -> set[str]:
     return set(re.findall(r"\w+", ast.unparse(node))) if node else set()
 
@@ -158,11 +165,11 @@ def test_the_counters_see_what_they_should():
 
 
 def test_the_experiment_goes_no_further_than_its_stage():
-    kinds = holders(list(TREES.values()))
+    kinds = holders([tree_of(path) for path in FILES])
     found = [
         f"{path.relative_to(ROOT)}: {function.name}"
-        for path, tree in TREES.items()
-        for function in functions(tree)
+        for path in FILES
+        for function in functions(tree_of(path))
         if takes(function, kinds)
     ]
     assert found, "the check looks at nothing"
@@ -174,4 +181,4 @@ def test_the_experiment_goes_no_further_than_its_stage():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_room_is_too_large(path):
     assert len(path.read_text().splitlines()) <= LONGEST_MODULE
-    assert not [f.name for f in functions(TREES[path]) if body_lines(f) > LONGEST_FUNCTION]
+    assert not [f.name for f in functions(tree_of(path)) if body_lines(f) > LONGEST_FUNCTION]

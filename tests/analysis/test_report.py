@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import edit_attributes, linked, small
+from markupsafe import Markup
 
 from glitchflow.analysis.report import charts, events, images, report, sections
 from glitchflow.analysis.report.finding import finding
@@ -58,9 +59,23 @@ def gathered(trained_run):
 
 
 @pytest.fixture(scope="module")
-def data(gathered):
+def page(gathered):
+    """The full run's page."""
+    return render(gathered)
+
+
+@pytest.fixture(scope="module")
+def data(page):
     """What the full run's page hands its script."""
-    return data_of(render(gathered))
+    return data_of(page)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Charts, which other tests draw, are empty: they are nearly all of the time that a page takes."""
+    chart = Markup("<svg></svg>")
+    monkeypatch.setattr(sections, "_series", lambda *_: chart)  # not among those that are drawn once
+    monkeypatch.setattr(charts, "svg", lambda figure: chart)
 
 
 @pytest.fixture
@@ -129,7 +144,7 @@ def test_every_event_is_listed_with_its_scores(gathered, data):
         assert columns["residual_level"][event] == pytest.approx(level, rel=1e-4)
 
 
-def test_scored_events_come_first_where_not_all_are_listed(gathered):
+def test_scored_events_come_first_where_not_all_are_listed(gathered, undrawn):
     test = gathered.dataset.indices("test")
     settings = gathered.settings.model_copy(update={"events": len(test) + 3})
     listed = data_of(render(dataclasses.replace(gathered, settings=settings)))["columns"]["event"]
@@ -215,7 +230,7 @@ def test_a_dataset_alone_says_what_is_missing(dataset_run, tmp_path):
     assert "dataset.zarr --event {event}" in data["command"]
 
 
-def test_dataset_and_training(trained_run, tmp_path):
+def test_dataset_and_training(trained_run, tmp_path, undrawn):
     page = report(linked(trained_run, tmp_path, "dataset.zarr", "train")).read_text()
     assert "Not there yet: run <code>glitchflow train</code>" not in page
     assert "A network was trained for 2 epochs; its best validation loss is" in page
@@ -232,7 +247,7 @@ def test_dataset_and_training(trained_run, tmp_path):
         ("[]", "Input should be an object"),
     ],
 )
-def test_scores_of_an_older_version_or_damaged_are_left_out(full, tmp_path, capsys, content, reason):
+def test_scores_of_an_older_version_or_damaged_are_left_out(full, tmp_path, capsys, undrawn, content, reason):
     (tmp_path / "evaluation").unlink()
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "metrics.json").write_text(content)
@@ -288,7 +303,7 @@ def without(*keys):
     ],
 )
 def test_what_lacks_something_deep_down_is_left_out(
-    full, trained_run, tmp_path, capsys, name, spoil, reason, stage
+    full, trained_run, tmp_path, capsys, undrawn, name, spoil, reason, stage
 ):
     (tmp_path / "evaluation").unlink()
     shutil.copytree(Path(trained_run.workdir) / "evaluation", tmp_path / "evaluation")
@@ -380,7 +395,7 @@ def add_everything(result):
     result["drift"] = {"events": 24, "flagged": 3, "channels": [channel], **told}
 
 
-def test_every_section_is_there_with_its_numbers(alter):
+def test_every_section_is_there_with_its_numbers(alter, undrawn):
     page = render(alter(add_everything))
     parts = {
         name: page.split(f'<section id="{name}"')[1].split("</section>")[0]
@@ -398,7 +413,7 @@ def test_every_section_is_there_with_its_numbers(alter):
         assert "Not there yet" not in part
 
 
-def test_nothing_to_show_says_why(alter):
+def test_nothing_to_show_says_why(alter, undrawn):
     def nothing(result):
         result["attribution"] = result["drift"] = None
         for entry in result["families"].values():
@@ -431,7 +446,7 @@ SCANNED = {
 }
 
 
-def test_scan_and_cleaned_files(full, tmp_path):
+def test_scan_and_cleaned_files(full, tmp_path, undrawn):
     (tmp_path / "scan.json").write_text(json.dumps(SCANNED))
     (tmp_path / "clean").mkdir()
     facts = {"treated": 5, "windows": 24, "channel": "SIM:STRAIN_CLEAN", "deadtime": 0.0312}
@@ -522,8 +537,7 @@ def test_what_is_removed_is_never_told_without_its_price(alter):
     assert ("70.0%", "of the glitches’ energy removed", "10.0% destroyed beside them") in told.numbers
 
 
-def test_methods_stand_by_the_headline_trivial_ones_among_them(gathered):
-    page = render(gathered)
+def test_methods_stand_by_the_headline_trivial_ones_among_them(gathered, page):
     table = page.split('<section id="scores"')[1].split("</details>")[0]
     names = re.findall(r'<th scope="row">([\w]+)', table)
     residual = gathered.result["families"]["witnessed"]["scores"]
@@ -546,7 +560,7 @@ def test_recorded_data_without_witnessed_families(alter):
     render(run)
 
 
-def test_of_recorded_data_methods_stand_by_the_power_left_beside_what_it_costs(alter):
+def test_of_recorded_data_methods_stand_by_the_power_left_beside_what_it_costs(alter, undrawn):
     """Whoever takes everything leaves no power: who looks at no witness is no rival, and the signals' part is shown."""
     left = {"network": 0.3, "wiener": 0.5, "gate": 0.0, "nothing": 1.0}
 
@@ -589,7 +603,7 @@ def test_of_recorded_data_methods_stand_by_the_power_left_beside_what_it_costs(a
     assert page.count("The headline per family") == 1
 
 
-def test_a_stretch_is_told_by_evaluates_methods_and_by_what_clean_wrote(alter):
+def test_a_stretch_is_told_by_evaluates_methods_and_by_what_clean_wrote(alter, undrawn):
     """One table, the best residual first; without a truth there is no such section."""
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     row = {
@@ -620,16 +634,17 @@ def test_a_stretch_is_told_by_evaluates_methods_and_by_what_clean_wrote(alter):
     assert 'id="stretch"' not in render(dataclasses.replace(run, result=run.result | {"stretch": None}))
 
 
-def test_charts_follow_the_pages_colours(gathered, full):
+def test_charts_follow_the_pages_colours(gathered, page):
     chart, again = (charts.svg(figures(gathered.result)["accuracy"]) for _ in range(2))
     assert chart.startswith("<svg viewBox=")
     assert "currentColor" in chart and "var(--network)" in chart
     assert "#000000" not in chart and "#ffffff" not in chart
     assert chart == again, "no dates, no random names"
     best = min(e["validation_loss"] for e in gathered.epochs)
-    assert f"best: {best:.4g}, epoch" in report(full).read_text(), "numbers in words are not shortened"
+    assert f"best: {best:.4g}, epoch" in page, "numbers in words are not shortened"
 
 
+@pytest.mark.ci
 def test_a_built_wheel_has_the_templates(tmp_path):
     source = tmp_path / "source"
     source.mkdir()

@@ -65,7 +65,7 @@ def outcome(function, *given):
         return None
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(experiments())
 def test_any_values(values):
     made = outcome(parse, values)
@@ -74,7 +74,7 @@ def test_any_values(values):
         assert again.model_dump_json() == made.model_dump_json()
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     experiments(), st.lists(st.text(max_size=20) | st.sampled_from(["seed=3", "train.lr=", "a.b.c={", "=,"]))
 )
@@ -85,7 +85,7 @@ def test_any_values_in_a_file_and_overrides(tmp_path_factory, values, overrides)
     assert made is None or isinstance(made, Experiment)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     st.one_of(st.binary(max_size=64), st.text(max_size=64).map(lambda text: text.encode("utf-8", "replace")))
 )

@@ -300,6 +300,7 @@ def test_a_network_beyond_the_memory_is_refused_before_it_is_made(name, shape, o
         build(name, 2, shape, **options)
 
 
+@pytest.mark.ci
 def test_what_is_counted_of_a_network_needs_no_compiler():
     """Torch imports one, for seconds, where some functions are asked for shapes alone."""
     script = (

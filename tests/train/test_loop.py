@@ -598,7 +598,8 @@ def test_two_ranks_validate_like_one(training, home):
 # -- two workers -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.ci)])
+@pytest.mark.ci
+@pytest.mark.parametrize("workers", [2, 3])
 def test_several_workers_give_the_losses_of_one_step_by_step(training, tmp_path, workers):
     """Of four lanes two workers have as many each; of three one has two, and counts for as much."""
     settings = change(training, precision="float64", epochs=4)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -152,9 +153,17 @@ def test_of_what_is_added_up_a_page_is_held(tmp_path, in_pages, monkeypatch):
         assert len(read) == k // 2 + 1
 
 
-@pytest.mark.parametrize("before", [11, 16])
-@pytest.mark.parametrize("kept", [STATISTICS, FOLDED])
-@pytest.mark.parametrize("until", [0, 1, 3, 100])
+# each value of each is among them
+QUICK = {(STATISTICS, 11, 0), (FOLDED, 16, 1), (STATISTICS, 16, 3), (FOLDED, 11, 100)}
+
+
+@pytest.mark.parametrize(
+    "kept, before, until",
+    [
+        pytest.param(*one, marks=() if one in QUICK else pytest.mark.ci)
+        for one in itertools.product((STATISTICS, FOLDED), (11, 16), (0, 1, 3, 100))
+    ],
+)
 def test_markers_that_earlier_versions_kept_in_one_object(
     tmp_path, in_pages, monkeypatch, kept, before, until
 ):
