@@ -43,7 +43,8 @@ from glitchflow.signal.types import Array, Energies, Indices
 from glitchflow.twin.estimate import Estimator, estimator_of
 
 PERIODS = 10  # of the lowest frequency in a Wiener filter: it resolves a tenth of it
-PART = 256  # events of a task at most; so few are not worth a task of their own
+PART = 256  # events of a task at most
+FEW = 64  # events that are scored here: they take no longer than a Ray to start, a quarter of a second each
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def compare(
 
 def parts_of(dataset: Dataset, events: Indices) -> Iterator[tuple[int, ...]]:
     """Share out events, ascending indices, as tasks: some of one shard each, or all in one where there are few."""
-    if len(events) <= PART:
+    if len(events) <= FEW:
         yield tuple(events.tolist())
         return
     shards = events // dataset.layout.shard

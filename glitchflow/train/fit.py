@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from glitchflow.cluster import affordable, at_hand, joins, session, threads
+from glitchflow.cluster import affordable, at_hand, joins, one_session, session, threads
 from glitchflow.config import Cluster, Experiment, Train
 from glitchflow.data import lease
 from glitchflow.data.objects import make_directory
@@ -44,6 +44,7 @@ LOOK = 60.0  # s between looks at whether there is room for other workers than t
 
 
 @joins
+@one_session()
 def fit(experiment: Experiment, overwrite: bool = False) -> Path:
     """Train, or go on training, under `workdir/train`; returns the best checkpoint's path.
 

@@ -12,7 +12,7 @@ from glitchflow.data.store import dataset as store
 from glitchflow.errors import InputError
 from glitchflow.methods import compare as module
 from glitchflow.methods import treat
-from glitchflow.methods.compare import basis_of, compare, fit_methods
+from glitchflow.methods.compare import FEW, basis_of, compare, fit_methods, parts_of
 from glitchflow.methods.method import Method, Removed, fitted_window
 from glitchflow.methods.table import METHODS
 from glitchflow.score.levels import Rule
@@ -196,3 +196,10 @@ def test_power_is_measured_where_nobody_knows_the_truth(opened, fit):
     left = in_band(block.strain - w, block.rate, fit.band)
     expected = np.square(np.take_along_axis(left, window, axis=1)).sum(axis=1)
     np.testing.assert_allclose(found["wiener"]["power_left"], expected, rtol=1e-9)
+
+
+def test_few_events_are_scored_here_and_more_are_shared_out(opened):
+    dataset, _ = opened
+    assert list(parts_of(dataset, np.arange(FEW))) == [tuple(range(FEW))]
+    parts = list(parts_of(dataset, np.arange(len(dataset))))
+    assert len(parts) == dataset.layout.shards and sum(parts, ()) == tuple(range(len(dataset)))
