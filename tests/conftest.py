@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import socket
@@ -268,3 +269,9 @@ def browser() -> Iterator[Browser]:
         started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture
+def unasked(monkeypatch):
+    """Coherent twins remove what they estimate, whether or not it is in the strain: `fronts.First` knows of none."""
+    monkeypatch.setattr("glitchflow.twin.absent.LOUD", math.inf)

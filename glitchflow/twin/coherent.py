@@ -44,8 +44,7 @@ LATE = (0.55, 0.25)
 # the weight of that: at 1 its few, noisy samples have as much of a say as all others, and a training is slower (one
 # seed of `synthetic`, validation_left after 283 and 1,132 steps: .29, .116; at 1/4: .21, .107)
 LATER = 0.25
-# the bank's learning rate over that of the gates: it starts at what events say (start.py), and faster it forgets that
-# within the warm-up (`validation_left` after 275 steps at 0.5 and 2: .16, .19)
+# the bank's learning rate over the gates': at 2 it forgets its start (`validation_left` after 275 steps .19, not .16)
 PACE = 0.5
 BANKS = ("bank.", "steady.")
 BETAS = (0.9, 0.98)  # of AdamW: the gradient of rare loud events is remembered for 50 steps
@@ -104,13 +103,14 @@ def loss(name: str, front: Front) -> Loss:
 def removed(front: Front, generated: Tensor, target: Tensor, *, learning: bool = False) -> Tensor:
     """Compute w' = y + q (B, n), white, of y (B, 1, n), strain and templates (B, 1 + A, n).
 
-    learning: also of a y that is not in the strain; what is passed through would teach nothing.
+    learning: of a y that the strain does not hear, too; what is passed through would teach nothing.
     """
     y, strain, (low, high) = generated[:, 0], target[:, 0], front.band
     piece, variance = round(PIECE * front.unit), (high - low) / (front.rate / 2)
     q = robust(target[:, 1:], strain - y, front.prior, piece, variance)
-    if not learning:
+    if not learning:  # and q anew, which would hold a part of the y that is passed through
         y = y * absent.heard(y, strain - q, piece, variance)
+        q = robust(target[:, 1:], strain - y, front.prior, piece, variance)
     if front.steady:
         q = q + fit(steady.moments(front, y), strain - y - q, 1.0)
     return y + q

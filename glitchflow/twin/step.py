@@ -29,7 +29,7 @@ from torch import Tensor
 from glitchflow.errors import InputError
 from glitchflow.signal.types import Array, Flags
 from glitchflow.twin import absent, guard
-from glitchflow.twin.coherent import generate
+from glitchflow.twin.coherent import PIECE, generate
 from glitchflow.twin.crops import CROP, MARGIN
 from glitchflow.twin.front import Front
 from glitchflow.twin.kind import Trained
@@ -232,7 +232,8 @@ def _say(steps: Stepper, state: State, crop: _Crop, white: Array | None) -> tupl
     heard = np.concatenate([state.heard, power[None]])[-steps.remembered :]
     if white is not None:
         if crop.treated:
-            alone = absent.alone(*white[1:3, stop - steps.block : stop])
+            y, taken = white[1:3, stop - steps.block : stop]
+            alone = absent.alone(y, taken, round(PIECE * steps.front.unit))
             passed = _pass(steps, heard, white)
         else:
             white[2] = 0  # a fit to no strain

@@ -24,11 +24,12 @@ RATES = {"S": 1024, "FAST": 512, "SLOW": 64, "STATE": 16}
 
 
 def made(gps: int, dtype: str = "float64") -> dict[str, Samples]:
-    """One second of all channels: noise, a slow motion, a state."""
+    """One second of all channels: noise, loud in the strain, so that nobody can tell whether an estimate is in it; a
+    slow motion, a state."""
     found = {}
     for name, rate in RATES.items():
         rng, time = np.random.default_rng([gps, rate]), gps - START + np.arange(rate) / rate
-        values = rng.standard_normal(rate)
+        values = rng.standard_normal(rate) * (10 if name == "S" else 1)
         if name == "SLOW":
             values = 0.25 + 0.1 * np.sin(2 * np.pi * 0.5 * time) + 0.001 * values
         found[name] = Samples(gps, rate, values.astype(dtype))
@@ -157,6 +158,22 @@ def test_a_channel_that_changes_its_rate_for_good_comes_back(line):
     found, memory = run(line, seconds(change))
     assert "FAST" in found[9].silent and found[20].silent == () and found[20].noise.any()
     assert memory.rates["FAST"] == 1024
+
+
+def test_a_burst_that_witnesses_alone_hear_is_told_of_its_second(line):
+    def quiet(k, found):
+        found["S"].values[:] *= 0.088
+        found["FAST"].values[:] *= 1e-3
+        if k == 12:
+            found["FAST"].values[256:280] += (
+                10 * np.hanning(24) * np.sin(2 * np.pi * 40 * np.arange(24) / 512)
+            )
+        return found
+
+    found, _ = run(line, seconds(quiet))
+    assert [one.gps - START for one in found if one.alone] == [12]
+    assert np.abs(found[12].noise).max() > 1
+    assert np.abs(found[12].clean - found[12].recorded).max() < 0.1
 
 
 def test_a_state_of_floats_says_when_it_is_science_mode_too(line):

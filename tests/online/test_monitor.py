@@ -62,7 +62,6 @@ def test_what_came_out_is_counted(post, frames, port):
     assert found['glitchflow_seconds_total{state="cleaned"}'] == 6.5
     assert found['glitchflow_seconds_total{state="passed"}'] == 0.5
     assert found['glitchflow_silent_total{witness="FAST"}'] == 3, "and in the second whose crops meet it"
-    assert found["glitchflow_alone_total"] == 0
     assert found["glitchflow_latency_count"] == 7
     assert found["glitchflow_backlog"] == 1
     assert found['glitchflow_power_left{band="20-29.1 Hz"}'] > 0

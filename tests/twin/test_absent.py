@@ -14,12 +14,11 @@ MIDDLE = slice(SAMPLES // 2 - 256, SAMPLES // 2 + 256)
 TIME = torch.arange(SAMPLES, dtype=torch.float64) / RATE - SAMPLES / RATE / 2
 
 
-def noise(events, seed):
+def noise(events, seed, band=BAND):
     """White noise of the band, of unit density as the white strain's: (B, n)."""
-    rng = np.random.default_rng(seed)
-    white = sosfilt(
-        butter(8, BAND, "bandpass", fs=RATE, output="sos"), rng.standard_normal((events, 2 * SAMPLES))
-    )
+    rng, order = np.random.default_rng(seed), 8 if band == BAND else 3
+    limited = butter(order, band, "bandpass", fs=RATE, output="sos")
+    white = sosfilt(limited, rng.standard_normal((events, 2 * SAMPLES)))
     return torch.from_numpy(white[:, SAMPLES:])
 
 
@@ -59,6 +58,23 @@ def test_under_a_signal_that_speaks_against_it_nothing_changes():
     assert through(y, strain + signal).min() == 1  # nor where there is no glitch at all: nobody can tell
 
 
+@pytest.mark.parametrize("louder", [0.7, 1.3, 1.5])
+def test_the_noise_may_be_louder_than_its_asd_says(louder):
+    y, strain = burst(20.0, events=200), louder * noise(200, 8)
+    assert ((through(y, strain) * y).norm(dim=1) > 5).double().mean() <= 0.01
+    assert (through(y, strain + y).amin(1) < 1).double().mean() <= 0.01
+
+
+@pytest.mark.parametrize("band", [(10.0, 200.0), (20.0, 40.0), (10.0, 20.0)])
+def test_a_narrow_band_has_few_numbers_a_piece(band):
+    """Bursts of SNR 12 in its middle."""
+    frequency, variance = sum(band) / 2, (band[1] - band[0]) / (RATE / 2)
+    y, strain = burst(12.0, frequency, 0.15, events=500), noise(500, 9, band)
+    removed = heard(y, strain, PIECE, variance) * y
+    assert (removed.norm(dim=1) > 5).double().mean() < 0.01
+    assert (heard(y, strain + y, PIECE, variance).amin(1) < 1).double().mean() < 0.01
+
+
 def test_how_often_it_errs():
     """Of 2,000 each: bursts of SNR 6 that are there, and stay in, and that are not, and are removed."""
     y, strain = burst(6.0, events=2000), noise(2000, 5)
@@ -83,6 +99,8 @@ def test_a_crop_need_not_be_whole_pieces_and_nothing_is_learned_through_it():
 
 
 def test_witnesses_alone_heard_what_is_loud_and_stays():
-    y = burst(6.0)[0].numpy()
-    assert alone(y, 0.4 * y) and not alone(y, 0.6 * y)
-    assert not alone(0.5 * y, 0 * y)
+    y = burst(9.0)[0].numpy()
+    assert alone(y, 0.4 * y, PIECE) and not alone(y, 0.6 * y, PIECE)
+    assert not alone(0.3 * y, 0 * y, PIECE)
+    both = y + np.roll(10 * y, 512)  # beside a louder glitch, which is removed
+    assert alone(both, both - y, PIECE) and not alone(both, both, PIECE)

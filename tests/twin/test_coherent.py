@@ -62,8 +62,20 @@ def test_what_witnesses_alone_hear_is_learned_from_and_not_removed():
     removed = coherent.removed(front, y, strain)
     assert removed.square().sum() == 0
     y.requires_grad_()
-    coherent.loss("l2", front)(y, strain).backward()
+    coherent.loss("l2", front)(y, strain).backward()  # through the fit goes nothing
     torch.testing.assert_close(y.grad[..., 480:540], torch.full((1, 1, 60), 2 * 3.0 / length))
+
+
+def test_the_fit_does_not_take_a_part_of_what_is_passed_through():
+    """A loud burst that the strain lacks, much like a template; the strain holds that template's light."""
+    length = round(CROP * FRONT.rate)
+    templates = torch.zeros(1, 4, length, dtype=torch.float64)
+    templates[0, 0] = torch.sin(torch.arange(length) * 1.2)
+    y, light = torch.zeros(1, 1, length, dtype=torch.float64), 0.1 * templates[:, :1]
+    y[..., 480:540] = 20 * templates[0, 0, 480:540]
+    removed = coherent.removed(FRONT, y, torch.cat([light, templates], dim=1))
+    torch.testing.assert_close(removed, light[:, 0], rtol=0, atol=0.01)
+    assert torch.equal(removed, coherent.removed(FRONT, 0 * y, torch.cat([light, templates], dim=1)))
 
 
 def test_scores_of_nothing_and_of_everything_known():
@@ -85,7 +97,7 @@ def test_scores_of_nothing_and_of_everything_known():
     assert coherent.scores(coherent.tally(front, target, target, [])) == {}
 
 
-def test_shared_noise_is_witnessed_too():
+def test_shared_noise_is_witnessed_too(unasked):
     front, given = replace(FRONT, scatters=[]), recorded()
     transients, shared = torch.zeros(2, given.shape[-1], dtype=torch.float64), given[:, 1] / 4
     transients[0, 900:1100] = 20 * torch.sin(torch.arange(200) * 1.2)
@@ -120,7 +132,7 @@ def test_predictions_are_in_the_strain_s_unit_and_end_softly(twin):
     assert np.abs(found["estimate"][:, outside]).max() < 0.05 * wanted.std()
 
 
-def test_the_estimate_cannot_see_the_strain_and_what_is_removed_can(twin):
+def test_the_estimate_cannot_see_the_strain_and_what_is_removed_can(twin, unasked):
     given, other = recorded().numpy(), recorded().numpy()
     other[:, 0] += 5 * recorded(2)[:, 0].numpy()
     found, again = (twin.predict(values, FRONT.channels, 2) for values in (given, other))

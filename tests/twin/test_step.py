@@ -137,7 +137,7 @@ def test_a_burst_that_witnesses_alone_hear_is_told_and_stays_in(steps):
     assert power[0] < 1e-3 * power[1]
 
 
-def test_what_makes_a_band_louder_is_not_injected_and_comes_back(steps):
+def test_what_makes_a_band_louder_is_not_injected_and_comes_back(steps, unasked):
     """A witness goes mad for a while; the strain shows what it showed before, as the witness did."""
     values = recorded()
     white = FRONT.prepare(torch.from_numpy(values)[None])[0, 5].numpy()

@@ -34,12 +34,13 @@ ALONE = Tasks(Cluster(), lambda: None, memory=2**20, channels=1)  # in this proc
 
 
 def values_of(name: str) -> np.ndarray:
-    """What a channel shows of the same process at any rate: tones within the band."""
+    """What a channel shows of the same process at any rate: tones within the band, louder in the strain, so that nobody
+    can tell whether an estimate is in it."""
     time = np.arange(round(LENGTH * RATES[name])) / RATES[name]
     if name == "SLOW":
         return 0.25 + 0.1 * np.sin(2 * np.pi * 0.5 * time)
     tones = sum(np.sin(2 * np.pi * f * time + f) * (1 + 0.5 * np.sin(0.3 * time)) for f in (31.3, 47.7, 71.1))
-    return tones + (0.5 * np.sin(2 * np.pi * 5 * time) if name == "S" else 0)
+    return 10 * tones + 5 * np.sin(2 * np.pi * 5 * time) if name == "S" else tones
 
 
 def record(directory: Path, cuts, change=lambda name, values: values, dtype="float32") -> dict[str, Source]:
@@ -95,7 +96,7 @@ def test_what_the_twin_says_is_subtracted_at_the_files_own_rate(tmp_path, steps)
     estimate = found["S_NOISE"][::4]
     assert np.abs(estimate[middle] - wanted[middle]).max() < 0.01 * np.abs(wanted[middle]).max()
     removed = strain.astype(float) - found["S_CLEAN"]
-    assert removed[inside].std() > 0.5 * strain.std()
+    assert removed[inside].std() > 0.05 * strain.std()
     assert live == whole(2, 62), "blocks whose crop the files hold"
 
 
@@ -136,6 +137,9 @@ def test_it_does_not_matter_how_it_is_shared_out(tmp_path, steps, ray_session, m
             values[round(13.2 * RATES[name]) : round(13.6 * RATES[name])] = 0  # no lock
         if name == "FAST":
             values[round(45.2 * RATES[name])] = np.nan
+        if louder < np.inf and name != "SLOW":  # loud now and then, and the witness's sign is wrong
+            time = np.arange(len(values)) / RATES[name]
+            values *= np.clip(3 * np.sin(2 * np.pi * time) - 1, 0.01, 1) * (-1 if name == "FAST" else 1)
         return values
 
     if memory < guard.MEMORY:  # which processes of Ray would not know
@@ -326,7 +330,11 @@ def test_a_target_of_a_sample_a_second_is_cleaned_too():
     steps = stepper(Trained(coherent.KIND, First(), front.channels, front), 512, 256, "clean")
     rng, start = np.random.default_rng(0), 512 * 2_000_000
     recorded = TimeSeriesDict(
-        (name, TimeSeries(rng.standard_normal(64 * 256), t0=start, sample_rate=1)) for name in front.channels
+        (
+            name,
+            TimeSeries(rng.standard_normal(64 * 256) * (10 if name == "S" else 1), t0=start, sample_rate=1),
+        )
+        for name in front.channels
     )
     found = Twin(replace(steps, louder=np.inf)).clean(recorded["S"], recorded)
     removed = recorded["S"].value - found.value
@@ -357,3 +365,21 @@ def test_from_python_a_slow_witness_is_the_same_wherever_it_is_cut(rate):
     first, last = round((START + 200) * common), round((START + 206) * common)
     part = _at_rate(one, first, last, common)
     np.testing.assert_allclose(part, whole[first - round(START * common) :][: last - first], atol=1e-12)
+
+
+def test_a_burst_that_witnesses_alone_hear_is_said_of_its_second(tmp_path, steps):
+    """A strain of noise, and witnesses that are silent but for a burst."""
+    rng = np.random.default_rng(1)
+    noise = 0.4 * rng.standard_normal(round(LENGTH * RATES["S"]))
+
+    def change(name, values):
+        time = np.arange(len(values)) / RATES[name] - 30.4
+        burst = 5 * np.exp(-((time / 0.03) ** 2)) * np.sin(2 * np.pi * 40 * time)
+        hears = {"S": noise, "FAST": burst + 1e-3 * rng.standard_normal(len(values))}
+        return hears.get(name, values)
+
+    found, rows, _ = cleaned(tmp_path, steps, whole(), change=change)
+    told = [int(row["gps"]) - START for row in rows if row["why"] == "witnesses alone heard a burst"]
+    assert told == [30, 31]  # the block of them
+    assert np.abs(found["S_NOISE"]).max() > 1
+    np.testing.assert_allclose(found["S_CLEAN"], noise, rtol=0, atol=0.02)
