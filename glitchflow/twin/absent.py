@@ -17,32 +17,29 @@ from torch.nn.functional import avg_pool1d, interpolate
 from glitchflow.signal.types import Array
 
 PIECES = 5  # that a moment is of: the loudest part of a burst, and what leads to it
-LOUD = 4.0  # SNR of a moment of y from which on it is asked: what is quieter does no harm
-SURE = 3.0  # log odds, before anything is known, that what witnesses say is there: 20 to 1
-QUIET = (
-    2.0  # power of the strain, where y is loud, over that of its noise, below which there is nothing in it
-)
-LEAST = (
-    0.25  # the same over y's own, below which y is not: what hides it would have half of its size at least
-)
+LOUD = 5.0  # SNR of a moment of y from which on it is asked: what is quieter does no harm
+SURE = 5.0  # log odds, before anything is known, that what witnesses say is there: 150 to 1
+QUIET = 1.5  # power of the strain over its noise's, where y is loud, below which nothing is in it
+LEAST = 0.25  # of y's own power, below which y is not: what hides it has half of its size at least
 
 
 def heard(y: Tensor, strain: Tensor, piece: int, variance: float) -> Tensor:
     """Say how much (B, n) of an estimate y the strain (B, n) hears, both white: 1, and 0 where y is not in it.
 
-    piece: samples that are judged together with some more at either side. variance: of the noise's samples, at least;
-    it is louder where most pieces are.
+    piece: samples that are judged together with some more at either side. variance: of the noise's samples, as its ASD
+    says: what the crop says, a long signal says too.
     """
     y, strain = y.detach(), strain.detach()
     both, power, left = (
         piece * avg_pool1d(one[:, None], piece, ceil_mode=True)
         for one in (strain * y, y.square(), strain.square())
     )
-    noise = left.median(dim=-1, keepdim=True).values.clamp(min=piece * variance)  # of a piece
     both, moment, loudness, own = (_around(one) for one in (both, power, left * power, power.square()))
-    ratio = both - moment / 2  # log of how much likelier a strain is with y in it than without, in unit noise
-    bare = (loudness < QUIET * noise * moment) | (loudness < LEAST * own)  # where y is loud, most of all
-    absent = (moment > LOUD**2) & (ratio < -SURE * noise / (piece * variance)) & bare
+    ratio = both - moment / 2  # log of how much likelier a strain is with y in it than without
+    bare = (loudness < QUIET * piece * variance * moment) | (
+        loudness < LEAST * own
+    )  # where y is loud, most of all
+    absent = (moment > LOUD**2) & (ratio < -SURE) & bare
     through = interpolate((~absent).to(y), scale_factor=piece, mode="linear", align_corners=False)
     return through[:, 0, : y.shape[-1]]
 

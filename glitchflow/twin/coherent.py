@@ -108,7 +108,7 @@ def removed(front: Front, generated: Tensor, target: Tensor, *, learning: bool =
     y, strain, (low, high) = generated[:, 0], target[:, 0], front.band
     piece, variance = round(PIECE * front.unit), (high - low) / (front.rate / 2)
     q = robust(target[:, 1:], strain - y, front.prior, piece, variance)
-    if not learning:  # and q anew, which would hold a part of the y that is passed through
+    if not (learning or front.steady):  # and q anew, which would hold a part of the y that is passed through
         y = y * absent.heard(y, strain - q, piece, variance)
         q = robust(target[:, 1:], strain - y, front.prior, piece, variance)
     if front.steady:

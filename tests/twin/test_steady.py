@@ -1,7 +1,6 @@
 """What is shared all the time: the filter that is found without bursts, what it starts, and what the fit takes back."""
 
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -119,11 +118,11 @@ def test_what_is_not_in_the_strain_is_taken_back_and_what_is_stays():
     strain, burst, quiet = torch.randn(3, 1, 2048, generator=generator, dtype=torch.float64)
     front = replace(FRONT, steady=1)
     burst, quiet = 50 * burst, 0.5 * quiet
-    learned = partial(coherent.removed, learning=True)  # what absent.py passes through is not asked
-    taken = learned(front, burst[:, None], strain[:, None])
+    taken = coherent.removed(front, burst[:, None], strain[:, None])
     assert taken.square().sum() < 0.3 * strain.square().sum()  # of 2,500 times as much
-    heard = learned(front, burst[:, None], (strain + burst)[:, None])
+    heard = coherent.removed(front, burst[:, None], (strain + burst)[:, None])
     assert (heard - burst).square().sum() < 0.03 * strain.square().sum()  # a number of 50, of noise
-    same = learned(front, quiet[:, None], strain[:, None])
+    same = coherent.removed(front, quiet[:, None], strain[:, None])
     torch.testing.assert_close(same, quiet, rtol=0.05, atol=1e-3)
-    assert torch.equal(learned(FRONT, burst[:, None], strain[:, None]), burst)
+    without = coherent.removed(FRONT, burst[:, None], strain[:, None], learning=True)
+    assert torch.equal(without, burst)
