@@ -27,7 +27,7 @@ def heard(y: Tensor, strain: Tensor, piece: int, variance: float) -> Tensor:
     """Say how much (B, n) of an estimate y the strain (B, n) hears, both white: 1, and 0 where y is not in it.
 
     piece: samples that are judged together with some more at either side. variance: of the noise's samples, as its ASD
-    says: what the crop says, a long signal says too.
+    says, and not as loud as the crop is: a long signal is loud, too.
     """
     y, strain = y.detach(), strain.detach()
     both, power, left = (
@@ -36,9 +36,8 @@ def heard(y: Tensor, strain: Tensor, piece: int, variance: float) -> Tensor:
     )
     both, moment, loudness, own = (_around(one) for one in (both, power, left * power, power.square()))
     ratio = both - moment / 2  # log of how much likelier a strain is with y in it than without
-    bare = (loudness < QUIET * piece * variance * moment) | (
-        loudness < LEAST * own
-    )  # where y is loud, most of all
+    # loudness is the strain's, most of all where y is loud
+    bare = (loudness < QUIET * piece * variance * moment) | (loudness < LEAST * own)
     absent = (moment > LOUD**2) & (ratio < -SURE) & bare
     through = interpolate((~absent).to(y), scale_factor=piece, mode="linear", align_corners=False)
     return through[:, 0, : y.shape[-1]]
